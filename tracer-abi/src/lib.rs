@@ -1,0 +1,52 @@
+//! The contract between the BPF programs and user space: record layouts, map names, ids.
+//!
+//! Everything here is `repr(C)`, made of unsigned integers, with its padding written out and its
+//! size asserted. No enum, bool, Option or tuple crosses this boundary. Ids leave gaps, so that a
+//! later version can add one in its place.
+#![no_std]
+
+pub mod losses;
+pub mod settings;
+pub mod syscalls;
+pub mod tasks;
+
+/// Raised with every change of a layout, a map name or a meaning in this crate.
+///
+/// The object carries it in the ELF section [`ABI_SECTION`]; the loader refuses another value.
+pub const ABI_VERSION: u32 = 1;
+
+/// ELF section of the BPF object that holds [`ABI_VERSION`] as a little-endian `u32`.
+pub const ABI_SECTION: &str = "gpuos.abi";
+
+/// ELF section that holds the fingerprint (hex SHA-256) of the sources the object was built from.
+pub const FINGERPRINT_SECTION: &str = "gpuos.source";
+
+/// Names of the BPF maps.
+///
+/// They are constants because aya silently ignores a misspelt name in `map_max_entries`.
+pub mod maps {
+    /// Task storage: a [`ThreadState`](crate::tasks::ThreadState) for every traced thread.
+    pub const THREADS: &str = "THREADS";
+    /// Array, mappable: one [`Row`](crate::syscalls::Row) per (thread, syscall) that is alive.
+    pub const ROWS: &str = "ROWS";
+    /// Stack: numbers of the chunks of [`ROWS`] that no thread holds.
+    pub const FREE_CHUNKS: &str = "FREE_CHUNKS";
+    /// Hash: [`RowKey`](crate::syscalls::RowKey) to [`RowCounts`](crate::syscalls::RowCounts) of threads that have exited.
+    pub const TOTALS: &str = "TOTALS";
+    /// Hash: process id (`u64`) to [`ProcessRecord`](crate::tasks::ProcessRecord).
+    pub const PROCESSES: &str = "PROCESSES";
+    /// Array of `u64`: the counters of [`losses`](crate::losses).
+    pub const LOSSES: &str = "LOSSES";
+}
+
+/// Names of the BPF programs.
+pub mod programs {
+    /// Raw tracepoint `sys_enter`.
+    pub const SYS_ENTER: &str = "sys_enter";
+    /// Raw tracepoint `sys_exit`.
+    pub const SYS_EXIT: &str = "sys_exit";
+    /// BTF tracepoint `sched_process_fork`.
+    pub const TASK_FORK: &str = "task_fork";
+    /// Raw tracepoint `sched_process_exit`.
+    pub const TASK_EXIT: &str = "task_exit";
+}

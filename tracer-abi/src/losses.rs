@@ -1,0 +1,16 @@
+//! Counters of everything the BPF side could not keep. Each is an index into the `LOSSES` array.
+
+/// A child could not be followed: the kernel had no memory for its task storage.
+pub const CHILDREN_NOT_FOLLOWED: u32 = 0;
+/// Calls whose row found no place in the `TOTALS` map.
+pub const CALLS_WITHOUT_TOTALS: u32 = 1;
+/// Processes that found no place in the `PROCESSES` map: counted under "unknown".
+pub const PROCESSES_WITHOUT_RECORD: u32 = 2;
+/// Not a loss: calls counted on the slower path because no row was free.
+pub const CALLS_ON_SLOW_PATH: u32 = 8;
+/// Not a loss: traced threads that are alive now.
+pub const THREADS_ALIVE: u32 = 9;
+/// Not a loss: 32-bit calls left out because `-e` cannot name them.
+pub const COMPAT_CALLS_FILTERED: u32 = 10;
+/// Length of the `LOSSES` array.
+pub const COUNTERS: u32 = 16;

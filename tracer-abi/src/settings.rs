@@ -1,0 +1,80 @@
+//! Globals that user space writes into the object before it is loaded, and never after.
+
+/// Names of the global variables of the BPF object.
+pub mod globals {
+    /// `u32`: 1 when every call is timed, 0 with `--no-latency`.
+    pub const TIMED: &str = "TIMED";
+    /// `u32`: 1 when rows are kept by thread (`--per-thread`), 0 by process.
+    pub const PER_THREAD: &str = "PER_THREAD";
+    /// `u32`: 1 when only the calls of [`WANTED`] are counted.
+    pub const FILTERED: &str = "FILTERED";
+    /// `[u64; 8]`: bit n of word w is syscall number 64 w + n.
+    pub const WANTED: &str = "WANTED";
+    /// `[u32; 3]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
+    pub const SPECIAL_NUMBERS: &str = "SPECIAL_NUMBERS";
+    /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
+    pub const TASK_OFFSETS: &str = "TASK_OFFSETS";
+}
+
+/// Syscall numbers that the BPF side treats apart. They differ by architecture.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpecialNumbers {
+    /// `execve`: counting begins with the first one.
+    pub execve: u32,
+    /// `execveat`: likewise.
+    pub execveat: u32,
+    /// `rt_sigreturn`: its return value belongs to the interrupted code.
+    pub rt_sigreturn: u32,
+}
+
+/// Byte offsets inside the kernel's `task_struct` and `pt_regs`, read from the running kernel's BTF.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskOffsets {
+    /// Word of `thread_info` that tells a 32-bit call (x86_64: `status`, aarch64: `flags`).
+    pub compat_word: u32,
+    /// Bits of that word (x86_64: `TS_COMPAT` 2, aarch64: `TIF_32BIT` 1 << 22); 0: no such calls here.
+    pub compat_mask: u32,
+    /// `nvcsw`: voluntary context switches.
+    pub voluntary_switches: u32,
+    /// `nivcsw`: involuntary context switches.
+    pub involuntary_switches: u32,
+    /// `min_flt`: page faults served without input or output.
+    pub minor_faults: u32,
+    /// `maj_flt`: page faults that waited for a device.
+    pub major_faults: u32,
+    /// `utime`: user time in nanoseconds, sampled by the tick.
+    pub user_time: u32,
+    /// `stime`: system time in nanoseconds, sampled by the tick.
+    pub system_time: u32,
+    /// `se.sum_exec_runtime`: exact time on a CPU in nanoseconds.
+    pub run_time: u32,
+    /// `exit_code`, as `wait` would return it.
+    pub exit_code: u32,
+    /// System call number in `pt_regs` (x86_64: `orig_ax`, aarch64: `syscallno`).
+    pub registers_number: u32,
+}
+
+/// [`TaskOffsets`] as words, the form in which it crosses into the object.
+pub type TaskOffsetWords = [u32; size_of::<TaskOffsets>() / 4];
+
+impl TaskOffsets {
+    /// The same offsets as an array of words, in field order.
+    #[must_use]
+    pub const fn words(self) -> TaskOffsetWords {
+        [
+            self.compat_word,
+            self.compat_mask,
+            self.voluntary_switches,
+            self.involuntary_switches,
+            self.minor_faults,
+            self.major_faults,
+            self.user_time,
+            self.system_time,
+            self.run_time,
+            self.exit_code,
+            self.registers_number,
+        ]
+    }
+}

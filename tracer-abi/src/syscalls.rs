@@ -1,0 +1,180 @@
+//! What is counted: one row per (process or thread, phase, syscall).
+
+/// Buckets of a latency histogram: bucket b holds durations of 2^b to 2^(b+1) − 1 ns; the last
+/// (549 s and more) is open. 0 ns falls into bucket 0.
+pub const BUCKETS: usize = 40;
+
+/// System call numbers below this have an entry of their own in
+/// [`ThreadState::directory`](crate::tasks::ThreadState::directory). Linux 7.2 ends at 471.
+pub const DIRECTORY: usize = 512;
+
+/// Rows are given to threads in chunks of this many.
+pub const CHUNK_ROWS: u32 = 16;
+
+/// Chunks a thread may hold; a call beyond 128 distinct ones takes the slow path, still exact.
+pub const CHUNKS_PER_THREAD: usize = 8;
+
+/// Call convention of the machine itself (x86_64, aarch64).
+pub const ABI_NATIVE: u32 = 0;
+/// 32-bit calls on a 64-bit kernel (i386, arm): their numbers mean other calls.
+pub const ABI_COMPAT: u32 = 1;
+
+/// Whose calls a row counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey {
+    /// Process id as in [`tasks::process_id`](crate::tasks::process_id): unique, unlike a pid.
+    pub process: u64,
+    /// Thread id with `--per-thread`, else 0.
+    pub thread: u32,
+    /// Phase slot of the process at entry; 0 before any phase was marked.
+    pub phase: u32,
+    /// System call number as the program gave it.
+    pub number: u32,
+    /// [`ABI_NATIVE`] or [`ABI_COMPAT`].
+    pub abi: u32,
+}
+
+/// What is counted about them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowCounts {
+    /// Entries. A call that never returns (`exit_group`) or is still running is counted too.
+    pub calls: u64,
+    /// Returns. `calls - finished` are in flight or never return.
+    pub finished: u64,
+    /// Returns between −4095 and −1, restarts left out.
+    pub errors: u64,
+    /// Returns of `-ERESTART*`: a signal interrupted the call and the kernel decides what follows.
+    pub restarted: u64,
+    /// Nanoseconds between entry and return, summed over `finished`.
+    pub total_ns: u64,
+    /// The longest, in nanoseconds.
+    pub max_ns: u64,
+    /// Histogram of those nanoseconds, see [`BUCKETS`].
+    pub buckets: [u64; BUCKETS],
+}
+
+impl RowCounts {
+    /// Nothing counted yet.
+    pub const ZERO: Self = Self {
+        calls: 0,
+        finished: 0,
+        errors: 0,
+        restarted: 0,
+        total_ns: 0,
+        max_ns: 0,
+        buckets: [0; BUCKETS],
+    };
+}
+
+impl Default for RowCounts {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+/// A thread's row in the `ROWS` array. Only that thread writes it, so nothing here is atomic.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Whose calls; `process` is 0 while the row is free.
+    pub key: RowKey,
+    /// The counts.
+    pub counts: RowCounts,
+}
+
+/// Histogram bucket of a duration: floor of log2, at most `BUCKETS - 1`.
+///
+/// By halves, because BPF has no instruction that counts leading zeros.
+#[inline(always)]
+#[must_use]
+pub const fn bucket_of(mut nanoseconds: u64) -> usize {
+    let mut bucket = 0;
+    if nanoseconds >> 32 != 0 {
+        nanoseconds >>= 32;
+        bucket += 32;
+    }
+    if nanoseconds >> 16 != 0 {
+        nanoseconds >>= 16;
+        bucket += 16;
+    }
+    if nanoseconds >> 8 != 0 {
+        nanoseconds >>= 8;
+        bucket += 8;
+    }
+    if nanoseconds >> 4 != 0 {
+        nanoseconds >>= 4;
+        bucket += 4;
+    }
+    if nanoseconds >> 2 != 0 {
+        nanoseconds >>= 2;
+        bucket += 2;
+    }
+    if nanoseconds >> 1 != 0 {
+        bucket += 1;
+    }
+    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
+}
+
+/// How the kernel means a return value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Anything that is not an error code.
+    Success,
+    /// −4095 to −1.
+    Error,
+    /// `-ERESTARTSYS` (512), `-ERESTARTNOINTR` (513), `-ERESTARTNOHAND` (514) or
+    /// `-ERESTART_RESTARTBLOCK` (516): seen by tracers, never by the program.
+    Restart,
+}
+
+/// Sorts a return value into [`Outcome`]. The numbers are from the kernel's `include/linux/errno.h`.
+#[inline(always)]
+#[must_use]
+pub const fn outcome_of(returned: i64) -> Outcome {
+    match returned {
+        -516 | -514..=-512 => Outcome::Restart,
+        -4095..=-1 => Outcome::Error,
+        _ => Outcome::Success,
+    }
+}
+
+#[cfg(not(test))]
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<RowKey>() == 24);
+    assert!(offset_of!(RowKey, thread) == 8 && offset_of!(RowKey, abi) == 20);
+    assert!(size_of::<RowCounts>() == 48 + 8 * BUCKETS);
+    assert!(offset_of!(RowCounts, buckets) == 48);
+    assert!(size_of::<Row>() == 392 && offset_of!(Row, counts) == 24);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_floors_of_log2() {
+        assert_eq!(bucket_of(0), 0);
+        for bit in 0..64u32 {
+            let expected = (bit as usize).min(BUCKETS - 1);
+            assert_eq!(bucket_of(1 << bit), expected);
+            assert_eq!(bucket_of((1u128 << (bit + 1)) as u64).min(expected + 1), bucket_of((1u128 << (bit + 1)) as u64));
+            assert_eq!(bucket_of(((1u128 << (bit + 1)) - 1) as u64), expected);
+        }
+    }
+
+    #[test]
+    fn a_restart_is_not_an_error() {
+        for restart in [-512, -513, -514, -516] {
+            assert_eq!(outcome_of(restart), Outcome::Restart);
+        }
+        for error in [-1, -515, -517, -4095] {
+            assert_eq!(outcome_of(error), Outcome::Error);
+        }
+        for success in [0, 1, -4096, i64::MIN, i64::MAX] {
+            assert_eq!(outcome_of(success), Outcome::Success);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The programs that run in the kernel. One file per topic; this one lists every program.
+//!
+//! | program      | attached to                      | file          |
+//! |--------------|----------------------------------|---------------|
+//! | `sys_enter`  | raw tracepoint `sys_enter`       | `syscalls.rs` |
+//! | `sys_exit`   | raw tracepoint `sys_exit`        | `syscalls.rs` |
+//! | `task_fork`  | BTF tracepoint `sched_process_fork` | `tasks.rs` |
+//! | `task_exit`  | raw tracepoint `sched_process_exit` | `tasks.rs` |
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+mod atomic;
+#[cfg(target_arch = "bpf")]
+mod kernel;
+#[cfg(target_arch = "bpf")]
+mod losses;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod rows;
+#[cfg(target_arch = "bpf")]
+mod syscalls;
+#[cfg(target_arch = "bpf")]
+mod tasks;
+
+#[cfg(target_arch = "bpf")]
+mod image {
+    //! What the object says of itself.
+    use gpuos_tracer_abi::ABI_VERSION;
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+    #[unsafe(link_section = "gpuos.abi")]
+    #[unsafe(no_mangle)]
+    static GPUOS_ABI: [u8; 4] = ABI_VERSION.to_le_bytes();
+
+    /// Set by `cargo xtask build-ebpf`.
+    const FINGERPRINT: &[u8] = env!("GPUOS_BPF_FINGERPRINT").as_bytes();
+
+    #[unsafe(link_section = "gpuos.source")]
+    #[unsafe(no_mangle)]
+    static GPUOS_SOURCE: [u8; 64] = {
+        let mut text = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            text[i] = FINGERPRINT[i];
+            i += 1;
+        }
+        text
+    };
+
+    /// BPF programs cannot panic: the verifier refuses a program from which this can be reached.
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    eprintln!("this program runs in the kernel: build it with `cargo xtask build-ebpf`");
+    std::process::exit(125);
+}

@@ -1,0 +1,78 @@
+//! Every map and every global, with who writes it and who reads it.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    macros::map,
+    maps::{Array, HashMap, Stack},
+};
+use gpuos_tracer_abi::{
+    losses::COUNTERS,
+    settings::{SpecialNumbers, TaskOffsetWords},
+    syscalls::{Row, RowCounts, RowKey},
+    tasks::{ProcessRecord, ThreadState},
+};
+
+/// Declares a `BPF_MAP_TYPE_TASK_STORAGE` (29) in BTF; aya-ebpf 0.2 has no type for it.
+#[repr(C)]
+pub(crate) struct TaskStorage<T> {
+    r#type: *const [i32; 29],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: the static is only a description for the loader; the kernel synchronises the map.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+/// State of each traced thread. Written by the fork, entry and exit programs, and once by user
+/// space (through a pidfd) for the launched command; read by every program.
+#[unsafe(link_section = ".maps")]
+#[unsafe(no_mangle)]
+pub(crate) static THREADS: TaskStorage<ThreadState> = TaskStorage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
+/// Rows of live threads. Written by the thread a row belongs to; read by user space through mmap.
+/// User space sets the size.
+#[map]
+pub(crate) static ROWS: Array<Row> = Array::with_max_entries(16, BPF_F_MMAPABLE);
+
+/// Chunks of `ROWS` that no thread holds. Filled by user space before attaching; taken and given
+/// back by the programs.
+#[map]
+pub(crate) static FREE_CHUNKS: Stack<u32> = Stack::with_max_entries(1, 0);
+
+/// Counts of threads that have exited. Written by the exit program and the slow path; read, and
+/// for dead processes emptied, by user space.
+#[map]
+pub(crate) static TOTALS: HashMap<RowKey, RowCounts> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Processes. Written by the fork and exit programs; read, and for dead ones emptied, by user space.
+#[map]
+pub(crate) static PROCESSES: HashMap<u64, ProcessRecord> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Loss counters. Written by every program, read by user space through mmap.
+#[map]
+pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(COUNTERS, BPF_F_MMAPABLE);
+
+/// See `settings::globals` in the ABI crate; so for all that follow. Frozen before loading, so the
+/// verifier removes the branches that a setting switches off.
+#[unsafe(no_mangle)]
+pub(crate) static TIMED: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+pub(crate) static PER_THREAD: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static FILTERED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static WANTED: Global<[u64; 8]> = Global::new([0; 8]);
+#[unsafe(no_mangle)]
+pub(crate) static SPECIAL_NUMBERS: Global<SpecialNumbers> =
+    Global::new(SpecialNumbers { execve: 0, execveat: 0, rt_sigreturn: 0 });
+#[unsafe(no_mangle)]
+pub(crate) static TASK_OFFSETS: Global<TaskOffsetWords> = Global::new([0; _]);

@@ -1,0 +1,190 @@
+//! Where counts are kept: a row for each (thread, syscall) while the thread lives, then merged
+//! into the totals of its process.
+//!
+//! A row has one writer, its thread, so counting needs no atomic, no per-CPU copy and no hash.
+
+use gpuos_tracer_abi::{
+    losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS},
+    syscalls::{BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey, bucket_of, outcome_of},
+    tasks::{SLOT_TOTALS, ThreadState},
+};
+
+use crate::{
+    atomic, losses,
+    maps::{FREE_CHUNKS, PER_THREAD, ROWS, TOTALS},
+};
+
+/// Key of the call in flight of a thread.
+#[inline(always)]
+fn key(thread: &ThreadState, number: u32, abi: u32) -> RowKey {
+    RowKey {
+        process: thread.process,
+        thread: if PER_THREAD.load() == 0 { 0 } else { aya_ebpf::helpers::bpf_get_current_pid_tgid() as u32 },
+        phase: thread.phase,
+        number,
+        abi,
+    }
+}
+
+/// Counts an entry and returns the slot to find its row again: row number + 1, or `SLOT_TOTALS`.
+#[inline(always)]
+pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> u32 {
+    if number as usize >= DIRECTORY {
+        return enter_slowly(thread, number, gpuos_tracer_abi::syscalls::ABI_NATIVE);
+    }
+    let mut slot = u32::from(thread.directory[number as usize & (DIRECTORY - 1)]);
+    if slot == 0 {
+        slot = allocate(thread, number);
+        if slot == 0 {
+            losses::add(CALLS_ON_SLOW_PATH, 1);
+            return enter_slowly(thread, number, gpuos_tracer_abi::syscalls::ABI_NATIVE);
+        }
+    }
+    if let Some(row) = ROWS.get_ptr_mut(slot - 1) {
+        // SAFETY: the map returned it, and this thread alone writes it.
+        unsafe { (*row).counts.calls += 1 };
+    }
+    slot
+}
+
+/// Counts a return in the row of `slot`.
+#[inline(always)]
+pub(crate) fn exit(slot: u32, duration: u64, timed: bool, outcome: Outcome) {
+    let Some(row) = ROWS.get_ptr_mut(slot - 1) else { return };
+    // SAFETY: the map returned it, and this thread alone writes it.
+    let counts = unsafe { &mut (*row).counts };
+    counts.finished += 1;
+    match outcome {
+        Outcome::Success => {}
+        Outcome::Error => counts.errors += 1,
+        Outcome::Restart => counts.restarted += 1,
+    }
+    if timed {
+        counts.total_ns += duration;
+        if duration > counts.max_ns {
+            counts.max_ns = duration;
+        }
+        counts.buckets[bucket_of(duration)] += 1;
+    }
+}
+
+/// Gives the thread a row for `number`; 0 when none is free.
+#[inline(never)]
+fn allocate(thread: &mut ThreadState, number: u32) -> u32 {
+    let used = thread.rows;
+    let place = (used / CHUNK_ROWS) as usize;
+    if place >= CHUNKS_PER_THREAD {
+        return 0;
+    }
+    let held = &mut thread.chunks[place & (CHUNKS_PER_THREAD - 1)];
+    if used % CHUNK_ROWS == 0 && *held == 0 {
+        let Ok(Some(chunk)) = FREE_CHUNKS.pop() else { return 0 };
+        *held = chunk + 1;
+    }
+    let slot = (*held).wrapping_sub(1) * CHUNK_ROWS + used % CHUNK_ROWS + 1;
+    let Some(row) = ROWS.get_ptr_mut(slot - 1) else { return 0 };
+    // SAFETY: the map returned it, and the chunk is this thread's.
+    unsafe {
+        (*row).counts = RowCounts::ZERO;
+        (*row).key = key(thread, number, gpuos_tracer_abi::syscalls::ABI_NATIVE);
+    }
+    thread.rows = used + 1;
+    thread.directory[number as usize & (DIRECTORY - 1)] = slot as u16;
+    slot
+}
+
+/// Merges the rows of an exiting thread into the totals and gives its chunks back.
+#[inline(always)]
+pub(crate) fn release(thread: &mut ThreadState) {
+    for place in 0..CHUNKS_PER_THREAD {
+        let held = thread.chunks[place];
+        if held == 0 {
+            break;
+        }
+        for index in 0..CHUNK_ROWS {
+            if place as u32 * CHUNK_ROWS + index >= thread.rows {
+                break;
+            }
+            merge_row((held - 1) * CHUNK_ROWS + index);
+        }
+        // Cannot fail: the stack has room for every chunk there is.
+        let _ = FREE_CHUNKS.push(&(held - 1), 0);
+        thread.chunks[place] = 0;
+    }
+    thread.rows = 0;
+}
+
+#[inline(never)]
+fn merge_row(number: u32) -> u32 {
+    let Some(row) = ROWS.get_ptr_mut(number) else { return 0 };
+    // SAFETY: the map returned it, and this thread alone writes it.
+    let row: &mut Row = unsafe { &mut *row };
+    let key = row.key;
+    if TOTALS.get_ptr_mut(&key).is_none() && TOTALS.insert(&key, &row.counts, aya_ebpf::bindings::BPF_NOEXIST.into()).is_ok() {
+        row.key.process = 0;
+        return 0;
+    }
+    // Somebody else's insertion won, or the map is full.
+    match TOTALS.get_ptr_mut(&key) {
+        // SAFETY: the map returned it; it stays valid until the program ends.
+        Some(total) => add(unsafe { &mut *total }, &row.counts),
+        None => losses::add(CALLS_WITHOUT_TOTALS, row.counts.calls),
+    }
+    row.key.process = 0;
+    0
+}
+
+#[inline(always)]
+fn add(total: &mut RowCounts, more: &RowCounts) {
+    atomic::add(&mut total.calls, more.calls);
+    atomic::add(&mut total.finished, more.finished);
+    atomic::add(&mut total.errors, more.errors);
+    atomic::add(&mut total.restarted, more.restarted);
+    atomic::add(&mut total.total_ns, more.total_ns);
+    atomic::raise(&mut total.max_ns, more.max_ns);
+    for bucket in 0..BUCKETS {
+        atomic::add(&mut total.buckets[bucket], more.buckets[bucket]);
+    }
+}
+
+/// Counts an entry straight in the totals: exact, at the price of a hash.
+#[inline(never)]
+pub(crate) fn enter_slowly(thread: &mut ThreadState, number: u32, abi: u32) -> u32 {
+    thread.number = number;
+    thread.abi = abi;
+    let key = key(thread, number, abi);
+    match slow_counts(&key) {
+        Some(total) => atomic::add(&mut total.calls, 1),
+        None => losses::add(CALLS_WITHOUT_TOTALS, 1),
+    }
+    SLOT_TOTALS
+}
+
+/// Counts the return of a call that [`enter_slowly`] counted.
+#[inline(never)]
+pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, returned: i64) -> u32 {
+    let key = key(thread, thread.number, thread.abi);
+    let Some(total) = slow_counts(&key) else { return 0 };
+    atomic::add(&mut total.finished, 1);
+    match outcome_of(returned) {
+        Outcome::Success => {}
+        Outcome::Error => atomic::add(&mut total.errors, 1),
+        Outcome::Restart => atomic::add(&mut total.restarted, 1),
+    }
+    if timed != 0 {
+        atomic::add(&mut total.total_ns, duration);
+        atomic::raise(&mut total.max_ns, duration);
+        atomic::add(&mut total.buckets[bucket_of(duration)], 1);
+    }
+    0
+}
+
+#[inline(always)]
+fn slow_counts(key: &RowKey) -> Option<&'static mut RowCounts> {
+    if TOTALS.get_ptr_mut(key).is_none() {
+        // A lost race is as good: the entry is there.
+        let _ = TOTALS.insert(key, &RowCounts::ZERO, aya_ebpf::bindings::BPF_NOEXIST.into());
+    }
+    // SAFETY: the map returned it; it stays valid until the program ends.
+    TOTALS.get_ptr_mut(key).map(|total| unsafe { &mut *total })
+}

@@ -1,0 +1,121 @@
+//! Why the BPF side could not be set up, in words for the person who typed the command.
+
+use std::io;
+
+use super::kernel_btf::BtfError;
+
+/// Failure to load or attach the BPF programs.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The process may not use BPF.
+    #[error("this process may not load BPF programs ({what}: {errno})\n{hint}")]
+    NotPermitted {
+        /// The step that was refused.
+        what: &'static str,
+        /// The kernel's word.
+        errno: io::Error,
+        /// What to type next.
+        hint: String,
+    },
+    /// The kernel shows no type information.
+    #[error(
+        "this kernel shows no type information, which is needed to follow child processes: {0}\n\
+         hint: boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (`ls {path}` shows whether it is); every \
+         distribution kernel since Debian 11, Ubuntu 20.10 and RHEL 8.2 is", path = super::kernel_btf::VMLINUX
+    )]
+    NoTypeInformation(#[source] BtfError),
+    /// The object was built for another version of the contract.
+    #[error(
+        "the BPF object is for ABI version {}, this program for {}\n\
+         hint: rebuild it with `cargo xtask build-ebpf`, then build gpuos-trace again",
+        found.map_or_else(|| "unknown".to_owned(), |v| v.to_string()),
+        gpuos_tracer_abi::ABI_VERSION
+    )]
+    ForeignObject {
+        /// What the object says, if anything.
+        found: Option<u32>,
+    },
+    /// The kernel refused a program.
+    #[error("the kernel refused the BPF program `{program}`: {reason}\nhint: please report this with the output of `uname -a`; RUST_LOG is not needed")]
+    Refused {
+        /// Which program.
+        program: &'static str,
+        /// The error and the verifier's last line.
+        reason: String,
+    },
+    /// Anything else from aya or the kernel.
+    #[error("cannot set up the BPF side: {what}: {reason}")]
+    Other {
+        /// The step.
+        what: &'static str,
+        /// The chain of causes.
+        reason: String,
+    },
+}
+
+/// The chain of causes in one line: aya's `Display` leaves the kernel's error number out.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The kernel's error number somewhere in the chain of causes.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Text between the verifier's last lines and the error, short enough to read.
+fn last_line(log: &str) -> &str {
+    log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed ")).unwrap_or("no verifier log")
+}
+
+fn permission_hint() -> String {
+    let this = std::env::current_exe().map_or_else(|_| "gpuos-trace".to_owned(), |path| path.display().to_string());
+    format!(
+        "hint: it needs CAP_BPF and CAP_PERFMON: run it through sudo, or once `sudo setcap cap_bpf,cap_perfmon=ep {this}`"
+    )
+}
+
+impl LoadError {
+    /// Sorts an error of a step into a refusal or something else.
+    pub(super) fn from_step(what: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
+        match errno(error) {
+            Some(number @ (libc::EPERM | libc::EACCES)) => {
+                Self::NotPermitted { what, errno: io::Error::from_raw_os_error(number), hint: permission_hint() }
+            }
+            _ => Self::Other { what, reason: chain(error) },
+        }
+    }
+
+    /// Likewise for loading a program, where the verifier may have said more.
+    pub(super) fn from_program(program: &'static str, error: &aya::programs::ProgramError) -> Self {
+        match error {
+            aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
+                let log = verifier_log.to_string();
+                // The verifier also answers EACCES; only an empty log means a missing capability.
+                if log.trim().is_empty() && matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
+                    return Self::from_step("loading a program", error);
+                }
+                Self::Refused { program, reason: format!("{io_error}: {}", last_line(&log)) }
+            }
+            _ => Self::from_step("attaching a program", error),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The BPF side as user space sees it: the object, loading and attaching it, its maps.
+
+pub mod error;
+pub mod kernel_btf;
+mod load;
+pub mod object;
+mod snapshot;
+pub mod syscall;
+
+pub use load::{Settings, Tracer};
+pub use snapshot::Counters;

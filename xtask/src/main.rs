@@ -1,0 +1,41 @@
+//! Every chore of the project: `cargo xtask --help`. One file per chore.
+
+mod bytecode;
+mod demo;
+mod generate;
+mod process;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Chores of gpuos-trace
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Chore {
+    /// Set up what is missing, build, and trace `bench kernel`
+    Demo,
+    /// Run every test, the privileged ones included, and count passed, failed and skipped
+    Test(test::Options),
+    /// Install what building the BPF object and running every test needs (Debian; commands elsewhere)
+    Setup(setup::Options),
+    /// Compile the BPF programs into the committed object
+    BuildEbpf,
+    /// Write the generated tables from their data files
+    Gen(generate::Options),
+    /// Check that the committed BPF object belongs to its sources
+    CheckEbpf,
+}
+
+fn main() -> Result<()> {
+    std::env::set_current_dir(process::root())?;
+    match Chore::parse() {
+        Chore::Demo => demo::run(),
+        Chore::Test(options) => test::run(&options),
+        Chore::Setup(options) => setup::run(&options),
+        Chore::BuildEbpf => bytecode::build(),
+        Chore::Gen(options) => generate::run(&options),
+        Chore::CheckEbpf => bytecode::check(),
+    }
+}

@@ -1,0 +1,93 @@
+//! Installs what the project needs: on Debian through apt, elsewhere by saying what to type.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::process::{self, as_root, cargo, find_program};
+
+/// Options of `cargo xtask setup`. Without one, everything.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Only a runtime on which `bench` can run without a GPU
+    #[arg(long)]
+    runtime: bool,
+    /// Only what compiles the BPF programs
+    #[arg(long)]
+    bpf: bool,
+    /// Only what the tests compare with
+    #[arg(long)]
+    tests: bool,
+}
+
+/// An OpenCL runtime that executes on the CPU.
+const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
+/// A Rust with `core` for BPF, and the LLVM of its version for bpf-linker.
+const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
+/// Programs that tests run or compare with.
+const TESTS: [&str; 7] = ["strace", "gcc", "libc6-dev-i386", "python3", "git", "util-linux", "libcap2-bin"];
+/// Links with LLVM 22, the version in Debian's rustc-web 1.96.
+const LINKER_VERSION: &str = "0.13.0";
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let all = !(options.runtime || options.bpf || options.tests);
+    if all || options.runtime {
+        runtime()?;
+    }
+    if all || options.tests {
+        install(&TESTS)?;
+    }
+    if all || options.bpf {
+        bpf()?;
+    }
+    Ok(())
+}
+
+/// What `bench alloc` and `bench kernel` need where there is no GPU.
+pub(crate) fn runtime() -> Result<()> {
+    install(&RUNTIME)
+}
+
+/// What the tests compare with.
+pub(crate) fn tests() -> Result<()> {
+    install(&TESTS)
+}
+
+fn bpf() -> Result<()> {
+    install(&BPF)?;
+    if find_program("bpf-linker").is_none() {
+        eprintln!("installing bpf-linker {LINKER_VERSION} (a minute and a half of CPU time)");
+        process::run(cargo()
+            .args(["install", "--quiet", "bpf-linker", "--version", LINKER_VERSION, "--no-default-features", "--features", "llvm-22"])
+            .env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
+    }
+    Ok(())
+}
+
+fn is_installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Status}", package])
+        .output()
+        .is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// Installs Debian packages that are missing; asks for nothing when none is.
+fn install(packages: &[&str]) -> Result<()> {
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!("this is not Debian: install what corresponds to {} by hand", packages.join(" "));
+    }
+    let missing: Vec<_> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing {}", missing.join(" "));
+    let apt = || {
+        let mut command = as_root("env");
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]);
+        command
+    };
+    process::run(apt().arg("update"))?;
+    let mut command = apt();
+    command.args(["install", "-y", "--no-install-recommends"]).args(&missing);
+    process::run(command.stdout(std::process::Stdio::null()))
+}
