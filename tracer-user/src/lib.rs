@@ -3,7 +3,12 @@
 //! The rooms of this crate are described in `docs/architecture.md`.
 
 pub mod bpf;
+pub mod cli;
+pub mod cmd;
+pub mod collect;
 pub mod launch;
 pub mod model;
 pub mod names;
+pub mod options;
 pub mod signals;
+pub mod sink;

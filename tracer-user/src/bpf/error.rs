@@ -36,7 +36,7 @@ pub enum LoadError {
         found: Option<u32>,
     },
     /// The kernel refused a program.
-    #[error("the kernel refused the BPF program `{program}`: {reason}\nhint: please report this with the output of `uname -a`; RUST_LOG is not needed")]
+    #[error("the kernel refused the BPF program `{program}`: {reason}\nhint: this should not happen on Linux 5.13 and later; please report it with the output of `uname -a`")]
     Refused {
         /// Which program.
         program: &'static str,
@@ -81,9 +81,13 @@ fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// Text between the verifier's last lines and the error, short enough to read.
+/// The verifier's last words, without the statistics that follow them.
 fn last_line(log: &str) -> &str {
-    log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed ")).unwrap_or("no verifier log")
+    let statistics = ["processed ", "stack depth ", "verification time "];
+    log.lines()
+        .rev()
+        .find(|line| !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start)))
+        .unwrap_or("no verifier log")
 }
 
 fn permission_hint() -> String {
@@ -108,7 +112,7 @@ impl LoadError {
     pub(super) fn from_program(program: &'static str, error: &aya::programs::ProgramError) -> Self {
         match error {
             aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-                let log = verifier_log.to_string();
+                let log = verifier_log.to_string();if std::env::var_os("DBGLOG").is_some(){eprintln!("{log}");}
                 // The verifier also answers EACCES; only an empty log means a missing capability.
                 if log.trim().is_empty() && matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
                     return Self::from_step("loading a program", error);

@@ -169,6 +169,21 @@ impl Tracer {
             .map_err(|error| LoadError::from_step("mapping the counters", &error))
     }
 
+    /// Detaches and frees the programs. Returns how many events they missed because one of them was
+    /// running already on that CPU.
+    ///
+    /// # Errors
+    /// [`LoadError::Other`] when the kernel does not say.
+    pub fn detach(self) -> Result<u64, LoadError> {
+        let mut misses = 0;
+        for (_, program) in self.ebpf.programs() {
+            let Ok(program) = program.fd() else { continue };
+            misses += super::syscall::recursion_misses(program.as_fd())
+                .map_err(|error| LoadError::from_step("reading what the programs missed", &error))?;
+        }
+        Ok(misses)
+    }
+
     fn map(&self, name: &str) -> BorrowedFd<'_> {
         match self.ebpf.map(name) {
             Some(Map::Array(data) | Map::HashMap(data) | Map::Unsupported(data) | Map::Stack(data)) => data.fd().as_fd(),

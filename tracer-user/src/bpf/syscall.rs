@@ -7,6 +7,7 @@ use std::{
 
 // Command numbers from the kernel's `include/uapi/linux/bpf.h`, `enum bpf_cmd`.
 const MAP_UPDATE_ELEM: libc::c_int = 2;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_DELETE_BATCH: libc::c_int = 27;
 
@@ -37,6 +38,32 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<()> {
     // SAFETY: every attribute type here is a prefix of `union bpf_attr` whose pointers outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[repr(C)]
+struct InfoAttr {
+    program: u32,
+    length: u32,
+    info: u64,
+}
+
+/// How often the kernel skipped a program because it was running already on that CPU
+/// (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12; 0 before).
+///
+/// # Errors
+/// What the kernel says.
+pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: plain data, for which zero is valid.
+    let mut info: aya_obj::generated::bpf_prog_info = unsafe { std::mem::zeroed() };
+    bpf(
+        OBJ_GET_INFO_BY_FD,
+        &mut InfoAttr {
+            program: program.as_raw_fd() as u32,
+            length: size_of_val(&info) as u32,
+            info: std::ptr::from_mut(&mut info) as u64,
+        },
+    )?;
+    Ok(info.recursion_misses)
 }
 
 /// Sets the task storage of the task that `pidfd` names.

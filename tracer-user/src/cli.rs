@@ -1,0 +1,140 @@
+//! The command line: clap's structs and nothing else. `options.rs` turns them into plain values.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Shows what a GPU program asks of the operating system
+#[derive(Debug, Parser)]
+#[command(name = "gpuos-trace", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Tables and messages go to standard error, data to standard output.\n\
+    Exit status: the command's own; 125 when the tracer fails, 126 when the command cannot be executed, 127 when it is not found.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a command and count every system call of its process tree
+    Run(RunArgs),
+    /// Print the tables of a file that `run -o` wrote
+    Show(ShowArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    sudo gpuos-trace run -- python3 infer.py\n  \
+    sudo gpuos-trace run -o run.parquet -- ./bench kernel --bytes 64M\n  \
+    sudo gpuos-trace run -e ioctl,memory -- ./bench alloc")]
+pub struct RunArgs {
+    /// Count only these roles, categories or system calls (comma-separated), filtered in the kernel
+    #[arg(short = 'e', long = "events", value_name = "WORD", value_delimiter = ',')]
+    pub events: Vec<String>,
+
+    /// Write the counts to a file; `-` is standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+
+    /// Format of the output file [default: by its ending]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// Count by thread, not by process
+    #[arg(long)]
+    pub per_thread: bool,
+
+    /// Count only: no times, no histograms, half the cost
+    #[arg(long)]
+    pub no_latency: bool,
+
+    /// Go on until every descendant has ended, not only the command
+    #[arg(long)]
+    pub wait_all: bool,
+
+    /// Change the role or category of calls (a TOML file with the tables `roles` and `categories`)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub roles: Option<PathBuf>,
+
+    /// How the tables are printed
+    #[command(flatten)]
+    pub tables: TableArgs,
+
+    /// Print no tables
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// How many (thread, system call) pairs can be alive at once on the fast path
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(16..=65_520), hide_short_help = true)]
+    pub rows: u32,
+
+    /// How many (process, system call) pairs of ended threads the kernel keeps until they are read
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
+    pub totals: u32,
+
+    /// How many processes the kernel keeps until they are read
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
+    pub processes: u32,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// How tables are printed.
+#[derive(Clone, Debug, Args)]
+pub struct TableArgs {
+    /// How many system calls and processes to list; 0: all
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub top: usize,
+
+    /// What the tables are ordered by, the largest first
+    #[arg(long, value_enum, value_name = "COLUMN", default_value_t = Order::Calls)]
+    pub sort: Order,
+}
+
+/// Columns to order by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// Number of calls
+    Calls,
+    /// Time inside the calls
+    Total,
+    /// Number of errors
+    Errors,
+    /// The longest call
+    Max,
+}
+
+/// File formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Apache Parquet, compressed, the header in its metadata
+    Parquet,
+    /// One JSON document
+    Json,
+    /// Comma-separated values, the header in comment lines
+    Csv,
+    /// The tables as text
+    Table,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// A file that `run -o` wrote
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+
+    /// How the tables are printed
+    #[command(flatten)]
+    pub tables: TableArgs,
+}

@@ -1,0 +1,85 @@
+//! The machine, the user and the clocks, for the header of a run.
+
+use std::fs;
+
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::{Uid, User as Account},
+};
+
+use crate::model::run::{Clocks, Host, User};
+
+fn reading(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+#[must_use]
+pub(super) fn monotonic_ns() -> u64 {
+    reading(ClockId::CLOCK_MONOTONIC)
+}
+
+/// All clocks now.
+#[must_use]
+pub fn clocks() -> Clocks {
+    Clocks {
+        realtime_ns: reading(ClockId::CLOCK_REALTIME),
+        monotonic_ns: monotonic_ns(),
+        boottime_ns: reading(ClockId::CLOCK_BOOTTIME),
+    }
+}
+
+/// The value after `key:` in a file of `key: value` lines.
+fn field(text: &str, key: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim().to_owned())
+    })
+}
+
+/// This machine. What it does not tell is left empty.
+#[must_use]
+pub fn host() -> Host {
+    let names = nix::sys::utsname::uname().ok();
+    let text = |value: Option<&std::ffi::OsStr>| value.unwrap_or_default().to_string_lossy().into_owned();
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    Host {
+        name: text(names.as_ref().map(|names| names.nodename())),
+        kernel: text(names.as_ref().map(|names| names.release())),
+        architecture: text(names.as_ref().map(|names| names.machine())),
+        cpu: field(&processor, "model name").unwrap_or_default(),
+        cpus: std::thread::available_parallelism().map_or(0, usize::from),
+        memory_bytes: field(&memory, "MemTotal")
+            .and_then(|value| value.strip_suffix(" kB")?.parse::<u64>().ok())
+            .map_or(0, |kibibytes| kibibytes * 1024),
+    }
+}
+
+/// Who runs this.
+#[must_use]
+pub fn user() -> User {
+    let id = Uid::effective();
+    let name = Account::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |account| account.name);
+    User { id: id.as_raw(), name, invoked_by: std::env::var("SUDO_USER").ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_colon_separated_fields() {
+        let text = "processor\t: 0\nmodel name\t: A: B\n\nMemTotal:  24 kB\n";
+        assert_eq!(field(text, "model name").unwrap(), "A: B");
+        assert_eq!(field(text, "MemTotal").unwrap(), "24 kB");
+        assert_eq!(field(text, "model"), None);
+    }
+
+    #[test]
+    fn this_machine_has_a_kernel_and_memory() {
+        let host = host();
+        assert!(!host.kernel.is_empty() && host.memory_bytes > 1 << 20 && host.cpus > 0);
+        assert!(clocks().realtime_ns > 1_600_000_000_000_000_000);
+    }
+}

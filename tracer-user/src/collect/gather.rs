@@ -1,0 +1,119 @@
+//! Adds up counts as they leave the kernel: of ended processes while the run goes on, of all at its end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
+
+use gpuos_tracer_abi::{
+    losses,
+    syscalls::{RowCounts, RowKey},
+    tasks::ProcessRecord,
+};
+
+use super::environment::monotonic_ns;
+use crate::{bpf::Counters, model::run::{Losses, Process}};
+
+/// A process may still get the counts of a thread that was killed before it ever ran.
+const SETTLING_NS: u64 = 50_000_000;
+
+/// Counts and processes, as far as they were read.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    rows: HashMap<RowKey, RowCounts>,
+    ended: HashMap<u64, ProcessRecord>,
+}
+
+fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
+    let sum = rows.entry(key).or_default();
+    sum.calls += more.calls;
+    sum.finished += more.finished;
+    sum.errors += more.errors;
+    sum.restarted += more.restarted;
+    sum.total_ns += more.total_ns;
+    sum.max_ns = sum.max_ns.max(more.max_ns);
+    for (sum, more) in sum.buckets.iter_mut().zip(more.buckets) {
+        *sum += more;
+    }
+}
+
+impl Gathered {
+    /// Takes processes that have ended out of the kernel's maps, so that the maps stay small.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn take_ended(&mut self, counters: &Counters) -> io::Result<()> {
+        let now = monotonic_ns();
+        let over: HashMap<u64, ProcessRecord> = counters
+            .processes()?
+            .into_iter()
+            .filter(|(_, process)| process.threads_alive == 0 && process.ended_ns + SETTLING_NS < now)
+            .collect();
+        if over.is_empty() {
+            return Ok(());
+        }
+        let totals: Vec<_> = counters.totals()?.into_iter().filter(|(key, _)| over.contains_key(&key.process)).collect();
+        let keys: Vec<RowKey> = totals.iter().map(|(key, _)| *key).collect();
+        let ids: Vec<u64> = over.keys().copied().collect();
+        counters.forget(&keys, &ids)?;
+        for (key, counts) in &totals {
+            add(&mut self.rows, *key, counts);
+        }
+        self.ended.extend(over);
+        Ok(())
+    }
+
+    /// Whether no traced thread is alive.
+    #[must_use]
+    pub fn tree_is_empty(&self, counters: &Counters) -> bool {
+        counters.loss(losses::THREADS_ALIVE) == 0
+    }
+
+    /// Reads what is left. To be called after the programs are detached, when nothing moves any more.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn finish(mut self, counters: &Counters) -> io::Result<Finished> {
+        let totals = counters.totals()?;
+        for (key, counts) in totals.iter().copied().chain(counters.live_rows()) {
+            add(&mut self.rows, key, &counts);
+        }
+        let now = monotonic_ns();
+        let mut seen = HashSet::new();
+        let mut processes: Vec<Process> = self
+            .ended
+            .into_iter()
+            .chain(counters.processes()?)
+            .filter(|(id, _)| seen.insert(*id))
+            .map(|(id, record)| Process::from_record(id, &record, now))
+            .collect();
+        processes.sort_by_key(|process| (process.started_ns, process.id));
+        Ok(Finished {
+            rows: self.rows,
+            processes,
+            losses: Losses {
+                calls: counters.loss(losses::CALLS_WITHOUT_TOTALS),
+                children: counters.loss(losses::CHILDREN_NOT_FOLLOWED),
+                process_records: counters.loss(losses::PROCESSES_WITHOUT_RECORD),
+                recursion_misses: 0,
+            },
+            slow_calls: counters.loss(losses::CALLS_ON_SLOW_PATH),
+            compat_calls_filtered: counters.loss(losses::COMPAT_CALLS_FILTERED),
+        })
+    }
+}
+
+/// Everything that was counted.
+#[derive(Debug)]
+pub struct Finished {
+    /// Counts.
+    pub rows: HashMap<RowKey, RowCounts>,
+    /// Processes, the first started first.
+    pub processes: Vec<Process>,
+    /// What could not be counted.
+    pub losses: Losses,
+    /// Calls that were counted on the slower path; exact all the same.
+    pub slow_calls: u64,
+    /// 32-bit calls that a filter left out.
+    pub compat_calls_filtered: u64,
+}

@@ -1,0 +1,238 @@
+//! The table of counts as a polars frame: built from kernel rows, grouped for the summary.
+//!
+//! What is grouped is the very frame that is written to files. Its columns are described in
+//! `docs/file-format.md`.
+
+use std::collections::HashMap;
+
+use gpuos_tracer_abi::syscalls::{ABI_NATIVE, RowCounts, RowKey};
+use polars_core::prelude::*;
+
+use super::{histogram::Histogram, roles::{Role, Roles}, run::Process};
+use crate::names;
+
+/// Names of the columns.
+pub mod column {
+    /// u64: process id, unique within the run.
+    pub const PROCESS: &str = "process";
+    /// u32: process number.
+    pub const PID: &str = "pid";
+    /// str: command name of the process.
+    pub const COMMAND: &str = "command";
+    /// u32: thread number with `--per-thread`, else 0.
+    pub const THREAD: &str = "thread";
+    /// str: phase, empty before any was marked.
+    pub const PHASE: &str = "phase";
+    /// str: `native` or `compat`.
+    pub const ABI: &str = "abi";
+    /// u32: system call number.
+    pub const NUMBER: &str = "number";
+    /// str: its name, or `syscall_NUMBER`.
+    pub const SYSCALL: &str = "syscall";
+    /// str: kind of kernel service.
+    pub const CATEGORY: &str = "category";
+    /// str: role.
+    pub const ROLE: &str = "role";
+    /// u64: entries.
+    pub const CALLS: &str = "calls";
+    /// u64: returns with an error.
+    pub const ERRORS: &str = "errors";
+    /// u64: returns because of a signal, to be restarted or not.
+    pub const RESTARTED: &str = "restarted";
+    /// u64: entries without a return: never returns, or still running.
+    pub const UNFINISHED: &str = "unfinished";
+    /// u64: nanoseconds inside the call, finished ones.
+    pub const TOTAL_NS: &str = "total_ns";
+    /// u64: the longest.
+    pub const MAX_NS: &str = "max_ns";
+    /// list of u64: log2 histogram of nanoseconds.
+    pub const LATENCY: &str = "latency_log2";
+
+    /// Columns that are summed when rows are grouped.
+    pub const SUMMED: [&str; 5] = [CALLS, ERRORS, RESTARTED, UNFINISHED, TOTAL_NS];
+}
+
+/// Name of a call as shown: 32-bit calls are never given a 64-bit name.
+fn name_of(key: &RowKey) -> String {
+    match names::by_number(key.number) {
+        _ if key.abi != ABI_NATIVE => format!("compat_{}", key.number),
+        Some(call) => call.name.to_owned(),
+        None => format!("syscall_{}", key.number),
+    }
+}
+
+/// Builds the frame, rows in the order process, thread, phase, number.
+///
+/// # Errors
+/// Never in practice: all columns have the same length.
+pub fn build(rows: &HashMap<RowKey, RowCounts>, processes: &[Process], phases: &[String], roles: &Roles) -> PolarsResult<DataFrame> {
+    let order: HashMap<u64, (usize, &Process)> = processes.iter().enumerate().map(|(at, process)| (process.id, (at, process))).collect();
+    let place = |key: &RowKey| order.get(&key.process).map_or(usize::MAX, |(at, _)| *at);
+    let mut rows: Vec<(&RowKey, &RowCounts)> = rows.iter().collect();
+    rows.sort_by_key(|(key, _)| (place(key), key.process, key.thread, key.phase, key.abi, key.number));
+
+    let keys = || rows.iter().map(|(key, _)| *key);
+    let counts = || rows.iter().map(|(_, counts)| *counts);
+    let numbers = |name: &str, value: fn(&RowCounts) -> u64| -> Column {
+        UInt64Chunked::from_iter_values(name.into(), counts().map(value)).into_column()
+    };
+    let words = |name: &str, value: &dyn Fn(&RowKey) -> String| -> Column {
+        StringChunked::from_iter_values(name.into(), keys().map(value)).into_column()
+    };
+    let process = |key: &RowKey| order.get(&key.process).map(|(_, process)| *process);
+    let mut latency = ListPrimitiveChunkedBuilder::<UInt64Type>::new(
+        column::LATENCY.into(),
+        rows.len(),
+        rows.len() * 8,
+        DataType::UInt64,
+    );
+    for counts in counts() {
+        let used = counts.buckets.iter().rposition(|&count| count != 0).map_or(0, |last| last + 1);
+        latency.append_slice(&counts.buckets[..used]);
+    }
+    DataFrame::new_infer_height(vec![
+        UInt64Chunked::from_iter_values(column::PROCESS.into(), keys().map(|key| key.process)).into_column(),
+        UInt32Chunked::from_iter_values(column::PID.into(), keys().map(|key| process(key).map_or(0, |p| p.pid))).into_column(),
+        words(column::COMMAND, &|key| process(key).map_or_else(String::new, |p| p.command.clone())),
+        UInt32Chunked::from_iter_values(column::THREAD.into(), keys().map(|key| key.thread)).into_column(),
+        words(column::PHASE, &|key| phases.get(key.phase as usize).cloned().unwrap_or_default()),
+        words(column::ABI, &|key| if key.abi == ABI_NATIVE { "native" } else { "compat" }.to_owned()),
+        UInt32Chunked::from_iter_values(column::NUMBER.into(), keys().map(|key| key.number)).into_column(),
+        words(column::SYSCALL, &|key| name_of(key)),
+        words(column::CATEGORY, &|key| if key.abi == ABI_NATIVE { roles.category(key.number).to_owned() } else { "unknown".to_owned() }),
+        words(column::ROLE, &|key| if key.abi == ABI_NATIVE { roles.role(key.number) } else { Role::Unknown }.name().to_owned()),
+        numbers(column::CALLS, |counts| counts.calls),
+        numbers(column::ERRORS, |counts| counts.errors),
+        numbers(column::RESTARTED, |counts| counts.restarted),
+        numbers(column::UNFINISHED, |counts| counts.calls.saturating_sub(counts.finished)),
+        numbers(column::TOTAL_NS, |counts| counts.total_ns),
+        numbers(column::MAX_NS, |counts| counts.max_ns),
+        latency.finish().into_column(),
+    ])
+}
+
+/// Counts of a group of rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// Values of the columns that were grouped by, in their order.
+    pub key: Vec<String>,
+    /// Entries.
+    pub calls: u64,
+    /// Returns with an error.
+    pub errors: u64,
+    /// Returns because of a signal.
+    pub restarted: u64,
+    /// Entries without a return.
+    pub unfinished: u64,
+    /// Nanoseconds inside, finished calls.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// Histogram of nanoseconds.
+    pub latency: Histogram,
+}
+
+impl Group {
+    /// Mean duration of a finished call in nanoseconds.
+    #[must_use]
+    pub fn mean_ns(&self) -> Option<u64> {
+        self.total_ns.checked_div(self.latency.count())
+    }
+}
+
+/// Groups the rows by some text columns.
+///
+/// # Errors
+/// When the frame lacks a column, as a foreign file may.
+pub fn group(calls: &DataFrame, by: &[&str]) -> PolarsResult<Vec<Group>> {
+    if calls.height() == 0 {
+        return Ok(Vec::new());
+    }
+    let names: Vec<PlSmallStr> = by.iter().map(|name| (*name).into()).collect();
+    calls.partition_by_stable(names, true)?.iter().map(|part| summarize(part, by)).collect()
+}
+
+/// Sums a whole frame into one group.
+///
+/// # Errors
+/// As [`group`].
+pub fn summarize(part: &DataFrame, by: &[&str]) -> PolarsResult<Group> {
+    let sum = |name: &str| -> PolarsResult<u64> { Ok(part.column(name)?.u64()?.sum().unwrap_or(0)) };
+    let mut latency = Histogram::default();
+    let lists = part.column(column::LATENCY)?.list()?;
+    for list in (0..lists.len()).filter_map(|row| lists.get_as_series(row)) {
+        latency.add(&Histogram::from_counts(list.u64()?.iter().flatten()));
+    }
+    Ok(Group {
+        key: by.iter().map(|name| Ok(part.column(name)?.str()?.get(0).unwrap_or("").to_owned())).collect::<PolarsResult<_>>()?,
+        calls: sum(column::CALLS)?,
+        errors: sum(column::ERRORS)?,
+        restarted: sum(column::RESTARTED)?,
+        unfinished: sum(column::UNFINISHED)?,
+        total_ns: sum(column::TOTAL_NS)?,
+        max_ns: part.column(column::MAX_NS)?.u64()?.max().unwrap_or(0),
+        latency,
+    })
+}
+
+/// Fails unless every column is there with its type.
+///
+/// # Errors
+/// Says which column is missing or of another type.
+pub fn check(calls: &DataFrame) -> PolarsResult<()> {
+    let empty = build(&HashMap::new(), &[], &[], &Roles::default())?;
+    for expected in empty.columns() {
+        let found = calls.column(expected.name())?;
+        polars_ensure!(found.dtype() == expected.dtype(), SchemaMismatch: "column `{}` is {}, not {}", expected.name(), found.dtype(), expected.dtype());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpuos_tracer_abi::syscalls::ABI_COMPAT;
+
+    fn row(process: u64, number: i64, abi: u32, calls: u64) -> (RowKey, RowCounts) {
+        let mut counts = RowCounts { calls, finished: calls - 1, errors: 1, total_ns: 100, max_ns: 60, ..RowCounts::ZERO };
+        counts.buckets[5] = calls - 1;
+        (RowKey { process, number: number as u32, abi, ..Default::default() }, counts)
+    }
+
+    #[test]
+    fn rows_are_named_and_grouped() {
+        let rows = HashMap::from([
+            row(1, libc::SYS_mmap, ABI_NATIVE, 3),
+            row(2, libc::SYS_mmap, ABI_NATIVE, 4),
+            row(1, libc::SYS_futex, ABI_NATIVE, 5),
+            row(1, libc::SYS_mmap, ABI_COMPAT, 6),
+            row(3, 5000, ABI_NATIVE, 2),
+        ]);
+        let processes = [Process { id: 2, pid: 20, command: "b".into(), ..Default::default() }, Process { id: 1, pid: 10, command: "a".into(), ..Default::default() }];
+        let frame = build(&rows, &processes, &[], &Roles::default()).unwrap();
+        check(&frame).unwrap();
+        let text = |name: &str| frame.column(name).unwrap().str().unwrap().iter().map(|v| v.unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(text(column::COMMAND), ["b", "a", "a", "a", ""]);
+        let compat = format!("compat_{}", libc::SYS_mmap);
+        assert_eq!(text(column::SYSCALL)[3..], [compat, "syscall_5000".to_owned()]);
+        let mut roles = group(&frame, &[column::ROLE]).unwrap();
+        roles.sort_by(|a, b| a.key.cmp(&b.key));
+        let calls: Vec<_> = roles.iter().map(|group| (group.key[0].as_str(), group.calls)).collect();
+        assert_eq!(calls, [("memory", 7), ("synchronization", 5), ("unknown", 8)]);
+        assert_eq!((roles[0].unfinished, roles[0].errors, roles[0].total_ns, roles[0].max_ns), (2, 2, 200, 60));
+        assert_eq!(roles[0].latency.count(), 5);
+        assert_eq!(roles[0].mean_ns(), Some(40));
+    }
+
+    #[test]
+    fn an_empty_run_groups_to_nothing() {
+        let frame = build(&HashMap::new(), &[], &[], &Roles::default()).unwrap();
+        assert!(group(&frame, &[column::ROLE]).unwrap().is_empty());
+        assert_eq!(summarize(&frame, &[]).unwrap().calls, 0);
+    }
+
+    #[test]
+    fn a_foreign_frame_is_refused() {
+        assert!(check(&DataFrame::empty()).is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! What a run is: the header that every file carries, and the table of counts.
+
+use gpuos_tracer_abi::tasks::ProcessRecord;
+use polars_core::frame::DataFrame;
+use serde::{Deserialize, Serialize};
+
+/// Version of the file schema, described in `docs/file-format.md`. Raised when a reader must change.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A finished run, freshly collected or read from a file.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was run, where, how, and what was lost.
+    pub header: Header,
+    /// One row per (process, thread, phase, system call): see [`frame`](super::frame).
+    pub calls: DataFrame,
+}
+
+/// What every file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// Version of gpuos-trace.
+    pub tool_version: String,
+    /// [`gpuos_tracer_abi::ABI_VERSION`].
+    pub abi_version: u32,
+    /// The traced command line, word by word.
+    pub command: Vec<String>,
+    /// How it was traced.
+    pub mode: Mode,
+    /// When the command was released, RFC 3339 in UTC.
+    pub started: String,
+    /// Nanoseconds from then until tracing ended.
+    pub wall_ns: u64,
+    /// Clocks at the start, to place the run beside other recordings.
+    pub clocks: Clocks,
+    /// The machine.
+    pub host: Host,
+    /// Who ran it.
+    pub user: User,
+    /// How the command ended.
+    pub end: End,
+    /// What could not be counted. All zero in a good run.
+    pub losses: Losses,
+    /// What is worth knowing about the run, in sentences.
+    pub notes: Vec<String>,
+    /// Every process of the tree, the launched command first.
+    pub processes: Vec<Process>,
+}
+
+/// How a run was traced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mode {
+    /// False with `--no-latency`: times, maxima and histograms are absent.
+    pub timed: bool,
+    /// Rows are by thread.
+    pub per_thread: bool,
+    /// Traced until the tree was empty, not only until the command ended.
+    pub wait_all: bool,
+    /// The `-e` words; empty: every call was counted.
+    pub filter: Vec<String>,
+    /// The file of `--roles`.
+    pub roles: Option<String>,
+}
+
+/// Readings of several clocks at one moment, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// `CLOCK_REALTIME`: since 1970.
+    pub realtime_ns: u64,
+    /// `CLOCK_MONOTONIC`: what the kernel side stamps with.
+    pub monotonic_ns: u64,
+    /// `CLOCK_BOOTTIME`: monotonic, and counting while suspended.
+    pub boottime_ns: u64,
+}
+
+/// A machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// `uname -m`.
+    pub architecture: String,
+    /// Model name of the first CPU.
+    pub cpu: String,
+    /// CPUs this process may use.
+    pub cpus: usize,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// A user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Effective user id while tracing.
+    pub id: u32,
+    /// Its name, or the number again.
+    pub name: String,
+    /// Who called sudo, if anybody.
+    pub invoked_by: Option<String>,
+}
+
+/// How the launched command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// With this exit status.
+    Exited(u8),
+    /// By this signal number.
+    Killed(i32),
+    /// It still ran when the user stopped the trace.
+    StillRunning,
+}
+
+/// Counters of everything that could not be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Calls whose row found no place (`--totals`).
+    pub calls: u64,
+    /// Child threads and processes the kernel had no memory to follow.
+    pub children: u64,
+    /// Processes whose record found no place (`--processes`).
+    pub process_records: u64,
+    /// Events that BPF programs missed because one was running already on that CPU.
+    pub recursion_misses: u64,
+}
+
+impl Losses {
+    /// Whether anything was lost.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// A process of the traced tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Unique, unlike a pid.
+    pub id: u64,
+    /// Id of the parent, 0 for the launched command.
+    pub parent: u64,
+    /// Number in the initial pid namespace.
+    pub pid: u32,
+    /// Name of the command when it ended (or last executed).
+    pub command: String,
+    /// Threads it ever had.
+    pub threads: u32,
+    /// Threads that still ran at the end of the trace; their switches, faults and times are not in the sums.
+    pub threads_alive: u32,
+    /// `CLOCK_MONOTONIC` at its first event.
+    pub started_ns: u64,
+    /// From there to its end, or to the end of the trace.
+    pub wall_ns: u64,
+    /// User CPU time.
+    pub user_ns: u64,
+    /// System CPU time.
+    pub system_ns: u64,
+    /// Context switches because a thread had to wait.
+    pub voluntary_switches: u64,
+    /// Context switches because another thread was to run.
+    pub involuntary_switches: u64,
+    /// Page faults served from memory.
+    pub minor_faults: u64,
+    /// Page faults that waited for a device.
+    pub major_faults: u64,
+    /// Exit code as `wait` returns it; meaningless while threads are alive.
+    pub exit_code: u32,
+}
+
+impl Process {
+    /// From the kernel's record; `now` on `CLOCK_MONOTONIC` ends a process that still runs.
+    #[must_use]
+    pub fn from_record(id: u64, record: &ProcessRecord, now: u64) -> Self {
+        let length = record.comm.iter().position(|&byte| byte == 0).unwrap_or(record.comm.len());
+        let end = if record.threads_alive == 0 { record.ended_ns } else { now };
+        let (user_ns, system_ns) = cpu_times(record.user_ns, record.system_ns, record.run_ns);
+        Self {
+            id,
+            parent: record.parent,
+            pid: record.pid,
+            command: String::from_utf8_lossy(&record.comm[..length]).into_owned(),
+            threads: record.threads,
+            threads_alive: record.threads_alive,
+            started_ns: record.started_ns,
+            wall_ns: end.saturating_sub(record.started_ns),
+            user_ns,
+            system_ns,
+            voluntary_switches: record.voluntary_switches,
+            involuntary_switches: record.involuntary_switches,
+            minor_faults: record.minor_faults,
+            major_faults: record.major_faults,
+            exit_code: record.exit_code,
+        }
+    }
+}
+
+/// Splits exact run time in the proportion in which the tick saw user and system time, as the
+/// kernel's `cputime_adjust` does for `getrusage`.
+fn cpu_times(user: u64, system: u64, run: u64) -> (u64, u64) {
+    match (user, system) {
+        _ if run == 0 => (user, system),
+        (_, 0) => (run, 0),
+        (0, _) => (0, run),
+        _ => {
+            let system = (u128::from(run) * u128::from(system) / (u128::from(user) + u128::from(system))) as u64;
+            (run - system, system)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_times_add_up_to_the_run_time() {
+        assert_eq!(cpu_times(0, 0, 500), (500, 0));
+        assert_eq!(cpu_times(0, 8, 500), (0, 500));
+        assert_eq!(cpu_times(3, 1, 1000), (750, 250));
+        assert_eq!(cpu_times(3, 1, 0), (3, 1));
+        assert_eq!(cpu_times(u64::MAX / 2, u64::MAX / 2, u64::MAX).0 as f64 / u64::MAX as f64, 0.5);
+    }
+
+    #[test]
+    fn a_header_survives_json() {
+        let process = Process::from_record(7, &ProcessRecord { comm: *b"bench\0\0\0\0\0\0\0\0\0\0\0", started_ns: 5, threads_alive: 1, ..Default::default() }, 25);
+        assert_eq!((process.command.as_str(), process.wall_ns), ("bench", 20));
+        let header = Header {
+            schema_version: SCHEMA_VERSION,
+            tool_version: "0.1.0".into(),
+            abi_version: 1,
+            command: vec!["true".into()],
+            mode: Mode { timed: true, per_thread: false, wait_all: false, filter: vec![], roles: None },
+            started: "2026-01-01T00:00:00Z".into(),
+            wall_ns: 1,
+            clocks: Clocks::default(),
+            host: Host::default(),
+            user: User::default(),
+            end: End::Exited(0),
+            losses: Losses::default(),
+            notes: vec![],
+            processes: vec![process],
+        };
+        let text = serde_json::to_string(&header).unwrap();
+        assert_eq!(serde_json::from_str::<Header>(&text).unwrap(), header);
+    }
+}

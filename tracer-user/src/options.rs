@@ -1,0 +1,107 @@
+//! Plain values from the command line: the rest of the crate never sees clap.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use crate::{
+    bpf::Settings,
+    cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs},
+    model::roles::{Roles, RolesError},
+    sink::{Destination, Format, SinkError, table::{Order, View}},
+};
+
+/// What `run` is to do.
+#[derive(Debug)]
+pub struct RunOptions {
+    /// The command line.
+    pub command: Vec<OsString>,
+    /// What is asked of the kernel.
+    pub settings: Settings,
+    /// The `-e` words, for the header.
+    pub filter: Vec<String>,
+    /// The `--roles` file, for the header.
+    pub roles_file: Option<String>,
+    /// Roles and categories.
+    pub roles: Roles,
+    /// Until the tree is empty.
+    pub wait_all: bool,
+    /// Where the counts go besides the tables.
+    pub destination: Option<Destination>,
+    /// Tables on standard error; `None`: none.
+    pub view: Option<View>,
+}
+
+impl RunOptions {
+    /// Checks everything that can be checked before anything is started, and opens the output.
+    ///
+    /// # Errors
+    /// A word of `-e` or a file that is not usable.
+    pub fn from_args(args: RunArgs) -> Result<Self, OptionsError> {
+        let roles = args.roles.as_deref().map(Roles::read).transpose()?.unwrap_or_default();
+        let wanted = if args.events.is_empty() { None } else { Some(roles.select(&args.events)?) };
+        let destination = match (&args.output, args.format) {
+            (Some(path), format) => Some(Destination::open(path, format.map(Format::from))?),
+            (None, Some(_)) => return Err(OptionsError::FormatWithoutOutput),
+            (None, None) => None,
+        };
+        let view = (!args.quiet).then(|| view(&args.tables));
+        Ok(Self {
+            command: args.command,
+            settings: Settings {
+                timed: !args.no_latency,
+                per_thread: args.per_thread,
+                wanted,
+                rows: args.rows,
+                totals: args.totals,
+                processes: args.processes,
+            },
+            filter: args.events,
+            roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),
+            roles,
+            wait_all: args.wait_all,
+            destination,
+            view,
+        })
+    }
+}
+
+/// Why the options are not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// A filter or a roles file.
+    #[error(transparent)]
+    Roles(#[from] RolesError),
+    /// The output file.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// `--format` alone.
+    #[error("`--format` needs an output\nhint: add `-o FILE`, or `-o -` for standard output")]
+    FormatWithoutOutput,
+}
+
+/// How tables are printed.
+#[must_use]
+pub fn view(args: &TableArgs) -> View {
+    View { top: if args.top == 0 { usize::MAX } else { args.top }, order: args.sort.into() }
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Parquet => Self::Parquet,
+            FormatArg::Json => Self::Json,
+            FormatArg::Csv => Self::Csv,
+            FormatArg::Table => Self::Table,
+        }
+    }
+}
+
+impl From<OrderArg> for Order {
+    fn from(order: OrderArg) -> Self {
+        match order {
+            OrderArg::Calls => Self::Calls,
+            OrderArg::Total => Self::Total,
+            OrderArg::Errors => Self::Errors,
+            OrderArg::Max => Self::Max,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The tables that people read: by role, the top system calls, processes, and what was lost.
+
+use std::io::Write;
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
+
+use super::{
+    Codec, CodecError,
+    palette::color_of,
+    units::{count, duration, plural, printable, share},
+};
+use crate::model::{
+    frame::{self, Group, column},
+    roles::Role,
+    run::{End, Header, Process, Run},
+};
+
+/// What is listed and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// How many system calls and processes to list.
+    pub top: usize,
+    /// The largest first.
+    pub order: Order,
+}
+
+/// What tables are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Number of calls.
+    Calls,
+    /// Time inside the calls.
+    Total,
+    /// Number of errors.
+    Errors,
+    /// The longest call.
+    Max,
+}
+
+impl Order {
+    fn key(self, group: &Group) -> u64 {
+        match self {
+            Self::Calls => group.calls,
+            Self::Total => group.total_ns,
+            Self::Errors => group.errors,
+            Self::Max => group.max_ns,
+        }
+    }
+}
+
+/// How the place that is printed to looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Characters in a line; tables leave columns out to fit.
+    pub width: usize,
+    /// Whether it shows colours.
+    pub color: bool,
+}
+
+impl Look {
+    /// For files: everything, no colour.
+    pub const FILE: Self = Self { width: usize::MAX, color: false };
+}
+
+/// The text format: tables without colours. It cannot be read back.
+pub(super) struct Text;
+
+impl Codec for Text {
+    fn write(&self, run: &Run, to: &mut dyn Write) -> Result<(), CodecError> {
+        to.write_all(render(run, View { top: usize::MAX, order: Order::Calls }, Look::FILE)?.as_bytes())?;
+        Ok(())
+    }
+
+    fn read(&self, _: Vec<u8>) -> Result<Run, CodecError> {
+        Err("tables as text cannot be read back".into())
+    }
+}
+
+/// All tables of a run.
+///
+/// # Errors
+/// When the frame lacks a column, as a foreign file may.
+pub fn render(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
+    let header = &run.header;
+    let total = frame::summarize(&run.calls, &[])?;
+    let mut sections = vec![headline(header, &total)];
+    if total.calls == 0 {
+        sections.push("no system call was counted".to_owned());
+    } else {
+        sections.push(role_table(run, view, look, &total)?);
+        sections.push(syscall_table(run, view, look, &total)?);
+        if !header.processes.is_empty() {
+            sections.push(process_table(run, view, look)?);
+        }
+    }
+    let remarks = remarks(header, &total);
+    if !remarks.is_empty() {
+        sections.push(remarks.join("\n"));
+    }
+    Ok(sections.join("\n\n") + "\n")
+}
+
+fn headline(header: &Header, total: &Group) -> String {
+    let words: Vec<String> = header.command.iter().map(|word| printable(word)).collect();
+    let end = match header.end {
+        End::Exited(status) => format!("exit status {status}"),
+        End::Killed(signal) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {signal}"),
+        },
+        End::StillRunning => "still running".to_owned(),
+    };
+    let threads = header.processes.iter().map(|process| u64::from(process.threads)).sum();
+    let mut parts = vec![
+        end,
+        duration(header.wall_ns),
+        plural(header.processes.len() as u64, "process", "processes"),
+        plural(threads, "thread", "threads"),
+        plural(total.calls, "system call", "system calls"),
+    ];
+    if total.errors != 0 {
+        parts.push(plural(total.errors, "error", "errors"));
+    }
+    format!("{}\n{}", words.join(" "), parts.join(" · "))
+}
+
+/// A column of a table of counts: head, how soon it is left out where space is short (0: never),
+/// and its text.
+struct Measure {
+    head: &'static str,
+    dispensable: u8,
+    text: fn(&Group, &Group) -> String,
+}
+
+fn optional(value: Option<u64>) -> String {
+    value.map_or_else(|| "-".to_owned(), duration)
+}
+
+const MEASURES: [Measure; 8] = [
+    Measure { head: "calls", dispensable: 0, text: |group, _| count(group.calls) },
+    Measure { head: "errors", dispensable: 0, text: |group, _| if group.errors == 0 { String::new() } else { count(group.errors) } },
+    Measure { head: "share", dispensable: 3, text: |group, total| share(group.calls, total.calls) },
+    Measure { head: "total", dispensable: 0, text: |group, _| duration(group.total_ns) },
+    Measure { head: "mean", dispensable: 5, text: |group, _| optional(group.mean_ns()) },
+    Measure { head: "p50", dispensable: 2, text: |group, _| optional(group.latency.quantile(0.5, group.max_ns)) },
+    Measure { head: "p99", dispensable: 1, text: |group, _| optional(group.latency.quantile(0.99, group.max_ns)) },
+    Measure { head: "max", dispensable: 4, text: |group, _| optional((group.latency.count() != 0).then_some(group.max_ns)) },
+];
+
+/// Measures that need times.
+const TIMED_FROM: usize = 3;
+
+fn measures(header: &Header) -> &'static [Measure] {
+    if header.mode.timed { &MEASURES } else { &MEASURES[..TIMED_FROM] }
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+fn head(text: &str, right: bool, look: Look) -> Cell {
+    let cell = Cell::new(text).set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left });
+    if look.color { cell.add_attribute(Attribute::Bold) } else { cell }
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+fn role_cell(name: &str, look: Look) -> Cell {
+    let cell = Cell::new(printable(name));
+    match name.parse::<Role>() {
+        Ok(role) if look.color => {
+            let (r, g, b) = color_of(role);
+            cell.fg(Color::Rgb { r, g, b })
+        }
+        _ => cell,
+    }
+}
+
+/// A table of groups: `names` columns at the left, the measures, and the histograms at the right.
+fn group_table(header: &Header, groups: &[Group], names: &[&str], total: &Group, last: Option<&Group>, look: Look) -> Table {
+    let measures = measures(header);
+    let span = if header.mode.timed { total.latency.span() } else { None };
+    let mut table = plain_table();
+    let mut heads: Vec<Cell> = names.iter().map(|name| head(name, false, look)).collect();
+    heads.extend(measures.iter().map(|measure| head(measure.head, true, look)));
+    if let Some((first, last)) = span {
+        heads.push(head(&format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1)), false, look));
+    }
+    table.set_header(heads);
+    for group in groups.iter().chain(last) {
+        let mut row: Vec<Cell> = group.key.iter().zip(names).map(|(value, name)| if *name == "role" { role_cell(value, look) } else { Cell::new(printable(value)) }).collect();
+        row.extend(measures.iter().map(|measure| right((measure.text)(group, total))));
+        if let Some((first, last)) = span {
+            row.push(Cell::new(group.latency.picture(first, last)));
+        }
+        table.add_row(Row::from(row));
+    }
+    let mut dispensable: Vec<(u8, usize)> = measures.iter().enumerate().filter(|(_, m)| m.dispensable != 0).map(|(at, m)| (m.dispensable, names.len() + at)).collect();
+    if span.is_some() {
+        dispensable.push((6, names.len() + measures.len()));
+    }
+    fit(&mut table, &mut dispensable, look.width);
+    table
+}
+
+/// Hides columns, the most dispensable first, until the table fits.
+fn fit(table: &mut Table, dispensable: &mut [(u8, usize)], width: usize) {
+    dispensable.sort_unstable();
+    for &(_, index) in dispensable.iter().rev() {
+        if widest_line(table) <= width {
+            return;
+        }
+        if let Some(column) = table.column_mut(index) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+}
+
+fn widest_line(table: &Table) -> usize {
+    let mut plain = table.clone();
+    plain.force_no_tty();
+    plain.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or(0)
+}
+
+fn finish(table: &mut Table, look: Look) -> String {
+    if look.color {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn role_table(run: &Run, view: View, look: Look, total: &Group) -> Result<String, CodecError> {
+    let mut groups = frame::group(&run.calls, &[column::ROLE])?;
+    groups.sort_by_key(|group| std::cmp::Reverse(view.order.key(group)));
+    let last = Group { key: vec!["total".to_owned()], ..total.clone() };
+    let mut table = group_table(&run.header, &groups, &["role"], total, Some(&last), look);
+    Ok(finish(&mut table, look))
+}
+
+fn syscall_table(run: &Run, view: View, look: Look, total: &Group) -> Result<String, CodecError> {
+    let mut groups = frame::group(&run.calls, &[column::SYSCALL, column::ROLE])?;
+    groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
+    let left_out = groups.split_off(view.top.min(groups.len()));
+    let mut table = group_table(&run.header, &groups, &["syscall", "role"], total, None, look);
+    let mut text = finish(&mut table, look);
+    if !left_out.is_empty() {
+        let calls = left_out.iter().map(|group| group.calls).sum();
+        text += &format!("\n … {} more with {}; `--top 0` lists them", plural(left_out.len() as u64, "system call", "system calls"), plural(calls, "call", "calls"));
+    }
+    Ok(text)
+}
+
+fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
+    let calls: std::collections::HashMap<u64, u64> = run
+        .calls
+        .partition_by_stable([column::PROCESS], true)?
+        .iter()
+        .map(|part| Ok::<_, CodecError>((part.column(column::PROCESS)?.u64()?.get(0).unwrap_or(0), frame::summarize(part, &[])?.calls)))
+        .collect::<Result<_, _>>()?;
+    let calls_of = |process: &Process| calls.get(&process.id).copied().unwrap_or(0);
+    let mut processes: Vec<&Process> = run.header.processes.iter().collect();
+    processes.sort_by_key(|process| std::cmp::Reverse(calls_of(process)));
+    let left_out = processes.split_off(view.top.min(processes.len()));
+    let mut table = plain_table();
+    let heads = ["process", "pid", "threads", "calls", "wall", "user", "system", "switches", "forced", "minor faults", "major faults"];
+    table.set_header(heads.iter().enumerate().map(|(at, text)| head(text, at != 0, look)));
+    for process in processes {
+        let alive = if process.threads_alive == 0 { "" } else { " (running)" };
+        let mut row = vec![Cell::new(printable(&process.command) + alive)];
+        row.extend(
+            [
+                process.pid.to_string(),
+                count(process.threads.into()),
+                count(calls_of(process)),
+                duration(process.wall_ns),
+                duration(process.user_ns),
+                duration(process.system_ns),
+                count(process.voluntary_switches),
+                count(process.involuntary_switches),
+                count(process.minor_faults),
+                count(process.major_faults),
+            ]
+            .map(right),
+        );
+        table.add_row(row);
+    }
+    fit(&mut table, &mut [(1, 10), (2, 8), (3, 9), (4, 2), (5, 1)], look.width);
+    let mut text = finish(&mut table, look);
+    if !left_out.is_empty() {
+        text += &format!("\n … {} more; `--top 0` lists them", plural(left_out.len() as u64, "process", "processes"));
+    }
+    Ok(text)
+}
+
+/// Losses first: they decide whether the rest can be trusted.
+fn remarks(header: &Header, total: &Group) -> Vec<String> {
+    let losses = header.losses;
+    let mut lines = Vec::new();
+    for (number, what) in [
+        (losses.calls, "calls were not counted because the table of totals was full; raise `--totals`"),
+        (losses.children, "child threads or processes were not followed because the kernel had no memory"),
+        (losses.process_records, "processes have no record because the table was full; raise `--processes`"),
+        (losses.recursion_misses, "events were missed because a BPF program was running already on that CPU"),
+    ] {
+        if number != 0 {
+            lines.push(format!("LOST: {} {what}", count(number)));
+        }
+    }
+    if total.unfinished != 0 {
+        lines.push(format!("note: {} did not return (`exit_group`, or still running at the end)", plural(total.unfinished, "call", "calls")));
+    }
+    if total.restarted != 0 {
+        lines.push(format!("note: {} interrupted by a signal, to be restarted or not; not counted as errors", plural(total.restarted, "call was", "calls were")));
+    }
+    lines.extend(header.notes.iter().map(|note| format!("note: {}", printable(note))));
+    lines
+}
