@@ -1,0 +1,109 @@
+//! Timing of single units of work, and what the process used meanwhile.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Durations of single units of work.
+pub(crate) struct Latencies {
+    histogram: Histogram<u64>,
+}
+
+/// Percentiles in nanoseconds, to three significant digits.
+#[derive(Debug, Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) p50_ns: u64,
+    pub(crate) p90_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) mean_ns: u64,
+}
+
+impl Latencies {
+    pub(crate) fn new() -> Self {
+        Self { histogram: Histogram::new(3).expect("three significant digits are allowed") }
+    }
+
+    /// Does the work and records how long it took.
+    pub(crate) fn time<E>(&mut self, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let start = Instant::now();
+        work()?;
+        self.histogram.saturating_record(start.elapsed().as_nanos() as u64);
+        Ok(())
+    }
+
+    /// `None` when nothing was timed.
+    pub(crate) fn percentiles(&self) -> Option<Percentiles> {
+        let at = |quantile| self.histogram.value_at_quantile(quantile);
+        (!self.histogram.is_empty()).then(|| Percentiles {
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            max_ns: self.histogram.max(),
+            mean_ns: self.histogram.mean() as u64,
+        })
+    }
+}
+
+/// What the process has used so far.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Usage {
+    pub(crate) user_ns: u64,
+    pub(crate) system_ns: u64,
+    pub(crate) voluntary_switches: u64,
+    pub(crate) involuntary_switches: u64,
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
+}
+
+impl Usage {
+    pub(crate) fn now() -> Self {
+        // SAFETY: an all-zero `rusage` is valid, and the call fills it.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+            usage
+        };
+        let time = |time: libc::timeval| (Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)).as_nanos() as u64;
+        Self {
+            user_ns: time(usage.ru_utime),
+            system_ns: time(usage.ru_stime),
+            voluntary_switches: usage.ru_nvcsw as u64,
+            involuntary_switches: usage.ru_nivcsw as u64,
+            minor_faults: usage.ru_minflt as u64,
+            major_faults: usage.ru_majflt as u64,
+        }
+    }
+
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            user_ns: self.user_ns - earlier.user_ns,
+            system_ns: self.system_ns - earlier.system_ns,
+            voluntary_switches: self.voluntary_switches - earlier.voluntary_switches,
+            involuntary_switches: self.involuntary_switches - earlier.involuntary_switches,
+            minor_faults: self.minor_faults - earlier.minor_faults,
+            major_faults: self.major_faults - earlier.major_faults,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_timed_has_no_percentiles() {
+        assert!(Latencies::new().percentiles().is_none());
+    }
+
+    #[test]
+    fn a_failure_is_passed_on_and_not_recorded() {
+        let mut latencies = Latencies::new();
+        assert_eq!(latencies.time(|| Err::<(), _>("broken")), Err("broken"));
+        assert!(latencies.percentiles().is_none());
+        latencies.time(|| Ok::<(), ()>(())).unwrap();
+        let percentiles = latencies.percentiles().unwrap();
+        assert!(percentiles.p50_ns <= percentiles.p99_ns && percentiles.p99_ns <= percentiles.max_ns);
+    }
+}
