@@ -22,7 +22,8 @@ pub(crate) struct Percentiles {
 
 impl Latencies {
     pub(crate) fn new() -> Self {
-        Self { histogram: Histogram::new(3).expect("three significant digits are allowed") }
+        // A nanosecond to an hour, three significant digits.
+        Self { histogram: Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("these bounds are allowed") }
     }
 
     /// Does the work and records how long it took.
@@ -103,7 +104,9 @@ mod tests {
         assert_eq!(latencies.time(|| Err::<(), _>("broken")), Err("broken"));
         assert!(latencies.percentiles().is_none());
         latencies.time(|| Ok::<(), ()>(())).unwrap();
+        latencies.time(|| -> Result<(), ()> { std::thread::sleep(Duration::from_millis(2)); Ok(()) }).unwrap();
         let percentiles = latencies.percentiles().unwrap();
+        assert!(percentiles.max_ns >= 2_000_000);
         assert!(percentiles.p50_ns <= percentiles.p99_ns && percentiles.p99_ns <= percentiles.max_ns);
     }
 }

@@ -67,7 +67,8 @@ impl OpenCl {
             kernel,
             queue,
             context,
-            runtime: platform.version().unwrap_or_default(),
+            // PoCL goes on with its build options after two spaces.
+            runtime: platform.version().unwrap_or_default().split("  ").next().unwrap_or_default().to_owned(),
             device: device.name().unwrap_or_default(),
         })
     }

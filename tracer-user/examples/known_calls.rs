@@ -1,0 +1,228 @@
+//! Programs that make a known number of calls, for the tests: `known_calls WHAT N`.
+//!
+//! Calls are made with `syscall(2)` directly, so that no library adds or saves one.
+
+use std::{env, ffi::CString, io, thread, time::Duration};
+
+fn call(number: libc::c_long) -> libc::c_long {
+    // SAFETY: the calls used here take no pointer.
+    unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) }
+}
+
+fn getppid(times: u64) {
+    for _ in 0..times {
+        call(libc::SYS_getppid);
+    }
+}
+
+fn fork(child: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the child ends in `_exit` and uses only what `child` does.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                child();
+                libc::_exit(0)
+            }
+            pid => pid,
+        }
+    }
+}
+
+fn wait(pid: libc::pid_t) {
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+}
+
+/// Each of `width` children calls `getppid` three times and has as many children, to `depth`.
+fn tree(depth: u64, width: u64) {
+    if depth == 0 {
+        return;
+    }
+    let children: Vec<_> = (0..width)
+        .map(|_| {
+            fork(|| {
+                getppid(3);
+                tree(depth - 1, width);
+            })
+        })
+        .collect();
+    children.into_iter().for_each(wait);
+}
+
+/// Threads that start threads, each calling `getppid` twice.
+fn nested_threads(depth: u64) {
+    getppid(2);
+    if depth > 0 {
+        thread::spawn(move || nested_threads(depth - 1)).join().unwrap();
+    }
+}
+
+fn exec_self(arguments: &[&str]) -> ! {
+    let this = CString::new(env::current_exe().unwrap().into_os_string().into_encoded_bytes()).unwrap();
+    let mut words = vec![this.clone()];
+    words.extend(arguments.iter().map(|word| CString::new(*word).unwrap()));
+    let pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+    // SAFETY: a NUL-terminated list of NUL-terminated words.
+    unsafe { libc::execv(this.as_ptr(), pointers.as_ptr()) };
+    panic!("execv: {}", io::Error::last_os_error());
+}
+
+/// `clone` with shared memory but its own process, as `posix_spawn` does.
+fn vforks(times: u64) {
+    let this = CString::new("/bin/true").unwrap();
+    for _ in 0..times {
+        // SAFETY: the child only executes.
+        unsafe {
+            let pid = libc::vfork();
+            if pid == 0 {
+                libc::execv(this.as_ptr(), [this.as_ptr(), std::ptr::null()].as_ptr());
+                libc::_exit(1);
+            }
+            wait(pid);
+        }
+    }
+}
+
+/// `getppid` through the 32-bit entry, whose number 64 is another call in the 64-bit table.
+#[cfg(target_arch = "x86_64")]
+fn compat_getppid(times: u64) {
+    for _ in 0..times {
+        // SAFETY: the call takes no argument; the 32-bit entry keeps the other registers but r8 to r11.
+        unsafe {
+            std::arch::asm!("int 0x80", inlateout("rax") 64_u64 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _)
+        };
+    }
+}
+
+/// Sleeps that a timer's signal interrupts, which the kernel restarts by itself.
+fn interrupted_sleeps(times: u64) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: plain data and valid pointers; the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+        for _ in 0..times {
+            let timer = libc::itimerval {
+                it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+                it_value: libc::timeval { tv_sec: 0, tv_usec: 3000 },
+            };
+            libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+            libc::syscall(libc::SYS_nanosleep, &libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 }, std::ptr::null_mut::<libc::timespec>());
+        }
+    }
+}
+
+/// From here on seccomp refuses `getppid` before the kernel's entry tracepoint.
+fn refuse_getppid() {
+    let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    let mut filter = [
+        statement(0x20, 0), // load the number
+        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: libc::SYS_getppid as u32 },
+        statement(0x06, 0x0005_0000 | libc::EPERM as u32), // SECCOMP_RET_ERRNO
+        statement(0x06, 0x7fff_0000),                      // SECCOMP_RET_ALLOW
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program is valid for the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, 2, &program), 0, "{}", io::Error::last_os_error());
+    }
+}
+
+/// A process that outlives the one that started it.
+fn daemon(times: u64) {
+    let mut pipe = [0; 2];
+    // SAFETY: two descriptors fit.
+    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+    let middle = fork(|| {
+        fork(|| {
+            thread::sleep(Duration::from_millis(200));
+            getppid(times);
+        });
+    });
+    wait(middle);
+}
+
+fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    let number = |at: usize| arguments.get(at).map_or(0, |word| word.parse::<u64>().unwrap());
+    let times = number(2);
+    match arguments.get(1).map(String::as_str).unwrap_or_default() {
+        "getppid" => getppid(times),
+        "ioctl" => {
+            let null = std::fs::File::open("/dev/null").unwrap();
+            for _ in 0..times {
+                // SAFETY: the device knows no request and touches no memory.
+                unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&null), 0x5401, 0) };
+            }
+        }
+        "mmap" => {
+            for _ in 0..times {
+                // SAFETY: a new mapping, removed at once.
+                unsafe {
+                    let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+                    libc::munmap(page, 4096);
+                }
+            }
+        }
+        // Threads that call at the same time.
+        "threads" => {
+            let threads: Vec<_> = (0..number(3)).map(|_| thread::spawn(move || getppid(times))).collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+        "nested-threads" => nested_threads(times),
+        // Short processes, one after the other.
+        "forks" => (0..times).for_each(|_| wait(fork(|| getppid(3)))),
+        // Short processes, many at a time.
+        "tree" => tree(times, number(3)),
+        "exec-chain" => {
+            getppid(5);
+            if times > 0 {
+                exec_self(&["exec-chain", &(times - 1).to_string()]);
+            }
+        }
+        // A thread that is not the leader executes: it takes the leader's number.
+        "exec-from-thread" => thread::spawn(|| {
+            getppid(2);
+            exec_self(&["getppid", "5"]);
+        })
+        .join()
+        .unwrap(),
+        "vfork" => vforks(times),
+        #[cfg(target_arch = "x86_64")]
+        "compat" => compat_getppid(times),
+        // A number that no kernel has.
+        "unusual" => (0..times).for_each(|_| drop(call(5000))),
+        "interrupted" => interrupted_sleeps(times),
+        "refused" => {
+            refuse_getppid();
+            getppid(times);
+        }
+        "daemon" => daemon(times),
+        // As many different calls as there are numbers up to `times`, each failing at once.
+        "many-numbers" => {
+            for number in 400..400 + times as libc::c_long {
+                // SAFETY: bad arguments, which every call refuses.
+                unsafe { libc::syscall(number, -1, usize::MAX, usize::MAX, usize::MAX, usize::MAX, usize::MAX) };
+            }
+        }
+        // The last call is still running when the process ends.
+        "in-flight" => {
+            thread::spawn(|| {
+                // SAFETY: it waits for a signal that never comes.
+                unsafe { libc::syscall(libc::SYS_pause) };
+            });
+            thread::sleep(Duration::from_millis(50));
+        }
+        "io-uring" => {
+            let mut parameters = [0_u8; 120];
+            // SAFETY: the kernel fills at most the 120 bytes of `struct io_uring_params`.
+            unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) };
+        }
+        "abort" => std::process::abort(),
+        "exit" => std::process::exit(times as i32),
+        other => panic!("no such program: {other}"),
+    }
+}

@@ -1,0 +1,120 @@
+//! What the tests share: tracing a command and asking for its counts.
+#![allow(dead_code, reason = "every test program uses its own part of this")]
+
+use std::{
+    ffi::OsStr,
+    fs::OpenOptions,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use gpuos_trace::{
+    model::{
+        frame::{self, Group, column},
+        run::Run,
+    },
+    sink,
+};
+
+/// The oldest kernel on which the tracer must work: task storage for tracing programs came in 5.11,
+/// batches for every map in 5.6, and 5.13 is what the project supports.
+const MINIMUM_KERNEL: (u32, u32) = (5, 13);
+
+/// The program under test.
+pub(crate) const TRACER: &str = env!("CARGO_BIN_EXE_gpuos-trace");
+
+/// The programs with known numbers of calls.
+///
+/// `cargo test` builds them along with the tests, unless it was asked for one test program only.
+pub(crate) fn known_calls() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let path = Path::new(TRACER).parent().unwrap().join("examples/known_calls");
+            if !path.exists() {
+                let status = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "gpuos-trace", "--example", "known_calls"]).status();
+                assert!(status.is_ok_and(|status| status.success()), "cannot build the example known_calls");
+            }
+            path
+        })
+        .clone()
+}
+
+fn kernel_version() -> (u32, u32) {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Whether this test can run here. Where it cannot, the skip is written down and counted; on a
+/// kernel that has the feature there is no excuse, and with GPUOS_REQUIRE_PRIVILEGED=1 nowhere.
+pub(crate) fn privileged(test: &str) -> bool {
+    let old = kernel_version() < MINIMUM_KERNEL;
+    let root = nix::unistd::Uid::effective().is_root();
+    if root && !old {
+        return true;
+    }
+    let reason = if root { "this kernel is older than 5.13" } else { "not root; `cargo xtask test` uses sudo" };
+    assert!(std::env::var_os("GPUOS_REQUIRE_PRIVILEGED").is_none(), "{test} must run: {reason}");
+    if let Some(log) = std::env::var_os("GPUOS_SKIP_LOG") {
+        let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        writeln!(file, "{test}: {reason}").unwrap();
+    }
+    eprintln!("SKIP {test}: {reason}");
+    false
+}
+
+/// A finished trace: what the command printed, and what was counted.
+pub(crate) struct Trace {
+    pub(crate) output: Output,
+    pub(crate) run: Run,
+}
+
+/// Traces a command with these options.
+pub(crate) fn trace<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Trace {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.parquet");
+    let output = Command::new(TRACER)
+        .arg("run")
+        .args(options)
+        .arg("-o")
+        .arg(&file)
+        .arg("--")
+        .args(command)
+        .output()
+        .unwrap();
+    let run = sink::read(&file).unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(&output.stderr)));
+    Trace { output, run }
+}
+
+/// Traces one of the programs with known numbers of calls.
+pub(crate) fn trace_known(options: &[&str], words: &[&str]) -> Trace {
+    let program = known_calls();
+    let mut command = vec![program.as_os_str()];
+    command.extend(words.iter().map(OsStr::new));
+    let trace = trace(options, &command);
+    assert!(!trace.run.header.losses.any(), "{:?}", trace.run.header.losses);
+    trace
+}
+
+impl Trace {
+    /// Everything counted under a name; zero when there is nothing.
+    pub(crate) fn group(&self, syscall: &str) -> Group {
+        frame::group(&self.run.calls, &[column::SYSCALL])
+            .unwrap()
+            .into_iter()
+            .find(|group| group.key[0] == syscall)
+            .unwrap_or_default()
+    }
+
+    /// Number of calls under a name.
+    pub(crate) fn calls(&self, syscall: &str) -> u64 {
+        self.group(syscall).calls
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+}

@@ -1,0 +1,187 @@
+//! Every call is counted, once, under its right name.
+
+mod support;
+
+use gpuos_trace::model::run::End;
+use support::{privileged, trace, trace_known};
+
+#[test]
+fn loops_are_counted_exactly() {
+    if !privileged("loops_are_counted_exactly") {
+        return;
+    }
+    for times in [0, 1, 1000, 100_000] {
+        let trace = trace_known(&[], &["getppid", &times.to_string()]);
+        assert_eq!(trace.calls("getppid"), times);
+        assert_eq!(trace.group("getppid").latency.count(), times);
+    }
+    let ioctl = trace_known(&[], &["ioctl", "5000"]).group("ioctl");
+    assert_eq!((ioctl.calls, ioctl.errors), (5000, 5000));
+    let trace = trace_known(&[], &["mmap", "3000"]);
+    assert!(trace.calls("mmap") >= 3000 && trace.calls("munmap") >= 3000);
+    let baseline = trace_known(&[], &["mmap", "0"]);
+    assert_eq!(trace.calls("mmap") - baseline.calls("mmap"), 3000);
+    assert_eq!(trace.calls("munmap") - baseline.calls("munmap"), 3000);
+}
+
+#[test]
+fn counting_without_times_is_as_exact() {
+    if !privileged("counting_without_times_is_as_exact") {
+        return;
+    }
+    let trace = trace_known(&["--no-latency"], &["ioctl", "1234"]);
+    let ioctl = trace.group("ioctl");
+    assert_eq!((ioctl.calls, ioctl.errors, ioctl.total_ns, ioctl.latency.count()), (1234, 1234, 0, 0));
+    assert!(!trace.stderr().contains("p99"), "{}", trace.stderr());
+}
+
+#[test]
+fn a_filter_counts_only_what_it_names() {
+    if !privileged("a_filter_counts_only_what_it_names") {
+        return;
+    }
+    let trace = trace_known(&["-e", "getppid,ioctl"], &["getppid", "77"]);
+    assert_eq!(trace.calls("getppid"), 77);
+    assert_eq!(trace.calls("mmap") + trace.calls("execve") + trace.calls("exit_group"), 0);
+    let trace = trace_known(&["-e", "memory"], &["mmap", "10"]);
+    assert!(trace.calls("mmap") >= 10 && trace.calls("getppid") == 0 && trace.calls("openat") == 0);
+}
+
+#[test]
+fn the_first_and_the_last_call_are_there_and_nothing_before() {
+    if !privileged("the_first_and_the_last_call_are_there_and_nothing_before") {
+        return;
+    }
+    let trace = trace(&[], &["/bin/true"]);
+    assert_eq!(trace.calls("execve"), 1);
+    assert_eq!(trace.group("execve").errors, 0);
+    // It never returns: counted at entry, shown as unfinished, in no histogram.
+    let exit = trace.group("exit_group");
+    assert_eq!((exit.calls, exit.unfinished, exit.latency.count()), (1, 1, 0));
+    // The child's wait on the pipe came before its execve.
+    assert_eq!(trace.run.header.processes.len(), 1);
+    assert_eq!(trace.run.header.processes[0].command, "true");
+    assert_eq!(trace.run.header.end, End::Exited(0));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_through_the_32_bit_entry_are_counted_apart() {
+    if !privileged("calls_through_the_32_bit_entry_are_counted_apart") {
+        return;
+    }
+    let trace = trace_known(&[], &["compat", "500"]);
+    // 64 is getppid in the 32-bit table and semget in the 64-bit one.
+    let compat = trace.group("compat_64");
+    assert_eq!((compat.calls, compat.errors, compat.latency.count()), (500, 0, 500));
+    assert_eq!(trace.calls("semget"), 0);
+    assert!(trace.stderr().contains("500 calls came through the 32-bit entry"), "{}", trace.stderr());
+    let filtered = trace_known(&["-e", "semget"], &["compat", "500"]);
+    assert_eq!((filtered.calls("compat_64"), filtered.calls("semget")), (0, 0));
+    assert!(filtered.stderr().contains("500 32-bit calls were left out"), "{}", filtered.stderr());
+}
+
+#[test]
+fn unusual_numbers_keep_their_number() {
+    if !privileged("unusual_numbers_keep_their_number") {
+        return;
+    }
+    let group = trace_known(&[], &["unusual", "321"]).group("syscall_5000");
+    assert_eq!((group.calls, group.errors), (321, 321));
+}
+
+#[test]
+fn a_restart_is_no_error() {
+    if !privileged("a_restart_is_no_error") {
+        return;
+    }
+    let trace = trace_known(&[], &["interrupted", "10"]);
+    let (sleep, restart) = (trace.group("nanosleep"), trace.group("restart_syscall"));
+    // Each sleep is interrupted, then ended by EINTR (a handler ran), or restarted.
+    assert_eq!(sleep.calls, 10);
+    assert_eq!((sleep.restarted, sleep.errors + restart.errors), (10, 0), "{sleep:?}");
+    // Whatever the interrupted code had in its return register is not an error of rt_sigreturn.
+    let signal_return = trace.group("rt_sigreturn");
+    assert_eq!((signal_return.calls, signal_return.errors), (10, 0));
+}
+
+#[test]
+fn calls_that_seccomp_refuses_are_counted() {
+    if !privileged("calls_that_seccomp_refuses_are_counted") {
+        return;
+    }
+    let group = trace_known(&[], &["refused", "40"]).group("getppid");
+    assert_eq!((group.calls, group.errors, group.unfinished), (40, 40, 0));
+}
+
+#[test]
+fn a_call_in_flight_at_the_end_is_counted() {
+    if !privileged("a_call_in_flight_at_the_end_is_counted") {
+        return;
+    }
+    let trace = trace_known(&[], &["in-flight"]);
+    let pause = trace.group("pause");
+    // The thread is killed inside: the call ends with a restart that never happens, or not at all.
+    assert_eq!((pause.calls, pause.errors), (1, 0));
+    assert_eq!(pause.restarted + pause.unfinished, 1);
+}
+
+#[test]
+fn more_calls_than_a_thread_has_rows_stay_exact() {
+    if !privileged("more_calls_than_a_thread_has_rows_stay_exact") {
+        return;
+    }
+    // Sixteen rows: the first chunk is the last, everything after it goes the slower way.
+    let trace = trace_known(&["--rows", "16"], &["getppid", "1000"]);
+    assert_eq!(trace.calls("getppid"), 1000);
+    let reference = trace_known(&[], &["getppid", "1000"]);
+    for name in ["mmap", "openat", "read", "close", "execve", "exit_group"] {
+        assert_eq!(trace.calls(name), reference.calls(name), "{name}");
+    }
+    assert!(trace.stderr().contains("slower path"), "{}", trace.stderr());
+}
+
+#[test]
+fn a_full_table_of_totals_is_a_loss_and_is_shown() {
+    if !privileged("a_full_table_of_totals_is_a_loss_and_is_shown") {
+        return;
+    }
+    let trace = trace(&["--totals", "1"], &["/bin/true"]);
+    assert!(trace.run.header.losses.calls > 0);
+    assert!(trace.stderr().contains("LOST: "), "{}", trace.stderr());
+    // What was lost and what was kept is everything.
+    let whole = support::trace(&[], &["/bin/true"]);
+    let sum = |trace: &support::Trace| gpuos_trace::model::frame::summarize(&trace.run.calls, &[]).unwrap().calls;
+    assert_eq!(sum(&trace) + trace.run.header.losses.calls, sum(&whole));
+}
+
+#[test]
+fn an_io_uring_is_mentioned() {
+    if !privileged("an_io_uring_is_mentioned") {
+        return;
+    }
+    let trace = trace_known(&[], &["io-uring"]);
+    assert_eq!(trace.calls("io_uring_setup"), 1);
+    assert!(trace.stderr().contains("1 io_uring was set up"), "{}", trace.stderr());
+}
+
+#[test]
+fn what_a_process_used_is_what_the_kernel_says() {
+    if !privileged("what_a_process_used_is_what_the_kernel_says") {
+        return;
+    }
+    // 200 sleeps are 200 voluntary switches; 64 MiB written are 16,384 page faults.
+    let script = "import time,resource\nfor _ in range(200): time.sleep(0.0001)\nb=bytearray(64<<20)\n\
+        for i in range(0,len(b),4096): b[i]=1\nu=resource.getrusage(resource.RUSAGE_SELF)\n\
+        print(u.ru_nvcsw,u.ru_nivcsw,u.ru_minflt,u.ru_majflt,u.ru_utime+u.ru_stime)";
+    let trace = trace(&[], &["python3", "-c", script]);
+    let said: Vec<f64> = String::from_utf8_lossy(&trace.output.stdout).split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let process = &trace.run.header.processes[0];
+    // Between the program's own look and its end there is a little more of everything.
+    let near = |counted: u64, said: f64, slack: f64| (counted as f64) >= said && (counted as f64) <= said + slack;
+    assert!(near(process.voluntary_switches, said[0], 20.0) && said[0] >= 200.0, "{process:?} {said:?}");
+    assert!(near(process.involuntary_switches, said[1], 200.0), "{process:?} {said:?}");
+    assert!(near(process.minor_faults, said[2], 500.0), "{process:?} {said:?}");
+    assert!(near(process.major_faults, said[3], 50.0), "{process:?} {said:?}");
+    assert!(process.user_ns + process.system_ns > 0 && process.wall_ns > 20_000_000);
+}
