@@ -1,0 +1,137 @@
+//! Every failure is one message with what, why and what to type next, and the right exit status.
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Command, Output},
+};
+
+use support::{TRACER, privileged};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(TRACER).args(arguments).output().unwrap()
+}
+
+/// The failure must have this status and say all of these.
+fn expect(output: &Output, status: i32, parts: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "no `{part}` in: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_missing_command_is_127_an_unusable_one_126() {
+    expect(&run(&["run", "--", "no-such-command"]), 127, &["`no-such-command`: command not found", "hint:"]);
+    expect(&run(&["run", "--", "/no/such/file"]), 127, &["`/no/such/file`: command not found"]);
+    expect(&run(&["run", "--", "/etc/passwd"]), 126, &["cannot execute `/etc/passwd`", "EACCES", "chmod"]);
+    expect(&run(&["run", "--", "/etc"]), 126, &["cannot execute `/etc`"]);
+}
+
+#[test]
+fn a_file_that_the_kernel_refuses_is_126() {
+    if !privileged("a_file_that_the_kernel_refuses_is_126") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    fs::write(&script, "echo no first line\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    expect(&run(&["run", "--", script.to_str().unwrap()]), 126, &["ENOEXEC", "#!/bin/sh"]);
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    expect(&run(&["run", "--", script.to_str().unwrap()]), 126, &["cannot execute", "ENOENT"]);
+}
+
+#[test]
+fn bad_options_are_125() {
+    expect(&run(&["run"]), 125, &["required", "Usage"]);
+    expect(&run(&["run", "--no-such-option", "--", "true"]), 125, &["--no-such-option"]);
+    expect(&run(&["run", "-e", "ioctrl", "--", "true"]), 125, &["`ioctrl` is no role", "did you mean `ioctl`"]);
+    expect(&run(&["run", "--rows", "7", "--", "true"]), 125, &["7 is not in 16..=65520"]);
+    expect(&run(&["run", "--format", "csv", "--", "true"]), 125, &["`--format` needs an output", "-o FILE"]);
+    expect(&run(&["run", "--roles", "/no/such.toml", "--", "true"]), 125, &["/no/such.toml", "No such file"]);
+}
+
+#[test]
+fn an_unwritable_output_is_found_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let witness = folder.path().join("ran");
+    let touch = ["--", "touch", witness.to_str().unwrap()];
+    for (output, parts) in [
+        ("/no/such/folder/run.json", ["cannot write `/no/such/folder/run.json`", "mkdir -p"]),
+        ("/tmp", ["cannot write `/tmp`", "that is a directory"]),
+        ("/proc/run.json", ["cannot write `/proc/run.json`", "hint:"]),
+        ("run.xyz", ["cannot tell the format of `run.xyz`", "--format"]),
+    ] {
+        let mut arguments = vec!["run", "-o", output];
+        arguments.extend(touch);
+        expect(&run(&arguments), 125, &parts);
+    }
+    assert!(!witness.exists(), "the command must not have run");
+}
+
+#[test]
+fn without_privileges_the_message_names_them() {
+    if !privileged("without_privileges_the_message_names_them") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody can enter the folder of the test build, so a copy.
+    let copy = folder.path().join("gpuos-trace");
+    fs::copy(TRACER, &copy).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(&copy).args(["run", "--", "true"]).uid(65534).gid(65534).output().unwrap();
+    expect(&output, 125, &["may not load BPF programs", "CAP_BPF and CAP_PERFMON", "sudo"]);
+}
+
+#[test]
+fn files_that_are_no_runs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.parquet");
+    let show = || run(&["show", file.to_str().unwrap()]);
+    expect(&show(), 125, &["cannot read", "No such file"]);
+    for content in [&b""[..], b"hello", b"{}", b"{\"header\":1}", b"# gpuos-trace {}\n", b"PAR1", b"PAR1xxxxxxxxxxxxPAR1", b"#\n"] {
+        fs::write(&file, content).unwrap();
+        expect(&show(), 125, &["is not a file that gpuos-trace wrote", "hint:"]);
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_never_panics() {
+    if !privileged("a_damaged_file_is_refused_and_never_panics") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for ending in ["parquet", "json", "csv"] {
+        let file = folder.path().join("run").with_extension(ending);
+        let path = file.to_str().unwrap();
+        assert!(run(&["run", "-q", "-o", path, "--", "true"]).status.success());
+        let whole = fs::read(&file).unwrap();
+        for length in (0..whole.len()).step_by(whole.len() / 23 + 1) {
+            fs::write(&file, &whole[..length]).unwrap();
+            let output = run(&["show", path]);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!text.contains("panicked"), "{ending} cut at {length}: {text}");
+            // A CSV cut at the end of a line is a shorter run.
+            assert!(ending == "csv" || output.status.code() == Some(125), "{ending} cut at {length}");
+        }
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    if !privileged("a_newer_schema_is_refused") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    assert!(run(&["run", "-q", "-o", file.to_str().unwrap(), "--", "true"]).status.success());
+    let text = fs::read_to_string(&file).unwrap().replacen("\"schema_version\": 1", "\"schema_version\": 99", 1);
+    fs::write(&file, text).unwrap();
+    expect(&run(&["show", file.to_str().unwrap()]), 125, &["schema version 99", "reads up to 1"]);
+}

@@ -1,0 +1,82 @@
+//! Files: every format holds the same run, carries its header and prints the same tables again.
+
+mod support;
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+use gpuos_trace::{model::frame::column, sink};
+use support::{TRACER, privileged};
+
+#[test]
+fn every_format_prints_the_same_tables_again() {
+    if !privileged("every_format_prints_the_same_tables_again") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for ending in ["parquet", "json", "csv"] {
+        let file = folder.path().join("run").with_extension(ending);
+        let output = Command::new(TRACER).args(["run", "-o"]).arg(&file).args(["--", "sh", "-c", "ls / | wc -l"]).output().unwrap();
+        assert!(output.status.success());
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let shown = Command::new(TRACER).arg("show").arg(&file).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let tables = printed.split("\nwrote ").next().unwrap().trim();
+        assert_eq!(tables, shown.trim(), "{ending}");
+        let run = sink::read(&file).unwrap();
+        let header = &run.header;
+        assert_eq!(header.command, ["sh", "-c", "ls / | wc -l"]);
+        assert_eq!(header.processes.len(), 3);
+        assert!(header.clocks.realtime_ns > header.clocks.boottime_ns && header.wall_ns > 0);
+        assert!(!header.host.kernel.is_empty() && !header.user.name.is_empty() && header.started.ends_with('Z'));
+        // A file of a traced program is nobody else's business.
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_run_can_go_to_standard_output_or_a_pipe() {
+    if !privileged("a_run_can_go_to_standard_output_or_a_pipe") {
+        return;
+    }
+    let output = Command::new(TRACER).args(["run", "-q", "-o", "-", "--format", "csv", "--", "true"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("# gpuos-trace {") && text.contains("execve"), "{text}");
+    let output = Command::new(TRACER).args(["run", "-q", "-o", "/dev/stdout", "--format", "json", "--", "true"]).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with('{'));
+}
+
+#[test]
+fn a_failed_run_leaves_an_older_file_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    fs::write(&file, "precious").unwrap();
+    let status = Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "no-such-command"]).status().unwrap();
+    assert_eq!(status.code(), Some(127));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no unfinished file is left behind");
+}
+
+#[test]
+fn roles_can_be_overridden() {
+    if !privileged("roles_can_be_overridden") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let roles = folder.path().join("roles.toml");
+    fs::write(&roles, "[roles]\nexecve = \"submission\"\n[categories]\nexecve = \"start\"\n").unwrap();
+    let trace = support::trace(&["--roles", roles.to_str().unwrap(), "-e", "start,memory"], &["true"]);
+    let names = trace.run.calls.column(column::SYSCALL).unwrap().str().unwrap();
+    let at = names.iter().position(|name| name == Some("execve")).unwrap();
+    assert_eq!(trace.run.calls.column(column::ROLE).unwrap().str().unwrap().get(at), Some("submission"));
+    assert_eq!(trace.run.calls.column(column::CATEGORY).unwrap().str().unwrap().get(at), Some("start"));
+    assert!(trace.stderr().contains("submission"));
+}
+
+#[test]
+fn completions_are_scripts() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(TRACER).args(["completions", shell]).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains("gpuos-trace"), "{shell}");
+    }
+}

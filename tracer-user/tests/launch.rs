@@ -1,0 +1,296 @@
+//! The command runs as without the tracer: streams, exit status, signals, terminal, job control.
+
+mod support;
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::{fd::AsFd as _, unix::process::{CommandExt as _, ExitStatusExt as _}},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::openpty,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use support::{TRACER, known_calls, privileged};
+
+fn traced(words: &[&str]) -> Command {
+    let mut command = Command::new(TRACER);
+    command.args(["run", "--quiet", "--"]).args(words);
+    command
+}
+
+#[test]
+fn streams_are_the_commands_own() {
+    if !privileged("streams_are_the_commands_own") {
+        return;
+    }
+    let mut child = traced(&["sh", "-c", "tr a-z A-Z; echo problem >&2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"HELLO\n"[..], &b"problem\n"[..]));
+    // In a pipeline, with tables: they go to standard error.
+    let output = Command::new("sh").args(["-c", &format!("{TRACER} run -- echo one | wc -l")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "1");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("system calls"));
+}
+
+#[test]
+fn the_exit_status_is_the_commands() {
+    if !privileged("the_exit_status_is_the_commands") {
+        return;
+    }
+    for status in [0, 1, 42, 125, 255] {
+        let code = traced(&["sh", "-c", &format!("exit {status}")]).status().unwrap().code();
+        assert_eq!(code, Some(status));
+    }
+    let killed = traced(&["sh", "-c", "kill -KILL $$"]).status().unwrap();
+    assert_eq!(killed.signal(), Some(libc::SIGKILL));
+    let terminated = traced(&["sh", "-c", "kill -TERM $$"]).status().unwrap();
+    assert_eq!(terminated.signal(), Some(libc::SIGTERM));
+    let aborted = Command::new(TRACER).args(["run", "-q", "--"]).arg(known_calls()).arg("abort").stderr(Stdio::null()).status().unwrap();
+    assert_eq!(aborted.signal(), Some(libc::SIGABRT));
+}
+
+#[test]
+fn the_command_inherits_signals_environment_and_folder() {
+    if !privileged("the_command_inherits_signals_environment_and_folder") {
+        return;
+    }
+    // SIGPIPE as the caller had it, nothing blocked, no descriptor of the tracer's.
+    let script = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; ls /proc/self/fd | wc -l; pwd; env | sort; ulimit -a";
+    let plain = Command::new("sh").args(["-c", script]).current_dir("/usr").output().unwrap();
+    let through = traced(&["sh", "-c", script]).current_dir("/usr").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&plain.stdout), String::from_utf8_lossy(&through.stdout));
+    // A caller that ignores SIGPIPE.
+    let ignoring = |mut command: Command| {
+        // SAFETY: one async-signal-safe call.
+        unsafe {
+            command.pre_exec(|| {
+                nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigIgn)?;
+                Ok(())
+            });
+        }
+        String::from_utf8(command.args(["-c", "grep SigIgn /proc/self/status"]).output().unwrap().stdout).unwrap()
+    };
+    let expected = ignoring(Command::new("sh"));
+    assert!(expected.contains("1000"), "{expected}");
+    assert_eq!(ignoring(traced(&["sh"])), expected);
+}
+
+/// Waits until the tracer has a child that runs `name`.
+fn wait_for_child(of: u32, name: &str) -> Pid {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+        for pid in children.split_whitespace() {
+            if std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name) {
+                return Pid::from_raw(pid.parse().unwrap());
+            }
+        }
+        assert!(Instant::now() < deadline, "the tracer started no `{name}`");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn signals_to_the_tracer_reach_the_command() {
+    if !privileged("signals_to_the_tracer_reach_the_command") {
+        return;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGUSR1] {
+        let child = traced(&["sleep", "30"]).spawn().unwrap();
+        wait_for_child(child.id(), "sleep");
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        let mut child: Child = child;
+        assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_the_tracer_and_keeps_the_counts() {
+    if !privileged("a_second_interrupt_ends_the_tracer_and_keeps_the_counts") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let mut child = Command::new(TRACER)
+        .args(["run", "-q", "-o"])
+        .arg(&file)
+        .args(["--", "python3", "-c", "import signal,time\nsignal.signal(signal.SIGINT,signal.SIG_IGN)\nprint(1,flush=True)\nfor _ in range(300): time.sleep(.1)"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stubborn = wait_for_child(child.id(), "python3");
+    // It ignores the signal from here on.
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let tracer = Pid::from_raw(child.id() as i32);
+    // Two that come together may arrive as one, as the kernel keeps no count of pending signals.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        kill(tracer, Signal::SIGINT).unwrap();
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.signal(), Some(libc::SIGINT));
+    assert!(kill(stubborn, None).is_ok(), "the command is left alone");
+    kill(stubborn, Signal::SIGKILL).unwrap();
+    let run = gpuos_trace::sink::read(&file).unwrap();
+    assert_eq!(run.header.end, gpuos_trace::model::run::End::StillRunning);
+    assert!(run.calls.height() > 5);
+}
+
+#[test]
+fn a_killed_tracer_leaves_the_command_alone() {
+    if !privileged("a_killed_tracer_leaves_the_command_alone") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let done = folder.path().join("done");
+    let script = format!("sleep 1; touch {}", done.display());
+    let mut child = traced(&["sh", "-c", &script]).spawn().unwrap();
+    wait_for_child(child.id(), "sh");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done.exists() {
+        assert!(Instant::now() < deadline, "the command did not finish");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A shell on a terminal of its own.
+struct Terminal {
+    shell: Child,
+    screen: File,
+    seen: String,
+}
+
+impl Terminal {
+    fn open() -> Self {
+        let pty = openpty(None, None).unwrap();
+        let mut command = Command::new("bash");
+        command.args(["--norc", "--noprofile", "-i"]).env("PS1", "ready> ").env("TERM", "dumb");
+        let stream = || Stdio::from(pty.slave.try_clone().unwrap());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        // SAFETY: two async-signal-safe calls: a session of its own, on this terminal.
+        unsafe {
+            command.pre_exec(|| {
+                nix::unistd::setsid()?;
+                if libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let mut terminal = Self { shell: command.spawn().unwrap(), screen: pty.master.into(), seen: String::new() };
+        terminal.expect("ready> ");
+        terminal
+    }
+
+    fn send(&mut self, keys: &str) {
+        self.screen.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Reads until `text` appears; forgets what came before it.
+    fn expect(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            assert!(Instant::now() < deadline, "no `{text}` in:\n{}", self.seen);
+            let mut ready = [PollFd::new(self.screen.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, PollTimeout::from(200_u8)).unwrap() > 0 {
+                let mut buffer = [0; 4096];
+                let length = self.screen.read(&mut buffer).unwrap_or(0);
+                self.seen += &String::from_utf8_lossy(&buffer[..length]);
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+#[test]
+fn control_c_goes_to_the_command_and_the_tables_still_come() {
+    if !privileged("control_c_goes_to_the_command_and_the_tables_still_come") {
+        return;
+    }
+    let mut terminal = Terminal::open();
+    terminal.send(&format!("{TRACER} run -- sh -c 'trap \"echo caught; exit 3\" INT; echo up; sleep 30'\n"));
+    terminal.expect("up\r\n");
+    terminal.send("\x03");
+    terminal.expect("caught");
+    terminal.expect("exit status 3");
+    terminal.expect("ready> ");
+    terminal.send("echo status=$?\n");
+    terminal.expect("status=3");
+    // A command that dies of it.
+    terminal.send(&format!("{TRACER} run -- sh -c 'echo up; exec sleep 30'\n"));
+    terminal.expect("up\r\n");
+    terminal.send("\x03");
+    terminal.expect("killed by SIGINT");
+    terminal.expect("ready> ");
+    terminal.send("echo status=$?\n");
+    terminal.expect("status=130");
+}
+
+#[test]
+fn control_z_and_fg_work() {
+    if !privileged("control_z_and_fg_work") {
+        return;
+    }
+    let mut terminal = Terminal::open();
+    terminal.send(&format!("{TRACER} run -- sh -c 'echo up; read line; echo got $line'\n"));
+    terminal.expect("up\r\n");
+    terminal.send("\x1a");
+    terminal.expect("Stopped");
+    terminal.expect("ready> ");
+    terminal.send("jobs\n");
+    terminal.expect("Stopped");
+    terminal.expect("ready> ");
+    terminal.send("fg\n");
+    terminal.expect("read line");
+    terminal.send("hello\n");
+    terminal.expect("got hello");
+    terminal.expect("exit status 0");
+    terminal.expect("ready> ");
+}
+
+#[test]
+fn tables_are_coloured_and_fitted_on_a_terminal_only() {
+    if !privileged("tables_are_coloured_and_fitted_on_a_terminal_only") {
+        return;
+    }
+    let mut terminal = Terminal::open();
+    terminal.send(&format!("stty cols 60; TERM=xterm-256color {TRACER} run -- true 2>&1; echo end\n"));
+    terminal.expect("system calls");
+    let before = terminal.seen.len();
+    terminal.expect("\nend");
+    let _ = before;
+    terminal.send(&format!("TERM=xterm-256color {TRACER} run -- true > /dev/null\n"));
+    terminal.expect("\u{1b}[");
+    let plain = Command::new(TRACER).args(["run", "--", "true"]).output().unwrap();
+    assert!(!plain.stderr.contains(&0x1b));
+    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(widest(&String::from_utf8_lossy(&plain.stderr)) <= 120);
+}
