@@ -57,15 +57,8 @@ pub struct RowCounts {
 
 impl RowCounts {
     /// Nothing counted yet.
-    pub const ZERO: Self = Self {
-        calls: 0,
-        finished: 0,
-        errors: 0,
-        restarted: 0,
-        total_ns: 0,
-        max_ns: 0,
-        buckets: [0; BUCKETS],
-    };
+    pub const ZERO: Self =
+        Self { calls: 0, finished: 0, errors: 0, restarted: 0, total_ns: 0, max_ns: 0, buckets: [0; BUCKETS] };
 }
 
 impl Default for RowCounts {
@@ -160,7 +153,10 @@ mod tests {
         for bit in 0..64u32 {
             let expected = (bit as usize).min(BUCKETS - 1);
             assert_eq!(bucket_of(1 << bit), expected);
-            assert_eq!(bucket_of((1u128 << (bit + 1)) as u64).min(expected + 1), bucket_of((1u128 << (bit + 1)) as u64));
+            assert_eq!(
+                bucket_of((1u128 << (bit + 1)) as u64).min(expected + 1),
+                bucket_of((1u128 << (bit + 1)) as u64)
+            );
             assert_eq!(bucket_of(((1u128 << (bit + 1)) - 1) as u64), expected);
         }
     }

@@ -7,7 +7,9 @@ use core::arch::asm;
 
 use gpuos_tracer_abi::{
     losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS},
-    syscalls::{BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey, bucket_of, outcome_of},
+    syscalls::{
+        BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey, bucket_of, outcome_of,
+    },
     tasks::{SLOT_TOTALS, ThreadState},
 };
 
@@ -134,7 +136,9 @@ fn merge_row(number: u32) -> u32 {
     // SAFETY: the map returned it, and this thread alone writes it.
     let row: &mut Row = unsafe { &mut *row };
     let key = row.key;
-    if TOTALS.get_ptr_mut(&key).is_none() && TOTALS.insert(&key, &row.counts, aya_ebpf::bindings::BPF_NOEXIST.into()).is_ok() {
+    if TOTALS.get_ptr_mut(&key).is_none()
+        && TOTALS.insert(&key, &row.counts, aya_ebpf::bindings::BPF_NOEXIST.into()).is_ok()
+    {
         row.key.process = 0;
         return 0;
     }

@@ -1,10 +1,7 @@
 //! Entry and exit of every system call. This is the hot path: what it costs is what tracing costs.
 
 use aya_ebpf::{
-    bindings::task_struct,
-    helpers::bpf_ktime_get_ns,
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    bindings::task_struct, helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 use gpuos_tracer_abi::{
     losses::COMPAT_CALLS_FILTERED,

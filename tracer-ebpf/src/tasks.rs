@@ -24,9 +24,14 @@ use crate::{
 fn storage(task: *mut task_struct, flags: u64) -> Option<&'static mut ThreadState> {
     // SAFETY: the verifier knows both pointers; the value lives as long as the task.
     unsafe {
-        bpf_task_storage_get((&raw const THREADS).cast_mut().cast::<c_void>(), task.cast(), core::ptr::null_mut(), flags)
-            .cast::<ThreadState>()
-            .as_mut()
+        bpf_task_storage_get(
+            (&raw const THREADS).cast_mut().cast::<c_void>(),
+            task.cast(),
+            core::ptr::null_mut(),
+            flags,
+        )
+        .cast::<ThreadState>()
+        .as_mut()
     }
 }
 

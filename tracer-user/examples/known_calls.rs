@@ -71,6 +71,7 @@ fn exec_self(arguments: &[&str]) -> ! {
 fn vforks(times: u64) {
     let this = CString::new("/bin/true").unwrap();
     for _ in 0..times {
+        #[expect(deprecated, reason = "the very call that is to be followed")]
         // SAFETY: the child only executes.
         unsafe {
             let pid = libc::vfork();
@@ -109,7 +110,11 @@ fn interrupted_sleeps(times: u64) {
                 it_value: libc::timeval { tv_sec: 0, tv_usec: 3000 },
             };
             libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
-            libc::syscall(libc::SYS_nanosleep, &libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 }, std::ptr::null_mut::<libc::timespec>());
+            libc::syscall(
+                libc::SYS_nanosleep,
+                &libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 },
+                std::ptr::null_mut::<libc::timespec>(),
+            );
         }
     }
 }
@@ -162,7 +167,14 @@ fn main() {
             for _ in 0..times {
                 // SAFETY: a new mapping, removed at once.
                 unsafe {
-                    let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+                    let page = libc::mmap(
+                        std::ptr::null_mut(),
+                        4096,
+                        libc::PROT_READ,
+                        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                        -1,
+                        0,
+                    );
                     libc::munmap(page, 4096);
                 }
             }
@@ -194,7 +206,9 @@ fn main() {
         #[cfg(target_arch = "x86_64")]
         "compat" => compat_getppid(times),
         // A number that no kernel has.
-        "unusual" => (0..times).for_each(|_| drop(call(5000))),
+        "unusual" => (0..times).for_each(|_| {
+            call(5000);
+        }),
         "interrupted" => interrupted_sleeps(times),
         "refused" => {
             refuse_getppid();

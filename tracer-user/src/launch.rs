@@ -56,7 +56,9 @@ fn not_found_hint(command: &str) -> &'static str {
 
 fn not_executable_hint(errno: Errno) -> &'static str {
     match errno {
-        Errno::ENOEXEC => "a script needs a first line such as `#!/bin/sh`; or run it as `gpuos-trace run -- sh SCRIPT`",
+        Errno::ENOEXEC => {
+            "a script needs a first line such as `#!/bin/sh`; or run it as `gpuos-trace run -- sh SCRIPT`"
+        }
         Errno::EACCES => "`ls -l` shows its permissions; `chmod +x` makes it executable",
         _ => "`file` tells what it is",
     }
@@ -90,8 +92,12 @@ impl Command {
         let name = line.first().map_or(OsStr::new(""), OsString::as_os_str);
         let path = find_file(name)?;
         // The words came from a command line, where a NUL byte cannot be.
-        let c_string = |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| LaunchError::NotFound(name.display().to_string()));
-        Ok(Self { path: c_string(path.as_os_str())?, arguments: line.iter().map(|word| c_string(word)).collect::<Result<_, _>>()? })
+        let c_string =
+            |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| LaunchError::NotFound(name.display().to_string()));
+        Ok(Self {
+            path: c_string(path.as_os_str())?,
+            arguments: line.iter().map(|word| c_string(word)).collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -214,12 +220,19 @@ impl Suspended {
     /// # Errors
     /// [`LaunchError::NotExecutable`] when the kernel refuses the file.
     pub fn release(mut self) -> Result<Running, LaunchError> {
-        let system = |what| move |error: io::Error| LaunchError::System { what, errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)) };
+        let system = |what| {
+            move |error: io::Error| LaunchError::System {
+                what,
+                errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            }
+        };
         self.go.write_all(b"x").map_err(system("releasing the child"))?;
         let mut errno = [0; 4];
         match self.report.read_exact(&mut errno) {
             // The pipe was closed by a successful execve.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Running { pid: self.pid, pidfd: self.pidfd }),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(Running { pid: self.pid, pidfd: self.pidfd })
+            }
             Err(error) => Err(system("waiting for execve")(error)),
             Ok(()) => {
                 let _ = nix::sys::wait::waitpid(self.pid, None);

@@ -6,7 +6,10 @@ use crate::{
     bpf::Settings,
     cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs},
     model::roles::{Roles, RolesError},
-    sink::{Destination, Format, SinkError, table::{Order, View}},
+    sink::{
+        Destination, Format, SinkError,
+        table::{Order, View},
+    },
 };
 
 /// What `run` is to do.

@@ -95,7 +95,9 @@ fn files_that_are_no_runs_are_refused() {
     let file = folder.path().join("run.parquet");
     let show = || run(&["show", file.to_str().unwrap()]);
     expect(&show(), 125, &["cannot read", "No such file"]);
-    for content in [&b""[..], b"hello", b"{}", b"{\"header\":1}", b"# gpuos-trace {}\n", b"PAR1", b"PAR1xxxxxxxxxxxxPAR1", b"#\n"] {
+    for content in
+        [&b""[..], b"hello", b"{}", b"{\"header\":1}", b"# gpuos-trace {}\n", b"PAR1", b"PAR1xxxxxxxxxxxxPAR1", b"#\n"]
+    {
         fs::write(&file, content).unwrap();
         expect(&show(), 125, &["is not a file that gpuos-trace wrote", "hint:"]);
     }

@@ -15,7 +15,12 @@ fn every_format_prints_the_same_tables_again() {
     let folder = tempfile::tempdir().unwrap();
     for ending in ["parquet", "json", "csv"] {
         let file = folder.path().join("run").with_extension(ending);
-        let output = Command::new(TRACER).args(["run", "-o"]).arg(&file).args(["--", "sh", "-c", "ls / | wc -l"]).output().unwrap();
+        let output = Command::new(TRACER)
+            .args(["run", "-o"])
+            .arg(&file)
+            .args(["--", "sh", "-c", "ls / | wc -l"])
+            .output()
+            .unwrap();
         assert!(output.status.success());
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         let shown = Command::new(TRACER).arg("show").arg(&file).output().unwrap();
@@ -41,7 +46,10 @@ fn a_run_can_go_to_standard_output_or_a_pipe() {
     let output = Command::new(TRACER).args(["run", "-q", "-o", "-", "--format", "csv", "--", "true"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("# gpuos-trace {") && text.contains("execve"), "{text}");
-    let output = Command::new(TRACER).args(["run", "-q", "-o", "/dev/stdout", "--format", "json", "--", "true"]).output().unwrap();
+    let output = Command::new(TRACER)
+        .args(["run", "-q", "-o", "/dev/stdout", "--format", "json", "--", "true"])
+        .output()
+        .unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().starts_with('{'));
 }
 
@@ -50,7 +58,8 @@ fn a_failed_run_leaves_an_older_file_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
     fs::write(&file, "precious").unwrap();
-    let status = Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "no-such-command"]).status().unwrap();
+    let status =
+        Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "no-such-command"]).status().unwrap();
     assert_eq!(status.code(), Some(127));
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no unfinished file is left behind");

@@ -175,7 +175,8 @@ fn what_a_process_used_is_what_the_kernel_says() {
         for i in range(0,len(b),4096): b[i]=1\nu=resource.getrusage(resource.RUSAGE_SELF)\n\
         print(u.ru_nvcsw,u.ru_nivcsw,u.ru_minflt,u.ru_majflt,u.ru_utime+u.ru_stime)";
     let trace = trace(&[], &["python3", "-c", script]);
-    let said: Vec<f64> = String::from_utf8_lossy(&trace.output.stdout).split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let said: Vec<f64> =
+        String::from_utf8_lossy(&trace.output.stdout).split_whitespace().map(|word| word.parse().unwrap()).collect();
     let process = &trace.run.header.processes[0];
     // Between the program's own look and its end there is a little more of everything.
     let near = |counted: u64, said: f64, slack: f64| (counted as f64) >= said && (counted as f64) <= said + slack;

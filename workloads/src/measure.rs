@@ -66,7 +66,9 @@ impl Usage {
             libc::getrusage(libc::RUSAGE_SELF, &mut usage);
             usage
         };
-        let time = |time: libc::timeval| (Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)).as_nanos() as u64;
+        let time = |time: libc::timeval| {
+            (Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)).as_nanos() as u64
+        };
         Self {
             user_ns: time(usage.ru_utime),
             system_ns: time(usage.ru_stime),
@@ -104,7 +106,12 @@ mod tests {
         assert_eq!(latencies.time(|| Err::<(), _>("broken")), Err("broken"));
         assert!(latencies.percentiles().is_none());
         latencies.time(|| Ok::<(), ()>(())).unwrap();
-        latencies.time(|| -> Result<(), ()> { std::thread::sleep(Duration::from_millis(2)); Ok(()) }).unwrap();
+        latencies
+            .time(|| -> Result<(), ()> {
+                std::thread::sleep(Duration::from_millis(2));
+                Ok(())
+            })
+            .unwrap();
         let percentiles = latencies.percentiles().unwrap();
         assert!(percentiles.max_ns >= 2_000_000);
         assert!(percentiles.p50_ns <= percentiles.p99_ns && percentiles.p99_ns <= percentiles.max_ns);

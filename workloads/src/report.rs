@@ -42,8 +42,12 @@ pub(crate) fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
 }
 
 fn text(report: &Report<'_>) -> String {
-    let on = report.backend.map_or_else(|| "the CPU".to_owned(), |b| format!("{} ({}, {})", b.name, b.runtime, b.device));
-    let mut lines = vec![format!("{} on {on}: {} bytes × {} iterations, results checked", report.model, report.bytes, report.iters)];
+    let on =
+        report.backend.map_or_else(|| "the CPU".to_owned(), |b| format!("{} ({}, {})", b.name, b.runtime, b.device));
+    let mut lines = vec![format!(
+        "{} on {on}: {} bytes × {} iterations, results checked",
+        report.model, report.bytes, report.iters
+    )];
     if let Some(latency) = &report.latency {
         let micros = |nanoseconds: u64| format!("{:.1} µs", nanoseconds as f64 / 1000.0);
         lines.push(format!(

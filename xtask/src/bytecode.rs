@@ -36,7 +36,8 @@ fn ships_core(rustc: &Path) -> bool {
 }
 
 fn toolchain() -> Result<Toolchain> {
-    let candidates = std::env::var_os("GPUOS_BPF_RUSTC").map(PathBuf::from).into_iter().chain([PathBuf::from("/usr/bin/rustc")]);
+    let candidates =
+        std::env::var_os("GPUOS_BPF_RUSTC").map(PathBuf::from).into_iter().chain([PathBuf::from("/usr/bin/rustc")]);
     for rustc in candidates {
         if ships_core(&rustc) {
             return Ok(Toolchain::Shipped { rustc });
@@ -60,13 +61,18 @@ fn toolchain() -> Result<Toolchain> {
 pub(crate) fn build() -> Result<()> {
     let toolchain = toolchain()?;
     if find_program("bpf-linker").is_none() {
-        bail!("`bpf-linker` is not in PATH\nhint: `cargo xtask setup --bpf` installs it on Debian; elsewhere `cargo install bpf-linker`");
+        bail!(
+            "`bpf-linker` is not in PATH\nhint: `cargo xtask setup --bpf` installs it on Debian; elsewhere `cargo install bpf-linker`"
+        );
     }
     let target_folder = root().join("target/bpf");
     let mut flags: Vec<OsString> = RUSTC_FLAGS.iter().map(OsString::from).collect();
     // No path of this machine in the object.
     flags.push(format!("--remap-path-prefix={}=.", root().display()).into());
-    if let Some(home) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))) {
+    if let Some(home) = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))
+    {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()).into());
     }
     let mut command = cargo();

@@ -35,14 +35,22 @@ fn syscall_tables() -> Result<String> {
     let data: PathBuf = root().join("tracer-user/data/syscalls.csv");
     let mut reader = csv::Reader::from_path(&data).with_context(|| data.display().to_string())?;
     let headers = reader.headers()?.clone();
-    let column = |name: &str| headers.iter().position(|h| h == name).with_context(|| format!("{}: no column {name}", data.display()));
+    let column = |name: &str| {
+        headers.iter().position(|h| h == name).with_context(|| format!("{}: no column {name}", data.display()))
+    };
     let (arch, number, name, category, role) =
         (column("arch")?, column("nr")?, column("name")?, column("category")?, column("role")?);
     let mut rows: Vec<(String, u32, String, String, String)> = reader
         .records()
         .map(|record| {
             let record = record?;
-            Ok((record[arch].to_owned(), record[number].parse()?, record[name].to_owned(), record[category].to_owned(), record[role].to_owned()))
+            Ok((
+                record[arch].to_owned(),
+                record[number].parse()?,
+                record[name].to_owned(),
+                record[category].to_owned(),
+                record[role].to_owned(),
+            ))
         })
         .collect::<Result<_>>()?;
     rows.sort();
@@ -58,10 +66,18 @@ fn syscall_tables() -> Result<String> {
         if let Some(pair) = of_arch.windows(2).find(|pair| pair[0].1 == pair[1].1) {
             bail!("{}: {architecture} has number {} twice", data.display(), pair[0].1);
         }
-        writeln!(text, "\n/// System calls of {architecture}, by number.\npub(super) static {}: [Syscall; {}] = [", architecture.to_uppercase(), of_arch.len())?;
+        writeln!(
+            text,
+            "\n/// System calls of {architecture}, by number.\npub(super) static {}: [Syscall; {}] = [",
+            architecture.to_uppercase(),
+            of_arch.len()
+        )?;
         for (_, number, name, category, role) in of_arch {
             let role = role[..1].to_uppercase() + &role[1..];
-            writeln!(text, "Syscall {{ number: {number}, name: {name:?}, category: {category:?}, role: Role::{role} }},")?;
+            writeln!(
+                text,
+                "Syscall {{ number: {number}, name: {name:?}, category: {category:?}, role: Role::{role} }},"
+            )?;
         }
         text.push_str("];\n");
     }

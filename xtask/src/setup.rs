@@ -57,9 +57,20 @@ fn bpf() -> Result<()> {
     install(&BPF)?;
     if find_program("bpf-linker").is_none() {
         eprintln!("installing bpf-linker {LINKER_VERSION} (a minute and a half of CPU time)");
-        process::run(cargo()
-            .args(["install", "--quiet", "bpf-linker", "--version", LINKER_VERSION, "--no-default-features", "--features", "llvm-22"])
-            .env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
+        process::run(
+            cargo()
+                .args([
+                    "install",
+                    "--quiet",
+                    "bpf-linker",
+                    "--version",
+                    LINKER_VERSION,
+                    "--no-default-features",
+                    "--features",
+                    "llvm-22",
+                ])
+                .env("LLVM_PREFIX", "/usr/lib/llvm-22"),
+        )?;
     }
     Ok(())
 }

@@ -73,7 +73,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("SKIP {line}");
     }
     let skipped = skipped.lines().count() as u64;
-    println!("\n{} passed, {} failed, {} skipped", counts.passed.saturating_sub(skipped), counts.failed, skipped + counts.ignored);
+    println!(
+        "\n{} passed, {} failed, {} skipped",
+        counts.passed.saturating_sub(skipped),
+        counts.failed,
+        skipped + counts.ignored
+    );
     if !status.success() {
         bail!("some tests failed");
     }
@@ -90,8 +95,11 @@ mod tests {
     #[test]
     fn counts_the_closing_lines_of_the_harness() {
         let mut counts = Counts::default();
-        counts.add_line("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.01s");
-        counts.add_line("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        counts
+            .add_line("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.01s");
+        counts.add_line(
+            "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        );
         counts.add_line("test other ... ok");
         assert_eq!(counts, Counts { passed: 5, failed: 4, ignored: 1 });
     }

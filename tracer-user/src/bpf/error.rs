@@ -36,7 +36,9 @@ pub enum LoadError {
         found: Option<u32>,
     },
     /// The kernel refused a program.
-    #[error("the kernel refused the BPF program `{program}`: {reason}\nhint: this should not happen on Linux 5.13 and later; please report it with the output of `uname -a`")]
+    #[error(
+        "the kernel refused the BPF program `{program}`: {reason}\nhint: this should not happen on Linux 5.13 and later; please report it with the output of `uname -a`"
+    )]
     Refused {
         /// Which program.
         program: &'static str,
@@ -112,7 +114,10 @@ impl LoadError {
     pub(super) fn from_program(program: &'static str, error: &aya::programs::ProgramError) -> Self {
         match error {
             aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-                let log = verifier_log.to_string();if std::env::var_os("DBGLOG").is_some(){eprintln!("{log}");}
+                let log = verifier_log.to_string();
+                if std::env::var_os("DBGLOG").is_some() {
+                    eprintln!("{log}");
+                }
                 // The verifier also answers EACCES; only an empty log means a missing capability.
                 if log.trim().is_empty() && matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
                     return Self::from_step("loading a program", error);

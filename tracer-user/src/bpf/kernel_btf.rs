@@ -86,8 +86,8 @@ impl KernelBtf {
     /// # Errors
     /// As [`KernelBtf::of_running_kernel`].
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let blob = std::fs::read(path)
-            .map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
+        let blob =
+            std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
         Self::parse(&blob)
     }
 

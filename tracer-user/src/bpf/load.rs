@@ -85,7 +85,11 @@ fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     let optional = |path| of_task(path).unwrap_or(0);
     let (compat_word, compat_mask, registers_number) = if cfg!(target_arch = "x86_64") {
         // TS_COMPAT in arch/x86/include/asm/thread_info.h.
-        (of_task("thread_info.status")?, 2, btf.offset_of("pt_regs", "orig_ax").or_else(|_| btf.offset_of("pt_regs", "orig_rax"))?)
+        (
+            of_task("thread_info.status")?,
+            2,
+            btf.offset_of("pt_regs", "orig_ax").or_else(|_| btf.offset_of("pt_regs", "orig_rax"))?,
+        )
     } else {
         // TIF_32BIT in arch/arm64/include/asm/thread_info.h.
         (of_task("thread_info.flags")?, 1 << 22, btf.offset_of("pt_regs", "syscallno")?)
@@ -186,7 +190,9 @@ impl Tracer {
 
     fn map(&self, name: &str) -> BorrowedFd<'_> {
         match self.ebpf.map(name) {
-            Some(Map::Array(data) | Map::HashMap(data) | Map::Unsupported(data) | Map::Stack(data)) => data.fd().as_fd(),
+            Some(Map::Array(data) | Map::HashMap(data) | Map::Unsupported(data) | Map::Stack(data)) => {
+                data.fd().as_fd()
+            }
             _ => unreachable!("the object was checked to be of this ABI, which has the map {name}"),
         }
     }
@@ -194,7 +200,8 @@ impl Tracer {
 
 fn fill_free_chunks(ebpf: &mut Ebpf, chunks: u32) -> Result<(), LoadError> {
     let step = "filling the map of free rows";
-    let map = ebpf.map_mut(maps::FREE_CHUNKS).ok_or(LoadError::Other { what: step, reason: "no such map".to_owned() })?;
+    let map =
+        ebpf.map_mut(maps::FREE_CHUNKS).ok_or(LoadError::Other { what: step, reason: "no such map".to_owned() })?;
     let mut stack = Stack::<_, u32>::try_from(map).map_err(|error| LoadError::from_step(step, &error))?;
     for chunk in (0..chunks).rev() {
         stack.push(chunk, 0).map_err(|error| LoadError::from_step(step, &error))?;

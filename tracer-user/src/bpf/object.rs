@@ -18,9 +18,7 @@ fn section<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
 /// # Errors
 /// [`LoadError::ForeignObject`] when the section is missing or names another version.
 pub fn check_abi(object: &[u8]) -> Result<(), LoadError> {
-    let found = section(object, ABI_SECTION)
-        .and_then(|data| data.try_into().ok())
-        .map(u32::from_le_bytes);
+    let found = section(object, ABI_SECTION).and_then(|data| data.try_into().ok()).map(u32::from_le_bytes);
     if found == Some(ABI_VERSION) { Ok(()) } else { Err(LoadError::ForeignObject { found }) }
 }
 

@@ -26,7 +26,13 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new(rows: &OwnedFd, row_count: u32, totals: OwnedFd, processes: OwnedFd, losses: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(
+        rows: &OwnedFd,
+        row_count: u32,
+        totals: OwnedFd,
+        processes: OwnedFd,
+        losses: OwnedFd,
+    ) -> io::Result<Self> {
         Ok(Self {
             rows: Shared::map(rows, row_count as usize)?,
             losses: Shared::map(&losses, COUNTERS as usize)?,

@@ -71,7 +71,14 @@ fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Stopped, Run)> {
     Ok((stopped, run))
 }
 
-fn assemble(options: &RunOptions, stopped: Stopped, started: String, wall_ns: u64, clocks: Clocks, finished: Finished) -> Result<Run> {
+fn assemble(
+    options: &RunOptions,
+    stopped: Stopped,
+    started: String,
+    wall_ns: u64,
+    clocks: Clocks,
+    finished: Finished,
+) -> Result<Run> {
     let calls = frame::build(&finished.rows, &finished.processes, &[], &options.roles)?;
     let notes = notes(&finished);
     let header = Header {
@@ -93,7 +100,9 @@ fn assemble(options: &RunOptions, stopped: Stopped, started: String, wall_ns: u6
         user: collect::user(),
         end: match stopped {
             Stopped::Ended(Ended::Exited(status)) | Stopped::ByUser(Some(Ended::Exited(status))) => End::Exited(status),
-            Stopped::Ended(Ended::Killed(signal)) | Stopped::ByUser(Some(Ended::Killed(signal))) => End::Killed(signal as i32),
+            Stopped::Ended(Ended::Killed(signal)) | Stopped::ByUser(Some(Ended::Killed(signal))) => {
+                End::Killed(signal as i32)
+            }
             Stopped::ByUser(None) => End::StillRunning,
         },
         losses: finished.losses,
@@ -110,27 +119,47 @@ fn notes(finished: &Finished) -> Vec<String> {
         finished
             .rows
             .iter()
-            .filter(|(key, _)| wanted(names::by_number(key.number).filter(|_| key.abi == ABI_NATIVE).map_or("", |call| call.name), key.abi))
+            .filter(|(key, _)| {
+                wanted(
+                    names::by_number(key.number).filter(|_| key.abi == ABI_NATIVE).map_or("", |call| call.name),
+                    key.abi,
+                )
+            })
             .map(|(_, counts)| counts.calls)
             .sum()
     };
     let rings = calls(&|name, _| name == "io_uring_setup");
     if rings != 0 {
-        notes.push(format!("{} set up: what is submitted through a ring makes no system call and is not counted", units::plural(rings, "io_uring was", "io_urings were")));
+        notes.push(format!(
+            "{} set up: what is submitted through a ring makes no system call and is not counted",
+            units::plural(rings, "io_uring was", "io_urings were")
+        ));
     }
     let compat = calls(&|_, abi| abi != ABI_NATIVE);
     if compat != 0 {
-        notes.push(format!("{} through the 32-bit entry, shown by number: the numbers are those of the 32-bit table", units::plural(compat, "call came", "calls came")));
+        notes.push(format!(
+            "{} through the 32-bit entry, shown by number: the numbers are those of the 32-bit table",
+            units::plural(compat, "call came", "calls came")
+        ));
     }
     if finished.compat_calls_filtered != 0 {
-        notes.push(format!("{} left out: `-e` cannot name them", units::plural(finished.compat_calls_filtered, "32-bit call was", "32-bit calls were")));
+        notes.push(format!(
+            "{} left out: `-e` cannot name them",
+            units::plural(finished.compat_calls_filtered, "32-bit call was", "32-bit calls were")
+        ));
     }
     if finished.slow_calls != 0 {
-        notes.push(format!("{} counted on the slower path because every row was taken; `--rows` adds more", units::plural(finished.slow_calls, "call was", "calls were")));
+        notes.push(format!(
+            "{} counted on the slower path because every row was taken; `--rows` adds more",
+            units::plural(finished.slow_calls, "call was", "calls were")
+        ));
     }
     let running = finished.processes.iter().filter(|process| process.threads_alive != 0).count() as u64;
     if running != 0 {
-        notes.push(format!("{} still ran at the end; `--wait-all` waits for them", units::plural(running, "process", "processes")));
+        notes.push(format!(
+            "{} still ran at the end; `--wait-all` waits for them",
+            units::plural(running, "process", "processes")
+        ));
     }
     if in_pid_namespace() {
         notes.push("process numbers are those of the initial pid namespace, not of this container".to_owned());

@@ -12,7 +12,10 @@ use gpuos_tracer_abi::{
 };
 
 use super::environment::monotonic_ns;
-use crate::{bpf::Counters, model::run::{Losses, Process}};
+use crate::{
+    bpf::Counters,
+    model::run::{Losses, Process},
+};
 
 /// A process may still get the counts of a thread that was killed before it ever ran.
 const SETTLING_NS: u64 = 50_000_000;
@@ -52,7 +55,8 @@ impl Gathered {
         if over.is_empty() {
             return Ok(());
         }
-        let totals: Vec<_> = counters.totals()?.into_iter().filter(|(key, _)| over.contains_key(&key.process)).collect();
+        let totals: Vec<_> =
+            counters.totals()?.into_iter().filter(|(key, _)| over.contains_key(&key.process)).collect();
         let keys: Vec<RowKey> = totals.iter().map(|(key, _)| *key).collect();
         let ids: Vec<u64> = over.keys().copied().collect();
         counters.forget(&keys, &ids)?;

@@ -36,7 +36,13 @@ pub enum Stopped {
 ///
 /// # Errors
 /// What the kernel says.
-pub async fn until_end(running: &Running, signals: Signals, wait_all: bool, counters: &Counters, gathered: &mut Gathered) -> io::Result<Stopped> {
+pub async fn until_end(
+    running: &Running,
+    signals: Signals,
+    wait_all: bool,
+    counters: &Counters,
+    gathered: &mut Gathered,
+) -> io::Result<Stopped> {
     // SAFETY: `Signals` owns its descriptor and never exchanges it.
     let signals = unsafe { AsyncFd::register_with_interest(signals, Interest::READABLE) }.map_err(io::Error::from)?;
     let mut gather = tokio::time::interval(GATHER_INTERVAL);

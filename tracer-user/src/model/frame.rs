@@ -8,7 +8,11 @@ use std::collections::HashMap;
 use gpuos_tracer_abi::syscalls::{ABI_NATIVE, RowCounts, RowKey};
 use polars_core::prelude::*;
 
-use super::{histogram::Histogram, roles::{Role, Roles}, run::Process};
+use super::{
+    histogram::Histogram,
+    roles::{Role, Roles},
+    run::Process,
+};
 use crate::names;
 
 /// Names of the columns.
@@ -65,8 +69,14 @@ fn name_of(key: &RowKey) -> String {
 ///
 /// # Errors
 /// Never in practice: all columns have the same length.
-pub fn build(rows: &HashMap<RowKey, RowCounts>, processes: &[Process], phases: &[String], roles: &Roles) -> PolarsResult<DataFrame> {
-    let order: HashMap<u64, (usize, &Process)> = processes.iter().enumerate().map(|(at, process)| (process.id, (at, process))).collect();
+pub fn build(
+    rows: &HashMap<RowKey, RowCounts>,
+    processes: &[Process],
+    phases: &[String],
+    roles: &Roles,
+) -> PolarsResult<DataFrame> {
+    let order: HashMap<u64, (usize, &Process)> =
+        processes.iter().enumerate().map(|(at, process)| (process.id, (at, process))).collect();
     let place = |key: &RowKey| order.get(&key.process).map_or(usize::MAX, |(at, _)| *at);
     let mut rows: Vec<(&RowKey, &RowCounts)> = rows.iter().collect();
     rows.sort_by_key(|(key, _)| (place(key), key.process, key.thread, key.phase, key.abi, key.number));
@@ -92,15 +102,20 @@ pub fn build(rows: &HashMap<RowKey, RowCounts>, processes: &[Process], phases: &
     }
     DataFrame::new_infer_height(vec![
         UInt64Chunked::from_iter_values(column::PROCESS.into(), keys().map(|key| key.process)).into_column(),
-        UInt32Chunked::from_iter_values(column::PID.into(), keys().map(|key| process(key).map_or(0, |p| p.pid))).into_column(),
+        UInt32Chunked::from_iter_values(column::PID.into(), keys().map(|key| process(key).map_or(0, |p| p.pid)))
+            .into_column(),
         words(column::COMMAND, &|key| process(key).map_or_else(String::new, |p| p.command.clone())),
         UInt32Chunked::from_iter_values(column::THREAD.into(), keys().map(|key| key.thread)).into_column(),
         words(column::PHASE, &|key| phases.get(key.phase as usize).cloned().unwrap_or_default()),
         words(column::ABI, &|key| if key.abi == ABI_NATIVE { "native" } else { "compat" }.to_owned()),
         UInt32Chunked::from_iter_values(column::NUMBER.into(), keys().map(|key| key.number)).into_column(),
         words(column::SYSCALL, &|key| name_of(key)),
-        words(column::CATEGORY, &|key| if key.abi == ABI_NATIVE { roles.category(key.number).to_owned() } else { "unknown".to_owned() }),
-        words(column::ROLE, &|key| if key.abi == ABI_NATIVE { roles.role(key.number) } else { Role::Unknown }.name().to_owned()),
+        words(column::CATEGORY, &|key| {
+            if key.abi == ABI_NATIVE { roles.category(key.number).to_owned() } else { "unknown".to_owned() }
+        }),
+        words(column::ROLE, &|key| {
+            if key.abi == ABI_NATIVE { roles.role(key.number) } else { Role::Unknown }.name().to_owned()
+        }),
         numbers(column::CALLS, |counts| counts.calls),
         numbers(column::ERRORS, |counts| counts.errors),
         numbers(column::RESTARTED, |counts| counts.restarted),
@@ -164,7 +179,10 @@ pub fn summarize(part: &DataFrame, by: &[&str]) -> PolarsResult<Group> {
         latency.add(&Histogram::from_counts(list.u64()?.iter().flatten()));
     }
     Ok(Group {
-        key: by.iter().map(|name| Ok(part.column(name)?.str()?.get(0).unwrap_or("").to_owned())).collect::<PolarsResult<_>>()?,
+        key: by
+            .iter()
+            .map(|name| Ok(part.column(name)?.str()?.get(0).unwrap_or("").to_owned()))
+            .collect::<PolarsResult<_>>()?,
         calls: sum(column::CALLS)?,
         errors: sum(column::ERRORS)?,
         restarted: sum(column::RESTARTED)?,
@@ -194,7 +212,8 @@ mod tests {
     use gpuos_tracer_abi::syscalls::ABI_COMPAT;
 
     fn row(process: u64, number: i64, abi: u32, calls: u64) -> (RowKey, RowCounts) {
-        let mut counts = RowCounts { calls, finished: calls - 1, errors: 1, total_ns: 100, max_ns: 60, ..RowCounts::ZERO };
+        let mut counts =
+            RowCounts { calls, finished: calls - 1, errors: 1, total_ns: 100, max_ns: 60, ..RowCounts::ZERO };
         counts.buckets[5] = calls - 1;
         (RowKey { process, number: number as u32, abi, ..Default::default() }, counts)
     }
@@ -208,10 +227,15 @@ mod tests {
             row(1, libc::SYS_mmap, ABI_COMPAT, 6),
             row(3, 5000, ABI_NATIVE, 2),
         ]);
-        let processes = [Process { id: 2, pid: 20, command: "b".into(), ..Default::default() }, Process { id: 1, pid: 10, command: "a".into(), ..Default::default() }];
+        let processes = [
+            Process { id: 2, pid: 20, command: "b".into(), ..Default::default() },
+            Process { id: 1, pid: 10, command: "a".into(), ..Default::default() },
+        ];
         let frame = build(&rows, &processes, &[], &Roles::default()).unwrap();
         check(&frame).unwrap();
-        let text = |name: &str| frame.column(name).unwrap().str().unwrap().iter().map(|v| v.unwrap().to_owned()).collect::<Vec<_>>();
+        let text = |name: &str| {
+            frame.column(name).unwrap().str().unwrap().iter().map(|v| v.unwrap().to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(text(column::COMMAND), ["b", "a", "a", "a", ""]);
         let compat = format!("compat_{}", libc::SYS_mmap);
         assert_eq!(text(column::SYSCALL)[3..], [compat, "syscall_5000".to_owned()]);

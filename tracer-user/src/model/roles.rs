@@ -81,7 +81,9 @@ pub enum RolesError {
         source: std::io::Error,
     },
     /// The file is not as it must be.
-    #[error("the roles file `{path}` is not valid: {reason}\nhint: it looks like\n  [roles]\n  futex = \"scheduling\"\n  [categories]\n  futex = \"my-queue\"")]
+    #[error(
+        "the roles file `{path}` is not valid: {reason}\nhint: it looks like\n  [roles]\n  futex = \"scheduling\"\n  [categories]\n  futex = \"my-queue\""
+    )]
     Invalid {
         /// Which.
         path: String,
@@ -128,7 +130,8 @@ impl Roles {
     /// When it cannot be read, or names a call or a role that does not exist.
     pub fn read(path: &Path) -> Result<Self, RolesError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| RolesError::Unreadable { path: shown.clone(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| RolesError::Unreadable { path: shown.clone(), source })?;
         Self::parse(&text).map_err(|reason| RolesError::Invalid { path: shown, reason })
     }
 
@@ -137,12 +140,20 @@ impl Roles {
         let number = |name: &str| {
             names::by_name(name).map(|call| call.number).ok_or_else(|| {
                 let near = names::similar(name, names::native_syscalls().iter().map(|call| call.name));
-                format!("`{name}` is no system call of this machine{}", if near.is_empty() { String::new() } else { hint(&near) })
+                format!(
+                    "`{name}` is no system call of this machine{}",
+                    if near.is_empty() { String::new() } else { hint(&near) }
+                )
             })
         };
         let mut roles = Self::default();
         for (name, word) in file.roles {
-            let role = word.parse().map_err(|()| format!("`{word}` is no role; there are {}", Role::ALL[..6].iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")))?;
+            let role = word.parse().map_err(|()| {
+                format!(
+                    "`{word}` is no role; there are {}",
+                    Role::ALL[..6].iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
+                )
+            })?;
             roles.roles.insert(number(&name)?, role);
         }
         for (name, category) in file.categories {
@@ -154,13 +165,21 @@ impl Roles {
     /// Role of a native call.
     #[must_use]
     pub fn role(&self, number: u32) -> Role {
-        self.roles.get(&number).copied().or_else(|| names::by_number(number).map(|call| call.role)).unwrap_or(Role::Unknown)
+        self.roles
+            .get(&number)
+            .copied()
+            .or_else(|| names::by_number(number).map(|call| call.role))
+            .unwrap_or(Role::Unknown)
     }
 
     /// Category of a native call.
     #[must_use]
     pub fn category(&self, number: u32) -> &str {
-        self.categories.get(&number).map(String::as_str).or_else(|| names::by_number(number).map(|call| call.category)).unwrap_or("unknown")
+        self.categories
+            .get(&number)
+            .map(String::as_str)
+            .or_else(|| names::by_number(number).map(|call| call.category))
+            .unwrap_or("unknown")
     }
 
     /// The numbers that a list of roles, categories and call names selects.
@@ -172,7 +191,9 @@ impl Roles {
         for word in words {
             let selected: Vec<u32> = names::native_syscalls()
                 .iter()
-                .filter(|call| call.name == word || self.role(call.number).name() == word || self.category(call.number) == word)
+                .filter(|call| {
+                    call.name == word || self.role(call.number).name() == word || self.category(call.number) == word
+                })
                 .map(|call| call.number)
                 .collect();
             if selected.is_empty() {

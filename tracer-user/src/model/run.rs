@@ -227,7 +227,16 @@ mod tests {
 
     #[test]
     fn a_header_survives_json() {
-        let process = Process::from_record(7, &ProcessRecord { comm: *b"bench\0\0\0\0\0\0\0\0\0\0\0", started_ns: 5, threads_alive: 1, ..Default::default() }, 25);
+        let process = Process::from_record(
+            7,
+            &ProcessRecord {
+                comm: *b"bench\0\0\0\0\0\0\0\0\0\0\0",
+                started_ns: 5,
+                threads_alive: 1,
+                ..Default::default()
+            },
+            25,
+        );
         assert_eq!((process.command.as_str(), process.wall_ns), ("bench", 20));
         let header = Header {
             schema_version: SCHEMA_VERSION,

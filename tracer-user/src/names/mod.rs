@@ -87,7 +87,12 @@ mod tests {
             assert!(table.windows(2).all(|pair| pair[0].number < pair[1].number), "{architecture}");
         }
         // The C library's own numbers are an independent source.
-        for (name, number) in [("read", libc::SYS_read), ("ioctl", libc::SYS_ioctl), ("futex", libc::SYS_futex), ("exit_group", libc::SYS_exit_group)] {
+        for (name, number) in [
+            ("read", libc::SYS_read),
+            ("ioctl", libc::SYS_ioctl),
+            ("futex", libc::SYS_futex),
+            ("exit_group", libc::SYS_exit_group),
+        ] {
             assert_eq!(by_name(name).unwrap().number, number as u32);
             assert_eq!(by_number(number as u32).unwrap().name, name);
         }

@@ -12,7 +12,10 @@ use polars_io::{
 };
 
 use super::{Codec, CodecError, header_from};
-use crate::model::{frame::{self, column}, run::Run};
+use crate::model::{
+    frame::{self, column},
+    run::Run,
+};
 
 /// Begins the header line.
 const HEADER: &str = "# gpuos-trace ";
@@ -36,7 +39,8 @@ impl Codec for Csv {
 
     fn read(&self, bytes: Vec<u8>) -> Result<Run, CodecError> {
         let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let header = std::str::from_utf8(first)?.strip_prefix(HEADER).ok_or("its first line is not `# gpuos-trace {…}`")?;
+        let header =
+            std::str::from_utf8(first)?.strip_prefix(HEADER).ok_or("its first line is not `# gpuos-trace {…}`")?;
         let header = header_from(header)?;
         let empty = frame::build(&Default::default(), &[], &[], &Default::default())?;
         let mut schema = (**empty.schema()).clone();
@@ -47,9 +51,19 @@ impl Codec for Csv {
             .into_reader_with_file_handle(Cursor::new(bytes))
             .finish()?;
         let joined = calls.column(column::LATENCY)?.str()?.clone();
-        let mut lists = ListPrimitiveChunkedBuilder::<UInt64Type>::new(column::LATENCY.into(), joined.len(), joined.len() * 8, DataType::UInt64);
+        let mut lists = ListPrimitiveChunkedBuilder::<UInt64Type>::new(
+            column::LATENCY.into(),
+            joined.len(),
+            joined.len() * 8,
+            DataType::UInt64,
+        );
         for text in joined.iter() {
-            let numbers: Vec<u64> = text.unwrap_or("").split(';').filter(|part| !part.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
+            let numbers: Vec<u64> = text
+                .unwrap_or("")
+                .split(';')
+                .filter(|part| !part.is_empty())
+                .map(str::parse)
+                .collect::<Result<_, _>>()?;
             lists.append_slice(&numbers);
         }
         calls.with_column(lists.finish().into_column())?;

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Codec, CodecError};
-use crate::model::{frame, run::{Header, Run}};
+use crate::model::{
+    frame,
+    run::{Header, Run},
+};
 
 pub(super) struct Json;
 
@@ -28,7 +31,8 @@ impl Codec for Json {
     fn read(&self, bytes: Vec<u8>) -> Result<Run, CodecError> {
         let document: Document = serde_json::from_slice(&bytes)?;
         let empty = frame::build(&Default::default(), &[], &[], &Default::default())?;
-        let columns = empty.columns().iter().map(|column| column_from_json(column, &document.calls)).collect::<Result<_, _>>()?;
+        let columns =
+            empty.columns().iter().map(|column| column_from_json(column, &document.calls)).collect::<Result<_, _>>()?;
         Ok(Run { header: document.header, calls: DataFrame::new_infer_height(columns)? })
     }
 }
@@ -53,7 +57,9 @@ fn column_from_json(expected: &Column, rows: &[Map<String, Value>]) -> Result<Co
     let values = || rows.iter().enumerate().map(|(row, map)| (row, map.get(name.as_str())));
     Ok(match expected.dtype() {
         DataType::UInt32 => values()
-            .map(|(row, value)| value.and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).ok_or_else(|| wrong(row)))
+            .map(|(row, value)| {
+                value.and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).ok_or_else(|| wrong(row))
+            })
             .collect::<Result<Vec<u32>, _>>()
             .map(|numbers| Column::new(name.clone(), numbers))?,
         DataType::UInt64 => values()
@@ -65,10 +71,16 @@ fn column_from_json(expected: &Column, rows: &[Map<String, Value>]) -> Result<Co
             .collect::<Result<Vec<&str>, _>>()
             .map(|words| Column::new(name.clone(), words))?,
         _ => {
-            let mut lists = ListPrimitiveChunkedBuilder::<UInt64Type>::new(name.clone(), rows.len(), rows.len() * 8, DataType::UInt64);
+            let mut lists = ListPrimitiveChunkedBuilder::<UInt64Type>::new(
+                name.clone(),
+                rows.len(),
+                rows.len() * 8,
+                DataType::UInt64,
+            );
             for (row, value) in values() {
                 let list = value.and_then(Value::as_array).ok_or_else(|| wrong(row))?;
-                let numbers: Vec<u64> = list.iter().map(|n| n.as_u64().ok_or_else(|| wrong(row))).collect::<Result<_, _>>()?;
+                let numbers: Vec<u64> =
+                    list.iter().map(|n| n.as_u64().ok_or_else(|| wrong(row))).collect::<Result<_, _>>()?;
                 lists.append_slice(&numbers);
             }
             lists.finish().into_column()

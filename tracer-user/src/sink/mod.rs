@@ -14,7 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::{frame, run::{Run, SCHEMA_VERSION}};
+use crate::model::{
+    frame,
+    run::{Run, SCHEMA_VERSION},
+};
 
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +66,9 @@ impl Format {
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The ending says nothing.
-    #[error("cannot tell the format of `{0}` from its ending\nhint: end it in .parquet, .json, .csv or .txt, or give `--format`")]
+    #[error(
+        "cannot tell the format of `{0}` from its ending\nhint: end it in .parquet, .json, .csv or .txt, or give `--format`"
+    )]
     UnknownEnding(String),
     /// The output cannot be created.
     #[error("cannot write `{path}`: {source}\nhint: {hint}", hint = write_hint(.source))]
@@ -92,7 +97,9 @@ pub enum SinkError {
         source: io::Error,
     },
     /// The input is not a run.
-    #[error("`{path}` is not a file that gpuos-trace wrote, or it is damaged: {reason}\nhint: `gpuos-trace run -o FILE` writes .parquet, .json and .csv files that `show` reads")]
+    #[error(
+        "`{path}` is not a file that gpuos-trace wrote, or it is damaged: {reason}\nhint: `gpuos-trace run -o FILE` writes .parquet, .json and .csv files that `show` reads"
+    )]
     NotARun {
         /// Which.
         path: String,
@@ -100,7 +107,9 @@ pub enum SinkError {
         reason: String,
     },
     /// The input is from a newer gpuos-trace.
-    #[error("`{path}` has schema version {found}, this gpuos-trace reads up to {SCHEMA_VERSION}\nhint: read it with the version that wrote it, {writer}, or a newer one")]
+    #[error(
+        "`{path}` has schema version {found}, this gpuos-trace reads up to {SCHEMA_VERSION}\nhint: read it with the version that wrote it, {writer}, or a newer one"
+    )]
     NewerSchema {
         /// Which.
         path: String,
@@ -135,7 +144,10 @@ enum Target {
     Stdout,
     /// A pipe, a terminal, /dev/null.
     Special(File),
-    Replace { unfinished: tempfile::NamedTempFile, path: PathBuf },
+    Replace {
+        unfinished: tempfile::NamedTempFile,
+        path: PathBuf,
+    },
 }
 
 impl Destination {
@@ -147,13 +159,18 @@ impl Destination {
         let shown = path.display().to_string();
         let not_writable = |source| SinkError::NotWritable { path: shown.clone(), source };
         if path == Path::new("-") {
-            return Ok(Self { format: format.unwrap_or(Format::Json), shown: "standard output".into(), target: Target::Stdout });
+            return Ok(Self {
+                format: format.unwrap_or(Format::Json),
+                shown: "standard output".into(),
+                target: Target::Stdout,
+            });
         }
         let metadata = fs::metadata(path);
         if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
             return Err(not_writable(io::ErrorKind::IsADirectory.into()));
         }
-        let format = format.or_else(|| Format::by_ending(path)).ok_or_else(|| SinkError::UnknownEnding(shown.clone()))?;
+        let format =
+            format.or_else(|| Format::by_ending(path)).ok_or_else(|| SinkError::UnknownEnding(shown.clone()))?;
         let is_special = metadata.as_ref().is_ok_and(|data| {
             let kind = data.file_type();
             kind.is_fifo() || kind.is_char_device() || kind.is_socket()
@@ -192,7 +209,8 @@ impl Destination {
         let failed = |error: CodecError| SinkError::WriteFailed {
             path: shown.clone(),
             reason: error.to_string(),
-            hint: "the counts of this run are lost; free some space or choose another directory and run it again".into(),
+            hint: "the counts of this run are lost; free some space or choose another directory and run it again"
+                .into(),
         };
         let mut buffer = Vec::new();
         codec.write(run, &mut buffer).map_err(&failed)?;
@@ -246,7 +264,11 @@ pub fn read(path: &Path) -> Result<Run, SinkError> {
     };
     let run = format.codec().read(bytes).map_err(|error| not_a_run(error.to_string()))?;
     if run.header.schema_version > SCHEMA_VERSION {
-        return Err(SinkError::NewerSchema { path: shown, found: run.header.schema_version, writer: run.header.tool_version });
+        return Err(SinkError::NewerSchema {
+            path: shown,
+            found: run.header.schema_version,
+            writer: run.header.tool_version,
+        });
     }
     frame::check(&run.calls).map_err(|error| not_a_run(error.to_string()))?;
     Ok(run)

@@ -138,13 +138,21 @@ fn optional(value: Option<u64>) -> String {
 
 const MEASURES: [Measure; 8] = [
     Measure { head: "calls", dispensable: 0, text: |group, _| count(group.calls) },
-    Measure { head: "errors", dispensable: 0, text: |group, _| if group.errors == 0 { String::new() } else { count(group.errors) } },
+    Measure {
+        head: "errors",
+        dispensable: 0,
+        text: |group, _| if group.errors == 0 { String::new() } else { count(group.errors) },
+    },
     Measure { head: "share", dispensable: 3, text: |group, total| share(group.calls, total.calls) },
     Measure { head: "total", dispensable: 0, text: |group, _| duration(group.total_ns) },
     Measure { head: "mean", dispensable: 5, text: |group, _| optional(group.mean_ns()) },
     Measure { head: "p50", dispensable: 2, text: |group, _| optional(group.latency.quantile(0.5, group.max_ns)) },
     Measure { head: "p99", dispensable: 1, text: |group, _| optional(group.latency.quantile(0.99, group.max_ns)) },
-    Measure { head: "max", dispensable: 4, text: |group, _| optional((group.latency.count() != 0).then_some(group.max_ns)) },
+    Measure {
+        head: "max",
+        dispensable: 4,
+        text: |group, _| optional((group.latency.count() != 0).then_some(group.max_ns)),
+    },
 ];
 
 /// Measures that need times.
@@ -181,25 +189,46 @@ fn role_cell(name: &str, look: Look) -> Cell {
 }
 
 /// A table of groups: `names` columns at the left, the measures, and the histograms at the right.
-fn group_table(header: &Header, groups: &[Group], names: &[&str], total: &Group, last: Option<&Group>, look: Look) -> Table {
+fn group_table(
+    header: &Header,
+    groups: &[Group],
+    names: &[&str],
+    total: &Group,
+    last: Option<&Group>,
+    look: Look,
+) -> Table {
     let measures = measures(header);
     let span = if header.mode.timed { total.latency.span() } else { None };
     let mut table = plain_table();
     let mut heads: Vec<Cell> = names.iter().map(|name| head(name, false, look)).collect();
     heads.extend(measures.iter().map(|measure| head(measure.head, true, look)));
     if let Some((first, last)) = span {
-        heads.push(head(&format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1)), false, look));
+        heads.push(head(
+            &format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1)),
+            false,
+            look,
+        ));
     }
     table.set_header(heads);
     for group in groups.iter().chain(last) {
-        let mut row: Vec<Cell> = group.key.iter().zip(names).map(|(value, name)| if *name == "role" { role_cell(value, look) } else { Cell::new(printable(value)) }).collect();
+        let mut row: Vec<Cell> = group
+            .key
+            .iter()
+            .zip(names)
+            .map(|(value, name)| if *name == "role" { role_cell(value, look) } else { Cell::new(printable(value)) })
+            .collect();
         row.extend(measures.iter().map(|measure| right((measure.text)(group, total))));
         if let Some((first, last)) = span {
             row.push(Cell::new(group.latency.picture(first, last)));
         }
         table.add_row(Row::from(row));
     }
-    let mut dispensable: Vec<(u8, usize)> = measures.iter().enumerate().filter(|(_, m)| m.dispensable != 0).map(|(at, m)| (m.dispensable, names.len() + at)).collect();
+    let mut dispensable: Vec<(u8, usize)> = measures
+        .iter()
+        .enumerate()
+        .filter(|(_, m)| m.dispensable != 0)
+        .map(|(at, m)| (m.dispensable, names.len() + at))
+        .collect();
     if span.is_some() {
         dispensable.push((6, names.len() + measures.len()));
     }
@@ -251,7 +280,11 @@ fn syscall_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Str
     let mut text = finish(&mut table, look);
     if !left_out.is_empty() {
         let calls = left_out.iter().map(|group| group.calls).sum();
-        text += &format!("\n … {} more with {}; `--top 0` lists them", plural(left_out.len() as u64, "system call", "system calls"), plural(calls, "call", "calls"));
+        text += &format!(
+            "\n … {} more with {}; `--top 0` lists them",
+            plural(left_out.len() as u64, "system call", "system calls"),
+            plural(calls, "call", "calls")
+        );
     }
     Ok(text)
 }
@@ -261,14 +294,31 @@ fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError
         .calls
         .partition_by_stable([column::PROCESS], true)?
         .iter()
-        .map(|part| Ok::<_, CodecError>((part.column(column::PROCESS)?.u64()?.get(0).unwrap_or(0), frame::summarize(part, &[])?.calls)))
+        .map(|part| {
+            Ok::<_, CodecError>((
+                part.column(column::PROCESS)?.u64()?.get(0).unwrap_or(0),
+                frame::summarize(part, &[])?.calls,
+            ))
+        })
         .collect::<Result<_, _>>()?;
     let calls_of = |process: &Process| calls.get(&process.id).copied().unwrap_or(0);
     let mut processes: Vec<&Process> = run.header.processes.iter().collect();
     processes.sort_by_key(|process| std::cmp::Reverse(calls_of(process)));
     let left_out = processes.split_off(view.top.min(processes.len()));
     let mut table = plain_table();
-    let heads = ["process", "pid", "threads", "calls", "wall", "user", "system", "switches", "forced", "minor faults", "major faults"];
+    let heads = [
+        "process",
+        "pid",
+        "threads",
+        "calls",
+        "wall",
+        "user",
+        "system",
+        "switches",
+        "forced",
+        "minor faults",
+        "major faults",
+    ];
     table.set_header(heads.iter().enumerate().map(|(at, text)| head(text, at != 0, look)));
     for process in processes {
         let alive = if process.threads_alive == 0 { "" } else { " (running)" };
@@ -313,10 +363,16 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
         }
     }
     if total.unfinished != 0 {
-        lines.push(format!("note: {} did not return (`exit_group`, or still running at the end)", plural(total.unfinished, "call", "calls")));
+        lines.push(format!(
+            "note: {} did not return (`exit_group`, or still running at the end)",
+            plural(total.unfinished, "call", "calls")
+        ));
     }
     if total.restarted != 0 {
-        lines.push(format!("note: {} interrupted by a signal, to be restarted or not; not counted as errors", plural(total.restarted, "call was", "calls were")));
+        lines.push(format!(
+            "note: {} interrupted by a signal, to be restarted or not; not counted as errors",
+            plural(total.restarted, "call was", "calls were")
+        ));
     }
     lines.extend(header.notes.iter().map(|note| format!("note: {}", printable(note))));
     lines

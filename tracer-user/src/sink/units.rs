@@ -63,9 +63,13 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         let durations = [0, 999, 1000, 1234, 12345, 999_499, 999_500, 1_000_000, 45_600_000, 3_600_000_000_000];
-        let expected = ["0 ns", "999 ns", "1.00 µs", "1.23 µs", "12.3 µs", "999 µs", "1.00 ms", "1.00 ms", "45.6 ms", "3600 s"];
+        let expected =
+            ["0 ns", "999 ns", "1.00 µs", "1.23 µs", "12.3 µs", "999 µs", "1.00 ms", "1.00 ms", "45.6 ms", "3600 s"];
         assert_eq!(durations.map(duration), expected);
-        assert_eq!((share(1, 3), share(1, 100_000), share(0, 5), share(1, 0)), ("33.3%".into(), "<0.1%".into(), "0.0%".into(), "-".into()));
+        assert_eq!(
+            (share(1, 3), share(1, 100_000), share(0, 5), share(1, 0)),
+            ("33.3%".into(), "<0.1%".into(), "0.0%".into(), "-".into())
+        );
     }
 
     #[test]

@@ -34,7 +34,9 @@ pub(crate) fn known_calls() -> PathBuf {
         .get_or_init(|| {
             let path = Path::new(TRACER).parent().unwrap().join("examples/known_calls");
             if !path.exists() {
-                let status = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "gpuos-trace", "--example", "known_calls"]).status();
+                let status = Command::new(env!("CARGO"))
+                    .args(["build", "--quiet", "--package", "gpuos-trace", "--example", "known_calls"])
+                    .status();
                 assert!(status.is_ok_and(|status| status.success()), "cannot build the example known_calls");
             }
             path
@@ -76,15 +78,8 @@ pub(crate) struct Trace {
 pub(crate) fn trace<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Trace {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.parquet");
-    let output = Command::new(TRACER)
-        .arg("run")
-        .args(options)
-        .arg("-o")
-        .arg(&file)
-        .arg("--")
-        .args(command)
-        .output()
-        .unwrap();
+    let output =
+        Command::new(TRACER).arg("run").args(options).arg("-o").arg(&file).arg("--").args(command).output().unwrap();
     let run = sink::read(&file).unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(&output.stderr)));
     Trace { output, run }
 }

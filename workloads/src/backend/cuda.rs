@@ -59,7 +59,8 @@ impl Cuda {
             result::ctx::set_current(context).map_err(call("cuCtxSetCurrent"))?;
             let stream = result::stream::create(StreamKind::NonBlocking).map_err(call("cuStreamCreate"))?;
             let module = result::module::load_data(PTX.as_ptr().cast::<c_void>()).map_err(call("cuModuleLoadData"))?;
-            let kernel = result::module::get_function(module, CString::from(c"increment")).map_err(call("cuModuleGetFunction"))?;
+            let kernel = result::module::get_function(module, CString::from(c"increment"))
+                .map_err(call("cuModuleGetFunction"))?;
             Ok(Self { array: None, kernel, stream, driver_version, device: name })
         }
     }
@@ -104,8 +105,17 @@ impl Backend for Cuda {
         }
         let mut arguments = [(&raw mut array).cast::<c_void>(), (&raw mut words).cast::<c_void>()];
         // SAFETY: the arguments are those of the kernel, and it stays inside the array.
-        unsafe { result::launch_kernel(self.kernel, (words.div_ceil(BLOCK), 1, 1), (BLOCK, 1, 1), 0, self.stream, &mut arguments) }
-            .map_err(call("cuLaunchKernel"))?;
+        unsafe {
+            result::launch_kernel(
+                self.kernel,
+                (words.div_ceil(BLOCK), 1, 1),
+                (BLOCK, 1, 1),
+                0,
+                self.stream,
+                &mut arguments,
+            )
+        }
+        .map_err(call("cuLaunchKernel"))?;
         self.synchronize()
     }
 

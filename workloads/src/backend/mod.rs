@@ -93,8 +93,12 @@ mod tests {
 
     #[test]
     fn without_a_runtime_the_error_names_a_package() {
-        let absent: Opener = || Err(BackendError::Unavailable { backend: "cuda", reason: "no libcuda".into(), hint: "install it" });
+        let absent: Opener =
+            || Err(BackendError::Unavailable { backend: "cuda", reason: "no libcuda".into(), hint: "install it" });
         let error = first_that_works(&[(BackendChoice::Cuda, absent)]).err().unwrap().to_string();
-        assert!(error.contains("cuda: no libcuda") && error.contains("pocl-opencl-icd") && !error.contains("install it"), "{error}");
+        assert!(
+            error.contains("cuda: no libcuda") && error.contains("pocl-opencl-icd") && !error.contains("install it"),
+            "{error}"
+        );
     }
 }

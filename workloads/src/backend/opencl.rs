@@ -75,7 +75,8 @@ impl OpenCl {
 
     fn allocate(&self, bytes: usize) -> Result<Buffer<u8>, BackendError> {
         // SAFETY: no host memory is given.
-        unsafe { Buffer::create(&self.context, CL_MEM_READ_WRITE, bytes, std::ptr::null_mut()) }.map_err(call("clCreateBuffer"))
+        unsafe { Buffer::create(&self.context, CL_MEM_READ_WRITE, bytes, std::ptr::null_mut()) }
+            .map_err(call("clCreateBuffer"))
     }
 }
 
@@ -92,10 +93,12 @@ impl Backend for OpenCl {
     fn create_array(&mut self, bytes: usize) -> Result<(), BackendError> {
         self.words = bytes / 4;
         // SAFETY: no host memory is given.
-        let mut array = unsafe { Buffer::<cl_uint>::create(&self.context, CL_MEM_READ_WRITE, self.words, std::ptr::null_mut()) }
-            .map_err(call("clCreateBuffer"))?;
+        let mut array =
+            unsafe { Buffer::<cl_uint>::create(&self.context, CL_MEM_READ_WRITE, self.words, std::ptr::null_mut()) }
+                .map_err(call("clCreateBuffer"))?;
         // SAFETY: the pattern divides the size, and the buffer lives until the queue has finished.
-        unsafe { self.queue.enqueue_fill_buffer(&mut array, &[0], 0, self.words * 4, &[]) }.map_err(call("clEnqueueFillBuffer"))?;
+        unsafe { self.queue.enqueue_fill_buffer(&mut array, &[0], 0, self.words * 4, &[]) }
+            .map_err(call("clEnqueueFillBuffer"))?;
         self.queue.finish().map_err(call("clFinish"))?;
         self.array = Some(array);
         Ok(())
@@ -119,7 +122,8 @@ impl Backend for OpenCl {
     fn read_array(&mut self, into: &mut [u32]) -> Result<(), BackendError> {
         let array = self.array.as_ref().expect("the array is created before it is read");
         // SAFETY: the call blocks until `into` is filled.
-        unsafe { self.queue.enqueue_read_buffer(array, CL_BLOCKING, 0, into, &[]) }.map_err(call("clEnqueueReadBuffer"))?;
+        unsafe { self.queue.enqueue_read_buffer(array, CL_BLOCKING, 0, into, &[]) }
+            .map_err(call("clEnqueueReadBuffer"))?;
         Ok(())
     }
 }

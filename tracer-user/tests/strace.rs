@@ -1,0 +1,129 @@
+//! The same commands under `strace -f -c` and under us: every difference has a name.
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use gpuos_trace::model::frame::{self, column};
+use support::{privileged, trace};
+
+/// Calls and errors by name.
+type Counts = BTreeMap<String, (u64, u64)>;
+
+/// Differences that are meant: call, what differs, why.
+const MEANT: [(&str, &str, &str); 3] = [
+    ("exit_group", "calls", "strace counts when a call returns, and this one never does; we count entries"),
+    ("exit", "calls", "likewise, for the end of a thread"),
+    (
+        "rt_sigreturn",
+        "errors",
+        "it returns what the interrupted code had in its register; strace takes that for an error",
+    ),
+];
+
+fn under_strace(script: &str, folder: &Path) -> Counts {
+    let log = folder.join("strace.log");
+    let status = Command::new("strace")
+        .args(["-f", "-c", "-U", "name,calls,errors", "-o"])
+        .arg(&log)
+        .args(["sh", "-c", script])
+        .current_dir(folder)
+        // Streams of the same kind as ours: programs ask what they are.
+        .output()
+        .expect("strace is installed by `cargo xtask setup --tests`")
+        .status;
+    assert!(status.success(), "{script}: {status}");
+    let text = std::fs::read_to_string(log).unwrap();
+    let rows = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (name, calls) = (words.next()?, words.next()?.parse().ok()?);
+        (name != "total").then(|| (name.to_owned(), (calls, words.next().map_or(0, |errors| errors.parse().unwrap()))))
+    });
+    let counts: Counts = rows.collect();
+    assert!(counts.len() > 5, "{text}");
+    counts
+}
+
+fn under_us(script: &str, folder: &Path) -> Counts {
+    // `cd` happens before the command, as `current_dir` does for strace.
+    let previous = std::env::current_dir().unwrap();
+    std::env::set_current_dir(folder).unwrap();
+    let trace = trace(&["-q"], &["sh", "-c", script]);
+    std::env::set_current_dir(previous).unwrap();
+    assert!(trace.output.status.success(), "{script}: {}", trace.stderr());
+    assert!(!trace.run.header.losses.any());
+    let groups = frame::group(&trace.run.calls, &[column::SYSCALL]).unwrap();
+    // strace counts an interrupted call as an error.
+    groups.into_iter().map(|group| (group.key[0].clone(), (group.calls, group.errors + group.restarted))).collect()
+}
+
+/// Compares several runs of each: where the runs of one tracer already differ (the program depends on
+/// timing), the ranges must touch; elsewhere the numbers must be equal.
+fn compare(script: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    // Once without anybody, so that caches and files that the command makes are there.
+    let warm = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(warm.unwrap().success(), "{script}");
+    let mut ours = vec![];
+    let mut theirs = vec![];
+    for round in 0..6 {
+        ours.push(under_us(script, folder.path()));
+        theirs.push(under_strace(script, folder.path()));
+        if round > 0 && differences(&ours, &theirs).is_empty() {
+            return;
+        }
+    }
+    panic!("{script}\n{}", differences(&ours, &theirs).join("\n"));
+}
+
+fn differences(ours: &[Counts], theirs: &[Counts]) -> Vec<String> {
+    let names: BTreeSet<&String> = ours.iter().chain(theirs).flat_map(BTreeMap::keys).collect();
+    let mut found = vec![];
+    for name in names {
+        type Part = fn(&(u64, u64)) -> u64;
+        for (what, part) in [("calls", (|c| c.0) as Part), ("errors", (|c| c.1) as Part)] {
+            let range = |runs: &[Counts]| {
+                let values: Vec<u64> = runs.iter().map(|run| run.get(name).map_or(0, part)).collect();
+                (*values.iter().min().unwrap(), *values.iter().max().unwrap())
+            };
+            let (us, them) = (range(ours), range(theirs));
+            let meant = MEANT.iter().any(|(call, part, _)| call == name && *part == what);
+            if !meant && (us.0 > them.1 || them.0 > us.1) {
+                found.push(format!("{name} {what}: ours {us:?}, strace's {them:?}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn ordinary_commands_are_counted_as_strace_counts_them() {
+    if !privileged("ordinary_commands_are_counted_as_strace_counts_them") {
+        return;
+    }
+    for script in [
+        "true",
+        "ls -l /usr/bin",
+        "cat /etc/passwd | sort | uniq | wc -l",
+        "python3 -c 'import json, os, subprocess; print(json.dumps(dict(os.environ)))'",
+        "echo 'int main(void){return 0;}' > a.c && gcc -o a a.c && ./a",
+        "tar cf a.tar -C /etc alternatives && tar tf a.tar",
+        "find /etc -name '*.conf' 2>/dev/null | head -n 5",
+        "grep -r include /usr/include/linux/types.h",
+        "for i in 1 2 3 4 5; do (echo $i | sed s/1/2/) & done; wait",
+        "rm -rf r && git init -q r && cd r && git -c user.name=a -c user.email=b commit -q --allow-empty -m c && git log",
+        "dd if=/dev/zero of=z bs=4k count=500 2>/dev/null && sha256sum z",
+        "timeout 5 sh -c 'sleep 0.05'",
+    ] {
+        compare(script);
+    }
+}
