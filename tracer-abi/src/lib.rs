@@ -47,6 +47,8 @@ pub mod programs {
     pub const SYS_EXIT: &str = "sys_exit";
     /// BTF tracepoint `sched_process_fork`.
     pub const TASK_FORK: &str = "task_fork";
+    /// Raw tracepoint `sched_process_exec`.
+    pub const TASK_EXEC: &str = "task_exec";
     /// Raw tracepoint `sched_process_exit`.
     pub const TASK_EXIT: &str = "task_exit";
 }

@@ -5,6 +5,7 @@
 //! | `sys_enter`  | raw tracepoint `sys_enter`       | `syscalls.rs` |
 //! | `sys_exit`   | raw tracepoint `sys_exit`        | `syscalls.rs` |
 //! | `task_fork`  | BTF tracepoint `sched_process_fork` | `tasks.rs` |
+//! | `task_exec`  | raw tracepoint `sched_process_exec` | `tasks.rs` |
 //! | `task_exit`  | raw tracepoint `sched_process_exit` | `tasks.rs` |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 

@@ -8,7 +8,8 @@ use core::arch::asm;
 use gpuos_tracer_abi::{
     losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS},
     syscalls::{
-        BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey, bucket_of, outcome_of,
+        ABI_COMPAT, ABI_NATIVE, BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey,
+        bucket_of, outcome_of,
     },
     tasks::{SLOT_TOTALS, ThreadState},
 };
@@ -17,6 +18,11 @@ use crate::{
     atomic, losses,
     maps::{FREE_CHUNKS, PER_THREAD, ROWS, TOTALS},
 };
+
+/// `sigreturn` in `arch/x86/entry/syscalls/syscall_32.tbl` and `arch/arm/tools/syscall.tbl`.
+const COMPAT_SIGRETURN: u32 = 119;
+/// `rt_sigreturn` there.
+const COMPAT_RT_SIGRETURN: u32 = 173;
 
 /// Key of the call in flight of a thread.
 #[inline(always)]
@@ -46,14 +52,14 @@ fn directory_entry(thread: &mut ThreadState, number: u32) -> &mut u16 {
 #[inline(always)]
 pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> u32 {
     if number as usize >= DIRECTORY {
-        return enter_slowly(thread, number, gpuos_tracer_abi::syscalls::ABI_NATIVE);
+        return enter_slowly(thread, number, ABI_NATIVE);
     }
     let mut slot = u32::from(*directory_entry(thread, number));
     if slot == 0 {
         slot = allocate(thread, number);
         if slot == 0 {
             losses::add(CALLS_ON_SLOW_PATH, 1);
-            return enter_slowly(thread, number, gpuos_tracer_abi::syscalls::ABI_NATIVE);
+            return enter_slowly(thread, number, ABI_NATIVE);
         }
     }
     if let Some(row) = ROWS.get_ptr_mut(slot - 1) {
@@ -102,7 +108,7 @@ fn allocate(thread: &mut ThreadState, number: u32) -> u32 {
     // SAFETY: the map returned it, and the chunk is this thread's.
     unsafe {
         (*row).counts = RowCounts::ZERO;
-        (*row).key = key(thread, number, gpuos_tracer_abi::syscalls::ABI_NATIVE);
+        (*row).key = key(thread, number, ABI_NATIVE);
     }
     thread.rows = used + 1;
     *directory_entry(thread, number) = slot as u16;
@@ -184,6 +190,12 @@ pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, r
     let key = key(thread, thread.number, thread.abi);
     let Some(total) = slow_counts(&key) else { return 0 };
     atomic::add(&mut total.finished, 1);
+    // The 32-bit tables of x86 and arm agree on these two; both return foreign values.
+    let returned = if thread.abi == ABI_COMPAT && matches!(thread.number, COMPAT_SIGRETURN | COMPAT_RT_SIGRETURN) {
+        0
+    } else {
+        returned
+    };
     match outcome_of(returned) {
         Outcome::Success => {}
         Outcome::Error => atomic::add(&mut total.errors, 1),

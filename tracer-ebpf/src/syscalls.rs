@@ -76,12 +76,12 @@ fn exit(thread: &mut ThreadState, registers: u64, returned: i64, now: u64) {
     }
     let duration = now.wrapping_sub(thread.entered_ns);
     let timed = TIMED.load();
-    // `rt_sigreturn` returns whatever the interrupted code had in its return register.
-    let returned = if thread.number == special(2) { 0 } else { returned };
     if slot == SLOT_TOTALS {
         rows::exit_slowly(thread, duration, timed, returned);
         return;
     }
+    // `rt_sigreturn` returns whatever the interrupted code had in its return register.
+    let returned = if thread.number == special(2) { 0 } else { returned };
     rows::exit(slot, duration, timed != 0, outcome_of(returned));
 }
 

@@ -117,6 +117,17 @@ fn start_process(thread: &mut ThreadState, parent: u64) {
     thread.stage = STAGE_RUNNING;
 }
 
+/// Current task: the thread that has just executed a program; it is the only one of its process now.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub(crate) fn task_exec(_ctx: RawTracePointContext) -> i32 {
+    if let Some(thread) = state_of(kernel::current_task())
+        && let Some(process) = record(thread.process)
+    {
+        process.comm = bpf_get_current_comm().unwrap_or_default();
+    }
+    0
+}
+
 /// Current task: the thread that exits, after its memory is gone and before it is a zombie.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn task_exit(_ctx: RawTracePointContext) -> i32 {

@@ -217,6 +217,7 @@ fn attach(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     fork.load("sched_process_fork", &btf).map_err(|error| LoadError::from_program(programs::TASK_FORK, &error))?;
     fork.attach().map_err(|error| LoadError::from_program(programs::TASK_FORK, &error))?;
     for (name, tracepoint) in [
+        (programs::TASK_EXEC, "sched_process_exec"),
         (programs::TASK_EXIT, "sched_process_exit"),
         (programs::SYS_EXIT, "sys_exit"),
         (programs::SYS_ENTER, "sys_enter"),
