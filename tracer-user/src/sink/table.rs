@@ -281,8 +281,8 @@ fn syscall_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Str
     if !left_out.is_empty() {
         let calls = left_out.iter().map(|group| group.calls).sum();
         text += &format!(
-            "\n … {} more with {}; `--top 0` lists them",
-            plural(left_out.len() as u64, "system call", "system calls"),
+            "\n … {} with {}; `--top 0` lists them",
+            plural(left_out.len() as u64, "more system call", "more system calls"),
             plural(calls, "call", "calls")
         );
     }
@@ -343,7 +343,7 @@ fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError
     fit(&mut table, &mut [(1, 10), (2, 8), (3, 9), (4, 2), (5, 1)], look.width);
     let mut text = finish(&mut table, look);
     if !left_out.is_empty() {
-        text += &format!("\n … {} more; `--top 0` lists them", plural(left_out.len() as u64, "process", "processes"));
+        text += &format!("\n … {}; `--top 0` lists them", plural(left_out.len() as u64, "more process", "more processes"));
     }
     Ok(text)
 }
