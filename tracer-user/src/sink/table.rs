@@ -343,7 +343,8 @@ fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError
     fit(&mut table, &mut [(1, 10), (2, 8), (3, 9), (4, 2), (5, 1)], look.width);
     let mut text = finish(&mut table, look);
     if !left_out.is_empty() {
-        text += &format!("\n … {}; `--top 0` lists them", plural(left_out.len() as u64, "more process", "more processes"));
+        text +=
+            &format!("\n … {}; `--top 0` lists them", plural(left_out.len() as u64, "more process", "more processes"));
     }
     Ok(text)
 }

@@ -1,0 +1,69 @@
+//! Every command of the README runs. Those that build the project run in `.ci/run`, by the same words.
+
+mod support;
+
+use std::{fs, path::Path, process::Command};
+
+use support::{TRACER, privileged};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Lines that begin with `$ ` in the console blocks.
+fn commands() -> Vec<String> {
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let mut inside = false;
+    let mut commands = vec![];
+    for line in readme.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if inside && let Some(command) = line.strip_prefix("$ ") {
+            commands.push(command.to_owned());
+        }
+    }
+    commands
+}
+
+#[test]
+fn commands_that_build_are_in_the_ci_script() {
+    let script = fs::read_to_string(Path::new(ROOT).join(".ci/run")).unwrap();
+    let building: Vec<String> = commands().into_iter().filter(|command| command.starts_with("cargo ")).collect();
+    assert!(building.len() >= 3, "{building:?}");
+    for command in building {
+        assert!(
+            script.lines().any(|line| line.trim_end().ends_with(&command)),
+            "`{command}` of the README is not in .ci/run"
+        );
+    }
+}
+
+#[test]
+fn every_other_command_runs() {
+    if !privileged("every_other_command_runs") {
+        return;
+    }
+    // `bench` is of another package, and a test program cannot ask cargo for it.
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "gpuos-workloads"])
+        .current_dir(ROOT)
+        .status();
+    assert!(status.unwrap().success());
+    let folder = tempfile::tempdir().unwrap();
+    // We are root already.
+    let sudo = folder.path().join("sudo");
+    fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").unwrap();
+    fs::set_permissions(&sudo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!(
+        "{}:{}:{}",
+        folder.path().display(),
+        Path::new(TRACER).parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut ran = 0;
+    for command in commands().into_iter().filter(|command| !command.starts_with("cargo ")) {
+        let output =
+            Command::new("sh").args(["-c", &command]).env("PATH", &path).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        ran += 1;
+    }
+    assert!(ran >= 8, "the README shows more commands than {ran}");
+}
