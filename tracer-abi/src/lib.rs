@@ -41,14 +41,27 @@ pub mod maps {
 
 /// Names of the BPF programs.
 pub mod programs {
-    /// Raw tracepoint `sys_enter`.
+    /// BTF tracepoint `sys_enter`, like all of these by the name given here.
     pub const SYS_ENTER: &str = "sys_enter";
-    /// Raw tracepoint `sys_exit`.
+    /// `sys_exit`.
     pub const SYS_EXIT: &str = "sys_exit";
-    /// BTF tracepoint `sched_process_fork`.
+    /// `sched_process_fork`.
     pub const TASK_FORK: &str = "task_fork";
-    /// Raw tracepoint `sched_process_exec`.
+    /// `sched_process_exec`.
     pub const TASK_EXEC: &str = "task_exec";
-    /// Raw tracepoint `sched_process_exit`.
+    /// `sched_process_exit`.
     pub const TASK_EXIT: &str = "task_exit";
+    /// `sched_process_free`.
+    pub const TASK_FREE: &str = "task_free";
+
+    /// Program and tracepoint, in the order in which they are attached: children first, so that there
+    /// is no moment in which a call is counted and a fork is not followed.
+    pub const TRACEPOINTS: [(&str, &str); 6] = [
+        (TASK_FORK, "sched_process_fork"),
+        (TASK_FREE, "sched_process_free"),
+        (TASK_EXIT, "sched_process_exit"),
+        (TASK_EXEC, "sched_process_exec"),
+        (SYS_EXIT, "sys_exit"),
+        (SYS_ENTER, "sys_enter"),
+    ];
 }

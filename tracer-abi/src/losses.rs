@@ -1,6 +1,6 @@
 //! Counters of everything the BPF side could not keep. Each is an index into the `LOSSES` array.
 
-/// A child could not be followed: the kernel had no memory for its task storage.
+/// A child could not be followed: the kernel gave it no task storage.
 pub const CHILDREN_NOT_FOLLOWED: u32 = 0;
 /// Calls whose row found no place in the `TOTALS` map.
 pub const CALLS_WITHOUT_TOTALS: u32 = 1;
@@ -12,5 +12,7 @@ pub const CALLS_ON_SLOW_PATH: u32 = 8;
 pub const THREADS_ALIVE: u32 = 9;
 /// Not a loss: 32-bit calls left out because `-e` cannot name them.
 pub const COMPAT_CALLS_FILTERED: u32 = 10;
+/// Not a loss: io_uring rings set up while `-e` left the call out.
+pub const RINGS_FILTERED: u32 = 11;
 /// Length of the `LOSSES` array.
 pub const COUNTERS: u32 = 16;

@@ -10,7 +10,7 @@ pub mod globals {
     pub const FILTERED: &str = "FILTERED";
     /// `[u64; 8]`: bit n of word w is syscall number 64 w + n.
     pub const WANTED: &str = "WANTED";
-    /// `[u32; 3]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
+    /// `[u32; 4]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
     pub const SPECIAL_NUMBERS: &str = "SPECIAL_NUMBERS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
     pub const TASK_OFFSETS: &str = "TASK_OFFSETS";
@@ -26,6 +26,16 @@ pub struct SpecialNumbers {
     pub execveat: u32,
     /// `rt_sigreturn`: its return value belongs to the interrupted code.
     pub rt_sigreturn: u32,
+    /// `io_uring_setup`: mentioned even where a filter leaves it out.
+    pub io_uring_setup: u32,
+}
+
+impl SpecialNumbers {
+    /// The same numbers as an array of words, in field order.
+    #[must_use]
+    pub const fn words(self) -> [u32; 4] {
+        [self.execve, self.execveat, self.rt_sigreturn, self.io_uring_setup]
+    }
 }
 
 /// Byte offsets inside the kernel's `task_struct` and `pt_regs`, read from the running kernel's BTF.
@@ -52,6 +62,12 @@ pub struct TaskOffsets {
     pub run_time: u32,
     /// `exit_code`, as `wait` would return it.
     pub exit_code: u32,
+    /// `signal`: pointer to what the threads of a process share.
+    pub signal: u32,
+    /// `flags` there; bit 2 is `SIGNAL_GROUP_EXIT`.
+    pub signal_flags: u32,
+    /// `group_exit_code` there.
+    pub group_exit_code: u32,
     /// System call number in `pt_regs` (x86_64: `orig_ax`, aarch64: `syscallno`).
     pub registers_number: u32,
 }
@@ -74,6 +90,9 @@ impl TaskOffsets {
             self.system_time,
             self.run_time,
             self.exit_code,
+            self.signal,
+            self.signal_flags,
+            self.group_exit_code,
             self.registers_number,
         ]
     }

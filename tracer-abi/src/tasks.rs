@@ -8,6 +8,8 @@ pub const STAGE_ARMED: u32 = 1;
 pub const STAGE_BORN: u32 = 2;
 /// Calls are counted.
 pub const STAGE_RUNNING: u32 = 3;
+/// The thread has exited; its last microseconds are still to be added when the kernel frees it.
+pub const STAGE_ENDED: u32 = 4;
 
 /// No entry was seen: an exit without one was refused before entry (seccomp) or began untraced.
 pub const SLOT_NONE: u32 = 0;
@@ -15,6 +17,39 @@ pub const SLOT_NONE: u32 = 0;
 pub const SLOT_TOTALS: u32 = u32::MAX - 1;
 /// The call in flight is not wanted.
 pub const SLOT_SKIPPED: u32 = u32::MAX;
+
+/// What a thread, or all of a process, has used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Context switches because the thread had to wait.
+    pub voluntary_switches: u64,
+    /// Context switches because another thread was to run.
+    pub involuntary_switches: u64,
+    /// Page faults served from memory.
+    pub minor_faults: u64,
+    /// Page faults that waited for a device.
+    pub major_faults: u64,
+    /// User time in nanoseconds as the tick sampled it.
+    pub user_ns: u64,
+    /// System time in nanoseconds as the tick sampled it.
+    pub system_ns: u64,
+    /// Time on a CPU in nanoseconds.
+    pub run_ns: u64,
+}
+
+impl Usage {
+    /// Nothing yet.
+    pub const ZERO: Self = Self {
+        voluntary_switches: 0,
+        involuntary_switches: 0,
+        minor_faults: 0,
+        major_faults: 0,
+        user_ns: 0,
+        system_ns: 0,
+        run_ns: 0,
+    };
+}
 
 /// State of a traced thread, in the kernel's task storage; freed with the task.
 #[repr(C)]
@@ -36,6 +71,12 @@ pub struct ThreadState {
     pub phase: u32,
     /// Rows handed out from `chunks`.
     pub rows: u32,
+    /// Its number when it was first seen; `execve` may give it the leader's later.
+    pub thread: u32,
+    /// Zero.
+    pub padding: u32,
+    /// What it had used when it exited, added to its process then.
+    pub settled: Usage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
     pub chunks: [u32; CHUNKS_PER_THREAD],
     /// Row number + 1 by syscall number; 0: none yet.
@@ -53,6 +94,9 @@ impl ThreadState {
         abi: 0,
         phase: 0,
         rows: 0,
+        thread: 0,
+        padding: 0,
+        settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
         directory: [0; DIRECTORY],
     };
@@ -68,28 +112,20 @@ pub struct ProcessRecord {
     pub started_ns: u64,
     /// Clock when its last thread so far exited; 0 when none has.
     pub ended_ns: u64,
-    /// Context switches because the thread had to wait, summed over exited threads, like what follows.
-    pub voluntary_switches: u64,
-    /// Context switches because another thread was to run.
-    pub involuntary_switches: u64,
-    /// Page faults served from memory.
-    pub minor_faults: u64,
-    /// Page faults that waited for a device.
-    pub major_faults: u64,
-    /// User time in nanoseconds as the tick sampled it.
-    pub user_ns: u64,
-    /// System time in nanoseconds as the tick sampled it.
-    pub system_ns: u64,
-    /// Exact time on a CPU in nanoseconds.
-    pub run_ns: u64,
+    /// Sum over its exited threads.
+    pub usage: Usage,
     /// Process number in the initial pid namespace.
     pub pid: u32,
     /// Threads alive, those not yet seen left out.
     pub threads_alive: u32,
     /// Threads that ever lived.
     pub threads: u32,
-    /// The leader's exit code as `wait` returns it.
+    /// Exit code as `wait` returns it.
     pub exit_code: u32,
+    /// Children and threads that it has made and that have not been seen yet.
+    pub unborn: u32,
+    /// Zero.
+    pub padding: u32,
     /// Name of the command, NUL-padded.
     pub comm: [u8; 16],
 }
@@ -105,8 +141,10 @@ pub const fn process_id(pid: u32, started_ns: u64) -> u64 {
 #[cfg(not(test))]
 const _: () = {
     use core::mem::offset_of;
-    assert!(offset_of!(ThreadState, chunks) == 40);
-    assert!(offset_of!(ThreadState, directory) == 72);
-    assert!(size_of::<ThreadState>() == 72 + 2 * DIRECTORY);
-    assert!(size_of::<ProcessRecord>() == 112 && offset_of!(ProcessRecord, comm) == 96);
+    assert!(size_of::<Usage>() == 56);
+    assert!(offset_of!(ThreadState, settled) == 48);
+    assert!(offset_of!(ThreadState, chunks) == 104);
+    assert!(offset_of!(ThreadState, directory) == 136);
+    assert!(size_of::<ThreadState>() == 136 + 2 * DIRECTORY);
+    assert!(size_of::<ProcessRecord>() == 120 && offset_of!(ProcessRecord, comm) == 104);
 };

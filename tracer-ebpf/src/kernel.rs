@@ -1,12 +1,21 @@
 //! Reading the kernel's own structures: the current task, its fields, the registers of a call.
 
-use aya_ebpf::{
-    bindings::task_struct,
-    helpers::{bpf_probe_read_kernel, generated::bpf_get_current_task_btf},
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_get_current_task_btf};
+use gpuos_tracer_abi::{
+    settings::{TaskOffsetWords, TaskOffsets},
+    tasks::Usage,
 };
-use gpuos_tracer_abi::settings::{TaskOffsetWords, TaskOffsets};
 
 use crate::maps::TASK_OFFSETS;
+
+/// Whether the call in flight came through the 32-bit entry.
+#[inline(always)]
+pub(crate) fn is_compat(task: *mut task_struct) -> bool {
+    let mask = compat_mask() as u32;
+    mask != 0 && task_word(task, compat_word()) & mask != 0
+}
 
 /// The current task, as a pointer that the verifier knows.
 #[inline(always)]
@@ -24,39 +33,42 @@ fn offset(field: usize) -> usize {
 }
 
 macro_rules! task_field {
-    ($name:ident, $field:ident) => {
+    ($field:ident) => {
         /// Offset of this field on the running kernel; 0 when the kernel has none.
         #[inline(always)]
-        pub(crate) fn $name() -> usize {
+        fn $field() -> usize {
             offset(core::mem::offset_of!(TaskOffsets, $field) / 4)
         }
     };
 }
-task_field!(compat_word, compat_word);
-task_field!(compat_mask, compat_mask);
-task_field!(voluntary_switches, voluntary_switches);
-task_field!(involuntary_switches, involuntary_switches);
-task_field!(minor_faults, minor_faults);
-task_field!(major_faults, major_faults);
-task_field!(user_time, user_time);
-task_field!(system_time, system_time);
-task_field!(run_time, run_time);
-task_field!(exit_code, exit_code);
-task_field!(registers_number, registers_number);
+task_field!(compat_word);
+task_field!(compat_mask);
+task_field!(voluntary_switches);
+task_field!(involuntary_switches);
+task_field!(minor_faults);
+task_field!(major_faults);
+task_field!(user_time);
+task_field!(system_time);
+task_field!(run_time);
+task_field!(exit_code);
+task_field!(signal);
+task_field!(signal_flags);
+task_field!(group_exit_code);
+task_field!(registers_number);
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());
 
 /// Reads a field of the task with a plain load, which costs a nanosecond where `probe_read` costs
 /// eight: the offset is a constant to the verifier, so it checks the access against kernel BTF.
 #[inline(always)]
-pub(crate) fn task_word(task: *mut task_struct, offset: usize) -> u32 {
+fn task_word(task: *mut task_struct, offset: usize) -> u32 {
     // SAFETY: the verifier accepts only offsets of scalar fields; a fault reads as 0.
     unsafe { task.cast::<u8>().add(offset).cast::<u32>().read_volatile() }
 }
 
 /// Likewise for a 64-bit field. 0 where the kernel has no such field.
 #[inline(always)]
-pub(crate) fn task_value(task: *mut task_struct, offset: usize) -> u64 {
+fn task_value(task: *mut task_struct, offset: usize) -> u64 {
     if offset == 0 {
         return 0;
     }
@@ -64,10 +76,38 @@ pub(crate) fn task_value(task: *mut task_struct, offset: usize) -> u64 {
     unsafe { task.cast::<u8>().add(offset).cast::<u64>().read_volatile() }
 }
 
-/// The system call number that a `pt_regs` at `registers` holds.
+/// The system call number in the registers of a call.
 #[inline(always)]
-pub(crate) fn number_of(registers: u64) -> u32 {
-    let address = registers.wrapping_add(registers_number() as u64) as *const u64;
-    // SAFETY: the helper checks the address; a bad one is an error.
-    unsafe { bpf_probe_read_kernel(address) }.unwrap_or(u64::MAX) as u32
+pub(crate) fn number_of(registers: *const c_void) -> u32 {
+    // SAFETY: the verifier knows the pointer as `pt_regs` and checks the offset.
+    unsafe { registers.cast::<u8>().add(registers_number()).cast::<u64>().read_volatile() as u32 }
+}
+
+/// Exit code of a process as `wait` returns it, from one of its exiting threads: the code of
+/// `exit_group` or of a fatal signal when there was one, else the thread's own.
+#[inline(always)]
+pub(crate) fn exit_code_of(task: *mut task_struct) -> (bool, u32) {
+    const SIGNAL_GROUP_EXIT: u32 = 4;
+    // SAFETY: the verifier knows each pointer and checks the offsets.
+    unsafe {
+        let shared = task.cast::<u8>().add(signal()).cast::<*const u8>().read_volatile();
+        if shared.add(signal_flags()).cast::<u32>().read_volatile() & SIGNAL_GROUP_EXIT != 0 {
+            return (true, shared.add(group_exit_code()).cast::<u32>().read_volatile());
+        }
+    }
+    (false, task_word(task, exit_code()))
+}
+
+/// What a thread has used so far.
+#[inline(always)]
+pub(crate) fn usage_of(task: *mut task_struct) -> Usage {
+    Usage {
+        voluntary_switches: task_value(task, voluntary_switches()),
+        involuntary_switches: task_value(task, involuntary_switches()),
+        minor_faults: task_value(task, minor_faults()),
+        major_faults: task_value(task, major_faults()),
+        user_ns: task_value(task, user_time()),
+        system_ns: task_value(task, system_time()),
+        run_ns: task_value(task, run_time()),
+    }
 }

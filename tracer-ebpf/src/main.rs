@@ -1,12 +1,13 @@
 //! The programs that run in the kernel. One file per topic; this one lists every program.
 //!
-//! | program      | attached to                      | file          |
-//! |--------------|----------------------------------|---------------|
-//! | `sys_enter`  | raw tracepoint `sys_enter`       | `syscalls.rs` |
-//! | `sys_exit`   | raw tracepoint `sys_exit`        | `syscalls.rs` |
-//! | `task_fork`  | BTF tracepoint `sched_process_fork` | `tasks.rs` |
-//! | `task_exec`  | raw tracepoint `sched_process_exec` | `tasks.rs` |
-//! | `task_exit`  | raw tracepoint `sched_process_exit` | `tasks.rs` |
+//! | program     | BTF tracepoint       | file          |
+//! |-------------|----------------------|---------------|
+//! | `sys_enter` | `sys_enter`          | `syscalls.rs` |
+//! | `sys_exit`  | `sys_exit`           | `syscalls.rs` |
+//! | `task_fork` | `sched_process_fork` | `tasks.rs`    |
+//! | `task_exec` | `sched_process_exec` | `tasks.rs`    |
+//! | `task_exit` | `sched_process_exit` | `tasks.rs`    |
+//! | `task_free` | `sched_process_free` | `tasks.rs`    |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]

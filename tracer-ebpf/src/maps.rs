@@ -53,7 +53,7 @@ pub(crate) static FREE_CHUNKS: Stack<u32> = Stack::with_max_entries(1, 0);
 #[map]
 pub(crate) static TOTALS: HashMap<RowKey, RowCounts> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
-/// Processes. Written by the fork and exit programs; read, and for dead ones emptied, by user space.
+/// Processes. Written by the programs of `tasks.rs`; read, and for dead ones emptied, by user space.
 #[map]
 pub(crate) static PROCESSES: HashMap<u64, ProcessRecord> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
@@ -73,6 +73,6 @@ pub(crate) static FILTERED: Global<u32> = Global::new(0);
 pub(crate) static WANTED: Global<[u64; 8]> = Global::new([0; 8]);
 #[unsafe(no_mangle)]
 pub(crate) static SPECIAL_NUMBERS: Global<SpecialNumbers> =
-    Global::new(SpecialNumbers { execve: 0, execveat: 0, rt_sigreturn: 0 });
+    Global::new(SpecialNumbers { execve: 0, execveat: 0, rt_sigreturn: 0, io_uring_setup: 0 });
 #[unsafe(no_mangle)]
 pub(crate) static TASK_OFFSETS: Global<TaskOffsetWords> = Global::new([0; _]);

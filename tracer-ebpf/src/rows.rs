@@ -29,7 +29,7 @@ const COMPAT_RT_SIGRETURN: u32 = 173;
 fn key(thread: &ThreadState, number: u32, abi: u32) -> RowKey {
     RowKey {
         process: thread.process,
-        thread: if PER_THREAD.load() == 0 { 0 } else { aya_ebpf::helpers::bpf_get_current_pid_tgid() as u32 },
+        thread: if PER_THREAD.load() == 0 { 0 } else { thread.thread },
         phase: thread.phase,
         number,
         abi,
@@ -184,18 +184,23 @@ pub(crate) fn enter_slowly(thread: &mut ThreadState, number: u32, abi: u32) -> u
     SLOT_TOTALS
 }
 
+/// Whether the call in flight, one that [`enter_slowly`] counted, returns a value of the code that a
+/// signal interrupted. The 32-bit tables of x86 and arm agree on their two numbers.
+#[inline(always)]
+pub(crate) fn returns_foreign_value(thread: &ThreadState, native: u32) -> bool {
+    if thread.abi == ABI_COMPAT {
+        thread.number == COMPAT_SIGRETURN || thread.number == COMPAT_RT_SIGRETURN
+    } else {
+        thread.number == native
+    }
+}
+
 /// Counts the return of a call that [`enter_slowly`] counted.
 #[inline(never)]
 pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, returned: i64) -> u32 {
     let key = key(thread, thread.number, thread.abi);
     let Some(total) = slow_counts(&key) else { return 0 };
     atomic::add(&mut total.finished, 1);
-    // The 32-bit tables of x86 and arm agree on these two; both return foreign values.
-    let returned = if thread.abi == ABI_COMPAT && matches!(thread.number, COMPAT_SIGRETURN | COMPAT_RT_SIGRETURN) {
-        0
-    } else {
-        returned
-    };
     match outcome_of(returned) {
         Outcome::Success => {}
         Outcome::Error => atomic::add(&mut total.errors, 1),

@@ -1,11 +1,14 @@
 //! Entry and exit of every system call. This is the hot path: what it costs is what tracing costs.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    bindings::task_struct, helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext,
+    EbpfContext as _, bindings::task_struct, helpers::bpf_ktime_get_ns, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
 use gpuos_tracer_abi::{
-    losses::COMPAT_CALLS_FILTERED,
-    syscalls::{ABI_COMPAT, ABI_NATIVE, DIRECTORY, outcome_of},
+    losses::{COMPAT_CALLS_FILTERED, RINGS_FILTERED},
+    syscalls::{ABI_COMPAT, DIRECTORY, outcome_of},
     tasks::{SLOT_NONE, SLOT_SKIPPED, SLOT_TOTALS, STAGE_ARMED, STAGE_RUNNING, ThreadState},
 };
 
@@ -15,26 +18,35 @@ use crate::{
     rows, tasks,
 };
 
-/// Raw tracepoint arguments: registers, number.
-#[raw_tracepoint(tracepoint = "sys_enter")]
-pub(crate) fn sys_enter(ctx: RawTracePointContext) -> i32 {
+/// Arguments: registers, number.
+#[btf_tracepoint(function = "sys_enter")]
+pub(crate) fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let task = kernel::current_task();
     if let Some(thread) = tasks::state_of(task) {
-        enter(task, thread, ctx.arg::<u64>(1) as u32);
+        enter(task, thread, argument(&ctx, 1) as u32);
     }
     0
 }
 
-/// Raw tracepoint arguments: registers, return value.
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub(crate) fn sys_exit(ctx: RawTracePointContext) -> i32 {
+/// Arguments: registers, return value.
+#[btf_tracepoint(function = "sys_exit")]
+pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let task = kernel::current_task();
     if let Some(thread) = tasks::state_of(task) {
         // First of all, so that our own work is not in the time of the call.
         let now = clock();
-        exit(thread, ctx.arg::<u64>(0), ctx.arg::<u64>(1) as i64, now);
+        // SAFETY: the first argument; read as a pointer, so that the verifier keeps its type.
+        let registers = unsafe { *ctx.as_ptr().cast::<*const c_void>() };
+        exit(task, thread, registers, argument(&ctx, 1) as i64, now);
     }
     0
+}
+
+/// An argument that is a number.
+#[inline(always)]
+fn argument(ctx: &BtfTracePointContext, index: usize) -> u64 {
+    // SAFETY: the context is an array of arguments; the verifier checks the index.
+    unsafe { *ctx.as_ptr().cast::<u64>().add(index) }
 }
 
 #[inline(always)]
@@ -51,32 +63,43 @@ fn enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) {
     if thread.stage != STAGE_RUNNING && !begin(thread, number) {
         return;
     }
-    thread.slot = if is_compat(task) {
-        enter_compat(thread, number)
-    } else if !is_wanted(number) {
-        SLOT_SKIPPED
-    } else {
-        thread.number = number;
-        rows::enter(thread, number)
-    };
+    thread.slot = count_entry(task, thread, number);
     // Last of all, so that our own work is not in the time of the call.
     thread.entered_ns = clock();
 }
 
+/// Counts an entry, and returns where its return is to be counted.
 #[inline(always)]
-fn exit(thread: &mut ThreadState, registers: u64, returned: i64, now: u64) {
+fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> u32 {
+    if kernel::is_compat(task) {
+        return enter_compat(thread, number);
+    }
+    if !is_wanted(number) {
+        if number == special(3) {
+            losses::add(RINGS_FILTERED, 1);
+        }
+        return SLOT_SKIPPED;
+    }
+    thread.number = number;
+    rows::enter(thread, number)
+}
+
+#[inline(always)]
+fn exit(task: *mut task_struct, thread: &mut ThreadState, registers: *const c_void, returned: i64, now: u64) {
     let slot = thread.slot;
     thread.slot = SLOT_NONE;
     if slot == SLOT_SKIPPED {
         return;
     }
     if slot == SLOT_NONE {
-        exit_without_entry(thread, registers, returned);
+        exit_without_entry(task, thread, registers, returned);
         return;
     }
-    let duration = now.wrapping_sub(thread.entered_ns);
+    // The clock may step back by nanoseconds while another CPU adjusts it (`ktime_get_mono_fast_ns`).
+    let duration = if now > thread.entered_ns { now - thread.entered_ns } else { 0 };
     let timed = TIMED.load();
     if slot == SLOT_TOTALS {
+        let returned = if rows::returns_foreign_value(thread, special(2)) { 0 } else { returned };
         rows::exit_slowly(thread, duration, timed, returned);
         return;
     }
@@ -100,33 +123,21 @@ fn begin(thread: &mut ThreadState, number: u32) -> bool {
 }
 
 /// A return whose entry was not seen. Either a new child returning from its parent's fork, or a
-/// call that seccomp refused: the kernel skips the entry tracepoint then, not the exit.
-#[inline(never)]
-fn exit_without_entry(thread: &mut ThreadState, registers: u64, returned: i64) -> u32 {
+/// call that seccomp answered: the kernel skips the entry tracepoint then, not the exit.
+#[inline(always)]
+fn exit_without_entry(task: *mut task_struct, thread: &mut ThreadState, registers: *const c_void, returned: i64) {
     if thread.stage != STAGE_RUNNING {
         if thread.stage != STAGE_ARMED {
             tasks::adopt(thread);
         }
-        return 0;
+        return;
     }
-    let number = kernel::number_of(registers);
-    if number as usize >= DIRECTORY || !is_wanted(number) {
-        return 0;
-    }
-    let slot = rows::enter(thread, number);
+    let slot = count_entry(task, thread, kernel::number_of(registers));
     if slot == SLOT_TOTALS {
         rows::exit_slowly(thread, 0, 0, returned);
-    } else {
+    } else if slot != SLOT_SKIPPED {
         rows::exit(slot, 0, false, outcome_of(returned));
     }
-    0
-}
-
-/// Whether the call in flight came through the 32-bit entry.
-#[inline(always)]
-fn is_compat(task: *mut task_struct) -> bool {
-    let mask = kernel::compat_mask() as u32;
-    mask != 0 && kernel::task_word(task, kernel::compat_word()) & mask != 0
 }
 
 /// 32-bit calls are counted apart: their numbers mean other calls, and a filter cannot name them.
@@ -152,11 +163,9 @@ fn is_wanted(number: u32) -> bool {
     word >> (number & 63) & 1 != 0
 }
 
-/// Word of `SpecialNumbers`: 0 `execve`, 1 `execveat`, 2 `rt_sigreturn`.
+/// Word of `SpecialNumbers`: 0 `execve`, 1 `execveat`, 2 `rt_sigreturn`, 3 `io_uring_setup`.
 #[inline(always)]
 fn special(word: usize) -> u32 {
-    // SAFETY: callers pass 0 to 2; volatile, because the value is set after compilation.
+    // SAFETY: callers pass 0 to 3; volatile, because the value is set after compilation.
     unsafe { (&raw const SPECIAL_NUMBERS).cast::<u32>().add(word).read_volatile() }
 }
-
-const _: () = assert!(ABI_NATIVE == 0);

@@ -6,12 +6,14 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, BPF_NOEXIST, task_struct},
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_task_storage_get},
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
 use gpuos_tracer_abi::{
     losses::{CHILDREN_NOT_FOLLOWED, PROCESSES_WITHOUT_RECORD, THREADS_ALIVE},
-    tasks::{ProcessRecord, SLOT_NONE, STAGE_ARMED, STAGE_BORN, STAGE_RUNNING, ThreadState, process_id},
+    tasks::{
+        ProcessRecord, SLOT_NONE, STAGE_ARMED, STAGE_BORN, STAGE_ENDED, STAGE_RUNNING, ThreadState, Usage, process_id,
+    },
 };
 
 use crate::{
@@ -41,21 +43,29 @@ pub(crate) fn state_of(task: *mut task_struct) -> Option<&'static mut ThreadStat
     storage(task, 0)
 }
 
-/// BTF tracepoint arguments: parent (always the current task), child. The child has not run yet.
+/// An argument of a tracepoint that is a task.
+#[inline(always)]
+fn task_argument(ctx: &BtfTracePointContext, index: usize) -> *mut task_struct {
+    // SAFETY: callers name an argument that is a task; read as a pointer, so that the verifier keeps its type.
+    unsafe { *ctx.as_ptr().cast::<*mut task_struct>().add(index) }
+}
+
+/// Arguments: parent (always the current task), child. The child has not run yet.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn task_fork(ctx: BtfTracePointContext) -> i32 {
     let Some(parent) = state_of(kernel::current_task()) else { return 0 };
     if parent.stage == STAGE_ARMED {
         return 0;
     }
-    // SAFETY: the second argument of this tracepoint is the child's task.
-    let child = unsafe { *ctx.as_ptr().cast::<*mut task_struct>().add(1) };
-    match storage(child, BPF_LOCAL_STORAGE_GET_F_CREATE.into()) {
+    match storage(task_argument(&ctx, 1), BPF_LOCAL_STORAGE_GET_F_CREATE.into()) {
         Some(child) => {
             child.process = parent.process;
             child.phase = parent.phase;
             child.slot = SLOT_NONE;
             child.stage = STAGE_BORN;
+            if let Some(process) = record(parent.process) {
+                atomic::add32(&mut process.unborn, 1);
+            }
             losses::add(THREADS_ALIVE, 1);
         }
         None => losses::add(CHILDREN_NOT_FOLLOWED, 1),
@@ -74,15 +84,20 @@ pub(crate) fn start_command(thread: &mut ThreadState) {
 #[inline(never)]
 pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
     let ids = bpf_get_current_pid_tgid();
+    let parent = thread.process;
     if ids as u32 == (ids >> 32) as u32 {
-        let parent = thread.process;
         start_process(thread, parent);
     } else {
         thread.stage = STAGE_RUNNING;
-        if let Some(process) = record(thread.process) {
+        thread.thread = ids as u32;
+        if let Some(process) = record(parent) {
             atomic::add32(&mut process.threads_alive, 1);
             atomic::add32(&mut process.threads, 1);
         }
+    }
+    // After it is counted as alive: its process is never taken for ended in between.
+    if let Some(process) = record(parent) {
+        atomic::add32(&mut process.unborn, u32::MAX);
     }
     0
 }
@@ -101,25 +116,22 @@ fn start_process(thread: &mut ThreadState, parent: u64) {
         threads: 1,
         comm: bpf_get_current_comm().unwrap_or_default(),
         ended_ns: 0,
-        voluntary_switches: 0,
-        involuntary_switches: 0,
-        minor_faults: 0,
-        major_faults: 0,
-        user_ns: 0,
-        system_ns: 0,
-        run_ns: 0,
+        usage: Usage::ZERO,
         exit_code: 0,
+        unborn: 0,
+        padding: 0,
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         losses::add(PROCESSES_WITHOUT_RECORD, 1);
     }
     thread.process = id;
+    thread.thread = pid;
     thread.stage = STAGE_RUNNING;
 }
 
 /// Current task: the thread that has just executed a program; it is the only one of its process now.
-#[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub(crate) fn task_exec(_ctx: RawTracePointContext) -> i32 {
+#[btf_tracepoint(function = "sched_process_exec")]
+pub(crate) fn task_exec(_ctx: BtfTracePointContext) -> i32 {
     if let Some(thread) = state_of(kernel::current_task())
         && let Some(process) = record(thread.process)
     {
@@ -128,9 +140,10 @@ pub(crate) fn task_exec(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Current task: the thread that exits, after its memory is gone and before it is a zombie.
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub(crate) fn task_exit(_ctx: RawTracePointContext) -> i32 {
+/// Current task: the thread that exits. It makes no system call any more, but still runs to tear
+/// itself down (since Linux 6.16 its memory, too, is freed after this).
+#[btf_tracepoint(function = "sched_process_exit")]
+pub(crate) fn task_exit(_ctx: BtfTracePointContext) -> i32 {
     let task = kernel::current_task();
     let Some(thread) = state_of(task) else { return 0 };
     if thread.stage == STAGE_ARMED {
@@ -140,34 +153,52 @@ pub(crate) fn task_exit(_ctx: RawTracePointContext) -> i32 {
         adopt(thread);
     }
     rows::release(thread);
-    settle(task, thread);
+    thread.settled = kernel::usage_of(task);
+    thread.stage = STAGE_ENDED;
+    if let Some(process) = record(thread.process) {
+        add_usage(&mut process.usage, &thread.settled, &Usage::ZERO);
+        let ids = bpf_get_current_pid_tgid();
+        let is_leader = ids as u32 == (ids >> 32) as u32;
+        if is_leader {
+            process.comm = bpf_get_current_comm().unwrap_or_default();
+        }
+        let (of_group, code) = kernel::exit_code_of(task);
+        if of_group || is_leader {
+            process.exit_code = code;
+        }
+        // SAFETY: the helper has no arguments.
+        process.ended_ns = unsafe { bpf_ktime_get_ns() };
+        // Last: from here on user space may take the record.
+        atomic::add32(&mut process.threads_alive, u32::MAX);
+    }
     losses::add(THREADS_ALIVE, u64::MAX);
     0
 }
 
-/// Adds what the thread used to the record of its process.
+/// Argument: a task that the kernel frees. What it used after its exit, and what the scheduler had
+/// not yet booked then (up to a tick), is added now.
+#[btf_tracepoint(function = "sched_process_free")]
+pub(crate) fn task_free(ctx: BtfTracePointContext) -> i32 {
+    let task = task_argument(&ctx, 0);
+    let Some(thread) = state_of(task) else { return 0 };
+    if thread.stage == STAGE_ENDED
+        && let Some(process) = record(thread.process)
+    {
+        add_usage(&mut process.usage, &kernel::usage_of(task), &thread.settled);
+    }
+    0
+}
+
+/// Adds what was used since `before`.
 #[inline(always)]
-fn settle(task: *mut task_struct, thread: &mut ThreadState) {
-    let Some(process) = record(thread.process) else { return };
-    for (sum, offset) in [
-        (&mut process.voluntary_switches, kernel::voluntary_switches()),
-        (&mut process.involuntary_switches, kernel::involuntary_switches()),
-        (&mut process.minor_faults, kernel::minor_faults()),
-        (&mut process.major_faults, kernel::major_faults()),
-        (&mut process.user_ns, kernel::user_time()),
-        (&mut process.system_ns, kernel::system_time()),
-        (&mut process.run_ns, kernel::run_time()),
-    ] {
-        atomic::add(sum, kernel::task_value(task, offset));
-    }
-    let ids = bpf_get_current_pid_tgid();
-    if ids as u32 == (ids >> 32) as u32 {
-        process.comm = bpf_get_current_comm().unwrap_or_default();
-        process.exit_code = kernel::task_word(task, kernel::exit_code());
-    }
-    atomic::add32(&mut process.threads_alive, u32::MAX);
-    // SAFETY: the helper has no arguments.
-    process.ended_ns = unsafe { bpf_ktime_get_ns() };
+fn add_usage(sum: &mut Usage, now: &Usage, before: &Usage) {
+    atomic::add(&mut sum.voluntary_switches, now.voluntary_switches.wrapping_sub(before.voluntary_switches));
+    atomic::add(&mut sum.involuntary_switches, now.involuntary_switches.wrapping_sub(before.involuntary_switches));
+    atomic::add(&mut sum.minor_faults, now.minor_faults.wrapping_sub(before.minor_faults));
+    atomic::add(&mut sum.major_faults, now.major_faults.wrapping_sub(before.major_faults));
+    atomic::add(&mut sum.user_ns, now.user_ns.wrapping_sub(before.user_ns));
+    atomic::add(&mut sum.system_ns, now.system_ns.wrapping_sub(before.system_ns));
+    atomic::add(&mut sum.run_ns, now.run_ns.wrapping_sub(before.run_ns));
 }
 
 #[inline(always)]

@@ -9,6 +9,9 @@ fn call(number: libc::c_long) -> libc::c_long {
     unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) }
 }
 
+/// The result does not matter, the call does.
+fn drop_result(_: libc::c_long) {}
+
 fn getppid(times: u64) {
     for _ in 0..times {
         call(libc::SYS_getppid);
@@ -121,10 +124,21 @@ fn interrupted_sleeps(times: u64) {
 
 /// From here on seccomp refuses `getppid` before the kernel's entry tracepoint.
 fn refuse_getppid() {
+    refuse(0, libc::SYS_getppid as u32);
+}
+
+/// Likewise every 32-bit call (`AUDIT_ARCH_I386`).
+#[cfg(target_arch = "x86_64")]
+fn refuse_compat() {
+    refuse(4, 0x4000_0003);
+}
+
+/// Seccomp refuses calls with this `value` at this offset of `struct seccomp_data`.
+fn refuse(offset: u32, value: u32) {
     let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
     let mut filter = [
-        statement(0x20, 0), // load the number
-        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: libc::SYS_getppid as u32 },
+        statement(0x20, offset), // load
+        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: value },
         statement(0x06, 0x0005_0000 | libc::EPERM as u32), // SECCOMP_RET_ERRNO
         statement(0x06, 0x7fff_0000),                      // SECCOMP_RET_ALLOW
     ];
@@ -206,21 +220,33 @@ fn main() {
         #[cfg(target_arch = "x86_64")]
         "compat" => compat_getppid(times),
         // A number that no kernel has.
-        "unusual" => (0..times).for_each(|_| {
-            call(5000);
-        }),
+        "unusual" => (0..times).for_each(|_| drop_result(call(5000))),
         "interrupted" => interrupted_sleeps(times),
         "refused" => {
             refuse_getppid();
             getppid(times);
         }
         "daemon" => daemon(times),
-        // As many different calls as there are numbers up to `times`, each failing at once.
+        // Numbers that no kernel has, below and above the end of the directory of a thread.
         "many-numbers" => {
-            for number in 400..400 + times as libc::c_long {
-                // SAFETY: bad arguments, which every call refuses.
-                unsafe { libc::syscall(number, -1, usize::MAX, usize::MAX, usize::MAX, usize::MAX, usize::MAX) };
+            for number in 480..480 + times as libc::c_long {
+                (0..3).for_each(|_| drop_result(call(number)));
             }
+        }
+        #[cfg(target_arch = "x86_64")]
+        "refused-compat" => {
+            refuse_compat();
+            compat_getppid(times);
+        }
+        // The leader ends, then another thread ends the process.
+        "leader-leaves-first" => {
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(50));
+                // SAFETY: it ends the process.
+                unsafe { libc::_exit(times as i32) }
+            });
+            // SAFETY: it ends this thread only.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
         }
         // The last call is still running when the process ends.
         "in-flight" => {
@@ -236,7 +262,6 @@ fn main() {
             unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) };
         }
         "abort" => std::process::abort(),
-        "exit" => std::process::exit(times as i32),
         other => panic!("no such program: {other}"),
     }
 }

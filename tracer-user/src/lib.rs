@@ -12,3 +12,4 @@ pub mod names;
 pub mod options;
 pub mod signals;
 pub mod sink;
+pub mod talk;

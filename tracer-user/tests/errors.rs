@@ -65,7 +65,7 @@ fn an_unwritable_output_is_found_before_the_run() {
     for (output, parts) in [
         ("/no/such/folder/run.json", ["cannot write `/no/such/folder/run.json`", "mkdir -p"]),
         ("/tmp", ["cannot write `/tmp`", "that is a directory"]),
-        ("/proc/run.json", ["cannot write `/proc/run.json`", "hint:"]),
+        ("/proc/run.json", ["cannot write `/proc/run.json`", "able to hold files"]),
         ("run.xyz", ["cannot tell the format of `run.xyz`", "--format"]),
     ] {
         let mut arguments = vec!["run", "-o", output];
@@ -87,6 +87,57 @@ fn without_privileges_the_message_names_them() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let output = Command::new(&copy).args(["run", "--", "true"]).uid(65534).gid(65534).output().unwrap();
     expect(&output, 125, &["may not load BPF programs", "CAP_BPF and CAP_PERFMON", "sudo"]);
+}
+
+#[test]
+fn two_capabilities_are_enough() {
+    if !privileged("two_capabilities_are_enough") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("gpuos-trace");
+    fs::copy(TRACER, &copy).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    // CAP_PERFMON is 38, CAP_BPF 39.
+    let with = |capabilities: &str| {
+        Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .args(["--inh-caps", capabilities, "--ambient-caps", capabilities, "--bounding-set", capabilities])
+            .arg(&copy)
+            .args(["run", "-o", "run.json", "--", "true"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    let output = with("-all,+cap_38,+cap_39");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(folder.path().join("run.json").exists());
+    for one in ["-all,+cap_38", "-all,+cap_39"] {
+        expect(&with(one), 125, &["may not load BPF programs", "CAP_BPF and CAP_PERFMON"]);
+    }
+}
+
+#[test]
+fn links_are_followed_and_nobody_elses_file_decides_who_reads() {
+    if !privileged("links_are_followed_and_nobody_elses_file_decides_who_reads") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("run.json"), folder.path().join("link.json"));
+    let trace = |to: &std::path::Path| run(&["run", "-q", "-o", to.to_str().unwrap(), "--", "true"]);
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    expect(&trace(&link), 125, &["it is a link to a file that does not exist"]);
+    fs::write(&file, "old").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(trace(&link).status.success());
+    assert!(link.is_symlink() && fs::read_to_string(&file).unwrap().starts_with('{'));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    // Planted by somebody else, for all to read.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    std::os::unix::fs::chown(&file, Some(65534), Some(65534)).unwrap();
+    assert!(trace(&file).status.success());
+    let data = fs::metadata(&file).unwrap();
+    assert_eq!((std::os::unix::fs::MetadataExt::uid(&data), data.permissions().mode() & 0o777), (0, 0o600));
 }
 
 #[test]

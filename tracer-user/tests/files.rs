@@ -46,6 +46,15 @@ fn a_run_can_go_to_standard_output_or_a_pipe() {
     let output = Command::new(TRACER).args(["run", "-q", "-o", "-", "--format", "csv", "--", "true"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("# gpuos-trace {") && text.contains("execve"), "{text}");
+    // The command's own output in the same file is not lost.
+    let folder = tempfile::tempdir().unwrap();
+    let both = folder.path().join("both");
+    let status = Command::new(TRACER)
+        .args(["run", "-q", "-o", "/dev/stdout", "--format", "json", "--", "echo", "mine"])
+        .stdout(fs::File::create(&both).unwrap())
+        .status();
+    assert!(status.unwrap().success());
+    assert!(fs::read_to_string(&both).unwrap().starts_with("mine\n{"));
     let output = Command::new(TRACER)
         .args(["run", "-q", "-o", "/dev/stdout", "--format", "json", "--", "true"])
         .output()

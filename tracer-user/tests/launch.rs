@@ -126,39 +126,119 @@ fn signals_to_the_tracer_reach_the_command() {
 }
 
 #[test]
-fn a_second_interrupt_ends_the_tracer_and_keeps_the_counts() {
-    if !privileged("a_second_interrupt_ends_the_tracer_and_keeps_the_counts") {
+fn a_command_that_handles_interrupts_keeps_its_tracer() {
+    if !privileged("a_command_that_handles_interrupts_keeps_its_tracer") {
+        return;
+    }
+    let mut terminal = Terminal::open();
+    terminal.send(&format!("{TRACER} run -- sh -c 'n=0; trap \"n=\\$((n+1)); echo caught \\$n; [ \\$n -lt 3 ] || exit 5\" INT; echo up; while :; do sleep 0.05; done'\n"));
+    terminal.expect("up\r\n");
+    for time in 1..=3 {
+        terminal.send("\x03");
+        terminal.expect(&format!("caught {time}"));
+    }
+    terminal.expect("exit status 5");
+}
+
+#[test]
+fn waiting_for_a_daemon_can_be_interrupted() {
+    if !privileged("waiting_for_a_daemon_can_be_interrupted") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
     let mut child = Command::new(TRACER)
-        .args(["run", "-q", "-o"])
+        .args(["run", "-q", "--wait-all", "-o"])
         .arg(&file)
-        .args(["--", "python3", "-c", "import signal,time\nsignal.signal(signal.SIGINT,signal.SIG_IGN)\nprint(1,flush=True)\nfor _ in range(300): time.sleep(.1)"])
+        .args(["--", "sh", "-c", "sleep 30 & echo $!; exit 4"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let stubborn = wait_for_child(child.id(), "python3");
-    // It ignores the signal from here on.
-    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    let tracer = Pid::from_raw(child.id() as i32);
-    // Two that come together may arrive as one, as the kernel keeps no count of pending signals.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let status = loop {
-        kill(tracer, Signal::SIGINT).unwrap();
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!(status.signal(), Some(libc::SIGINT));
-    assert!(kill(stubborn, None).is_ok(), "the command is left alone");
-    kill(stubborn, Signal::SIGKILL).unwrap();
-    let run = gpuos_trace::sink::read(&file).unwrap();
-    assert_eq!(run.header.end, gpuos_trace::model::run::End::StillRunning);
-    assert!(run.calls.height() > 5);
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    let daemon = Pid::from_raw(line.trim().parse().unwrap());
+    // One for the tracer, once the command is gone; a second would end the tracer while it writes.
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    while !std::fs::read_to_string(&children).unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let status = child.wait().unwrap();
+    kill(daemon, Signal::SIGKILL).unwrap();
+    assert_eq!(status.code(), Some(4));
+    assert!(gpuos_trace::sink::read(&file).unwrap().calls.height() > 5);
+}
+
+#[test]
+fn a_caller_that_ignores_its_children_is_no_trap() {
+    if !privileged("a_caller_that_ignores_its_children_is_no_trap") {
+        return;
+    }
+    let mut command = traced(&["sh", "-c", "exit 3"]);
+    // SAFETY: one async-signal-safe call.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::signal::signal(Signal::SIGCHLD, nix::sys::signal::SigHandler::SigIgn)?;
+            Ok(())
+        });
+    }
+    assert_eq!(command.status().unwrap().code(), Some(3));
+}
+
+#[test]
+fn a_real_time_signal_ends_the_tracer_likewise() {
+    if !privileged("a_real_time_signal_ends_the_tracer_likewise") {
+        return;
+    }
+    let status = traced(&["sh", "-c", "kill -34 $$"]).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.signal(), Some(34));
+}
+
+#[test]
+fn a_command_that_somebody_else_stops_does_not_stop_the_tracer() {
+    if !privileged("a_command_that_somebody_else_stops_does_not_stop_the_tracer") {
+        return;
+    }
+    let mut child = traced(&["sleep", "0.3"]).spawn().unwrap();
+    let command = wait_for_child(child.id(), "sleep");
+    kill(command, Signal::SIGTSTP).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    kill(command, Signal::SIGCONT).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn nobody_listening_on_standard_error_changes_nothing() {
+    if !privileged("nobody_listening_on_standard_error_changes_nothing") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    for stderr in ["/dev/full", "/dev/null"] {
+        let _ = std::fs::remove_file(&file);
+        let status = Command::new(TRACER)
+            .args(["run", "-o"])
+            .arg(&file)
+            .args(["--", "sh", "-c", "exit 7"])
+            .stderr(File::options().write(true).open(stderr).unwrap())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(7), "{stderr}");
+        gpuos_trace::sink::read(&file).unwrap();
+    }
+    let status = Command::new(TRACER)
+        .args(["run", "--", "no-such"])
+        .stderr(File::options().write(true).open("/dev/full").unwrap())
+        .status();
+    assert_eq!(status.unwrap().code(), Some(127));
+    // A pipe whose reader is gone.
+    let script = format!(
+        "{{ {TRACER} run -o {} -- sh -c 'exit 7'; echo $? >&3; }} 3>&1 2>&1 >/dev/null | true; cat",
+        file.display()
+    );
+    let _ = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status().unwrap();
+    gpuos_trace::sink::read(&file).unwrap();
 }
 
 #[test]
@@ -213,13 +293,12 @@ impl Terminal {
         self.screen.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Reads until `text` appears; forgets what came before it.
-    fn expect(&mut self, text: &str) {
+    /// Reads until `text` appears; returns what came before it.
+    fn expect(&mut self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return;
+                return self.seen.drain(..at + text.len()).collect();
             }
             assert!(Instant::now() < deadline, "no `{text}` in:\n{}", self.seen);
             let mut ready = [PollFd::new(self.screen.as_fd(), PollFlags::POLLIN)];
@@ -230,6 +309,21 @@ impl Terminal {
             }
         }
     }
+}
+
+/// Characters of a line without its colours.
+fn printed_width(line: &str) -> usize {
+    let mut width = 0;
+    let mut inside = false;
+    for character in line.trim_end().chars() {
+        match character {
+            '\u{1b}' => inside = true,
+            'm' if inside => inside = false,
+            _ if inside => {}
+            _ => width += 1,
+        }
+    }
+    width
 }
 
 impl Drop for Terminal {
@@ -293,9 +387,16 @@ fn tables_are_coloured_and_fitted_on_a_terminal_only() {
         return;
     }
     let mut terminal = Terminal::open();
-    terminal.send(&format!("stty cols 60; TERM=xterm-256color {TRACER} run -- true 2>&1; echo end\n"));
-    terminal.expect("system calls");
-    terminal.expect("\nend");
+    for columns in [60, 80, 200] {
+        terminal.send(&format!(
+            "stty rows 50 cols {columns}; TERM=xterm-256color {TRACER} run -- ls / > /dev/null; echo en\"\"d\n"
+        ));
+        terminal.expect("system calls");
+        let tables = terminal.expect("\nend");
+        let longest = tables.lines().filter(|line| !line.starts_with("note:")).map(printed_width).max().unwrap();
+        assert!(longest <= columns, "{longest} on {columns} columns:\n{tables}");
+        assert!(columns < 200 || longest > 100, "a wide terminal is not used: {longest}");
+    }
     terminal.send(&format!("TERM=xterm-256color {TRACER} run -- true > /dev/null\n"));
     terminal.expect("\u{1b}[");
     let plain = Command::new(TRACER).args(["run", "--", "true"]).output().unwrap();

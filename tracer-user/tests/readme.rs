@@ -15,7 +15,7 @@ fn commands() -> Vec<String> {
     let mut commands = vec![];
     for line in readme.lines() {
         if line.starts_with("```") {
-            inside = line == "```console";
+            inside = line == "```console" || line == "```text";
         } else if inside && let Some(command) = line.strip_prefix("$ ") {
             commands.push(command.to_owned());
         }

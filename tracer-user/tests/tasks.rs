@@ -84,7 +84,7 @@ fn a_daemon_is_waited_for_when_asked() {
     // Not asked: the trace ends with the command, and says that something still ran.
     let trace = trace_known(&[], &["daemon", "9"]);
     assert_eq!(trace.calls("getppid"), 0);
-    assert!(trace.stderr().contains("1 process still ran at the end"), "{}", trace.stderr());
+    assert!(trace.stderr().contains("1 thread of the tree still ran at the end"), "{}", trace.stderr());
 }
 
 #[test]

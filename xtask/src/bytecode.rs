@@ -96,8 +96,11 @@ pub(crate) fn build() -> Result<()> {
     let built = target_folder.join(TARGET).join("release/gpuos-trace");
     let object = root().join(OBJECT);
     fs::create_dir_all(object.parent().context("the object is in a folder")?)?;
+    let before = fs::read(&object).unwrap_or_default();
     strip(&built, &object)?;
-    eprintln!("wrote {OBJECT} ({} bytes)", fs::metadata(&object)?.len());
+    let after = fs::read(&object)?;
+    let change = if before == after { "the same as before" } else { "changed" };
+    eprintln!("wrote {OBJECT} ({} bytes, {change})", after.len());
     check()
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    process::{self, as_root, cargo, root},
+    process::{self, as_root, cargo},
     setup,
 };
 
@@ -11,7 +11,7 @@ pub(crate) fn run() -> Result<()> {
     setup::runtime()?;
     eprintln!("building (the first time takes some minutes, most of them polars)");
     process::run(cargo().args(["build", "--package", "gpuos-trace", "--package", "gpuos-workloads"]))?;
-    let folder = root().join("target/debug");
+    let folder = process::target_folder().join("debug");
     eprintln!("\n$ sudo gpuos-trace run -- bench kernel");
     process::run(as_root(folder.join("gpuos-trace")).arg("run").arg("--").arg(folder.join("bench")).arg("kernel"))
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    process::{cargo, is_root, root},
+    process::{self, cargo, is_root},
     setup,
 };
 
@@ -50,7 +50,9 @@ impl Counts {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::runtime()?;
     setup::tests()?;
-    let skips = root().join("target/skipped-tests");
+    // The programs that tests run, built by whom the folder belongs to: the tests may run as root.
+    process::run(cargo().args(["build", "--quiet", "--workspace", "--bins", "--examples"]))?;
+    let skips = process::target_folder().join("skipped-tests");
     let _ = fs::remove_file(&skips);
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::kernel_btf::BtfError;
+use super::{kernel_btf::BtfError, syscall::Refusal};
 
 /// Failure to load or attach the BPF programs.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +20,15 @@ pub enum LoadError {
     /// The kernel shows no type information.
     #[error(
         "this kernel shows no type information, which is needed to follow child processes: {0}\n\
-         hint: boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (`ls {path}` shows whether it is); every \
-         distribution kernel since Debian 11, Ubuntu 20.10 and RHEL 8.2 is", path = super::kernel_btf::VMLINUX
+         hint: boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (`ls {path}` shows whether it is); the \
+         kernels of the large distributions are", path = super::kernel_btf::VMLINUX
     )]
     NoTypeInformation(#[source] BtfError),
+    /// The kernel's structures are not as we know them.
+    #[error(
+        "this kernel's structures are not as gpuos-trace knows them: {0}\nhint: please report it with the output of `uname -a`"
+    )]
+    UnknownKernel(#[source] BtfError),
     /// The object was built for another version of the contract.
     #[error(
         "the BPF object is for ABI version {}, this program for {}\n\
@@ -41,7 +46,7 @@ pub enum LoadError {
     )]
     Refused {
         /// Which program.
-        program: &'static str,
+        program: String,
         /// The error and the verifier's last line.
         reason: String,
     },
@@ -110,21 +115,12 @@ impl LoadError {
         }
     }
 
-    /// Likewise for loading a program, where the verifier may have said more.
-    pub(super) fn from_program(program: &'static str, error: &aya::programs::ProgramError) -> Self {
-        match error {
-            aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-                let log = verifier_log.to_string();
-                if std::env::var_os("DBGLOG").is_some() {
-                    eprintln!("{log}");
-                }
-                // The verifier also answers EACCES; only an empty log means a missing capability.
-                if log.trim().is_empty() && matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
-                    return Self::from_step("loading a program", error);
-                }
-                Self::Refused { program, reason: format!("{io_error}: {}", last_line(&log)) }
-            }
-            _ => Self::from_step("attaching a program", error),
+    /// Likewise for a program, where the verifier may have said more.
+    pub(super) fn from_refusal(program: &str, refusal: Refusal) -> Self {
+        // The verifier also answers EACCES; only an empty log means a missing capability.
+        if refusal.log.trim().is_empty() {
+            return Self::from_step("loading a program", &refusal.error);
         }
+        Self::Refused { program: program.to_owned(), reason: format!("{}: {}", refusal.error, last_line(&refusal.log)) }
     }
 }

@@ -3,7 +3,7 @@
 //! One pass over the type headers and no table of names: the whole of `vmlinux` takes a few
 //! milliseconds where a general parser takes forty. Format: the kernel's `Documentation/bpf/btf.rst`.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 /// Where Linux shows its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -25,6 +25,9 @@ pub enum BtfError {
     /// No such structure.
     #[error("the kernel has no `struct {0}`")]
     NoStruct(String),
+    /// No such typedef.
+    #[error("the kernel has no type `{0}`")]
+    NoTypedef(String),
     /// No such member.
     #[error("`struct {0}` has no member `{1}`")]
     NoMember(String, String),
@@ -44,8 +47,10 @@ const TYPE_TAG: u32 = 18;
 /// A parsed blob: where each type begins.
 #[derive(Debug)]
 pub struct KernelBtf {
-    types: Vec<u8>,
-    strings: Vec<u8>,
+    blob: Vec<u8>,
+    types: Range<usize>,
+    strings: Range<usize>,
+    /// By type id, where the type begins in `types`. Id 0 is `void`.
     starts: Vec<u32>,
 }
 
@@ -55,7 +60,7 @@ fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
 }
 
 /// A type's header.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Header {
     at: usize,
     name: u32,
@@ -88,24 +93,29 @@ impl KernelBtf {
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let blob =
             std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
-        Self::parse(&blob)
+        Self::parse(blob)
     }
 
     /// Parses raw BTF.
     ///
     /// # Errors
     /// [`BtfError::Malformed`].
-    pub fn parse(blob: &[u8]) -> Result<Self, BtfError> {
+    pub fn parse(blob: Vec<u8>) -> Result<Self, BtfError> {
         if blob.get(..2) != Some(&[0x9f, 0xeb]) {
             return Err(BtfError::Malformed("wrong magic"));
         }
-        let header = word(blob, 4)? as usize;
-        let part = |offset: usize| -> Result<Vec<u8>, BtfError> {
-            let start = header.checked_add(word(blob, offset)? as usize).ok_or(BtfError::Malformed("offset"))?;
-            let end = start.checked_add(word(blob, offset + 4)? as usize).ok_or(BtfError::Malformed("length"))?;
-            Ok(blob.get(start..end).ok_or(BtfError::Malformed("section out of bounds"))?.to_vec())
+        let header = word(&blob, 4)? as usize;
+        let part = |offset: usize| -> Result<Range<usize>, BtfError> {
+            let start = header.checked_add(word(&blob, offset)? as usize).ok_or(BtfError::Malformed("offset"))?;
+            let end = start.checked_add(word(&blob, offset + 4)? as usize).ok_or(BtfError::Malformed("length"))?;
+            if end > blob.len() {
+                return Err(BtfError::Malformed("section out of bounds"));
+            }
+            Ok(start..end)
         };
-        let mut btf = Self { types: part(8)?, strings: part(16)?, starts: vec![0] };
+        let (types, strings) = (part(8)?, part(16)?);
+        let mut btf = Self { starts: Vec::with_capacity(types.len() / 24), blob, types, strings };
+        btf.starts.push(0);
         let mut at = 0;
         while at < btf.types.len() {
             btf.starts.push(at as u32);
@@ -124,12 +134,16 @@ impl KernelBtf {
         Ok(btf)
     }
 
+    fn types(&self) -> &[u8] {
+        &self.blob[self.types.clone()]
+    }
+
     fn header_at(&self, at: usize) -> Result<Header, BtfError> {
         Ok(Header {
             at,
-            name: word(&self.types, at)?,
-            info: word(&self.types, at + 4)?,
-            size_or_type: word(&self.types, at + 8)?,
+            name: word(self.types(), at)?,
+            info: word(self.types(), at + 4)?,
+            size_or_type: word(self.types(), at + 8)?,
         })
     }
 
@@ -139,7 +153,7 @@ impl KernelBtf {
     }
 
     fn is_named(&self, offset: u32, name: &str) -> bool {
-        let Some(rest) = self.strings.get(offset as usize..) else { return false };
+        let Some(rest) = self.blob[self.strings.clone()].get(offset as usize..) else { return false };
         rest.strip_prefix(name.as_bytes()).is_some_and(|tail| tail.first() == Some(&0))
     }
 
@@ -163,7 +177,8 @@ impl KernelBtf {
         let packed = of.info >> 31 == 1;
         for index in 0..of.members() {
             let at = of.at + 12 + 12 * index;
-            let (member, kind, raw) = (word(&self.types, at)?, word(&self.types, at + 4)?, word(&self.types, at + 8)?);
+            let (member, kind, raw) =
+                (word(self.types(), at)?, word(self.types(), at + 4)?, word(self.types(), at + 8)?);
             let (bits, width) = if packed { (raw & 0xff_ffff, raw >> 24) } else { (raw, 0) };
             if self.is_named(member, "") {
                 if let Some((inner, kind)) = self.member(self.resolve(kind)?, name, depth + 1)? {
@@ -179,29 +194,60 @@ impl KernelBtf {
         Ok(None)
     }
 
-    /// Byte offset of `path` (members joined by dots) in `struct structure`.
-    ///
-    /// # Errors
-    /// When the structure or a member does not exist, or is a bit field.
-    pub fn offset_of(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
-        let mut current = None;
-        for &at in &self.starts[1..] {
+    /// The first type of a kind with a name, and its id.
+    fn find(&self, kind: u32, name: &str) -> Result<Option<(u32, Header)>, BtfError> {
+        for (id, &at) in self.starts.iter().enumerate().skip(1) {
             let entry = self.header_at(at as usize)?;
-            if entry.kind() == KIND_STRUCT && self.is_named(entry.name, structure) {
-                current = Some(entry);
-                break;
+            if entry.kind() == kind && self.is_named(entry.name, name) {
+                return Ok(Some((id as u32, entry)));
             }
         }
-        let mut current = current.ok_or_else(|| BtfError::NoStruct(structure.to_owned()))?;
+        Ok(None)
+    }
+
+    /// Id of a typedef. The kernel gives each tracepoint one, `btf_trace_NAME`.
+    ///
+    /// # Errors
+    /// [`BtfError::NoTypedef`].
+    pub fn id_of_typedef(&self, name: &str) -> Result<u32, BtfError> {
+        self.find(TYPEDEF, name)?.map(|(id, _)| id).ok_or_else(|| BtfError::NoTypedef(name.to_owned()))
+    }
+
+    /// A structure, to ask for offsets of its members.
+    ///
+    /// # Errors
+    /// [`BtfError::NoStruct`].
+    pub fn structure(&self, name: &str) -> Result<Structure<'_>, BtfError> {
+        let (_, entry) = self.find(KIND_STRUCT, name)?.ok_or_else(|| BtfError::NoStruct(name.to_owned()))?;
+        Ok(Structure { btf: self, name: name.to_owned(), entry })
+    }
+}
+
+/// A structure of the kernel.
+#[derive(Debug)]
+pub struct Structure<'a> {
+    btf: &'a KernelBtf,
+    name: String,
+    entry: Header,
+}
+
+impl Structure<'_> {
+    /// Byte offset of `path`, members joined by dots.
+    ///
+    /// # Errors
+    /// When a member does not exist or is a bit field.
+    pub fn offset_of(&self, path: &str) -> Result<u32, BtfError> {
+        let mut current = self.entry;
         let mut bits = 0_u32;
         let mut parts = path.split('.').peekable();
         while let Some(part) = parts.next() {
             let (more, kind) = self
+                .btf
                 .member(current, part, 0)?
-                .ok_or_else(|| BtfError::NoMember(structure.to_owned(), path.to_owned()))?;
+                .ok_or_else(|| BtfError::NoMember(self.name.clone(), path.to_owned()))?;
             bits = bits.saturating_add(more);
             if parts.peek().is_some() {
-                current = self.resolve(kind)?;
+                current = self.btf.resolve(kind)?;
             }
         }
         Ok(bits / 8)
@@ -236,12 +282,14 @@ mod tests {
 
     #[test]
     fn finds_members_inside_anonymous_ones() {
-        let btf = KernelBtf::parse(&sample()).unwrap();
-        assert_eq!(btf.offset_of("outer", "a").unwrap(), 0);
-        assert_eq!(btf.offset_of("outer", "b").unwrap(), 4);
-        assert_eq!(btf.offset_of("outer", "c").unwrap(), 8);
-        assert!(matches!(btf.offset_of("outer", "x"), Err(BtfError::NoMember(..))));
-        assert!(matches!(btf.offset_of("inner", "a"), Err(BtfError::NoStruct(_))));
+        let btf = KernelBtf::parse(sample()).unwrap();
+        let outer = btf.structure("outer").unwrap();
+        assert_eq!(outer.offset_of("a").unwrap(), 0);
+        assert_eq!(outer.offset_of("b").unwrap(), 4);
+        assert_eq!(outer.offset_of("c").unwrap(), 8);
+        assert!(matches!(outer.offset_of("x"), Err(BtfError::NoMember(..))));
+        assert!(matches!(btf.structure("inner"), Err(BtfError::NoStruct(_))));
+        assert!(matches!(btf.id_of_typedef("outer"), Err(BtfError::NoTypedef(_))));
     }
 
     proptest! {
@@ -252,9 +300,11 @@ mod tests {
                 let at = at % blob.len();
                 blob[at] = value;
             }
-            if let Ok(btf) = KernelBtf::parse(&blob) {
-                let _ = btf.offset_of("outer", "c");
-                let _ = btf.offset_of("outer", "a.b.c");
+            if let Ok(btf) = KernelBtf::parse(blob)
+                && let Ok(outer) = btf.structure("outer")
+            {
+                let _ = outer.offset_of("c");
+                let _ = outer.offset_of("a.b.c");
             }
         }
     }

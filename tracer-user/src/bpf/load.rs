@@ -1,12 +1,7 @@
 //! Sizes the maps, writes the settings, loads and attaches the programs, arms the suspended child.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use aya::{
-    Btf, Ebpf, EbpfLoader,
-    maps::{Map, Stack},
-    programs::{BtfTracePoint, RawTracePoint},
-};
 use gpuos_tracer_abi::{
     maps, programs,
     settings::{SpecialNumbers, TaskOffsets, globals},
@@ -17,6 +12,7 @@ use gpuos_tracer_abi::{
 use super::{
     error::LoadError,
     kernel_btf::{BtfError, KernelBtf},
+    kernel_objects::KernelObjects,
     object,
     snapshot::Counters,
 };
@@ -66,33 +62,35 @@ impl Settings {
 /// The loaded and attached programs. Dropping it detaches and frees everything.
 #[derive(Debug)]
 pub struct Tracer {
-    ebpf: Ebpf,
+    objects: KernelObjects,
     rows: u32,
 }
 
-fn special_numbers() -> SpecialNumbers {
-    SpecialNumbers {
-        execve: libc::SYS_execve as u32,
-        execveat: libc::SYS_execveat as u32,
-        rt_sigreturn: libc::SYS_rt_sigreturn as u32,
-    }
-}
+const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
+    execve: libc::SYS_execve as u32,
+    execveat: libc::SYS_execveat as u32,
+    rt_sigreturn: libc::SYS_rt_sigreturn as u32,
+    io_uring_setup: libc::SYS_io_uring_setup as u32,
+};
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without
 /// one of the accounting fields shows 0 there.
 fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
-    let of_task = |path| btf.offset_of("task_struct", path);
+    let task = btf.structure("task_struct")?;
+    let registers = btf.structure("pt_regs")?;
+    let shared = btf.structure("signal_struct")?;
+    let of_task = |path| task.offset_of(path);
     let optional = |path| of_task(path).unwrap_or(0);
     let (compat_word, compat_mask, registers_number) = if cfg!(target_arch = "x86_64") {
         // TS_COMPAT in arch/x86/include/asm/thread_info.h.
         (
             of_task("thread_info.status")?,
             2,
-            btf.offset_of("pt_regs", "orig_ax").or_else(|_| btf.offset_of("pt_regs", "orig_rax"))?,
+            registers.offset_of("orig_ax").or_else(|_| registers.offset_of("orig_rax"))?,
         )
     } else {
         // TIF_32BIT in arch/arm64/include/asm/thread_info.h.
-        (of_task("thread_info.flags")?, 1 << 22, btf.offset_of("pt_regs", "syscallno")?)
+        (of_task("thread_info.flags")?, 1 << 22, registers.offset_of("syscallno")?)
     };
     Ok(TaskOffsets {
         compat_word,
@@ -105,6 +103,9 @@ fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         system_time: optional("stime"),
         run_time: optional("se.sum_exec_runtime"),
         exit_code: of_task("exit_code")?,
+        signal: of_task("signal")?,
+        signal_flags: shared.offset_of("flags")?,
+        group_exit_code: shared.offset_of("group_exit_code")?,
         registers_number,
     })
 }
@@ -124,32 +125,39 @@ impl Tracer {
     /// See [`LoadError`].
     pub fn start_object(bytes: &[u8], settings: &Settings) -> Result<Self, LoadError> {
         object::check_abi(bytes)?;
-        let offsets = KernelBtf::of_running_kernel()
-            .and_then(|btf| task_offsets(&btf))
-            .map_err(LoadError::NoTypeInformation)?
-            .words();
-        let numbers = special_numbers();
-        let numbers = [numbers.execve, numbers.execveat, numbers.rt_sigreturn];
-        let wanted = settings.bitmap();
+        let btf = KernelBtf::of_running_kernel().map_err(LoadError::NoTypeInformation)?;
+        let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
-        let mut ebpf = EbpfLoader::new()
-            .btf(None)
-            .allow_unsupported_maps()
-            .map_max_entries(maps::ROWS, rows)
-            .map_max_entries(maps::FREE_CHUNKS, settings.chunks())
-            .map_max_entries(maps::TOTALS, settings.totals.max(1))
-            .map_max_entries(maps::PROCESSES, settings.processes.max(1))
-            .override_global(globals::TIMED, &u32::from(settings.timed), true)
-            .override_global(globals::PER_THREAD, &u32::from(settings.per_thread), true)
-            .override_global(globals::FILTERED, &u32::from(settings.wanted.is_some()), true)
-            .override_global(globals::WANTED, &wanted, true)
-            .override_global(globals::SPECIAL_NUMBERS, &numbers, true)
-            .override_global(globals::TASK_OFFSETS, &offsets, true)
-            .load(bytes)
-            .map_err(|error| LoadError::from_step("creating the maps", &error))?;
-        fill_free_chunks(&mut ebpf, settings.chunks())?;
-        attach(&mut ebpf)?;
-        Ok(Self { ebpf, rows })
+        let mut objects = KernelObjects::load(
+            bytes,
+            &[
+                (globals::TIMED, &u32::from(settings.timed).to_ne_bytes()),
+                (globals::PER_THREAD, &u32::from(settings.per_thread).to_ne_bytes()),
+                (globals::FILTERED, &u32::from(settings.wanted.is_some()).to_ne_bytes()),
+                (globals::WANTED, &settings.bitmap().map(u64::to_ne_bytes).concat()),
+                (globals::SPECIAL_NUMBERS, &SPECIAL_NUMBERS.words().map(u32::to_ne_bytes).concat()),
+                (globals::TASK_OFFSETS, &offsets.words().map(u32::to_ne_bytes).concat()),
+            ],
+            &[
+                (maps::ROWS, rows),
+                (maps::FREE_CHUNKS, settings.chunks()),
+                (maps::TOTALS, settings.totals.max(1)),
+                (maps::PROCESSES, settings.processes.max(1)),
+            ],
+            |program| {
+                let (_, tracepoint) = programs::TRACEPOINTS.iter().find(|(name, _)| *name == program)?;
+                btf.id_of_typedef(&format!("btf_trace_{tracepoint}")).ok()
+            },
+        )?;
+        let free = objects.map(maps::FREE_CHUNKS)?;
+        for chunk in (0..settings.chunks()).rev() {
+            super::syscall::push(free, &chunk)
+                .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
+        }
+        for (program, _) in programs::TRACEPOINTS {
+            objects.attach(program)?;
+        }
+        Ok(Self { objects, rows })
     }
 
     /// Marks a suspended child: its calls are counted from its first `execve` on.
@@ -157,7 +165,7 @@ impl Tracer {
     /// # Errors
     /// [`LoadError::Other`] when the child is gone or the kernel has no memory.
     pub fn arm(&self, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
-        super::syscall::set_task_storage(self.map(maps::THREADS), pidfd, &ThreadState::ARMED)
+        super::syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &ThreadState::ARMED)
             .map_err(|error| LoadError::from_step("marking the command", &error))
     }
 
@@ -166,75 +174,38 @@ impl Tracer {
     /// # Errors
     /// [`LoadError::Other`] when the kernel refuses to map them.
     pub fn counters(&self) -> Result<Counters, LoadError> {
-        let clone = |name| self.map(name).try_clone_to_owned();
-        let files = || Ok((clone(maps::ROWS)?, clone(maps::TOTALS)?, clone(maps::PROCESSES)?, clone(maps::LOSSES)?));
-        files()
-            .and_then(|(rows, totals, processes, losses)| Counters::new(&rows, self.rows, totals, processes, losses))
-            .map_err(|error| LoadError::from_step("mapping the counters", &error))
+        let step = |error| LoadError::from_step("mapping the counters", &error);
+        let clone = |name| self.objects.map(name)?.try_clone_to_owned().map_err(step);
+        let (rows, losses) = (clone(maps::ROWS)?, clone(maps::LOSSES)?);
+        Counters::new(&rows, self.rows, clone(maps::TOTALS)?, clone(maps::PROCESSES)?, &losses).map_err(step)
     }
 
-    /// Detaches and frees the programs. Returns how many events they missed because one of them was
+    /// Detaches the programs; afterwards nothing changes any more. Returns how many events they missed because one of them was
     /// running already on that CPU.
     ///
     /// # Errors
     /// [`LoadError::Other`] when the kernel does not say.
-    pub fn detach(self) -> Result<u64, LoadError> {
+    pub fn detach(mut self, tree_is_empty: bool) -> Result<u64, LoadError> {
+        // Forks first: a process that begins now is not of this run.
+        self.objects.detach();
+        if !tree_is_empty {
+            // Wait for programs that run on other CPUs. With nobody left to trace there are none, and this
+            // takes ten milliseconds.
+            wait_for_readers();
+        }
         let mut misses = 0;
-        for (_, program) in self.ebpf.programs() {
-            let Ok(program) = program.fd() else { continue };
-            misses += super::syscall::recursion_misses(program.as_fd())
+        for (_, program) in self.objects.programs() {
+            misses += super::syscall::recursion_misses(program)
                 .map_err(|error| LoadError::from_step("reading what the programs missed", &error))?;
         }
         Ok(misses)
     }
-
-    fn map(&self, name: &str) -> BorrowedFd<'_> {
-        match self.ebpf.map(name) {
-            Some(Map::Array(data) | Map::HashMap(data) | Map::Unsupported(data) | Map::Stack(data)) => {
-                data.fd().as_fd()
-            }
-            _ => unreachable!("the object was checked to be of this ABI, which has the map {name}"),
-        }
-    }
 }
 
-fn fill_free_chunks(ebpf: &mut Ebpf, chunks: u32) -> Result<(), LoadError> {
-    let step = "filling the map of free rows";
-    let map =
-        ebpf.map_mut(maps::FREE_CHUNKS).ok_or(LoadError::Other { what: step, reason: "no such map".to_owned() })?;
-    let mut stack = Stack::<_, u32>::try_from(map).map_err(|error| LoadError::from_step(step, &error))?;
-    for chunk in (0..chunks).rev() {
-        stack.push(chunk, 0).map_err(|error| LoadError::from_step(step, &error))?;
-    }
-    Ok(())
-}
-
-fn attach(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    // Needed once, for the type id of the fork tracepoint.
-    let btf = Btf::from_sys_fs().map_err(|error| LoadError::from_step("reading kernel BTF", &error))?;
-    // Children first: no moment in which a call is counted and a fork is not followed.
-    let fork: &mut BtfTracePoint = program(ebpf, programs::TASK_FORK)?;
-    fork.load("sched_process_fork", &btf).map_err(|error| LoadError::from_program(programs::TASK_FORK, &error))?;
-    fork.attach().map_err(|error| LoadError::from_program(programs::TASK_FORK, &error))?;
-    for (name, tracepoint) in [
-        (programs::TASK_EXEC, "sched_process_exec"),
-        (programs::TASK_EXIT, "sched_process_exit"),
-        (programs::SYS_EXIT, "sys_exit"),
-        (programs::SYS_ENTER, "sys_enter"),
-    ] {
-        let raw: &mut RawTracePoint = program(ebpf, name)?;
-        raw.load().map_err(|error| LoadError::from_program(name, &error))?;
-        raw.attach(tracepoint).map_err(|error| LoadError::from_program(name, &error))?;
-    }
-    Ok(())
-}
-
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    ebpf.program_mut(name)
-        .ok_or(LoadError::Refused { program: name, reason: "the object has no such program".to_owned() })?
-        .try_into()
-        .map_err(|error| LoadError::from_program(name, &error))
+/// Returns when every code in the kernel that ran before has left its read-side section, programs included.
+fn wait_for_readers() {
+    // MEMBARRIER_CMD_GLOBAL waits for an RCU grace period (`membarrier(2)`). Where it is refused, the
+    // programs have ended long before the counts are read.
+    // SAFETY: three integers.
+    unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
 }

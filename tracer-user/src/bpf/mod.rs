@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod kernel_btf;
+mod kernel_objects;
 mod load;
 pub mod object;
 mod snapshot;

@@ -31,11 +31,11 @@ impl Counters {
         row_count: u32,
         totals: OwnedFd,
         processes: OwnedFd,
-        losses: OwnedFd,
+        losses: &OwnedFd,
     ) -> io::Result<Self> {
         Ok(Self {
             rows: Shared::map(rows, row_count as usize)?,
-            losses: Shared::map(&losses, COUNTERS as usize)?,
+            losses: Shared::map(losses, COUNTERS as usize)?,
             totals,
             processes,
         })

@@ -1,12 +1,19 @@
-//! The few `bpf(2)` commands that aya 0.14 does not offer: task storage by pidfd, batches.
+//! `bpf(2)` commands that aya 0.14 does not offer: task storage by pidfd, batches, programs by type id.
 
 use std::{
+    ffi::CStr,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
+
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_prog_type};
 
 // Command numbers from the kernel's `include/uapi/linux/bpf.h`, `enum bpf_cmd`.
 const MAP_UPDATE_ELEM: libc::c_int = 2;
+const PROG_LOAD: libc::c_int = 5;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BTF_LOAD: libc::c_int = 18;
+const MAP_FREEZE: libc::c_int = 22;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_DELETE_BATCH: libc::c_int = 27;
@@ -34,12 +41,136 @@ struct BatchAttr {
     flags: u64,
 }
 
-fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<()> {
+fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
     // SAFETY: every attribute type here is a prefix of `union bpf_attr` whose pointers outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
+/// Likewise, for the commands that return a new descriptor.
+fn bpf_descriptor<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: what these commands return is a new descriptor.
+    bpf(command, attr).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: plain data, for which zero is valid.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Gives the kernel type information of an object.
+///
+/// # Errors
+/// What the kernel says.
+pub fn load_type_information(btf: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    // SAFETY: this command reads this part of the union.
+    let part = unsafe { &mut attr.__bindgen_anon_7 };
+    part.btf = btf.as_ptr() as u64;
+    part.btf_size = btf.len() as u32;
+    bpf_descriptor(BTF_LOAD, &mut attr)
+}
+
+/// Writes the only element of an array and makes the map constant, for programs and for user space.
+///
+/// # Errors
+/// What the kernel says.
+pub fn fill_and_freeze(map: BorrowedFd<'_>, data: &[u8]) -> io::Result<()> {
+    let key = 0_u32;
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u32,
+        key: std::ptr::from_ref(&key) as u64,
+        value: data.as_ptr() as u64,
+        ..Default::default()
+    };
+    bpf(MAP_UPDATE_ELEM, &mut attr)?;
+    bpf(MAP_FREEZE, &mut ElementAttr { map: map.as_raw_fd() as u32, ..Default::default() })?;
+    Ok(())
+}
+
+/// A program for the kernel.
+pub struct ProgramRequest<'a> {
+    /// Its name; the kernel keeps 15 characters.
+    pub name: &'a str,
+    /// Relocated instructions.
+    pub instructions: &'a [bpf_insn],
+    /// Decides which helpers it may call.
+    pub license: &'a CStr,
+    /// The object's BTF.
+    pub type_information: Option<BorrowedFd<'a>>,
+    /// `bpf_func_info` records.
+    pub functions: &'a [u8],
+    /// Bytes of one of them.
+    pub function_size: usize,
+    /// `bpf_line_info` records.
+    pub lines: &'a [u8],
+    /// Bytes of one of them.
+    pub line_size: usize,
+    /// BTF type id of its tracepoint.
+    pub tracepoint: u32,
+}
+
+/// Why the kernel refused a program.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The error number.
+    pub error: io::Error,
+    /// What the verifier said.
+    pub log: String,
+}
+
+/// Loads a program; only when it is refused, again with the verifier's log.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refusal> {
+    let mut attr = zeroed_attr();
+    // SAFETY: this command reads this part of the union.
+    let part = unsafe { &mut attr.__bindgen_anon_3 };
+    for (to, from) in part.prog_name.iter_mut().zip(request.name.bytes().take(15)) {
+        *to = from as libc::c_char;
+    }
+    part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+    part.insns = request.instructions.as_ptr() as u64;
+    part.insn_cnt = request.instructions.len() as u32;
+    part.license = request.license.as_ptr() as u64;
+    if let Some(btf) = request.type_information {
+        part.prog_btf_fd = btf.as_raw_fd() as u32;
+        part.func_info = request.functions.as_ptr() as u64;
+        part.func_info_rec_size = request.function_size as u32;
+        part.func_info_cnt = request.functions.len().checked_div(request.function_size).unwrap_or(0) as u32;
+        part.line_info = request.lines.as_ptr() as u64;
+        part.line_info_rec_size = request.line_size as u32;
+        part.line_info_cnt = request.lines.len().checked_div(request.line_size).unwrap_or(0) as u32;
+    }
+    part.expected_attach_type = bpf_attach_type::BPF_TRACE_RAW_TP as u32;
+    part.attach_btf_id = request.tracepoint;
+    match bpf_descriptor(PROG_LOAD, &mut attr) {
+        Ok(program) => return Ok(program),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(Refusal { error, log: String::new() }),
+        Err(_) => {}
+    }
+    let mut log = vec![0_u8; 1 << 20];
+    // SAFETY: as above.
+    let part = unsafe { &mut attr.__bindgen_anon_3 };
+    part.log_level = 1;
+    part.log_buf = log.as_mut_ptr() as u64;
+    part.log_size = log.len() as u32;
+    bpf_descriptor(PROG_LOAD, &mut attr).map_err(|error| {
+        let length = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+        Refusal { error, log: String::from_utf8_lossy(&log[..length]).into_owned() }
+    })
+}
+
+/// Attaches a program to the tracepoint that it was loaded for, until the link is dropped.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach_to_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
+    bpf_descriptor(RAW_TRACEPOINT_OPEN, &mut attr)
+}
 #[repr(C)]
 struct InfoAttr {
     program: u32,
@@ -81,9 +212,20 @@ pub fn set_task_storage<T: Copy>(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, val
             ..Default::default()
         },
     )
+    .map(drop)
 }
 
-/// All entries of a hash map. Entries that programs change meanwhile are read before or after.
+/// Puts a value onto a stack or queue map.
+///
+/// # Errors
+/// What the kernel says.
+pub fn push<T: Copy>(map: BorrowedFd<'_>, value: &T) -> io::Result<()> {
+    let mut attr =
+        ElementAttr { map: map.as_raw_fd() as u32, value: std::ptr::from_ref(value) as u64, ..Default::default() };
+    bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// All entries of a hash map. Of an entry that programs change meanwhile, each number is from before or after.
 ///
 /// # Errors
 /// What the kernel says.
@@ -106,7 +248,7 @@ pub fn read_hash<K: Copy + Default, V: Copy + Default>(map: BorrowedFd<'_>) -> i
             ..Default::default()
         };
         let done = match bpf(MAP_LOOKUP_BATCH, &mut attr) {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             // One bucket holds more than a whole step.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && attr.count == 0 => {
@@ -139,7 +281,7 @@ pub fn delete_from_hash<K: Copy>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Res
             ..Default::default()
         };
         match bpf(MAP_DELETE_BATCH, &mut attr) {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             // The key after the `count` deleted ones was gone.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 keys = keys.get(attr.count as usize + 1..).unwrap_or_default();

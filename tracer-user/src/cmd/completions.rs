@@ -8,5 +8,5 @@ use crate::cli::Cli;
 pub(super) fn print(shell: clap_complete::Shell) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "gpuos-trace", &mut script);
-    super::print(std::io::stdout().lock(), &String::from_utf8(script)?)
+    super::print(&String::from_utf8(script)?)
 }

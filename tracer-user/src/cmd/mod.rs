@@ -6,12 +6,13 @@ mod show;
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
     cli::{Cli, Verb},
     launch::LaunchError,
     sink::table::Look,
+    talk,
 };
 
 /// Exit status of the tracer's own failures.
@@ -27,10 +28,24 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gpuos-trace: {error:#}");
+            talk::say(&explain(&error));
             ExitCode::from(error.downcast_ref::<LaunchError>().map_or(TRACER_FAILED, LaunchError::exit_code))
         }
     }
+}
+
+/// The error and its causes, without those that a message already contains, in front of the hint.
+fn explain(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    let (message, hint) =
+        text.split_once("\nhint:").map_or((text.as_str(), None), |(message, hint)| (message, Some(hint)));
+    let mut message = message.to_owned();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    hint.map_or_else(|| message.clone(), |hint| format!("{message}\nhint:{hint}"))
 }
 
 /// How the terminal behind a stream looks; a stream that is none gets plain tables of 120 columns.
@@ -42,10 +57,14 @@ fn look_of(stream: &(impl IsTerminal + std::os::fd::AsFd), choice: anstream::Col
     Look { width, color: choice != anstream::ColorChoice::Never }
 }
 
-/// Whether `run` or `show` may print tables: a full terminal or closed pipe is no failure of the tool.
-fn print(mut stream: impl std::io::Write, text: &str) -> Result<()> {
-    match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+/// Data on standard output. A reader that has seen enough is no failure.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
     }
 }

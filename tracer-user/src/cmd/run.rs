@@ -1,8 +1,8 @@
 //! `gpuos-trace run -- CMD`: launch, count, and say what was counted.
 //!
-//! Order: check the options, open the output, find the command, fork it suspended, load and attach,
-//! arm, release, wait, detach, read the counts, write. Detaching comes before the last reading, so
-//! that nothing moves while it is read.
+//! Order: check the options, try the output, find the command, fork it suspended, load and attach,
+//! arm, release, wait, detach, read the counts, write the file, print the tables. Detaching comes
+//! before the last reading, so that nothing moves while it is read.
 
 use anyhow::{Context as _, Result, anyhow};
 use gpuos_tracer_abi::{ABI_VERSION, syscalls::ABI_NATIVE};
@@ -20,35 +20,37 @@ use crate::{
     options::RunOptions,
     signals::{Ended, Signals, end_like},
     sink::{table, units},
+    talk,
 };
 
 pub(super) fn run(args: RunArgs) -> Result<()> {
     let mut options = RunOptions::from_args(args)?;
     let command = Command::find(&options.command)?;
     let suspended = Suspended::spawn(&command)?;
-    let (stopped, run) = trace(&options, suspended)?;
+    let (ended, run) = trace(&options, suspended)?;
 
+    let written = options.destination.take().map(|destination| {
+        let name = destination.name().to_owned();
+        destination
+            .write(&run)
+            .map(|()| format!("wrote {} to {name}", units::plural(run.calls.height() as u64, "row", "rows")))
+    });
     if let Some(view) = options.view {
         let stderr = std::io::stderr();
         let look = super::look_of(&stderr, anstream::AutoStream::choice(&stderr));
         let text = table::render(&run, view, look).map_err(|error| anyhow!(error))?;
-        super::print(stderr.lock(), &format!("\n{text}"))?;
+        talk::print(&format!("\n{text}"));
     }
-    if let Some(destination) = options.destination.take() {
-        let name = destination.name().to_owned();
-        destination.write(&run)?;
-        if options.view.is_some() {
-            eprintln!("\nwrote {} to {name}", units::plural(run.calls.height() as u64, "row", "rows"));
-        }
+    if let Some(message) = written.transpose()?
+        && options.view.is_some()
+    {
+        talk::print(&format!("\n{message}\n"));
     }
-    match stopped {
-        Stopped::Ended(ended) | Stopped::ByUser(Some(ended)) => end_like(ended),
-        Stopped::ByUser(None) => end_like(Ended::Killed(nix::sys::signal::Signal::SIGINT)),
-    }
+    end_like(ended)
 }
 
 /// From the suspended child to a run.
-fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Stopped, Run)> {
+fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Ended, Run)> {
     let tracer = Tracer::start(&options.settings)?;
     tracer.arm(suspended.pidfd())?;
     let counters = tracer.counters()?;
@@ -57,18 +59,23 @@ fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Stopped, Run)> {
     let clocks = collect::clocks();
     let running = suspended.release()?;
     let mut gathered = Gathered::default();
-    let stopped = tokio::runtime::Builder::new_current_thread()
+    let (stopped, signals) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(collect::until_end(&running, signals, options.wait_all, &counters, &mut gathered))
+        .block_on(collect::until_end(running, signals, options.wait_all, &counters, &mut gathered))
         .context("cannot wait for the command")?;
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
-    let recursion_misses = tracer.detach()?;
+    let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
     finished.losses.recursion_misses = recursion_misses;
+    if let [command] = finished.processes.as_mut_slice() {
+        command.set_usage(stopped.usage);
+    }
+    // From here on the tracer can be interrupted as any program.
+    drop(signals);
     let run = assemble(options, stopped, started.to_string(), wall_ns, clocks, finished)?;
-    Ok((stopped, run))
+    Ok((stopped.ended, run))
 }
 
 fn assemble(
@@ -98,12 +105,9 @@ fn assemble(
         clocks,
         host: collect::host(),
         user: collect::user(),
-        end: match stopped {
-            Stopped::Ended(Ended::Exited(status)) | Stopped::ByUser(Some(Ended::Exited(status))) => End::Exited(status),
-            Stopped::Ended(Ended::Killed(signal)) | Stopped::ByUser(Some(Ended::Killed(signal))) => {
-                End::Killed(signal as i32)
-            }
-            Stopped::ByUser(None) => End::StillRunning,
+        end: match stopped.ended {
+            Ended::Exited(status) => End::Exited(status),
+            Ended::Killed(signal) => End::Killed(signal),
         },
         losses: finished.losses,
         notes,
@@ -128,7 +132,7 @@ fn notes(finished: &Finished) -> Vec<String> {
             .map(|(_, counts)| counts.calls)
             .sum()
     };
-    let rings = calls(&|name, _| name == "io_uring_setup");
+    let rings = calls(&|name, _| name == "io_uring_setup") + finished.rings_filtered;
     if rings != 0 {
         notes.push(format!(
             "{} set up: what is submitted through a ring makes no system call and is not counted",
@@ -150,15 +154,14 @@ fn notes(finished: &Finished) -> Vec<String> {
     }
     if finished.slow_calls != 0 {
         notes.push(format!(
-            "{} counted on the slower path because every row was taken; `--rows` adds more",
+            "{} counted on the slower path: no row was free (`--rows` adds more) or a thread made more than 128 different calls",
             units::plural(finished.slow_calls, "call was", "calls were")
         ));
     }
-    let running = finished.processes.iter().filter(|process| process.threads_alive != 0).count() as u64;
-    if running != 0 {
+    if finished.threads_running != 0 {
         notes.push(format!(
-            "{} still ran at the end; `--wait-all` waits for them",
-            units::plural(running, "process", "processes")
+            "{} of the tree still ran at the end; `--wait-all` waits for them",
+            units::plural(finished.threads_running, "thread", "threads")
         ));
     }
     if in_pid_namespace() {

@@ -10,5 +10,5 @@ pub(super) fn show(args: &ShowArgs) -> Result<()> {
     let look = super::look_of(&stdout, anstream::AutoStream::choice(&stdout));
     let text = sink::table::render(&run, options::view(&args.tables), look)
         .map_err(|error| anyhow!("{}: {error}", args.file.display()))?;
-    super::print(stdout.lock(), &text)
+    super::print(&text)
 }

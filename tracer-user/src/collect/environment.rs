@@ -13,10 +13,25 @@ fn reading(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds.
+/// `CLOCK_MONOTONIC` of the machine in nanoseconds, as the kernel side reads it: in a time namespace
+/// the clock that a program sees is shifted.
 #[must_use]
 pub(super) fn monotonic_ns() -> u64 {
-    reading(ClockId::CLOCK_MONOTONIC)
+    let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    reading(ClockId::CLOCK_MONOTONIC).wrapping_sub(namespace_offset(&offsets, "monotonic"))
+}
+
+/// Nanoseconds by which a time namespace shifts a clock: lines of clock, seconds, nanoseconds.
+fn namespace_offset(offsets: &str, clock: &str) -> u64 {
+    offsets
+        .lines()
+        .find_map(|line| {
+            let mut words = line.split_whitespace();
+            let found = words.next()? == clock;
+            let (seconds, nanoseconds): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            found.then(|| (seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)) as u64)
+        })
+        .unwrap_or(0)
 }
 
 /// All clocks now.
@@ -74,6 +89,14 @@ mod tests {
         assert_eq!(field(text, "model name").unwrap(), "A: B");
         assert_eq!(field(text, "MemTotal").unwrap(), "24 kB");
         assert_eq!(field(text, "model"), None);
+    }
+
+    #[test]
+    fn reads_offsets_of_a_time_namespace() {
+        let text = "monotonic  -1  5\nboottime   100000   7\n";
+        assert_eq!(namespace_offset(text, "monotonic") as i64, -999_999_995);
+        assert_eq!(namespace_offset(text, "boottime"), 100_000_000_000_007);
+        assert_eq!(namespace_offset("", "monotonic"), 0);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::{
     model::run::{Losses, Process},
 };
 
-/// A process may still get the counts of a thread that was killed before it ever ran.
-const SETTLING_NS: u64 = 50_000_000;
+/// The kernel frees a thread, and books its last microseconds, some time after its exit.
+const SETTLING_NS: u64 = 250_000_000;
 
 /// Counts and processes, as far as they were read.
 #[derive(Debug, Default)]
@@ -50,7 +50,9 @@ impl Gathered {
         let over: HashMap<u64, ProcessRecord> = counters
             .processes()?
             .into_iter()
-            .filter(|(_, process)| process.threads_alive == 0 && process.ended_ns + SETTLING_NS < now)
+            .filter(|(_, process)| {
+                process.threads_alive == 0 && process.unborn == 0 && process.ended_ns + SETTLING_NS < now
+            })
             .collect();
         if over.is_empty() {
             return Ok(());
@@ -101,8 +103,10 @@ impl Gathered {
                 process_records: counters.loss(losses::PROCESSES_WITHOUT_RECORD),
                 recursion_misses: 0,
             },
+            threads_running: counters.loss(losses::THREADS_ALIVE),
             slow_calls: counters.loss(losses::CALLS_ON_SLOW_PATH),
             compat_calls_filtered: counters.loss(losses::COMPAT_CALLS_FILTERED),
+            rings_filtered: counters.loss(losses::RINGS_FILTERED),
         })
     }
 }
@@ -116,8 +120,12 @@ pub struct Finished {
     pub processes: Vec<Process>,
     /// What could not be counted.
     pub losses: Losses,
+    /// Traced threads that had not exited, those that had not run yet included.
+    pub threads_running: u64,
     /// Calls that were counted on the slower path; exact all the same.
     pub slow_calls: u64,
+    /// io_uring rings that were set up although a filter left the call out.
+    pub rings_filtered: u64,
     /// 32-bit calls that a filter left out.
     pub compat_calls_filtered: u64,
 }

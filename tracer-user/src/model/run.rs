@@ -111,8 +111,6 @@ pub enum End {
     Exited(u8),
     /// By this signal number.
     Killed(i32),
-    /// It still ran when the user stopped the trace.
-    StillRunning,
 }
 
 /// Counters of everything that could not be kept.
@@ -120,7 +118,7 @@ pub enum End {
 pub struct Losses {
     /// Calls whose row found no place (`--totals`).
     pub calls: u64,
-    /// Child threads and processes the kernel had no memory to follow.
+    /// Child threads and processes that the kernel gave no task storage, so that they could not be followed.
     pub children: u64,
     /// Processes whose record found no place (`--processes`).
     pub process_records: u64,
@@ -177,7 +175,8 @@ impl Process {
     pub fn from_record(id: u64, record: &ProcessRecord, now: u64) -> Self {
         let length = record.comm.iter().position(|&byte| byte == 0).unwrap_or(record.comm.len());
         let end = if record.threads_alive == 0 { record.ended_ns } else { now };
-        let (user_ns, system_ns) = cpu_times(record.user_ns, record.system_ns, record.run_ns);
+        let usage = &record.usage;
+        let (user_ns, system_ns) = cpu_times(usage.user_ns, usage.system_ns, usage.run_ns);
         Self {
             id,
             parent: record.parent,
@@ -189,16 +188,46 @@ impl Process {
             wall_ns: end.saturating_sub(record.started_ns),
             user_ns,
             system_ns,
-            voluntary_switches: record.voluntary_switches,
-            involuntary_switches: record.involuntary_switches,
-            minor_faults: record.minor_faults,
-            major_faults: record.major_faults,
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
+            minor_faults: usage.minor_faults,
+            major_faults: usage.major_faults,
             exit_code: record.exit_code,
         }
     }
 }
 
-/// Splits exact run time in the proportion in which the tick saw user and system time, as the
+impl Process {
+    /// Takes what `wait` said of the command when it is all of the tree: the kernel's last word, where
+    /// the sums over threads still miss what was not booked when they exited.
+    pub fn set_usage(&mut self, usage: CommandUsage) {
+        self.user_ns = usage.user_ns;
+        self.system_ns = usage.system_ns;
+        self.voluntary_switches = usage.voluntary_switches;
+        self.involuntary_switches = usage.involuntary_switches;
+        self.minor_faults = usage.minor_faults;
+        self.major_faults = usage.major_faults;
+    }
+}
+
+/// What the command and the children it waited for have used, as `wait` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandUsage {
+    /// User CPU time.
+    pub user_ns: u64,
+    /// System CPU time.
+    pub system_ns: u64,
+    /// Context switches because a thread had to wait.
+    pub voluntary_switches: u64,
+    /// Context switches because another thread was to run.
+    pub involuntary_switches: u64,
+    /// Page faults served from memory.
+    pub minor_faults: u64,
+    /// Page faults that waited for a device.
+    pub major_faults: u64,
+}
+
+/// Splits run time in the proportion in which the tick saw user and system time, as the
 /// kernel's `cputime_adjust` does for `getrusage`.
 fn cpu_times(user: u64, system: u64, run: u64) -> (u64, u64) {
     match (user, system) {

@@ -41,12 +41,14 @@ impl Codec for Csv {
         let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let header =
             std::str::from_utf8(first)?.strip_prefix(HEADER).ok_or("its first line is not `# gpuos-trace {…}`")?;
-        let header = header_from(header)?;
+        let header = header_from(serde_json::from_str(header)?)?;
         let empty = frame::build(&Default::default(), &[], &[], &Default::default())?;
         let mut schema = (**empty.schema()).clone();
         schema.insert(column::LATENCY.into(), DataType::String);
+        // By name: a later version may have added columns.
         let mut calls = CsvReadOptions::default()
-            .with_schema(Some(schema.into()))
+            .with_infer_schema_length(Some(0))
+            .with_schema_overwrite(Some(schema.into()))
             .with_parse_options(CsvParseOptions::default().with_comment_prefix(Some("#")).with_missing_is_null(false))
             .into_reader_with_file_handle(Cursor::new(bytes))
             .finish()?;

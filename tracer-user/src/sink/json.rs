@@ -6,7 +6,7 @@ use polars_core::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Codec, CodecError};
+use super::{Codec, CodecError, header_from};
 use crate::model::{
     frame,
     run::{Header, Run},
@@ -14,26 +14,35 @@ use crate::model::{
 
 pub(super) struct Json;
 
-#[derive(Serialize, Deserialize)]
-struct Document {
-    header: Header,
+#[derive(Serialize)]
+struct Document<'a> {
+    header: &'a Header,
     calls: Vec<Map<String, Value>>,
+}
+
+/// As it is read: the header decides first whether the rest can be understood.
+#[derive(Deserialize)]
+struct ReadDocument {
+    header: Value,
+    calls: Value,
 }
 
 impl Codec for Json {
     fn write(&self, run: &Run, to: &mut dyn Write) -> Result<(), CodecError> {
         let calls = (0..run.calls.height()).map(|row| row_to_json(&run.calls, row)).collect::<Result<_, _>>()?;
-        serde_json::to_writer_pretty(&mut *to, &Document { header: run.header.clone(), calls })?;
+        serde_json::to_writer_pretty(&mut *to, &Document { header: &run.header, calls })?;
         to.write_all(b"\n")?;
         Ok(())
     }
 
     fn read(&self, bytes: Vec<u8>) -> Result<Run, CodecError> {
-        let document: Document = serde_json::from_slice(&bytes)?;
+        let document: ReadDocument = serde_json::from_slice(&bytes)?;
+        let header = header_from(document.header)?;
+        let calls: Vec<Map<String, Value>> = serde_json::from_value(document.calls)?;
         let empty = frame::build(&Default::default(), &[], &[], &Default::default())?;
         let columns =
-            empty.columns().iter().map(|column| column_from_json(column, &document.calls)).collect::<Result<_, _>>()?;
-        Ok(Run { header: document.header, calls: DataFrame::new_infer_height(columns)? })
+            empty.columns().iter().map(|column| column_from_json(column, &calls)).collect::<Result<_, _>>()?;
+        Ok(Run { header, calls: DataFrame::new_infer_height(columns)? })
     }
 }
 

@@ -10,13 +10,18 @@ pub mod units;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, fchown},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
+    },
     path::{Path, PathBuf},
 };
 
+use nix::{errno::Errno, fcntl::OFlag, sys::stat::Mode};
+
 use crate::model::{
     frame,
-    run::{Run, SCHEMA_VERSION},
+    run::{Header, Run, SCHEMA_VERSION},
 };
 
 /// A file format.
@@ -79,14 +84,14 @@ pub enum SinkError {
         source: io::Error,
     },
     /// Writing failed in the end.
-    #[error("cannot write `{path}`: {reason}\nhint: {hint}")]
+    #[error(
+        "cannot write `{path}`: {reason}\nhint: the counts of this run are lost but for the tables; write to another place (`-o FILE`) next time"
+    )]
     WriteFailed {
         /// Where.
         path: String,
         /// Why.
         reason: String,
-        /// What to do.
-        hint: String,
     },
     /// The input cannot be opened.
     #[error("cannot read `{path}`: {source}")]
@@ -122,7 +127,7 @@ pub enum SinkError {
 
 fn write_hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "the directory does not exist; `mkdir -p` makes it",
+        io::ErrorKind::NotFound => "the directory must exist (`mkdir -p` makes one) and be able to hold files",
         io::ErrorKind::PermissionDenied => "choose a directory that you may write to",
         io::ErrorKind::StorageFull => "the disk is full; choose another directory",
         io::ErrorKind::IsADirectory => "that is a directory; name a file in it",
@@ -142,19 +147,34 @@ pub struct Destination {
 #[derive(Debug)]
 enum Target {
     Stdout,
-    /// A pipe, a terminal, /dev/null.
-    Special(File),
-    Replace {
-        unfinished: tempfile::NamedTempFile,
+    /// A pipe, a terminal, a device.
+    Stream(File),
+    /// A file that is there: opened for writing without following rules of our own, so that the
+    /// kernel's protection of links in shared folders holds.
+    Existing {
+        file: File,
         path: PathBuf,
     },
+    New {
+        path: PathBuf,
+    },
+}
+
+/// Device and inode.
+fn identity(data: &fs::Metadata) -> (u64, u64) {
+    (data.dev(), data.ino())
+}
+
+/// Whether this is the file behind standard output: replacing it would lose what the command wrote.
+fn is_standard_output(data: &fs::Metadata) -> bool {
+    fs::metadata("/proc/self/fd/1").is_ok_and(|stdout| identity(&stdout) == identity(data))
 }
 
 impl Destination {
     /// Opens an output, by its ending where no format is given. `-` is standard output.
     ///
     /// # Errors
-    /// When the format is not clear or the file cannot be created.
+    /// When the format is not clear or the file cannot be written.
     pub fn open(path: &Path, format: Option<Format>) -> Result<Self, SinkError> {
         let shown = path.display().to_string();
         let not_writable = |source| SinkError::NotWritable { path: shown.clone(), source };
@@ -165,30 +185,33 @@ impl Destination {
                 target: Target::Stdout,
             });
         }
-        let metadata = fs::metadata(path);
-        if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
+        if path.is_dir() {
             return Err(not_writable(io::ErrorKind::IsADirectory.into()));
         }
         let format =
             format.or_else(|| Format::by_ending(path)).ok_or_else(|| SinkError::UnknownEnding(shown.clone()))?;
-        let is_special = metadata.as_ref().is_ok_and(|data| {
-            let kind = data.file_type();
-            kind.is_fifo() || kind.is_char_device() || kind.is_socket()
-        });
-        let target = if is_special {
-            Target::Special(OpenOptions::new().write(true).open(path).map_err(not_writable)?)
-        } else {
-            // Through a link, the file it points to is replaced, not the link.
-            let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-            if metadata.is_ok() {
-                OpenOptions::new().append(true).open(&path).map_err(not_writable)?;
+        let target = match OpenOptions::new().write(true).open(path) {
+            Ok(file) => {
+                let data = file.metadata().map_err(not_writable)?;
+                if is_standard_output(&data) {
+                    Target::Stdout
+                } else if data.is_file() {
+                    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(not_writable)?;
+                    Target::Existing { file, path }
+                } else {
+                    Target::Stream(file)
+                }
             }
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let unfinished = tempfile::Builder::new().prefix(".gpuos-trace-").tempfile_in(folder).map_err(|error| {
-                // tempfile puts its own path into the message.
-                not_writable(error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
-            })?;
-            Target::Replace { unfinished, path }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(path).is_ok() {
+                    let dangling =
+                        io::Error::new(io::ErrorKind::NotFound, "it is a link to a file that does not exist");
+                    return Err(not_writable(dangling));
+                }
+                try_folder(folder_of(path)).map_err(not_writable)?;
+                Target::New { path: path.to_path_buf() }
+            }
+            Err(error) => return Err(not_writable(error)),
         };
         Ok(Self { format, shown, target })
     }
@@ -206,44 +229,65 @@ impl Destination {
     pub fn write(self, run: &Run) -> Result<(), SinkError> {
         let codec = self.format.codec();
         let shown = self.shown;
-        let failed = |error: CodecError| SinkError::WriteFailed {
-            path: shown.clone(),
-            reason: error.to_string(),
-            hint: "the counts of this run are lost; free some space or choose another directory and run it again"
-                .into(),
-        };
+        let failed = |error: CodecError| SinkError::WriteFailed { path: shown.clone(), reason: error.to_string() };
         let mut buffer = Vec::new();
         codec.write(run, &mut buffer).map_err(&failed)?;
         match self.target {
             Target::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(&buffer).and_then(|()| stdout.flush())
+                match stdout.write_all(&buffer).and_then(|()| stdout.flush()) {
+                    // Who reads it has seen enough.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                    other => other,
+                }
             }
-            Target::Special(mut file) => file.write_all(&buffer),
-            Target::Replace { mut unfinished, path } => unfinished
-                .write_all(&buffer)
-                .and_then(|()| give_to_caller(unfinished.as_file(), &path))
-                .and_then(|()| unfinished.persist(&path).map(drop).map_err(|error| error.error)),
+            Target::Stream(mut file) => file.write_all(&buffer),
+            Target::New { path } => replace(&path, &buffer, None),
+            Target::Existing { mut file, path } => replace(&path, &buffer, Some(&file)).or_else(|_| {
+                // The name cannot be given to another file (a mount point): write into this one.
+                file.set_len(0)?;
+                file.write_all(&buffer)
+            }),
         }
         .map_err(|error| failed(error.into()))
     }
 }
 
-/// Under sudo the file belongs to who called sudo, else to us; only its owner may read it. A file
-/// that is replaced keeps its owner and mode.
-fn give_to_caller(file: &File, path: &Path) -> io::Result<()> {
-    if let Ok(old) = fs::metadata(path) {
-        // Only root may give files away; then the new one is simply ours.
-        let _ = fchown(file, Some(old.uid()), Some(old.gid()));
-        return file.set_permissions(old.permissions());
-    }
-    let id = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    if nix::unistd::Uid::effective().is_root()
-        && let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID"))
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether a file can be made in a folder: one without a name, gone at once.
+fn try_folder(folder: &Path) -> io::Result<()> {
+    match nix::fcntl::open(folder, OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::S_IRUSR | Mode::S_IWUSR)
     {
+        // Not every file system has such files.
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR) => tempfile::tempfile_in(folder).map(drop),
+        Err(errno) => Err(errno.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Writes a file of its own, readable by its owner only, and gives it the name at once.
+///
+/// Under sudo it belongs to who called sudo. Where it takes the place of a file of ours, or of who
+/// called sudo, it keeps that file's owner and mode; nobody else's file decides who may read it.
+fn replace(path: &Path, content: &[u8], old: Option<&File>) -> io::Result<()> {
+    let id = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    let us = nix::unistd::Uid::effective();
+    let caller = if us.is_root() { id("SUDO_UID").zip(id("SUDO_GID")) } else { None };
+    let mut unfinished = tempfile::Builder::new().prefix(".gpuos-trace-").tempfile_in(folder_of(path))?;
+    unfinished.write_all(content)?;
+    let file = unfinished.as_file();
+    if let Some((user, group)) = caller {
         fchown(file, Some(user), Some(group))?;
     }
-    Ok(())
+    let old = old.map(File::metadata).transpose()?;
+    if let Some(old) = old.filter(|old| old.uid() == us.as_raw() || caller.is_some_and(|(user, _)| old.uid() == user)) {
+        fchown(file, Some(old.uid()), Some(old.gid()))?;
+        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o777))?;
+    }
+    unfinished.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// Reads a run back from a file in any format but text.
@@ -255,26 +299,47 @@ pub fn read(path: &Path) -> Result<Run, SinkError> {
     let not_readable = |source| SinkError::NotReadable { path: shown.clone(), source };
     let mut bytes = Vec::new();
     File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(not_readable)?;
-    let not_a_run = |reason: String| SinkError::NotARun { path: shown.clone(), reason };
+    // The reason may quote the file, which anybody may have written.
+    let not_a_run = |reason: String| SinkError::NotARun { path: shown.clone(), reason: units::printable(&reason) };
     let format = match bytes.get(..4) {
         Some(b"PAR1") => Format::Parquet,
         Some(start) if start.starts_with(b"{") => Format::Json,
         Some(start) if start.starts_with(b"#") => Format::Csv,
+        _ if bytes.starts_with(b"{") => Format::Json,
         _ => return Err(not_a_run("its first bytes are those of none of the formats".into())),
     };
-    let run = format.codec().read(bytes).map_err(|error| not_a_run(error.to_string()))?;
-    if run.header.schema_version > SCHEMA_VERSION {
-        return Err(SinkError::NewerSchema {
-            path: shown,
-            found: run.header.schema_version,
-            writer: run.header.tool_version,
-        });
-    }
+    let run = match format.codec().read(bytes) {
+        Ok(run) => run,
+        Err(error) => match error.downcast::<Newer>() {
+            Ok(newer) => {
+                return Err(SinkError::NewerSchema {
+                    path: shown,
+                    found: newer.version,
+                    writer: units::printable(&newer.writer),
+                });
+            }
+            Err(error) => return Err(not_a_run(error.to_string())),
+        },
+    };
     frame::check(&run.calls).map_err(|error| not_a_run(error.to_string()))?;
     Ok(run)
 }
 
-/// Refuses a header from a newer schema before the rest is read by rules that may have changed.
-fn header_from(text: &str) -> Result<crate::model::run::Header, CodecError> {
-    serde_json::from_str(text).map_err(|error| format!("its header is not valid: {error}").into())
+/// A file of a newer gpuos-trace.
+#[derive(Debug, thiserror::Error)]
+#[error("schema version {version}")]
+struct Newer {
+    version: u32,
+    writer: String,
+}
+
+/// Reads a header. A newer one is refused before the rest of it is read by rules that may have changed.
+fn header_from(value: serde_json::Value) -> Result<Header, CodecError> {
+    let version =
+        value.get("schema_version").and_then(serde_json::Value::as_u64).ok_or("its header has no schema version")?;
+    if version > u64::from(SCHEMA_VERSION) {
+        let writer = value.get("tool_version").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
+        return Err(Newer { version: u32::try_from(version).unwrap_or(u32::MAX), writer }.into());
+    }
+    serde_json::from_value(value).map_err(|error| format!("its header is not valid: {error}").into())
 }

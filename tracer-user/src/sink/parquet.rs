@@ -38,6 +38,6 @@ impl Codec for Parquet {
             .find(|pair| pair.key == HEADER)
             .and_then(|pair| pair.value.clone())
             .ok_or("a Parquet file without the metadata key `gpuos-trace`")?;
-        Ok(Run { header: header_from(&header)?, calls: reader.finish()? })
+        Ok(Run { header: header_from(serde_json::from_str(&header)?)?, calls: reader.finish()? })
     }
 }

@@ -108,7 +108,6 @@ fn headline(header: &Header, total: &Group) -> String {
             Ok(signal) => format!("killed by {signal}"),
             Err(_) => format!("killed by signal {signal}"),
         },
-        End::StillRunning => "still running".to_owned(),
     };
     let threads = header.processes.iter().map(|process| u64::from(process.threads)).sum();
     let mut parts = vec![
@@ -354,9 +353,15 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
     let losses = header.losses;
     let mut lines = Vec::new();
     for (number, what) in [
-        (losses.calls, "calls were not counted because the table of totals was full; raise `--totals`"),
-        (losses.children, "child threads or processes were not followed because the kernel had no memory"),
-        (losses.process_records, "processes have no record because the table was full; raise `--processes`"),
+        (
+            losses.calls,
+            "calls were not counted because the table of totals was full (`--totals`) or the kernel had no memory",
+        ),
+        (losses.children, "child threads or processes were not followed because the kernel gave them no storage"),
+        (
+            losses.process_records,
+            "processes have no record because the table was full (`--processes`) or the kernel had no memory",
+        ),
         (losses.recursion_misses, "events were missed because a BPF program was running already on that CPU"),
     ] {
         if number != 0 {

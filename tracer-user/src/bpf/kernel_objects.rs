@@ -1,0 +1,151 @@
+//! Turns the compiled object into maps and programs in the kernel.
+//!
+//! aya's own loader parses the kernel's BTF twice, 20 ms each, for one type id that we already
+//! have from our own pass over it (`kernel_btf.rs`); so the object is parsed and relocated by
+//! `aya-obj`, the maps are aya's, and the programs are loaded here. See
+//! `docs/decisions/0004-own-program-loading.md`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::CString,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+};
+
+use aya::maps::MapData;
+use aya_obj::{EbpfSectionKind, Object, ProgramSection};
+
+use super::{error::LoadError, syscall};
+
+/// Maps and programs, by name. Dropping it frees them; dropping a link detaches its program.
+#[derive(Debug)]
+pub(super) struct KernelObjects {
+    maps: HashMap<String, MapData>,
+    programs: HashMap<String, OwnedFd>,
+    links: Vec<OwnedFd>,
+}
+
+/// A global variable and its bytes.
+pub(super) type Global<'a> = (&'a str, &'a [u8]);
+
+impl KernelObjects {
+    /// Creates the maps, with `sizes` as their numbers of entries, and loads the programs.
+    /// `tracepoint_type` gives the BTF type id of a program's tracepoint.
+    pub(super) fn load(
+        bytes: &[u8],
+        globals: &[Global<'_>],
+        sizes: &[(&str, u32)],
+        tracepoint_type: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Self, LoadError> {
+        let broken = |error: &(dyn std::error::Error + 'static)| LoadError::from_step("reading the object", error);
+        let mut object = Object::parse(bytes).map_err(|error| broken(&error))?;
+        let globals = globals.iter().map(|&(name, bytes)| (name, (bytes, true))).collect();
+        object.patch_map_data(globals).map_err(|error| broken(&error))?;
+        let type_information = load_type_information(&mut object)?;
+        let definitions: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
+        let mut maps = HashMap::new();
+        for (name, definition) in &definitions {
+            let size = sizes.iter().find(|(sized, _)| sized == name).map(|(_, size)| *size);
+            maps.insert(
+                name.clone(),
+                create_map(name, definition, size, type_information.as_ref().map(|fd| fd.as_fd()))?,
+            );
+        }
+        let text_sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let placed = definitions
+            .iter()
+            .map(|(name, definition)| (name.as_str(), maps[name].fd().as_fd().as_raw_fd(), definition));
+        object.relocate_maps(placed, &text_sections).map_err(|error| broken(&error))?;
+        object.relocate_calls(&text_sections).map_err(|error| broken(&error))?;
+        let mut programs = HashMap::new();
+        for (name, program) in &object.programs {
+            let function = &object.functions[&program.function_key()];
+            let tracepoint = tracepoint_type(name).filter(|_| matches!(program.section, ProgramSection::BtfTracePoint));
+            let Some(tracepoint) = tracepoint else {
+                return Err(LoadError::Refused {
+                    program: name.clone(),
+                    reason: "the kernel has no such tracepoint".to_owned(),
+                });
+            };
+            let request = syscall::ProgramRequest {
+                name,
+                instructions: &function.instructions,
+                license: &program.license,
+                type_information: type_information.as_ref().map(|fd| fd.as_fd()),
+                functions: &function.func_info.func_info_bytes(),
+                function_size: function.func_info_rec_size,
+                lines: &function.line_info.line_info_bytes(),
+                line_size: function.line_info_rec_size,
+                tracepoint,
+            };
+            let loaded = syscall::load_program(&request).map_err(|refusal| LoadError::from_refusal(name, refusal))?;
+            programs.insert(name.clone(), loaded);
+        }
+        Ok(Self { maps, programs, links: Vec::new() })
+    }
+
+    /// Attaches a program to its tracepoint.
+    pub(super) fn attach(&mut self, program: &'static str) -> Result<(), LoadError> {
+        let link = syscall::attach_to_tracepoint(self.program(program)?)
+            .map_err(|error| LoadError::from_step("attaching a program", &error))?;
+        self.links.push(link);
+        Ok(())
+    }
+
+    fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
+        self.programs.get(name).map(OwnedFd::as_fd).ok_or_else(|| LoadError::Refused {
+            program: name.to_owned(),
+            reason: "the object has no such program".to_owned(),
+        })
+    }
+
+    /// A map of the object.
+    pub(super) fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
+        self.maps
+            .get(name)
+            .map(|map| map.fd().as_fd())
+            .ok_or_else(|| LoadError::Other { what: "reading the object", reason: format!("it has no map `{name}`") })
+    }
+
+    /// Every program with its name.
+    pub(super) fn programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.programs.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
+    }
+
+    /// Detaches every program, the first attached first.
+    pub(super) fn detach(&mut self) {
+        self.links.clear();
+    }
+}
+
+/// Gives the object's own BTF to the kernel: task storage cannot be made without it.
+fn load_type_information(object: &mut Object) -> Result<Option<OwnedFd>, LoadError> {
+    let step = "loading the object's type information";
+    let Some(features) = aya::features().btf() else { return Ok(None) };
+    let Some(btf) = object.fixup_and_sanitize_btf(features).map_err(|error| LoadError::from_step(step, &error))? else {
+        return Ok(None);
+    };
+    syscall::load_type_information(&btf.to_bytes()).map(Some).map_err(|error| LoadError::from_step(step, &error))
+}
+
+fn create_map(
+    name: &str,
+    definition: &aya_obj::Map,
+    size: Option<u32>,
+    btf: Option<BorrowedFd<'_>>,
+) -> Result<MapData, LoadError> {
+    let step = "creating the maps";
+    let mut definition = definition.clone();
+    if let Some(size) = size {
+        definition.set_max_entries(size);
+    }
+    let data = definition.data().to_vec();
+    let is_constant = definition.section_kind() == EbpfSectionKind::Rodata;
+    // The kernel allows 15 characters without dots.
+    let shown: CString = CString::new(name.trim_start_matches('.')).unwrap_or_default();
+    let map = MapData::create(definition, &shown.to_string_lossy(), btf)
+        .map_err(|error| LoadError::from_step(step, &error))?;
+    if is_constant {
+        syscall::fill_and_freeze(map.fd().as_fd(), &data).map_err(|error| LoadError::from_step(step, &error))?;
+    }
+    Ok(map)
+}
