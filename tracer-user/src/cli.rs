@@ -52,7 +52,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub per_thread: bool,
 
-    /// Count only: no times, no histograms, half the cost
+    /// Count only: no times, no histograms, at a lower cost
     #[arg(long)]
     pub no_latency: bool,
 
@@ -72,7 +72,7 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// How many (thread, system call) pairs can be alive at once on the fast path
+    /// Rows for live threads; a thread holds sixteen at a time, one for each system call that it makes
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(16..=65_520), hide_short_help = true)]
     pub rows: u32,
 
