@@ -54,7 +54,12 @@ pub mod programs {
     /// `sched_process_free`.
     pub const TASK_FREE: &str = "task_free";
 
-    /// Program and tracepoint, in the order in which they are attached: children first, so that there
+    /// Tracepoint `syscalls/sys_enter_NAME`, in place of [`SYS_ENTER`] when few calls are wanted.
+    pub const CALL_ENTER: &str = "call_enter";
+    /// Tracepoint `syscalls/sys_exit_NAME`, likewise.
+    pub const CALL_EXIT: &str = "call_exit";
+
+    /// Program and BTF tracepoint, in the order in which they are attached: children first, so that there
     /// is no moment in which a call is counted and a fork is not followed.
     pub const TRACEPOINTS: [(&str, &str); 6] = [
         (TASK_FORK, "sched_process_fork"),

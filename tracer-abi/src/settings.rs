@@ -4,6 +4,8 @@
 pub mod globals {
     /// `u32`: 1 when every call is timed, 0 with `--no-latency`.
     pub const TIMED: &str = "TIMED";
+    /// `u32`: time every Nth call of a thread; 1: every call.
+    pub const SAMPLE: &str = "SAMPLE";
     /// `u32`: 1 when rows are kept by thread (`--per-thread`), 0 by process.
     pub const PER_THREAD: &str = "PER_THREAD";
     /// `u32`: 1 when only the calls of [`WANTED`] are counted.

@@ -6,6 +6,9 @@ use crate::syscalls::{CHUNKS_PER_THREAD, DIRECTORY};
 pub const STAGE_ARMED: u32 = 1;
 /// Set on a child by its parent's fork: the child finds out at its first event who it is.
 pub const STAGE_BORN: u32 = 2;
+/// Set by user space on a thread that runs already: `process` is its own, and what it used before does
+/// not count.
+pub const STAGE_ATTACHED: u32 = 5;
 /// Calls are counted.
 pub const STAGE_RUNNING: u32 = 3;
 /// The thread has exited; its last microseconds are still to be added when the kernel frees it.
@@ -57,7 +60,8 @@ impl Usage {
 pub struct ThreadState {
     /// Process id; for [`STAGE_BORN`] the parent's.
     pub process: u64,
-    /// Clock (`CLOCK_MONOTONIC`, ns) at entry of the call in flight.
+    /// Clock (`CLOCK_MONOTONIC`, ns) at entry of the call in flight, 0 when it is not timed; for
+    /// [`STAGE_BORN`] the time of the fork.
     pub entered_ns: u64,
     /// One of the `STAGE_` values.
     pub stage: u32,
@@ -73,9 +77,9 @@ pub struct ThreadState {
     pub rows: u32,
     /// Its number when it was first seen; `execve` may give it the leader's later.
     pub thread: u32,
-    /// Zero.
-    pub padding: u32,
-    /// What it had used when it exited, added to its process then.
+    /// Calls since the last one that was timed, with `--sample`.
+    pub untimed: u32,
+    /// What it had used when that was last added to its process.
     pub settled: Usage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
     pub chunks: [u32; CHUNKS_PER_THREAD],
@@ -84,6 +88,12 @@ pub struct ThreadState {
 }
 
 impl ThreadState {
+    /// The state that user space gives a thread that runs already. The call that it may be in is not counted.
+    #[must_use]
+    pub const fn attached(process: u64, thread: u32) -> Self {
+        Self { process, thread, stage: STAGE_ATTACHED, slot: SLOT_SKIPPED, ..Self::ARMED }
+    }
+
     /// The state that user space gives the suspended child.
     pub const ARMED: Self = Self {
         process: 0,
@@ -95,7 +105,7 @@ impl ThreadState {
         phase: 0,
         rows: 0,
         thread: 0,
-        padding: 0,
+        untimed: 0,
         settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
         directory: [0; DIRECTORY],

@@ -1,9 +1,12 @@
 //! The programs that run in the kernel. One file per topic; this one lists every program.
+//! All but `call_*` are BTF tracepoints.
 //!
-//! | program     | BTF tracepoint       | file          |
+//! | program     | tracepoint           | file          |
 //! |-------------|----------------------|---------------|
 //! | `sys_enter` | `sys_enter`          | `syscalls.rs` |
 //! | `sys_exit`  | `sys_exit`           | `syscalls.rs` |
+//! | `call_enter` | `syscalls/sys_enter_NAME` | `syscalls.rs` |
+//! | `call_exit` | `syscalls/sys_exit_NAME` | `syscalls.rs` |
 //! | `task_fork` | `sched_process_fork` | `tasks.rs`    |
 //! | `task_exec` | `sched_process_exec` | `tasks.rs`    |
 //! | `task_exit` | `sched_process_exit` | `tasks.rs`    |

@@ -66,6 +66,8 @@ pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(COUNTERS, BPF_F_M
 #[unsafe(no_mangle)]
 pub(crate) static TIMED: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
+pub(crate) static SAMPLE: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
 pub(crate) static PER_THREAD: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static FILTERED: Global<u32> = Global::new(0);

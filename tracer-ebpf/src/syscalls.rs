@@ -3,8 +3,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext as _, bindings::task_struct, helpers::bpf_ktime_get_ns, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    EbpfContext as _, bindings::task_struct, helpers::bpf_ktime_get_ns, macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use gpuos_tracer_abi::{
     losses::{COMPAT_CALLS_FILTERED, RINGS_FILTERED},
@@ -14,7 +14,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     kernel, losses,
-    maps::{FILTERED, SPECIAL_NUMBERS, TIMED, WANTED},
+    maps::{FILTERED, SAMPLE, SPECIAL_NUMBERS, TIMED, WANTED},
     rows, tasks,
 };
 
@@ -34,10 +34,47 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let task = kernel::current_task();
     if let Some(thread) = tasks::state_of(task) {
         // First of all, so that our own work is not in the time of the call.
-        let now = clock();
+        let now = clock_at_exit(thread);
         // SAFETY: the first argument; read as a pointer, so that the verifier keeps its type.
         let registers = unsafe { *ctx.as_ptr().cast::<*const c_void>() };
-        exit(task, thread, registers, argument(&ctx, 1) as i64, now);
+        let returned = argument(&ctx, 1) as i64;
+        if exit(thread, returned, now).is_some() {
+            exit_without_entry(task, thread, kernel::number_of(registers), returned);
+        }
+    }
+    0
+}
+
+/// Context of the tracepoints of single calls (`struct syscall_trace_enter` and `_exit` in the kernel's
+/// `trace/syscall.h`): registers, number, then the arguments or the return value.
+const CALL_NUMBER: usize = 8;
+const CALL_RETURNED: usize = 16;
+
+/// Attached to each wanted call when they are few, so that all others cost less.
+#[tracepoint]
+pub(crate) fn call_enter(ctx: TracePointContext) -> u32 {
+    let task = kernel::current_task();
+    if let Some(thread) = tasks::state_of(task) {
+        // SAFETY: inside the context.
+        enter(task, thread, unsafe { *ctx.as_ptr().cast::<u8>().add(CALL_NUMBER).cast::<u32>() });
+    }
+    0
+}
+
+/// Likewise for its return.
+#[tracepoint]
+pub(crate) fn call_exit(ctx: TracePointContext) -> u32 {
+    let task = kernel::current_task();
+    if let Some(thread) = tasks::state_of(task) {
+        let now = clock_at_exit(thread);
+        // SAFETY: inside the context.
+        let (number, returned) = unsafe {
+            let start = ctx.as_ptr().cast::<u8>();
+            (*start.add(CALL_NUMBER).cast::<u32>(), *start.add(CALL_RETURNED).cast::<i64>())
+        };
+        if exit(thread, returned, now).is_some() {
+            exit_without_entry(task, thread, number, returned);
+        }
     }
     0
 }
@@ -49,9 +86,27 @@ fn argument(ctx: &BtfTracePointContext, index: usize) -> u64 {
     unsafe { *ctx.as_ptr().cast::<u64>().add(index) }
 }
 
+/// The clock, or 0 when the call that begins is not to be timed.
 #[inline(always)]
-fn clock() -> u64 {
+fn clock_at_entry(thread: &mut ThreadState) -> u64 {
     if TIMED.load() == 0 {
+        return 0;
+    }
+    if SAMPLE.load() > 1 {
+        thread.untimed += 1;
+        if thread.untimed < SAMPLE.load() {
+            return 0;
+        }
+        thread.untimed = 0;
+    }
+    // SAFETY: the helper has no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The clock, or 0 when the call that ends was not timed.
+#[inline(always)]
+fn clock_at_exit(thread: &ThreadState) -> u64 {
+    if TIMED.load() == 0 || SAMPLE.load() > 1 && thread.entered_ns == 0 {
         return 0;
     }
     // SAFETY: the helper has no arguments.
@@ -60,12 +115,12 @@ fn clock() -> u64 {
 
 #[inline(always)]
 fn enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) {
-    if thread.stage != STAGE_RUNNING && !begin(thread, number) {
+    if thread.stage != STAGE_RUNNING && !begin(task, thread, number) {
         return;
     }
     thread.slot = count_entry(task, thread, number);
     // Last of all, so that our own work is not in the time of the call.
-    thread.entered_ns = clock();
+    thread.entered_ns = clock_at_entry(thread);
 }
 
 /// Counts an entry, and returns where its return is to be counted.
@@ -84,40 +139,41 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
     rows::enter(thread, number)
 }
 
+/// Counts a return. `Some` when its entry was not seen.
 #[inline(always)]
-fn exit(task: *mut task_struct, thread: &mut ThreadState, registers: *const c_void, returned: i64, now: u64) {
+fn exit(thread: &mut ThreadState, returned: i64, now: u64) -> Option<()> {
     let slot = thread.slot;
     thread.slot = SLOT_NONE;
     if slot == SLOT_SKIPPED {
-        return;
+        return None;
     }
     if slot == SLOT_NONE {
-        exit_without_entry(task, thread, registers, returned);
-        return;
+        return Some(());
     }
     // The clock may step back by nanoseconds while another CPU adjusts it (`ktime_get_mono_fast_ns`).
     let duration = if now > thread.entered_ns { now - thread.entered_ns } else { 0 };
-    let timed = TIMED.load();
+    let timed = now != 0;
     if slot == SLOT_TOTALS {
         let returned = if rows::returns_foreign_value(thread, special(2)) { 0 } else { returned };
-        rows::exit_slowly(thread, duration, timed, returned);
-        return;
+        rows::exit_slowly(thread, duration, u32::from(timed), returned);
+        return None;
     }
     // `rt_sigreturn` returns whatever the interrupted code had in its return register.
     let returned = if thread.number == special(2) { 0 } else { returned };
-    rows::exit(slot, duration, timed != 0, outcome_of(returned));
+    rows::exit(slot, duration, timed, outcome_of(returned));
+    None
 }
 
 /// An entry of a thread that does not run yet. Says whether it is to be counted.
 #[inline(never)]
-fn begin(thread: &mut ThreadState, number: u32) -> bool {
+fn begin(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> bool {
     if thread.stage == STAGE_ARMED {
         if number != special(0) && number != special(1) {
             return false;
         }
         tasks::start_command(thread);
     } else {
-        tasks::adopt(thread);
+        tasks::adopt(task, thread);
     }
     true
 }
@@ -125,14 +181,14 @@ fn begin(thread: &mut ThreadState, number: u32) -> bool {
 /// A return whose entry was not seen. Either a new child returning from its parent's fork, or a
 /// call that seccomp answered: the kernel skips the entry tracepoint then, not the exit.
 #[inline(always)]
-fn exit_without_entry(task: *mut task_struct, thread: &mut ThreadState, registers: *const c_void, returned: i64) {
+fn exit_without_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32, returned: i64) {
     if thread.stage != STAGE_RUNNING {
         if thread.stage != STAGE_ARMED {
-            tasks::adopt(thread);
+            tasks::adopt(task, thread);
         }
         return;
     }
-    let slot = count_entry(task, thread, kernel::number_of(registers));
+    let slot = count_entry(task, thread, number);
     if slot == SLOT_TOTALS {
         rows::exit_slowly(thread, 0, 0, returned);
     } else if slot != SLOT_SKIPPED {

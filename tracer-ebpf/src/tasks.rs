@@ -63,6 +63,8 @@ pub(crate) fn task_fork(ctx: BtfTracePointContext) -> i32 {
             child.phase = parent.phase;
             child.slot = SLOT_NONE;
             child.stage = STAGE_BORN;
+            // SAFETY: the helper has no arguments.
+            child.entered_ns = unsafe { bpf_ktime_get_ns() };
             if let Some(process) = record(parent.process) {
                 atomic::add32(&mut process.unborn, 1);
             }
@@ -77,15 +79,19 @@ pub(crate) fn task_fork(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 pub(crate) fn start_command(thread: &mut ThreadState) {
     losses::add(THREADS_ALIVE, 1);
+    // SAFETY: the helper has no arguments.
+    thread.entered_ns = unsafe { bpf_ktime_get_ns() };
     start_process(thread, 0);
 }
 
-/// The first event of a forked task: it is a process of its own, or one more thread of its parent's.
+/// The first event of a task that is to be traced. A forked one is a process of its own, or one more
+/// thread of its parent's.
 #[inline(never)]
-pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
+pub(crate) fn adopt(task: *mut task_struct, thread: &mut ThreadState) -> u32 {
     let ids = bpf_get_current_pid_tgid();
     let parent = thread.process;
-    if ids as u32 == (ids >> 32) as u32 {
+    let was_born = thread.stage == STAGE_BORN;
+    if was_born && ids as u32 == (ids >> 32) as u32 {
         start_process(thread, parent);
     } else {
         thread.stage = STAGE_RUNNING;
@@ -95,9 +101,14 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
             atomic::add32(&mut process.threads, 1);
         }
     }
-    // After it is counted as alive: its process is never taken for ended in between.
-    if let Some(process) = record(parent) {
-        atomic::add32(&mut process.unborn, u32::MAX);
+    if was_born {
+        // After it is counted as alive: its process is never taken for ended in between.
+        if let Some(process) = record(parent) {
+            atomic::add32(&mut process.unborn, u32::MAX);
+        }
+    } else {
+        losses::add(THREADS_ALIVE, 1);
+        thread.settled = kernel::usage_of(task);
     }
     0
 }
@@ -105,8 +116,7 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
 #[inline(always)]
 fn start_process(thread: &mut ThreadState, parent: u64) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: the helper has no arguments.
-    let started_ns = unsafe { bpf_ktime_get_ns() };
+    let started_ns = thread.entered_ns;
     let id = process_id(pid, started_ns);
     let process = ProcessRecord {
         parent,
@@ -132,9 +142,15 @@ fn start_process(thread: &mut ThreadState, parent: u64) {
 /// Current task: the thread that has just executed a program; it is the only one of its process now.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn task_exec(_ctx: BtfTracePointContext) -> i32 {
-    if let Some(thread) = state_of(kernel::current_task())
-        && let Some(process) = record(thread.process)
-    {
+    let task = kernel::current_task();
+    let Some(thread) = state_of(task) else { return 0 };
+    // Without its entry, when only some calls are looked at.
+    if thread.stage == STAGE_ARMED {
+        start_command(thread);
+    } else if thread.stage != STAGE_RUNNING {
+        adopt(task, thread);
+    }
+    if let Some(process) = record(thread.process) {
         process.comm = bpf_get_current_comm().unwrap_or_default();
     }
     0
@@ -149,14 +165,15 @@ pub(crate) fn task_exit(_ctx: BtfTracePointContext) -> i32 {
     if thread.stage == STAGE_ARMED {
         return 0;
     }
-    if thread.stage == STAGE_BORN {
-        adopt(thread);
+    if thread.stage != STAGE_RUNNING {
+        adopt(task, thread);
     }
     rows::release(thread);
-    thread.settled = kernel::usage_of(task);
+    let usage = kernel::usage_of(task);
     thread.stage = STAGE_ENDED;
     if let Some(process) = record(thread.process) {
-        add_usage(&mut process.usage, &thread.settled, &Usage::ZERO);
+        add_usage(&mut process.usage, &usage, &thread.settled);
+        thread.settled = usage;
         let ids = bpf_get_current_pid_tgid();
         let is_leader = ids as u32 == (ids >> 32) as u32;
         if is_leader {

@@ -51,6 +51,7 @@ impl RunOptions {
             command: args.command,
             settings: Settings {
                 timed: !args.no_latency,
+                sample: 1,
                 per_thread: args.per_thread,
                 wanted,
                 rows: args.rows,

@@ -115,6 +115,11 @@ impl LoadError {
         }
     }
 
+    /// The object lacks a program.
+    pub(super) fn no_program(name: &str) -> Self {
+        Self::Refused { program: name.to_owned(), reason: "the object has no such program".to_owned() }
+    }
+
     /// Likewise for a program, where the verifier may have said more.
     pub(super) fn from_refusal(program: &str, refusal: Refusal) -> Self {
         // The verifier also answers EACCES; only an empty log means a missing capability.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use aya_obj::{EbpfSectionKind, Object, ProgramSection};
+use aya_obj::{EbpfSectionKind, Object};
 
 use super::{error::LoadError, syscall};
 
@@ -28,13 +28,13 @@ pub(super) struct KernelObjects {
 pub(super) type Global<'a> = (&'a str, &'a [u8]);
 
 impl KernelObjects {
-    /// Creates the maps, with `sizes` as their numbers of entries, and loads the programs.
-    /// `tracepoint_type` gives the BTF type id of a program's tracepoint.
+    /// Creates the maps, with `sizes` as their numbers of entries, and loads these programs: those with
+    /// the BTF type id of their tracepoint, and those for tracepoints of single calls (`None`).
     pub(super) fn load(
         bytes: &[u8],
         globals: &[Global<'_>],
         sizes: &[(&str, u32)],
-        tracepoint_type: impl Fn(&str) -> Option<u32>,
+        wanted: &[(&'static str, Option<u32>)],
     ) -> Result<Self, LoadError> {
         let broken = |error: &(dyn std::error::Error + 'static)| LoadError::from_step("reading the object", error);
         let mut object = Object::parse(bytes).map_err(|error| broken(&error))?;
@@ -57,15 +57,9 @@ impl KernelObjects {
         object.relocate_maps(placed, &text_sections).map_err(|error| broken(&error))?;
         object.relocate_calls(&text_sections).map_err(|error| broken(&error))?;
         let mut programs = HashMap::new();
-        for (name, program) in &object.programs {
+        for &(name, tracepoint) in wanted {
+            let program = object.programs.get(name).ok_or_else(|| LoadError::no_program(name))?;
             let function = &object.functions[&program.function_key()];
-            let tracepoint = tracepoint_type(name).filter(|_| matches!(program.section, ProgramSection::BtfTracePoint));
-            let Some(tracepoint) = tracepoint else {
-                return Err(LoadError::Refused {
-                    program: name.clone(),
-                    reason: "the kernel has no such tracepoint".to_owned(),
-                });
-            };
             let request = syscall::ProgramRequest {
                 name,
                 instructions: &function.instructions,
@@ -78,7 +72,7 @@ impl KernelObjects {
                 tracepoint,
             };
             let loaded = syscall::load_program(&request).map_err(|refusal| LoadError::from_refusal(name, refusal))?;
-            programs.insert(name.clone(), loaded);
+            programs.insert(name.to_owned(), loaded);
         }
         Ok(Self { maps, programs, links: Vec::new() })
     }
@@ -91,11 +85,14 @@ impl KernelObjects {
         Ok(())
     }
 
-    fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
-        self.programs.get(name).map(OwnedFd::as_fd).ok_or_else(|| LoadError::Refused {
-            program: name.to_owned(),
-            reason: "the object has no such program".to_owned(),
-        })
+    /// Keeps links that were made elsewhere.
+    pub(super) fn keep(&mut self, links: Vec<OwnedFd>) {
+        self.links.extend(links);
+    }
+
+    /// A loaded program.
+    pub(super) fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
+        self.programs.get(name).map(OwnedFd::as_fd).ok_or_else(|| LoadError::no_program(name))
     }
 
     /// A map of the object.

@@ -10,6 +10,7 @@ use gpuos_tracer_abi::{
 };
 
 use super::{
+    call_tracepoints::CallTracepoints,
     error::LoadError,
     kernel_btf::{BtfError, KernelBtf},
     kernel_objects::KernelObjects,
@@ -22,6 +23,8 @@ use super::{
 pub struct Settings {
     /// Time every call.
     pub timed: bool,
+    /// Time every Nth call of a thread; 1: every call.
+    pub sample: u32,
     /// Keep rows by thread, not by process.
     pub per_thread: bool,
     /// Count only these syscall numbers; `None`: all.
@@ -36,7 +39,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { timed: true, per_thread: false, wanted: None, rows: 16_384, totals: 262_144, processes: 65_536 }
+        Self { timed: true, sample: 1, per_thread: false, wanted: None, rows: 16_384, totals: 262_144, processes: 65_536 }
     }
 }
 
@@ -128,10 +131,22 @@ impl Tracer {
         let btf = KernelBtf::of_running_kernel().map_err(LoadError::NoTypeInformation)?;
         let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
+        let calls = settings.wanted.as_deref().and_then(CallTracepoints::of);
+        let general = |program: &str| calls.is_some() && matches!(program, programs::SYS_ENTER | programs::SYS_EXIT);
+        let mut wanted: Vec<(&'static str, Option<u32>)> = Vec::new();
+        for (program, tracepoint) in programs::TRACEPOINTS.into_iter().filter(|(program, _)| !general(program)) {
+            let id = btf.id_of_typedef(&format!("btf_trace_{tracepoint}")).map_err(LoadError::UnknownKernel)?;
+            wanted.push((program, Some(id)));
+        }
+        let of_all: Vec<&'static str> = wanted.iter().map(|(program, _)| *program).collect();
+        if calls.is_some() {
+            wanted.extend([(programs::CALL_ENTER, None), (programs::CALL_EXIT, None)]);
+        }
         let mut objects = KernelObjects::load(
             bytes,
             &[
                 (globals::TIMED, &u32::from(settings.timed).to_ne_bytes()),
+                (globals::SAMPLE, &settings.sample.to_ne_bytes()),
                 (globals::PER_THREAD, &u32::from(settings.per_thread).to_ne_bytes()),
                 (globals::FILTERED, &u32::from(settings.wanted.is_some()).to_ne_bytes()),
                 (globals::WANTED, &settings.bitmap().map(u64::to_ne_bytes).concat()),
@@ -144,18 +159,21 @@ impl Tracer {
                 (maps::TOTALS, settings.totals.max(1)),
                 (maps::PROCESSES, settings.processes.max(1)),
             ],
-            |program| {
-                let (_, tracepoint) = programs::TRACEPOINTS.iter().find(|(name, _)| *name == program)?;
-                btf.id_of_typedef(&format!("btf_trace_{tracepoint}")).ok()
-            },
+            &wanted,
         )?;
         let free = objects.map(maps::FREE_CHUNKS)?;
         for chunk in (0..settings.chunks()).rev() {
             super::syscall::push(free, &chunk)
                 .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
         }
-        for (program, _) in programs::TRACEPOINTS {
+        for program in of_all {
             objects.attach(program)?;
+        }
+        if let Some(calls) = &calls {
+            let links = calls
+                .attach(objects.program(programs::CALL_ENTER)?, objects.program(programs::CALL_EXIT)?)
+                .map_err(|error| LoadError::from_step("attaching to the tracepoints of single calls", &error))?;
+            objects.keep(links);
         }
         Ok(Self { objects, rows })
     }

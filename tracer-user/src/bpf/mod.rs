@@ -1,5 +1,6 @@
 //! The BPF side as user space sees it: the object, loading and attaching it, its maps.
 
+mod call_tracepoints;
 pub mod error;
 pub mod kernel_btf;
 mod kernel_objects;

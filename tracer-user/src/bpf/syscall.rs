@@ -106,8 +106,8 @@ pub struct ProgramRequest<'a> {
     pub lines: &'a [u8],
     /// Bytes of one of them.
     pub line_size: usize,
-    /// BTF type id of its tracepoint.
-    pub tracepoint: u32,
+    /// BTF type id of its tracepoint; `None` for one that is attached to tracepoints of single calls.
+    pub tracepoint: Option<u32>,
 }
 
 /// Why the kernel refused a program.
@@ -130,7 +130,6 @@ pub fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refusal> {
     for (to, from) in part.prog_name.iter_mut().zip(request.name.bytes().take(15)) {
         *to = from as libc::c_char;
     }
-    part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
     part.insns = request.instructions.as_ptr() as u64;
     part.insn_cnt = request.instructions.len() as u32;
     part.license = request.license.as_ptr() as u64;
@@ -143,8 +142,14 @@ pub fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refusal> {
         part.line_info_rec_size = request.line_size as u32;
         part.line_info_cnt = request.lines.len().checked_div(request.line_size).unwrap_or(0) as u32;
     }
-    part.expected_attach_type = bpf_attach_type::BPF_TRACE_RAW_TP as u32;
-    part.attach_btf_id = request.tracepoint;
+    match request.tracepoint {
+        Some(id) => {
+            part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+            part.expected_attach_type = bpf_attach_type::BPF_TRACE_RAW_TP as u32;
+            part.attach_btf_id = id;
+        }
+        None => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
+    }
     match bpf_descriptor(PROG_LOAD, &mut attr) {
         Ok(program) => return Ok(program),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(Refusal { error, log: String::new() }),
