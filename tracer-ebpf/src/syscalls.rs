@@ -3,7 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext as _, bindings::task_struct, helpers::bpf_ktime_get_ns, macros::{btf_tracepoint, tracepoint},
+    EbpfContext as _,
+    bindings::task_struct,
+    helpers::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
 use gpuos_tracer_abi::{

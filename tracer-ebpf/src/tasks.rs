@@ -97,6 +97,7 @@ pub(crate) fn adopt(task: *mut task_struct, thread: &mut ThreadState) -> u32 {
         thread.stage = STAGE_RUNNING;
         thread.thread = ids as u32;
         if let Some(process) = record(parent) {
+            process.pid = (ids >> 32) as u32;
             atomic::add32(&mut process.threads_alive, 1);
             atomic::add32(&mut process.threads, 1);
         }

@@ -20,6 +20,10 @@ pub struct Cli {
 pub enum Verb {
     /// Run a command and count every system call of its process tree
     Run(RunArgs),
+    /// Count every system call of running processes, until Ctrl-C or their end
+    Attach(AttachArgs),
+    /// Say whether this machine can be traced, and what is missing
+    Check(CheckArgs),
     /// Print the tables of a file that `run -o` wrote
     Show(ShowArgs),
     /// Print a completion script for a shell
@@ -29,13 +33,9 @@ pub enum Verb {
     },
 }
 
-/// Arguments of `run`.
+/// What is counted and where it goes.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    sudo gpuos-trace run -- python3 infer.py\n  \
-    sudo gpuos-trace run -o run.parquet -- ./bench kernel --bytes 64M\n  \
-    sudo gpuos-trace run -e ioctl,memory -- ./bench alloc")]
-pub struct RunArgs {
+pub struct TraceArgs {
     /// Count only these roles, categories or system calls (comma-separated), filtered in the kernel
     #[arg(short = 'e', long = "events", value_name = "WORD", value_delimiter = ',')]
     pub events: Vec<String>,
@@ -56,9 +56,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_latency: bool,
 
-    /// Go on until every descendant has ended, not only the command
+    /// Time every Nth call of each thread only; all are counted
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "no_latency")]
+    pub sample: u32,
+
+    /// Fail (exit status 125) when anything was lost
     #[arg(long)]
-    pub wait_all: bool,
+    pub strict: bool,
 
     /// Change the role or category of calls (a TOML file with the tables `roles` and `categories`)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -77,16 +81,57 @@ pub struct RunArgs {
     pub rows: u32,
 
     /// How many (process, system call) pairs of ended threads the kernel keeps until they are read
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub totals: u32,
 
     /// How many processes the kernel keeps until they are read
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub processes: u32,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    sudo gpuos-trace run -- python3 infer.py\n  \
+    sudo gpuos-trace run -o run.parquet -- ./bench kernel --bytes 64M\n  \
+    sudo gpuos-trace run -e ioctl,memory -- ./bench alloc")]
+pub struct RunArgs {
+    /// What is counted and where it goes.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// Run the command as this user, by name or number
+    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
+
+    /// Go on until every descendant has ended, not only the command
+    #[arg(long)]
+    pub wait_all: bool,
 
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `attach`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo gpuos-trace attach -p 1234,1235 -o server.parquet")]
+pub struct AttachArgs {
+    /// What is counted and where it goes.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// Processes, by number (comma-separated); all their threads and later children are counted
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print the findings as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How tables are printed.

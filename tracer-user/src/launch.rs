@@ -76,6 +76,64 @@ impl LaunchError {
     }
 }
 
+/// A user to run a command as.
+#[derive(Clone, Debug)]
+pub struct Account {
+    name: CString,
+    user: nix::unistd::Uid,
+    group: nix::unistd::Gid,
+    home: PathBuf,
+}
+
+/// Why a command cannot run as a user.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// There is no such user.
+    #[error("there is no user `{0}`\nhint: `getent passwd` lists users; a number needs no entry there")]
+    Unknown(String),
+    /// Only root may become somebody else.
+    #[error("only root can run the command as `{0}`\nhint: `sudo gpuos-trace run -u {0} -- …`")]
+    NotRoot(String),
+}
+
+impl Account {
+    /// By name or number.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn find(name: &str) -> Result<Self, AccountError> {
+        let unknown = |_| AccountError::Unknown(name.to_owned());
+        let entry = match name.parse::<u32>() {
+            Ok(number) => nix::unistd::User::from_uid(number.into()),
+            Err(_) => nix::unistd::User::from_name(name),
+        }
+        .map_err(unknown)?;
+        let account = match (entry, name.parse::<u32>()) {
+            (Some(entry), _) => Self {
+                name: CString::new(entry.name).map_err(|_| AccountError::Unknown(name.to_owned()))?,
+                user: entry.uid,
+                group: entry.gid,
+                home: entry.dir,
+            },
+            (None, Ok(number)) => {
+                Self { name: c"".to_owned(), user: number.into(), group: number.into(), home: PathBuf::from("/") }
+            }
+            (None, Err(_)) => return Err(AccountError::Unknown(name.to_owned())),
+        };
+        let us = nix::unistd::Uid::effective();
+        if !us.is_root() && us != account.user {
+            return Err(AccountError::NotRoot(name.to_owned()));
+        }
+        Ok(account)
+    }
+
+    /// What `su` would set.
+    fn environment(&self) -> [(&'static str, OsString); 3] {
+        let name = OsStr::from_bytes(self.name.as_bytes()).to_owned();
+        [("HOME", self.home.clone().into_os_string()), ("USER", name.clone()), ("LOGNAME", name)]
+    }
+}
+
 /// A command whose file was found.
 #[derive(Clone, Debug)]
 pub struct Command {
@@ -176,13 +234,25 @@ impl Suspended {
     ///
     /// # Errors
     /// [`LaunchError::System`].
-    pub fn spawn(command: &Command) -> Result<Self, LaunchError> {
+    pub fn spawn(command: &Command, account: Option<&Account>) -> Result<Self, LaunchError> {
         let system = |what| move |errno| LaunchError::System { what, errno };
         let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC).map_err(system("pipe"))?;
         let (report_read, report_write) = pipe2(OFlag::O_CLOEXEC).map_err(system("pipe"))?;
+        let replaced = account.map(Account::environment);
         let environment: Vec<CString> = env::vars_os()
+            .filter(|(name, _)| !replaced.iter().flatten().any(|(replaced, _)| name == replaced))
+            .chain(replaced.clone().into_iter().flatten().map(|(name, value)| (name.into(), value)))
             .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
             .collect();
+        // Looked up here: the child may not allocate.
+        let groups = match account.filter(|_| nix::unistd::Uid::effective().is_root()) {
+            Some(account) if account.name.is_empty() => Some(vec![account.group]),
+            Some(account) => {
+                Some(nix::unistd::getgrouplist(&account.name, account.group).map_err(system("getgrouplist"))?)
+            }
+            None => None,
+        };
+        let identity = account.zip(groups.as_deref());
         let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
             strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
         };
@@ -193,7 +263,16 @@ impl Suspended {
             ForkResult::Child => {
                 drop((go_write, report_read));
                 // SAFETY: see `wait_and_execute`.
-                unsafe { wait_and_execute(&go_read, &report_write, &command.path, &arguments, &environment_pointers) }
+                unsafe {
+                    wait_and_execute(
+                        &go_read,
+                        &report_write,
+                        identity,
+                        &command.path,
+                        &arguments,
+                        &environment_pointers,
+                    )
+                }
             }
             ForkResult::Parent { child } => {
                 drop((go_read, report_write));
@@ -259,6 +338,7 @@ fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
 unsafe fn wait_and_execute(
     go: &OwnedFd,
     report: &OwnedFd,
+    identity: Option<(&Account, &[nix::unistd::Gid])>,
     path: &CString,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
@@ -277,7 +357,17 @@ unsafe fn wait_and_execute(
         if INHERITED_SIGPIPE.load(Relaxed) != libc::SIG_IGN {
             let _ = signal(Signal::SIGPIPE, SigHandler::SigDfl);
         }
-        libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+        let identified = match identity {
+            None => true,
+            Some((account, groups)) => {
+                libc::setgroups(groups.len(), groups.as_ptr().cast()) == 0
+                    && libc::setgid(account.group.as_raw()) == 0
+                    && libc::setuid(account.user.as_raw()) == 0
+            }
+        };
+        if identified {
+            libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+        }
         let errno = Errno::last_raw().to_ne_bytes();
         libc::write(report.as_raw_fd(), errno.as_ptr().cast(), errno.len());
         libc::_exit(127)

@@ -4,7 +4,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use crate::{
     bpf::Settings,
-    cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs},
+    cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs, TraceArgs},
+    launch::{Account, AccountError},
     model::roles::{Roles, RolesError},
     sink::{
         Destination, Format, SinkError,
@@ -12,11 +13,9 @@ use crate::{
     },
 };
 
-/// What `run` is to do.
+/// What is counted and where it goes.
 #[derive(Debug)]
-pub struct RunOptions {
-    /// The command line.
-    pub command: Vec<OsString>,
+pub struct TraceOptions {
     /// What is asked of the kernel.
     pub settings: Settings,
     /// The `-e` words, for the header.
@@ -25,20 +24,33 @@ pub struct RunOptions {
     pub roles_file: Option<String>,
     /// Roles and categories.
     pub roles: Roles,
-    /// Until the tree is empty.
-    pub wait_all: bool,
+    /// A loss is a failure.
+    pub strict: bool,
     /// Where the counts go besides the tables.
     pub destination: Option<Destination>,
     /// Tables on standard error; `None`: none.
     pub view: Option<View>,
 }
 
-impl RunOptions {
-    /// Checks everything that can be checked before anything is started, and opens the output.
+/// What `run` is to do.
+#[derive(Debug)]
+pub struct RunOptions {
+    /// What is counted and where it goes.
+    pub trace: TraceOptions,
+    /// The command line.
+    pub command: Vec<OsString>,
+    /// As whom the command runs; `None`: as we do.
+    pub user: Option<Account>,
+    /// Until the tree is empty.
+    pub wait_all: bool,
+}
+
+impl TraceOptions {
+    /// Checks everything that can be checked before anything is started, and tries the output.
     ///
     /// # Errors
     /// A word of `-e` or a file that is not usable.
-    pub fn from_args(args: RunArgs) -> Result<Self, OptionsError> {
+    pub fn from_args(args: TraceArgs) -> Result<Self, OptionsError> {
         let roles = args.roles.as_deref().map(Roles::read).transpose()?.unwrap_or_default();
         let wanted = if args.events.is_empty() { None } else { Some(roles.select(&args.events)?) };
         let destination = match (&args.output, args.format) {
@@ -48,10 +60,9 @@ impl RunOptions {
         };
         let view = (!args.quiet).then(|| view(&args.tables));
         Ok(Self {
-            command: args.command,
             settings: Settings {
                 timed: !args.no_latency,
-                sample: 1,
+                sample: args.sample,
                 per_thread: args.per_thread,
                 wanted,
                 rows: args.rows,
@@ -61,9 +72,24 @@ impl RunOptions {
             filter: args.events,
             roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),
             roles,
-            wait_all: args.wait_all,
+            strict: args.strict,
             destination,
             view,
+        })
+    }
+}
+
+impl RunOptions {
+    /// Likewise for `run`.
+    ///
+    /// # Errors
+    /// As [`TraceOptions::from_args`], and a user that cannot be.
+    pub fn from_args(args: RunArgs) -> Result<Self, OptionsError> {
+        Ok(Self {
+            trace: TraceOptions::from_args(args.trace)?,
+            command: args.command,
+            user: args.user.as_deref().map(Account::find).transpose()?,
+            wait_all: args.wait_all,
         })
     }
 }
@@ -77,6 +103,9 @@ pub enum OptionsError {
     /// The output file.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The user of `-u`.
+    #[error(transparent)]
+    User(#[from] AccountError),
     /// `--format` alone.
     #[error("`--format` needs an output\nhint: add `-o FILE`, or `-o -` for standard output")]
     FormatWithoutOutput,

@@ -41,6 +41,12 @@ impl CallTracepoints {
     }
 }
 
+/// Whether this user can find the tracepoints of single calls.
+#[must_use]
+pub fn has_call_tracepoints() -> bool {
+    CallTracepoints::of(&[libc::SYS_ioctl as u32]).is_some()
+}
+
 /// The kernel's trace file system: where it is mounted, else one of our own that nobody sees.
 fn trace_folder() -> Option<OwnedFd> {
     for folder in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {

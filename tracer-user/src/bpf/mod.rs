@@ -9,5 +9,6 @@ pub mod object;
 mod snapshot;
 pub mod syscall;
 
-pub use load::{Settings, Tracer};
+pub use call_tracepoints::has_call_tracepoints;
+pub use load::{AttachError, Settings, Tracer};
 pub use snapshot::Counters;

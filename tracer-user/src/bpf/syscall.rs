@@ -18,6 +18,9 @@ const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_DELETE_BATCH: libc::c_int = 27;
 
+/// `BPF_NOEXIST`: only a new element.
+const NOEXIST: u64 = 1;
+
 #[repr(C)]
 #[derive(Default)]
 struct ElementAttr {
@@ -202,10 +205,10 @@ pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(info.recursion_misses)
 }
 
-/// Sets the task storage of the task that `pidfd` names.
+/// Sets the task storage of the task that `pidfd` names, unless it has some.
 ///
 /// # Errors
-/// What the kernel says; `ENOENT` when the task is gone.
+/// What the kernel says; `ENOENT` when the task is gone, `EEXIST` when it has some.
 pub fn set_task_storage<T: Copy>(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, value: &T) -> io::Result<()> {
     let key = pidfd.as_raw_fd();
     bpf(
@@ -214,10 +217,26 @@ pub fn set_task_storage<T: Copy>(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, val
             map: map.as_raw_fd() as u32,
             key: std::ptr::from_ref(&key) as u64,
             value: std::ptr::from_ref(value) as u64,
-            ..Default::default()
+            flags: NOEXIST,
+            padding: 0,
         },
     )
     .map(drop)
+}
+
+/// Puts a new element into a hash map.
+///
+/// # Errors
+/// What the kernel says.
+pub fn insert<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: NOEXIST,
+    };
+    bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 /// Puts a value onto a stack or queue map.

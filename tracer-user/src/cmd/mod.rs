@@ -1,6 +1,9 @@
 //! One file per verb of the command line.
 
+mod attach;
+mod check;
 mod completions;
+mod report;
 mod run;
 mod show;
 
@@ -22,6 +25,8 @@ const TRACER_FAILED: u8 = 125;
 pub fn dispatch(cli: Cli) -> ExitCode {
     let done = match cli.verb {
         Verb::Run(args) => run::run(args),
+        Verb::Attach(args) => attach::attach(args),
+        Verb::Check(args) => return check::check(&args),
         Verb::Show(args) => show::show(&args),
         Verb::Completions { shell } => completions::print(shell),
     };

@@ -1,7 +1,7 @@
 //! Adds up counts as they leave the kernel: of ended processes while the run goes on, of all at its end.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, hash_map::Entry},
     io,
 };
 
@@ -20,11 +20,17 @@ use crate::{
 /// The kernel frees a thread, and books its last microseconds, some time after its exit.
 const SETTLING_NS: u64 = 250_000_000;
 
+/// Ended processes that are kept apart. Those that end after so many are added up by command, so that a
+/// storm of short processes does not fill the memory of the tracer.
+const KEPT_APART: usize = 10_000;
+
 /// Counts and processes, as far as they were read.
 #[derive(Debug, Default)]
 pub struct Gathered {
     rows: HashMap<RowKey, RowCounts>,
-    ended: HashMap<u64, ProcessRecord>,
+    ended: HashMap<u64, Process>,
+    /// By command name, the process that stands for all of it that are not kept apart.
+    standing_for: HashMap<String, u64>,
 }
 
 fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
@@ -51,7 +57,10 @@ impl Gathered {
             .processes()?
             .into_iter()
             .filter(|(_, process)| {
-                process.threads_alive == 0 && process.unborn == 0 && process.ended_ns + SETTLING_NS < now
+                process.threads_alive == 0
+                    && process.unborn == 0
+                    && process.ended_ns != 0
+                    && process.ended_ns + SETTLING_NS < now
             })
             .collect();
         if over.is_empty() {
@@ -62,10 +71,27 @@ impl Gathered {
         let keys: Vec<RowKey> = totals.iter().map(|(key, _)| *key).collect();
         let ids: Vec<u64> = over.keys().copied().collect();
         counters.forget(&keys, &ids)?;
-        for (key, counts) in &totals {
-            add(&mut self.rows, *key, counts);
+        let mut renamed: HashMap<u64, u64> = HashMap::new();
+        for (id, record) in over {
+            let process = Process::from_record(id, &record, now);
+            if self.ended.len() < KEPT_APART {
+                self.ended.insert(id, process);
+                continue;
+            }
+            let standing = *self.standing_for.entry(process.command.clone()).or_insert(id);
+            renamed.insert(id, standing);
+            match self.ended.entry(standing) {
+                Entry::Occupied(mut all) => all.get_mut().absorb(&process),
+                Entry::Vacant(place) => drop(place.insert(process)),
+            }
         }
-        self.ended.extend(over);
+        for (mut key, counts) in totals {
+            if let Some(standing) = renamed.get(&key.process) {
+                key.process = *standing;
+                key.thread = 0;
+            }
+            add(&mut self.rows, key, &counts);
+        }
         Ok(())
     }
 
@@ -85,14 +111,10 @@ impl Gathered {
             add(&mut self.rows, key, &counts);
         }
         let now = monotonic_ns();
-        let mut seen = HashSet::new();
-        let mut processes: Vec<Process> = self
-            .ended
-            .into_iter()
-            .chain(counters.processes()?)
-            .filter(|(id, _)| seen.insert(*id))
-            .map(|(id, record)| Process::from_record(id, &record, now))
-            .collect();
+        for (id, record) in counters.processes()? {
+            self.ended.entry(id).or_insert_with(|| Process::from_record(id, &record, now));
+        }
+        let mut processes: Vec<Process> = self.ended.into_values().collect();
         processes.sort_by_key(|process| (process.started_ns, process.id));
         Ok(Finished {
             rows: self.rows,

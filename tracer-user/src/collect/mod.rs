@@ -3,7 +3,11 @@
 mod environment;
 mod gather;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    os::fd::{FromRawFd as _, OwnedFd},
+    time::Duration,
+};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -11,7 +15,7 @@ pub use environment::{clocks, host, user};
 pub use gather::{Finished, Gathered};
 
 use crate::{
-    bpf::Counters,
+    bpf::{AttachError, Counters},
     launch::Running,
     model::run::CommandUsage,
     signals::{Arrived, Ended, JobControl, Signals, reap},
@@ -86,6 +90,67 @@ pub async fn until_end(
             },
             _ = gather.tick() => gathered.take_ended(counters)?,
             _ = empty.tick(), if stopped.is_some() => {}
+        }
+    }
+}
+
+/// Opens the processes that are to be traced, to notice their end.
+///
+/// # Errors
+/// [`AttachError::NoSuchProcess`].
+pub fn watch(pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
+    pids.iter()
+        .map(|&pid| {
+            // SAFETY: two integers; what the call returns is a new descriptor.
+            unsafe {
+                let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+                if fd < 0 { Err(AttachError::NoSuchProcess(pid)) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
+            }
+        })
+        .collect()
+}
+
+/// Waits until the user wants no more, or none of the processes is left. Gives the signals back.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn until_detached(
+    watched: Vec<OwnedFd>,
+    signals: Signals,
+    counters: &Counters,
+    gathered: &mut Gathered,
+) -> io::Result<Signals> {
+    // SAFETY: all own their descriptors and never exchange them.
+    let (signals, watched) = unsafe {
+        let watched: Result<Vec<AsyncFd<OwnedFd>>, _> =
+            watched.into_iter().map(|fd| AsyncFd::register_with_interest(fd, Interest::READABLE)).collect();
+        (
+            AsyncFd::register_with_interest(signals, Interest::READABLE).map_err(io::Error::from)?,
+            watched.map_err(io::Error::from)?,
+        )
+    };
+    let all_ended = async {
+        for process in &watched {
+            // A pidfd is readable when its process has ended, and stays so.
+            let _ = process.readable().await?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    tokio::pin!(all_ended);
+    let mut gather = tokio::time::interval(GATHER_INTERVAL);
+    loop {
+        tokio::select! {
+            ended = &mut all_ended => {
+                ended?;
+                return Ok(signals.into_inner());
+            }
+            ready = signals.readable() => match ready?.try_io(|signals| signals.get_ref().next()) {
+                Ok(Ok(Arrived::Request { .. })) => return Ok(signals.into_inner()),
+                Ok(Ok(Arrived::Stop)) => nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP)?,
+                Ok(Ok(Arrived::Child)) | Err(_) => {}
+                Ok(Err(error)) => return Err(error),
+            },
+            _ = gather.tick() => gathered.take_ended(counters)?,
         }
     }
 }

@@ -148,10 +148,20 @@ pub struct Group {
 }
 
 impl Group {
-    /// Mean duration of a finished call in nanoseconds.
+    /// Mean duration of the timed calls in nanoseconds.
     #[must_use]
     pub fn mean_ns(&self) -> Option<u64> {
         self.total_ns.checked_div(self.latency.count())
+    }
+
+    /// Time inside all finished calls: what was timed, scaled by how many were (`--sample`).
+    #[must_use]
+    pub fn estimated_total_ns(&self) -> u64 {
+        let (finished, timed) = (self.calls.saturating_sub(self.unfinished), self.latency.count());
+        if timed == 0 || timed >= finished {
+            return self.total_ns;
+        }
+        (u128::from(self.total_ns) * u128::from(finished) / u128::from(timed)) as u64
     }
 }
 

@@ -54,6 +54,9 @@ pub struct Header {
 pub struct Mode {
     /// False with `--no-latency`: times, maxima and histograms are absent.
     pub timed: bool,
+    /// Every Nth call of a thread was timed; 1: every call.
+    #[serde(default = "every_call")]
+    pub sample: u32,
     /// Rows are by thread.
     pub per_thread: bool,
     /// Traced until the tree was empty, not only until the command ended.
@@ -62,6 +65,14 @@ pub struct Mode {
     pub filter: Vec<String>,
     /// The file of `--roles`.
     pub roles: Option<String>,
+}
+
+fn every_call() -> u32 {
+    1
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// Readings of several clocks at one moment, in nanoseconds.
@@ -111,6 +122,8 @@ pub enum End {
     Exited(u8),
     /// By this signal number.
     Killed(i32),
+    /// Not: the trace of running processes was ended.
+    Detached,
 }
 
 /// Counters of everything that could not be kept.
@@ -145,6 +158,9 @@ pub struct Process {
     pub pid: u32,
     /// Name of the command when it ended (or last executed).
     pub command: String,
+    /// How many processes this row stands for: 1, or more where ended ones were too many to keep apart.
+    #[serde(default = "one")]
+    pub stands_for: u64,
     /// Threads it ever had.
     pub threads: u32,
     /// Threads that still ran at the end of the trace; their switches, faults and times are not in the sums.
@@ -170,6 +186,20 @@ pub struct Process {
 }
 
 impl Process {
+    /// Adds another process of the same command, which then has no row of its own.
+    pub fn absorb(&mut self, other: &Self) {
+        self.stands_for += other.stands_for;
+        self.threads += other.threads;
+        self.started_ns = self.started_ns.min(other.started_ns);
+        self.wall_ns += other.wall_ns;
+        self.user_ns += other.user_ns;
+        self.system_ns += other.system_ns;
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
+        self.minor_faults += other.minor_faults;
+        self.major_faults += other.major_faults;
+    }
+
     /// From the kernel's record; `now` on `CLOCK_MONOTONIC` ends a process that still runs.
     #[must_use]
     pub fn from_record(id: u64, record: &ProcessRecord, now: u64) -> Self {
@@ -182,6 +212,7 @@ impl Process {
             parent: record.parent,
             pid: record.pid,
             command: String::from_utf8_lossy(&record.comm[..length]).into_owned(),
+            stands_for: 1,
             threads: record.threads,
             threads_alive: record.threads_alive,
             started_ns: record.started_ns,
@@ -272,7 +303,7 @@ mod tests {
             tool_version: "0.1.0".into(),
             abi_version: 1,
             command: vec!["true".into()],
-            mode: Mode { timed: true, per_thread: false, wait_all: false, filter: vec![], roles: None },
+            mode: Mode { timed: true, sample: 1, per_thread: false, wait_all: false, filter: vec![], roles: None },
             started: "2026-01-01T00:00:00Z".into(),
             wall_ns: 1,
             clocks: Clocks::default(),

@@ -51,7 +51,8 @@ fn row_to_json(calls: &DataFrame, row: usize) -> PolarsResult<Map<String, Value>
         Ok(match column.get(row)? {
             AnyValue::UInt32(number) => number.into(),
             AnyValue::UInt64(number) => number.into(),
-            AnyValue::String(text) => text.into(),
+            // Owned where polars keeps a column of one value once.
+            ref text @ (AnyValue::String(_) | AnyValue::StringOwned(_)) => text.get_str().unwrap_or_default().into(),
             AnyValue::List(list) => list.u64()?.iter().flatten().collect(),
             other => polars_bail!(SchemaMismatch: "column `{}` has a value of type {}", column.name(), other.dtype()),
         })

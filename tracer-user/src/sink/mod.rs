@@ -343,3 +343,71 @@ fn header_from(value: serde_json::Value) -> Result<Header, CodecError> {
     }
     serde_json::from_value(value).map_err(|error| format!("its header is not valid: {error}").into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        roles::Roles,
+        run::{Clocks, End, Host, Losses, Mode, Process, User},
+    };
+    use gpuos_tracer_abi::syscalls::{RowCounts, RowKey};
+    use proptest::prelude::*;
+
+    fn run_of(rows: Vec<(RowKey, RowCounts)>, command: &str) -> Run {
+        let process = Process { id: 1, pid: 2, command: command.to_owned(), ..Default::default() };
+        let calls =
+            frame::build(&rows.into_iter().collect(), std::slice::from_ref(&process), &[], &Roles::default()).unwrap();
+        let header = Header {
+            schema_version: SCHEMA_VERSION,
+            tool_version: "0".into(),
+            abi_version: 1,
+            command: vec![command.to_owned()],
+            mode: Mode { timed: true, sample: 1, per_thread: false, wait_all: false, filter: vec![], roles: None },
+            started: String::new(),
+            wall_ns: 1,
+            clocks: Clocks::default(),
+            host: Host::default(),
+            user: User::default(),
+            end: End::Exited(0),
+            losses: Losses::default(),
+            notes: vec![],
+            processes: vec![process],
+        };
+        Run { header, calls }
+    }
+
+    proptest! {
+        #[test]
+        fn every_format_gives_back_what_was_written(
+            rows in prop::collection::hash_map((0_u64..3, 0_u32..3, 0_u32..600), (any::<u64>(), any::<u64>(), prop::collection::vec(any::<u64>(), 40)), 0..20),
+            command in "\\PC{0,12}|[\\x00-\\x7f]{0,12}",
+        ) {
+            let rows = rows.into_iter().map(|((process, thread, number), (calls, total_ns, buckets))| {
+                let mut counts = RowCounts { calls, total_ns, ..RowCounts::ZERO };
+                counts.buckets.copy_from_slice(&buckets);
+                (RowKey { process, thread, number, ..Default::default() }, counts)
+            });
+            let run = run_of(rows.collect(), &command);
+            for format in [Format::Parquet, Format::Json, Format::Csv] {
+                let mut bytes = Vec::new();
+                format.codec().write(&run, &mut bytes).unwrap();
+                let again = format.codec().read(bytes).unwrap();
+                prop_assert_eq!(&again.header, &run.header, "{:?}", format);
+                prop_assert!(again.calls.equals(&run.calls), "{:?}\n{:?}\n{:?}", format, again.calls.shape(), run.calls.shape());
+            }
+        }
+
+        #[test]
+        fn readers_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), damaged: bool, at in any::<prop::sample::Index>(), value: u8, kind in 0_usize..3) {
+            let codec = [Format::Parquet, Format::Json, Format::Csv][kind].codec();
+            if damaged {
+                bytes.clear();
+                codec.write(&run_of(vec![(RowKey::default(), RowCounts::ZERO)], "true"), &mut bytes).unwrap();
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            let _ = std::panic::catch_unwind(|| codec.read(bytes)).expect("no panic");
+        }
+    }
+}

@@ -41,7 +41,7 @@ impl Order {
     fn key(self, group: &Group) -> u64 {
         match self {
             Self::Calls => group.calls,
-            Self::Total => group.total_ns,
+            Self::Total => group.estimated_total_ns(),
             Self::Errors => group.errors,
             Self::Max => group.max_ns,
         }
@@ -108,12 +108,13 @@ fn headline(header: &Header, total: &Group) -> String {
             Ok(signal) => format!("killed by {signal}"),
             Err(_) => format!("killed by signal {signal}"),
         },
+        End::Detached => "detached".to_owned(),
     };
     let threads = header.processes.iter().map(|process| u64::from(process.threads)).sum();
     let mut parts = vec![
         end,
         duration(header.wall_ns),
-        plural(header.processes.len() as u64, "process", "processes"),
+        plural(header.processes.iter().map(|process| process.stands_for).sum(), "process", "processes"),
         plural(threads, "thread", "threads"),
         plural(total.calls, "system call", "system calls"),
     ];
@@ -143,7 +144,7 @@ const MEASURES: [Measure; 8] = [
         text: |group, _| if group.errors == 0 { String::new() } else { count(group.errors) },
     },
     Measure { head: "share", dispensable: 3, text: |group, total| share(group.calls, total.calls) },
-    Measure { head: "total", dispensable: 0, text: |group, _| duration(group.total_ns) },
+    Measure { head: "total", dispensable: 0, text: |group, _| duration(group.estimated_total_ns()) },
     Measure { head: "mean", dispensable: 5, text: |group, _| optional(group.mean_ns()) },
     Measure { head: "p50", dispensable: 2, text: |group, _| optional(group.latency.quantile(0.5, group.max_ns)) },
     Measure { head: "p99", dispensable: 1, text: |group, _| optional(group.latency.quantile(0.99, group.max_ns)) },
@@ -320,11 +321,15 @@ fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError
     ];
     table.set_header(heads.iter().enumerate().map(|(at, text)| head(text, at != 0, look)));
     for process in processes {
-        let alive = if process.threads_alive == 0 { "" } else { " (running)" };
-        let mut row = vec![Cell::new(printable(&process.command) + alive)];
+        let about = match (process.stands_for, process.threads_alive) {
+            (1, 0) => String::new(),
+            (1, _) => " (running)".to_owned(),
+            (many, _) => format!(" ({} processes)", count(many)),
+        };
+        let mut row = vec![Cell::new(printable(&process.command) + &about)];
         row.extend(
             [
-                process.pid.to_string(),
+                if process.stands_for == 1 { process.pid.to_string() } else { String::new() },
                 count(process.threads.into()),
                 count(calls_of(process)),
                 duration(process.wall_ns),
@@ -378,6 +383,12 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
         lines.push(format!(
             "note: {} interrupted by a signal, to be restarted or not; not counted as errors",
             plural(total.restarted, "call was", "calls were")
+        ));
+    }
+    if header.mode.sample > 1 {
+        lines.push(format!(
+            "note: one call in {} of each thread was timed; totals are estimates, maxima are of those",
+            header.mode.sample
         ));
     }
     lines.extend(header.notes.iter().map(|note| format!("note: {}", printable(note))));

@@ -1,0 +1,68 @@
+//! `gpuos-trace attach -p PID`: count what running processes do, until Ctrl-C or their end.
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::report::{self, Findings};
+use crate::{
+    bpf::Tracer,
+    cli::AttachArgs,
+    collect::{self, Gathered},
+    model::run::End,
+    options::TraceOptions,
+    signals::Signals,
+    talk,
+};
+
+pub(super) fn attach(args: AttachArgs) -> Result<()> {
+    let pids = args.pids;
+    let mut options = TraceOptions::from_args(args.trace)?;
+    let watched = collect::watch(&pids)?;
+    let tracer = Tracer::start(&options.settings)?;
+    let counters = tracer.counters()?;
+    let signals = Signals::take().context("cannot take signals over")?;
+    let started = jiff::Timestamp::now();
+    let clocks = collect::clocks();
+    for pid in &pids {
+        tracer.attach_to(*pid, collect::clocks().monotonic_ns)?;
+    }
+    if options.view.is_some() {
+        talk::say(&format!(
+            "attached to {}; Ctrl-C ends it",
+            pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let mut gathered = Gathered::default();
+    let signals = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?
+        .block_on(collect::until_detached(watched, signals, &counters, &mut gathered))
+        .context("cannot wait for the processes")?;
+    let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
+    let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
+    let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
+    finished.losses.recursion_misses = recursion_misses;
+    drop(signals);
+    let run = report::assemble(
+        &options,
+        Findings {
+            command: [
+                "attach".to_owned(),
+                "-p".to_owned(),
+                pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            ]
+            .into(),
+            wait_all: false,
+            started: started.to_string(),
+            wall_ns,
+            clocks,
+            end: End::Detached,
+            finished,
+        },
+    )?;
+    report::publish(&mut options, &run)?;
+    if options.strict && run.header.losses.any() {
+        return Err(anyhow!(report::STRICT));
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! `gpuos-trace check`: whether this machine can be traced, and what each missing piece costs.
+
+use std::{fs, path::Path, process::ExitCode, time::Instant};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::{
+    bpf::{self, Settings, Tracer},
+    cli::CheckArgs,
+    talk,
+};
+
+/// How a finding bears on `run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// `run` works; something else does not.
+    Limited,
+    /// `run` does not work.
+    Missing,
+    /// Neither good nor bad.
+    Info,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    found: String,
+    verdict: Verdict,
+    /// What it costs and what to do; empty when all is well.
+    advice: String,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ready: bool,
+    findings: &'a [Finding],
+}
+
+pub(super) fn check(args: &CheckArgs) -> ExitCode {
+    let findings = findings();
+    let ready = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
+    let text = if args.json {
+        serde_json::to_string_pretty(&Report { ready, findings: &findings }).unwrap_or_default() + "\n"
+    } else {
+        table(&findings)
+    };
+    if let Err(error) = super::print(&text) {
+        talk::say(&super::explain(&error));
+    }
+    if !args.json {
+        talk::say(if ready {
+            "`gpuos-trace run` works here"
+        } else {
+            "`gpuos-trace run` does not work here yet; see `missing` above"
+        });
+    }
+    ExitCode::from(u8::from(!ready))
+}
+
+fn table(findings: &[Finding]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["", "what", "found", "advice"]).force_no_tty();
+    for finding in findings {
+        let sign = match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Limited => "limited",
+            Verdict::Missing => "missing",
+            Verdict::Info => "",
+        };
+        table.add_row([sign, finding.what, &finding.found, &finding.advice]);
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn finding(what: &'static str, found: impl Into<String>, verdict: Verdict, advice: impl Into<String>) -> Finding {
+    let advice = if verdict == Verdict::Ok { String::new() } else { advice.into() };
+    Finding { what, found: found.into(), verdict, advice }
+}
+
+fn findings() -> Vec<Finding> {
+    let mut all = vec![kernel(), btf(), capabilities(), lockdown(), memlock()];
+    let sysctl = |what, path: &str, advice| match read(path) {
+        Some(value) => finding(what, value, Verdict::Info, advice),
+        None => finding(what, "not there", Verdict::Info, ""),
+    };
+    all.push(sysctl(
+        "unprivileged_bpf_disabled",
+        "/proc/sys/kernel/unprivileged_bpf_disabled",
+        "no matter: the tracer needs CAP_BPF anyway",
+    ));
+    all.push(sysctl("perf_event_paranoid", "/proc/sys/kernel/perf_event_paranoid", "no matter with CAP_PERFMON"));
+    all.push(loading());
+    all.push(call_tracepoints());
+    all.extend(gpus());
+    all.extend(runtimes());
+    all
+}
+
+fn kernel() -> Finding {
+    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (verdict, advice) = match version {
+        (0..=4, _) | (5, 0..=12) => {
+            (Verdict::Missing, "children are followed through task storage, which needs Linux 5.13")
+        }
+        (5, _) | (6, 0..=8) => (Verdict::Limited, "`attach` to processes with several threads needs Linux 6.9"),
+        _ => (Verdict::Ok, ""),
+    };
+    finding("kernel", release, verdict, advice)
+}
+
+fn btf() -> Finding {
+    match bpf::kernel_btf::KernelBtf::of_running_kernel() {
+        Ok(_) => finding("type information (BTF)", bpf::kernel_btf::VMLINUX, Verdict::Ok, ""),
+        Err(error) => finding(
+            "type information (BTF)",
+            error.to_string(),
+            Verdict::Missing,
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+        ),
+    }
+}
+
+/// Bits of `CapEff`: `CAP_SYS_ADMIN`, `CAP_PERFMON`, `CAP_BPF` of `linux/capability.h`.
+const CAPABILITIES: [(&str, u32); 3] = [("CAP_SYS_ADMIN", 21), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+
+fn capabilities() -> Finding {
+    let status = read("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let held: Vec<&str> = CAPABILITIES.iter().filter(|(_, bit)| mask >> bit & 1 == 1).map(|(name, _)| *name).collect();
+    let enough = held.contains(&"CAP_SYS_ADMIN") || held.len() == 2;
+    let found =
+        if held.is_empty() { "none of CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN".to_owned() } else { held.join(", ") };
+    finding(
+        "capabilities",
+        found,
+        if enough { Verdict::Ok } else { Verdict::Missing },
+        "CAP_BPF and CAP_PERFMON are needed: use sudo, or setcap cap_bpf,cap_perfmon=ep on the program",
+    )
+}
+
+fn lockdown() -> Finding {
+    match read("/sys/kernel/security/lockdown") {
+        None => finding("kernel lockdown", "not built in", Verdict::Ok, ""),
+        Some(text) => {
+            let mode = text.split(['[', ']']).nth(1).unwrap_or("none").to_owned();
+            let verdict = if mode == "confidentiality" { Verdict::Missing } else { Verdict::Ok };
+            finding(
+                "kernel lockdown",
+                mode,
+                verdict,
+                "confidentiality mode forbids reading kernel memory; boot with lockdown=integrity or none",
+            )
+        }
+    }
+}
+
+fn memlock() -> Finding {
+    let limits = read("/proc/self/limits").unwrap_or_default();
+    let found = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .unwrap_or("unknown")
+        .to_owned();
+    finding("locked memory limit", found, Verdict::Info, "no matter since Linux 5.11, which counts BPF maps by cgroup")
+}
+
+/// The proof: everything is loaded and attached, then taken away again.
+fn loading() -> Finding {
+    let start = Instant::now();
+    match Tracer::start(&Settings::default()).and_then(|tracer| tracer.detach(true)) {
+        Ok(_) => {
+            finding("loading and attaching", format!("works, {} ms", start.elapsed().as_millis()), Verdict::Ok, "")
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let (reason, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+            finding("loading and attaching", reason, Verdict::Missing, hint)
+        }
+    }
+}
+
+fn call_tracepoints() -> Finding {
+    if bpf::has_call_tracepoints() {
+        finding("tracepoints of single calls", "work", Verdict::Ok, "")
+    } else {
+        finding(
+            "tracepoints of single calls",
+            "not accessible",
+            Verdict::Limited,
+            "`-e` with few calls is as costly as without; root can use them",
+        )
+    }
+}
+
+fn gpus() -> Vec<Finding> {
+    let count = |folder: &str| fs::read_dir(folder).map_or(0, Iterator::count);
+    let mut all = Vec::new();
+    // The driver is asked: libcuda makes /dev/nvidiactl by itself.
+    if let Some(version) = read("/proc/driver/nvidia/version") {
+        let line = version.lines().next().unwrap_or_default().to_owned();
+        all.push(finding(
+            "NVIDIA driver",
+            format!("{line}, {} GPUs", count("/proc/driver/nvidia/gpus")),
+            Verdict::Info,
+            "",
+        ));
+    }
+    if Path::new("/dev/kfd").exists() {
+        all.push(finding(
+            "AMD compute driver",
+            format!("/dev/kfd, {} topology nodes", count("/sys/class/kfd/kfd/topology/nodes")),
+            Verdict::Info,
+            "",
+        ));
+    }
+    let render = fs::read_dir("/dev/dri").map_or(0, |entries| {
+        entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("renderD")).count()
+    });
+    if render != 0 {
+        all.push(finding("DRM render nodes", render.to_string(), Verdict::Info, ""));
+    }
+    if all.is_empty() {
+        all.push(finding("GPU", "none found", Verdict::Info, "system calls are traced all the same"));
+    }
+    all
+}
+
+fn runtimes() -> Vec<Finding> {
+    let known = [
+        ("CUDA driver API", &["libcuda.so.1"][..]),
+        ("HIP", &["libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5"]),
+        ("OpenCL", &["libOpenCL.so.1"]),
+        ("Vulkan", &["libvulkan.so.1"]),
+    ];
+    // The linker's cache, not dlopen: loading a GPU runtime starts threads and makes device nodes.
+    let cache = std::process::Command::new("ldconfig")
+        .arg("-p")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let found = |names: &[&str]| {
+        names.iter().find_map(|name| {
+            let line = cache.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")))?;
+            Some(line.rsplit(" => ").next().unwrap_or(line).trim().to_owned())
+        })
+    };
+    known
+        .iter()
+        .map(|(what, names)| match found(names) {
+            Some(path) => finding(what, path, Verdict::Info, ""),
+            None => finding(what, format!("no {}", names[0]), Verdict::Info, ""),
+        })
+        .collect()
+}

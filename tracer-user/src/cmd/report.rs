@@ -1,0 +1,143 @@
+//! What `run` and `attach` share at their end: the header, the notes, the file, the tables.
+
+use anyhow::{Result, anyhow};
+use gpuos_tracer_abi::{ABI_VERSION, syscalls::ABI_NATIVE};
+
+use crate::{
+    collect::{self, Finished},
+    model::{
+        frame,
+        run::{Clocks, End, Header, Mode, Run, SCHEMA_VERSION},
+    },
+    names,
+    options::TraceOptions,
+    sink::{table, units},
+    talk,
+};
+
+/// Why `--strict` fails.
+pub(super) const STRICT: &str =
+    "events were lost, and `--strict` was given\nhint: the tables and the file say what was lost and how to avoid it";
+
+/// What a trace came to.
+pub(super) struct Findings {
+    pub(super) command: Vec<String>,
+    pub(super) wait_all: bool,
+    pub(super) started: String,
+    pub(super) wall_ns: u64,
+    pub(super) clocks: Clocks,
+    pub(super) end: End,
+    pub(super) finished: Finished,
+}
+
+/// Writes the file, then prints the tables: nobody listening must not cost the file.
+pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
+    let written = options.destination.take().map(|destination| {
+        let name = destination.name().to_owned();
+        destination
+            .write(run)
+            .map(|()| format!("wrote {} to {name}", units::plural(run.calls.height() as u64, "row", "rows")))
+    });
+    if let Some(view) = options.view {
+        let stderr = std::io::stderr();
+        let look = super::look_of(&stderr, anstream::AutoStream::choice(&stderr));
+        let text = table::render(run, view, look).map_err(|error| anyhow!(error))?;
+        talk::print(&format!("\n{text}"));
+    }
+    if let Some(message) = written.transpose()?
+        && options.view.is_some()
+    {
+        talk::print(&format!("\n{message}\n"));
+    }
+    Ok(())
+}
+
+/// A run with its header.
+pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run> {
+    let finished = findings.finished;
+    let calls = frame::build(&finished.rows, &finished.processes, &[], &options.roles)?;
+    let notes = notes(&finished);
+    let header = Header {
+        schema_version: SCHEMA_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        abi_version: ABI_VERSION,
+        command: findings.command,
+        mode: Mode {
+            timed: options.settings.timed,
+            sample: options.settings.sample,
+            per_thread: options.settings.per_thread,
+            wait_all: findings.wait_all,
+            filter: options.filter.clone(),
+            roles: options.roles_file.clone(),
+        },
+        started: findings.started,
+        wall_ns: findings.wall_ns,
+        clocks: findings.clocks,
+        host: collect::host(),
+        user: collect::user(),
+        end: findings.end,
+        losses: finished.losses,
+        notes,
+        processes: finished.processes,
+    };
+    Ok(Run { header, calls })
+}
+
+/// What the tables cannot say by themselves.
+fn notes(finished: &Finished) -> Vec<String> {
+    let mut notes = Vec::new();
+    let calls = |wanted: &dyn Fn(&str, u32) -> bool| -> u64 {
+        finished
+            .rows
+            .iter()
+            .filter(|(key, _)| {
+                wanted(
+                    names::by_number(key.number).filter(|_| key.abi == ABI_NATIVE).map_or("", |call| call.name),
+                    key.abi,
+                )
+            })
+            .map(|(_, counts)| counts.calls)
+            .sum()
+    };
+    let rings = calls(&|name, _| name == "io_uring_setup") + finished.rings_filtered;
+    if rings != 0 {
+        notes.push(format!(
+            "{} set up: what is submitted through a ring makes no system call and is not counted",
+            units::plural(rings, "io_uring was", "io_urings were")
+        ));
+    }
+    let compat = calls(&|_, abi| abi != ABI_NATIVE);
+    if compat != 0 {
+        notes.push(format!(
+            "{} through the 32-bit entry, shown by number: the numbers are those of the 32-bit table",
+            units::plural(compat, "call came", "calls came")
+        ));
+    }
+    if finished.compat_calls_filtered != 0 {
+        notes.push(format!(
+            "{} left out: `-e` cannot name them",
+            units::plural(finished.compat_calls_filtered, "32-bit call was", "32-bit calls were")
+        ));
+    }
+    if finished.slow_calls != 0 {
+        notes.push(format!(
+            "{} counted on the slower path: no row was free (`--rows` adds more) or a thread made more than 128 different calls",
+            units::plural(finished.slow_calls, "call was", "calls were")
+        ));
+    }
+    if finished.threads_running != 0 {
+        notes.push(format!(
+            "{} of the tree still ran at the end; `--wait-all` waits for them",
+            units::plural(finished.threads_running, "thread", "threads")
+        ));
+    }
+    if in_pid_namespace() {
+        notes.push("process numbers are those of the initial pid namespace, not of this container".to_owned());
+    }
+    notes
+}
+
+/// The initial pid namespace has a fixed inode (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
+fn in_pid_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
+}
