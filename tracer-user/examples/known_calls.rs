@@ -164,6 +164,32 @@ fn daemon(times: u64) {
     wait(middle);
 }
 
+/// Reads numbers from standard input. For each, all threads and one child process call `getppid` so often.
+fn on_demand(threads: u64) {
+    let barrier = std::sync::Arc::new(std::sync::Barrier::new(threads as usize + 1));
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    for _ in 0..threads {
+        let (barrier, calls) = (barrier.clone(), calls.clone());
+        thread::spawn(move || {
+            loop {
+                barrier.wait();
+                getppid(calls.load(std::sync::atomic::Ordering::SeqCst));
+                barrier.wait();
+            }
+        });
+    }
+    println!("done");
+    for line in io::stdin().lines() {
+        let times = line.unwrap().parse().unwrap();
+        calls.store(times, std::sync::atomic::Ordering::SeqCst);
+        barrier.wait();
+        getppid(times);
+        wait(fork(|| getppid(times)));
+        barrier.wait();
+        println!("done");
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = env::args().collect();
     let number = |at: usize| arguments.get(at).map_or(0, |word| word.parse::<u64>().unwrap());
@@ -217,6 +243,7 @@ fn main() {
         .join()
         .unwrap(),
         "vfork" => vforks(times),
+        "on-demand" => on_demand(times),
         #[cfg(target_arch = "x86_64")]
         "compat" => compat_getppid(times),
         // A number that no kernel has.

@@ -79,7 +79,7 @@ fn calls_through_the_32_bit_entry_are_counted_apart() {
     let refused = trace_known(&[], &["refused-compat", "10"]);
     assert_eq!((refused.group("compat_64").errors, refused.calls("semget")), (10, 0));
     assert!(trace.stderr().contains("500 calls came through the 32-bit entry"), "{}", trace.stderr());
-    let filtered = trace_known(&["-e", "semget"], &["compat", "500"]);
+    let filtered = trace_known(&["-e", "ipc,read,write,open,close,mmap,munmap,brk"], &["compat", "500"]);
     assert_eq!((filtered.calls("compat_64"), filtered.calls("semget")), (0, 0));
     assert!(filtered.stderr().contains("500 32-bit calls were left out"), "{}", filtered.stderr());
 }
@@ -159,6 +159,74 @@ fn a_thread_that_makes_very_many_different_calls_stays_exact() {
     assert!(refused.len() >= 200, "{}", refused.len());
 }
 
+/// Exit status and messages of a strict run.
+fn trace_strictly(options: &[&str]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(support::TRACER)
+        .args(["run", "--strict"])
+        .args(options)
+        .args(["--", "/bin/true"])
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_full_table_of_processes_is_a_loss_and_their_calls_are_kept() {
+    if !privileged("a_full_table_of_processes_is_a_loss_and_their_calls_are_kept") {
+        return;
+    }
+    let program = support::known_calls();
+    let trace = trace(&["--processes", "1"], &[program.to_str().unwrap(), "tree", "1", "20"]);
+    assert!(trace.run.header.losses.process_records > 0);
+    assert_eq!(trace.calls("getppid"), 60);
+    assert!(trace.stderr().contains("processes have no record"), "{}", trace.stderr());
+}
+
+#[test]
+fn sampling_counts_every_call() {
+    if !privileged("sampling_counts_every_call") {
+        return;
+    }
+    let group = trace_known(&["--sample", "10"], &["getppid", "5000"]).group("getppid");
+    assert_eq!(group.calls, 5000);
+    assert!((495..=505).contains(&group.latency.count()), "{}", group.latency.count());
+    assert!(group.estimated_total_ns() > 5 * group.total_ns);
+}
+
+#[test]
+fn few_calls_are_counted_by_their_own_tracepoints() {
+    if !privileged("few_calls_are_counted_by_their_own_tracepoints") {
+        return;
+    }
+    // Errors, forks and threads as without.
+    let ioctl = trace_known(&["-e", "ioctl"], &["ioctl", "5000"]).group("ioctl");
+    assert_eq!((ioctl.calls, ioctl.errors, ioctl.latency.count()), (5000, 5000, 5000));
+    assert_eq!(trace_known(&["-e", "getppid"], &["forks", "200"]).calls("getppid"), 600);
+    assert_eq!(trace_known(&["-e", "getppid"], &["threads", "5000", "4"]).calls("getppid"), 20_000);
+    let refused = trace_known(&["-e", "getppid"], &["refused", "40"]).group("getppid");
+    assert_eq!((refused.calls, refused.errors), (40, 40));
+    // Eight are too many for that: the general way.
+    let many = "getppid,read,write,open,openat,close,mmap,munmap";
+    assert_eq!(trace_known(&["-e", many], &["getppid", "300"]).calls("getppid"), 300);
+}
+
+#[test]
+fn the_command_can_run_as_somebody_else() {
+    if !privileged("the_command_can_run_as_somebody_else") {
+        return;
+    }
+    let trace =
+        trace(&["-u", "nobody"], &["sh", "-c", "id -u; id -g; echo $HOME $USER; cat /proc/self/status | grep CapEff"]);
+    let text = String::from_utf8_lossy(&trace.output.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "65534");
+    assert!(lines[2].ends_with(" nobody") && lines[3].ends_with("0000000000000000"), "{text}");
+    let unknown =
+        std::process::Command::new(support::TRACER).args(["run", "-u", "no-such-user", "--", "true"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no user `no-such-user`"));
+}
+
 #[test]
 fn a_full_table_of_totals_is_a_loss_and_is_shown() {
     if !privileged("a_full_table_of_totals_is_a_loss_and_is_shown") {
@@ -167,6 +235,11 @@ fn a_full_table_of_totals_is_a_loss_and_is_shown() {
     let trace = trace(&["--totals", "1"], &["/bin/true"]);
     assert!(trace.run.header.losses.calls > 0);
     assert!(trace.stderr().contains("LOST: "), "{}", trace.stderr());
+    // A loss is a failure when asked for; the counts are written all the same.
+    let strict = trace_strictly(&["--totals", "1"]);
+    assert_eq!(strict.0, Some(125));
+    assert!(strict.1.contains("`--strict`") && strict.1.contains("exited with status 0"), "{}", strict.1);
+    assert_eq!(trace_strictly(&[]).0, Some(0));
     // What was lost and what was kept is everything.
     let whole = support::trace(&[], &["/bin/true"]);
     let sum = |trace: &support::Trace| gpuos_trace::model::frame::summarize(&trace.run.calls, &[]).unwrap().calls;

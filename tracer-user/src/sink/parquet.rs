@@ -1,6 +1,10 @@
 //! Parquet: the frame as it is, the header as JSON in the file's metadata.
 
-use std::io::{Cursor, Write};
+use std::{
+    io::{Cursor, Write},
+    panic::AssertUnwindSafe,
+    sync::Mutex,
+};
 
 use polars_io::{
     SerReader as _,
@@ -29,6 +33,13 @@ impl Codec for Parquet {
     }
 
     fn read(&self, bytes: Vec<u8>) -> Result<Run, CodecError> {
+        // polars panics on some damaged files.
+        without_panic(|| Self::read_trusting(bytes)).unwrap_or_else(|| Err("its Parquet pages are damaged".into()))
+    }
+}
+
+impl Parquet {
+    fn read_trusting(bytes: Vec<u8>) -> Result<Run, CodecError> {
         let mut reader = ParquetReader::new(Cursor::new(bytes));
         let header = reader
             .get_metadata()?
@@ -40,4 +51,16 @@ impl Codec for Parquet {
             .ok_or("a Parquet file without the metadata key `gpuos-trace`")?;
         Ok(Run { header: header_from(serde_json::from_str(&header)?)?, calls: reader.finish()? })
     }
+}
+
+/// Calls `work`; `None` when it panicked, which nobody gets to see.
+fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    // The hook is the process's: one caller at a time.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _one = HOOK.lock();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = std::panic::catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    done.ok()
 }

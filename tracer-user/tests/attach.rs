@@ -1,0 +1,167 @@
+//! `attach`: running processes are counted from the moment of attaching, and are none the worse for it.
+
+mod support;
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use gpuos_trace::{model::run::End, sink};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use support::{TRACER, Trace, known_calls, privileged};
+
+/// A process with three idle threads that makes calls when it is told to.
+struct Worker {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start() -> Self {
+        let mut child = Command::new(known_calls())
+            .args(["on-demand", "3"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (orders, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut worker = Self { child, orders, answers };
+        worker.answer();
+        worker
+    }
+
+    fn answer(&mut self) {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        assert_eq!(line, "done\n");
+    }
+
+    /// Every thread, and one child process, makes this many calls of `getppid`.
+    fn work(&mut self, calls: u32) {
+        writeln!(self.orders, "{calls}").unwrap();
+        self.answer();
+    }
+
+    fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `attach` and waits until it says that it is attached.
+fn attach(pids: &str, file: &Path) -> Child {
+    let mut child =
+        Command::new(TRACER).args(["attach", "-p", pids, "-o"]).arg(file).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("attached to"), "{line}");
+    // Drained by a thread of its own, so that the tracer never waits for us.
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    child
+}
+
+fn detach(mut child: Child, file: &Path) -> Trace {
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let run = sink::read(file).unwrap();
+    assert!(!run.header.losses.any());
+    Trace { output: Command::new("true").output().unwrap(), run }
+}
+
+#[test]
+fn every_thread_and_child_is_counted_from_then_on() {
+    if !privileged("every_thread_and_child_is_counted_from_then_on") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let mut worker = Worker::start();
+    worker.work(1000);
+    let tracer = attach(&worker.pid(), &file);
+    worker.work(77);
+    let trace = detach(tracer, &file);
+    worker.work(1000);
+    // Three threads, the leader, and a child.
+    assert_eq!(trace.calls("getppid"), 77 * 5);
+    assert_eq!(trace.run.header.end, End::Detached);
+    let processes = &trace.run.header.processes;
+    assert_eq!(processes.len(), 2);
+    assert_eq!((processes[0].pid.to_string(), processes[0].command.as_str()), (worker.pid(), "known_calls"));
+}
+
+#[test]
+fn several_processes_until_the_last_has_ended() {
+    if !privileged("several_processes_until_the_last_has_ended") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let (mut a, mut b) = (Worker::start(), Worker::start());
+    let mut tracer = attach(&format!("{},{}", a.pid(), b.pid()), &file);
+    a.work(10);
+    b.work(20);
+    drop(a);
+    b.work(30);
+    drop(b);
+    assert!(tracer.wait().unwrap().success());
+    let run = sink::read(&file).unwrap();
+    assert_eq!(Trace { output: Command::new("true").output().unwrap(), run }.calls("getppid"), 60 * 5);
+}
+
+#[test]
+fn a_killed_tracer_harms_nobody_and_the_next_one_starts_afresh() {
+    if !privileged("a_killed_tracer_harms_nobody_and_the_next_one_starts_afresh") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let mut worker = Worker::start();
+    let mut tracer = attach(&worker.pid(), &file);
+    worker.work(5);
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    worker.work(5);
+    let tracer = attach(&worker.pid(), &file);
+    worker.work(6);
+    assert_eq!(detach(tracer, &file).calls("getppid"), 30);
+    worker.work(5);
+}
+
+#[test]
+fn two_tracers_count_the_same() {
+    if !privileged("two_tracers_count_the_same") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("1.json"), folder.path().join("2.json"));
+    let mut worker = Worker::start();
+    let (a, b) = (attach(&worker.pid(), &one), attach(&worker.pid(), &two));
+    worker.work(40);
+    assert_eq!(detach(a, &one).calls("getppid"), 200);
+    worker.work(2);
+    assert_eq!(detach(b, &two).calls("getppid"), 210);
+}
+
+#[test]
+fn a_process_that_is_not_there_is_an_error() {
+    for pid in ["4194300", "0", "x"] {
+        let output = Command::new(TRACER).args(["attach", "-p", pid]).output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(pid) && !text.contains("panicked"), "{text}");
+    }
+}

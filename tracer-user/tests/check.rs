@@ -1,0 +1,96 @@
+//! `check` says what `run` would meet, and its exit status agrees with what `run` does.
+
+mod support;
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+use support::{TRACER, privileged};
+
+#[test]
+fn says_ready_as_root() {
+    if !privileged("says_ready_as_root") {
+        return;
+    }
+    let output = Command::new(TRACER).args(["check", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ready"], true);
+    let findings = report["findings"].as_array().unwrap();
+    let of =
+        |what: &str| findings.iter().find(|finding| finding["what"] == what).unwrap_or_else(|| panic!("no {what}"));
+    for what in ["kernel", "type information (BTF)", "capabilities", "kernel lockdown", "loading and attaching"] {
+        assert_eq!(of(what)["verdict"], "ok", "{what}");
+    }
+    for what in ["locked memory limit", "unprivileged_bpf_disabled", "perf_event_paranoid", "CUDA driver API", "OpenCL"]
+    {
+        assert!(!of(what)["found"].as_str().unwrap().is_empty());
+    }
+    let text = Command::new(TRACER).arg("check").output().unwrap();
+    assert!(String::from_utf8_lossy(&text.stdout).contains("loading and attaching"));
+    assert!(String::from_utf8_lossy(&text.stderr).contains("works here"));
+}
+
+#[test]
+fn says_not_ready_without_privileges() {
+    if !privileged("says_not_ready_without_privileges") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("gpuos-trace");
+    fs::copy(TRACER, &copy).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--clear-groups"])
+        .arg(&copy)
+        .args(["check", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ready"], false);
+    let advice: String = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|f| f["verdict"] == "missing")
+        .map(|f| f["advice"].as_str().unwrap())
+        .collect();
+    assert!(advice.contains("CAP_BPF") && advice.contains("sudo"), "{advice}");
+}
+
+#[test]
+fn a_kernel_without_type_information_is_named() {
+    if !privileged("a_kernel_without_type_information_is_named") {
+        return;
+    }
+    // An empty folder over the kernel's, in a mount namespace of our own.
+    let hidden = |words: &str| {
+        let script = format!("mount -t tmpfs none /sys/kernel/btf && exec {TRACER} {words}");
+        Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap()
+    };
+    let output = hidden("run -- true");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(text.contains("shows no type information") && text.contains("CONFIG_DEBUG_INFO_BTF"), "{text}");
+    let output = hidden("check");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("CONFIG_DEBUG_INFO_BTF=y"));
+}
+
+#[test]
+fn a_locked_down_kernel_is_named() {
+    if !privileged("a_locked_down_kernel_is_named") {
+        return;
+    }
+    // This kernel has none: a made-up answer in a mount namespace of our own.
+    let script = format!(
+        "mount -t tmpfs none /sys/kernel/security && echo 'none integrity [confidentiality]' > /sys/kernel/security/lockdown && exec {TRACER} check"
+    );
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("lockdown=integrity"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
