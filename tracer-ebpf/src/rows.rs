@@ -136,8 +136,11 @@ pub(crate) fn release(thread: &mut ThreadState) {
     thread.rows = 0;
 }
 
+/// A global function: the verifier looks at it once, not once for each of the 128 rows that a thread may
+/// have. So it takes and returns numbers only.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn merge_row(number: u32) -> u32 {
+extern "C" fn merge_row(number: u32) -> u32 {
     let Some(row) = ROWS.get_ptr_mut(number) else { return 0 };
     // SAFETY: the map returned it, and this thread alone writes it.
     let row: &mut Row = unsafe { &mut *row };
