@@ -59,6 +59,11 @@ pub mod programs {
     /// Tracepoint `syscalls/sys_exit_NAME`, likewise.
     pub const CALL_EXIT: &str = "call_exit";
 
+    /// Raw tracepoint `sys_enter`, does nothing: the price of being called at all, for the benchmarks.
+    pub const FLOOR_ENTER: &str = "floor_enter";
+    /// Raw tracepoint `sys_exit`, likewise.
+    pub const FLOOR_EXIT: &str = "floor_exit";
+
     /// Program and BTF tracepoint, in the order in which they are attached: children first, so that there
     /// is no moment in which a call is counted and a fork is not followed.
     pub const TRACEPOINTS: [(&str, &str); 6] = [

@@ -93,7 +93,7 @@ pub(crate) fn build() -> Result<()> {
         }
     }
     run(&mut command)?;
-    let built = target_folder.join(TARGET).join("release/gpuos-trace");
+    let built = target_folder.join(TARGET).join("release/gpuos-trace-bpf");
     let object = root().join(OBJECT);
     fs::create_dir_all(object.parent().context("the object is in a folder")?)?;
     let before = fs::read(&object).unwrap_or_default();

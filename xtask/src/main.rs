@@ -1,5 +1,6 @@
 //! Every chore of the project: `cargo xtask --help`. One file per chore.
 
+mod bench;
 mod bytecode;
 mod demo;
 mod generate;
@@ -24,6 +25,8 @@ enum Chore {
     BuildEbpf,
     /// Write the generated tables from their data files
     Gen(generate::Options),
+    /// Measure, as ratios side by side in one run
+    Bench(bench::Options),
     /// Check that the committed BPF object belongs to its sources
     CheckEbpf,
 }
@@ -36,6 +39,7 @@ fn main() -> Result<()> {
         Chore::Setup(options) => setup::run(&options),
         Chore::BuildEbpf => bytecode::build(),
         Chore::Gen(options) => generate::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::CheckEbpf => bytecode::check(),
     }
 }

@@ -24,17 +24,27 @@ pub(super) struct KernelObjects {
     links: Vec<OwnedFd>,
 }
 
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// A BTF tracepoint, by its type id.
+    Typed(u32),
+    /// A raw tracepoint, by its name.
+    Raw(&'static str),
+    /// Tracepoints of single calls, attached elsewhere.
+    Calls,
+}
+
 /// A global variable and its bytes.
 pub(super) type Global<'a> = (&'a str, &'a [u8]);
 
 impl KernelObjects {
-    /// Creates the maps, with `sizes` as their numbers of entries, and loads these programs: those with
-    /// the BTF type id of their tracepoint, and those for tracepoints of single calls (`None`).
+    /// Creates the maps, with `sizes` as their numbers of entries, and loads these programs.
     pub(super) fn load(
         bytes: &[u8],
         globals: &[Global<'_>],
         sizes: &[(&str, u32)],
-        wanted: &[(&'static str, Option<u32>)],
+        wanted: &[(&'static str, Place)],
     ) -> Result<Self, LoadError> {
         let broken = |error: &(dyn std::error::Error + 'static)| LoadError::from_step("reading the object", error);
         let mut object = Object::parse(bytes).map_err(|error| broken(&error))?;
@@ -57,7 +67,7 @@ impl KernelObjects {
         object.relocate_maps(placed, &text_sections).map_err(|error| broken(&error))?;
         object.relocate_calls(&text_sections).map_err(|error| broken(&error))?;
         let mut programs = HashMap::new();
-        for &(name, tracepoint) in wanted {
+        for &(name, place) in wanted {
             let program = object.programs.get(name).ok_or_else(|| LoadError::no_program(name))?;
             let function = &object.functions[&program.function_key()];
             let request = syscall::ProgramRequest {
@@ -69,7 +79,7 @@ impl KernelObjects {
                 function_size: function.func_info_rec_size,
                 lines: &function.line_info.line_info_bytes(),
                 line_size: function.line_info_rec_size,
-                tracepoint,
+                place,
             };
             let loaded = syscall::load_program(&request).map_err(|refusal| LoadError::from_refusal(name, refusal))?;
             programs.insert(name.to_owned(), loaded);
@@ -77,9 +87,14 @@ impl KernelObjects {
         Ok(Self { maps, programs, links: Vec::new() })
     }
 
-    /// Attaches a program to its tracepoint.
-    pub(super) fn attach(&mut self, program: &'static str) -> Result<(), LoadError> {
-        let link = syscall::attach_to_tracepoint(self.program(program)?)
+    /// Attaches a program to its place.
+    pub(super) fn attach(&mut self, program: &'static str, place: Place) -> Result<(), LoadError> {
+        let tracepoint = match place {
+            Place::Typed(_) => None,
+            Place::Raw(name) => Some(name),
+            Place::Calls => return Ok(()),
+        };
+        let link = syscall::open_raw_tracepoint(self.program(program)?, tracepoint)
             .map_err(|error| LoadError::from_step("attaching a program", &error))?;
         self.links.push(link);
         Ok(())

@@ -13,7 +13,7 @@ use super::{
     call_tracepoints::CallTracepoints,
     error::LoadError,
     kernel_btf::{BtfError, KernelBtf},
-    kernel_objects::KernelObjects,
+    kernel_objects::{KernelObjects, Place},
     object,
     snapshot::Counters,
 };
@@ -141,14 +141,13 @@ impl Tracer {
         let rows = settings.chunks() * CHUNK_ROWS;
         let calls = settings.wanted.as_deref().and_then(CallTracepoints::of);
         let general = |program: &str| calls.is_some() && matches!(program, programs::SYS_ENTER | programs::SYS_EXIT);
-        let mut wanted: Vec<(&'static str, Option<u32>)> = Vec::new();
+        let mut wanted: Vec<(&'static str, Place)> = Vec::new();
         for (program, tracepoint) in programs::TRACEPOINTS.into_iter().filter(|(program, _)| !general(program)) {
             let id = btf.id_of_typedef(&format!("btf_trace_{tracepoint}")).map_err(LoadError::UnknownKernel)?;
-            wanted.push((program, Some(id)));
+            wanted.push((program, Place::Typed(id)));
         }
-        let of_all: Vec<&'static str> = wanted.iter().map(|(program, _)| *program).collect();
         if calls.is_some() {
-            wanted.extend([(programs::CALL_ENTER, None), (programs::CALL_EXIT, None)]);
+            wanted.extend([(programs::CALL_ENTER, Place::Calls), (programs::CALL_EXIT, Place::Calls)]);
         }
         let mut objects = KernelObjects::load(
             bytes,
@@ -174,8 +173,8 @@ impl Tracer {
             super::syscall::push(free, &chunk)
                 .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
         }
-        for program in of_all {
-            objects.attach(program)?;
+        for (program, place) in wanted {
+            objects.attach(program, place)?;
         }
         if let Some(calls) = &calls {
             let links = calls
@@ -270,6 +269,28 @@ impl Tracer {
                 .map_err(|error| LoadError::from_step("reading what the programs missed", &error))?;
         }
         Ok(misses)
+    }
+}
+
+/// The empty pair of programs, attached while this lives: what every call then pays is the floor under
+/// any tracer. For the benchmarks.
+#[derive(Debug)]
+pub struct Floor {
+    _objects: KernelObjects,
+}
+
+impl Floor {
+    /// Loads and attaches them.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn start() -> Result<Self, LoadError> {
+        let wanted = [(programs::FLOOR_ENTER, Place::Raw("sys_enter")), (programs::FLOOR_EXIT, Place::Raw("sys_exit"))];
+        let mut objects = KernelObjects::load(object::BYTES, &[], &[], &wanted)?;
+        for (program, place) in wanted {
+            objects.attach(program, place)?;
+        }
+        Ok(Self { _objects: objects })
     }
 }
 

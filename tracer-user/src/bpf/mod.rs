@@ -10,5 +10,5 @@ mod snapshot;
 pub mod syscall;
 
 pub use call_tracepoints::has_call_tracepoints;
-pub use load::{AttachError, Settings, Tracer};
+pub use load::{AttachError, Floor, Settings, Tracer};
 pub use snapshot::Counters;

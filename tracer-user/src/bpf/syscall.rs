@@ -1,11 +1,12 @@
 //! `bpf(2)` commands that aya 0.14 does not offer: task storage by pidfd, batches, programs by type id.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+use super::kernel_objects::Place;
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_prog_type};
 
 // Command numbers from the kernel's `include/uapi/linux/bpf.h`, `enum bpf_cmd`.
@@ -92,7 +93,7 @@ pub fn fill_and_freeze(map: BorrowedFd<'_>, data: &[u8]) -> io::Result<()> {
 }
 
 /// A program for the kernel.
-pub struct ProgramRequest<'a> {
+pub(super) struct ProgramRequest<'a> {
     /// Its name; the kernel keeps 15 characters.
     pub name: &'a str,
     /// Relocated instructions.
@@ -109,8 +110,8 @@ pub struct ProgramRequest<'a> {
     pub lines: &'a [u8],
     /// Bytes of one of them.
     pub line_size: usize,
-    /// BTF type id of its tracepoint; `None` for one that is attached to tracepoints of single calls.
-    pub tracepoint: Option<u32>,
+    /// What it will be attached to.
+    pub(super) place: Place,
 }
 
 /// Why the kernel refused a program.
@@ -126,7 +127,7 @@ pub struct Refusal {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refusal> {
+pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refusal> {
     let mut attr = zeroed_attr();
     // SAFETY: this command reads this part of the union.
     let part = unsafe { &mut attr.__bindgen_anon_3 };
@@ -145,13 +146,14 @@ pub fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refusal> {
         part.line_info_rec_size = request.line_size as u32;
         part.line_info_cnt = request.lines.len().checked_div(request.line_size).unwrap_or(0) as u32;
     }
-    match request.tracepoint {
-        Some(id) => {
+    match request.place {
+        Place::Typed(id) => {
             part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
             part.expected_attach_type = bpf_attach_type::BPF_TRACE_RAW_TP as u32;
             part.attach_btf_id = id;
         }
-        None => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
+        Place::Raw(_) => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32,
+        Place::Calls => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
     }
     match bpf_descriptor(PROG_LOAD, &mut attr) {
         Ok(program) => return Ok(program),
@@ -170,15 +172,18 @@ pub fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refusal> {
     })
 }
 
-/// Attaches a program to the tracepoint that it was loaded for, until the link is dropped.
+/// Attaches a program to a raw tracepoint, or a typed one to its own, until the link is dropped.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn attach_to_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub fn open_raw_tracepoint(program: BorrowedFd<'_>, tracepoint: Option<&str>) -> io::Result<OwnedFd> {
+    let name = tracepoint.map(CString::new).transpose()?;
     let mut attr = zeroed_attr();
+    attr.raw_tracepoint.name = name.as_ref().map_or(0, |name| name.as_ptr() as u64);
     attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
     bpf_descriptor(RAW_TRACEPOINT_OPEN, &mut attr)
 }
+
 #[repr(C)]
 struct InfoAttr {
     program: u32,

@@ -1,0 +1,76 @@
+//! Loops of system calls that time themselves: `call_loops WHAT`. Prints nanoseconds a call, the median
+//! of many short chunks, which leaves out what else the machine did. For `cargo xtask bench overhead`.
+
+use std::{
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+const CHUNKS: usize = 60;
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Nanoseconds a call of a loop that makes `calls` of them.
+fn time(calls: usize, mut work: impl FnMut()) -> f64 {
+    let chunk = || {
+        let start = Instant::now();
+        for _ in 0..calls {
+            work();
+        }
+        start.elapsed().as_nanos() as f64 / calls as f64
+    };
+    median(std::iter::repeat_with(chunk).take(CHUNKS).collect())
+}
+
+fn call(number: libc::c_long, arguments: [usize; 3]) {
+    // SAFETY: the calls used here touch no memory.
+    unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2]) };
+}
+
+fn main() {
+    // SAFETY: a valid path.
+    let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) } as usize;
+    let nanoseconds = match std::env::args().nth(1).as_deref() {
+        Some("getppid") => time(5000, || call(libc::SYS_getppid, [0; 3])),
+        Some("ioctl") => time(5000, || call(libc::SYS_ioctl, [null, 0x5401, 0])),
+        // Two calls a round.
+        Some("mmap") => {
+            time(1000, || {
+                // SAFETY: a new mapping, removed at once.
+                unsafe {
+                    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                    let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, flags, -1, 0);
+                    libc::munmap(page, 4096);
+                }
+            }) / 2.0
+        }
+        // Four threads, each waking nobody on a word of its own.
+        Some("futex") => {
+            let barrier = Arc::new(Barrier::new(4));
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let barrier = barrier.clone();
+                    thread::spawn(move || {
+                        let word = 0_u32;
+                        barrier.wait();
+                        let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+                        time(2000, || call(libc::SYS_futex, [std::ptr::from_ref(&word) as usize, wake as usize, 1]))
+                    })
+                })
+                .collect();
+            median(threads.into_iter().map(|thread| thread.join().unwrap()).collect())
+        }
+        // As a GPU runtime in steady state: 15 µs of its own work, then an ioctl.
+        Some("gpu") => time(100, || {
+            let end = Instant::now() + Duration::from_micros(15);
+            while Instant::now() < end {}
+            call(libc::SYS_ioctl, [null, 0x5401, 0]);
+        }),
+        other => panic!("no such loop: {other:?}"),
+    };
+    println!("{nanoseconds:.1}");
+}

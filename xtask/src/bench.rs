@@ -1,0 +1,284 @@
+//! `cargo xtask bench overhead`: what tracing costs, beside every peer that is installed.
+//!
+//! All variants take turns in every round, and each is compared with the bare run of the same round;
+//! shown are medians over the rounds. The machine may be shared and noisy: read the ratios.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{self, cargo, find_program, is_root};
+
+/// Options of `cargo xtask bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// What to measure
+    #[arg(value_enum)]
+    what: What,
+    /// Rounds; medians are over these
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum What {
+    /// Nanoseconds that tracing adds to a system call, and seconds that it adds to programs
+    Overhead,
+}
+
+/// A way to run a command.
+struct Variant {
+    name: &'static str,
+    prefix: Vec<String>,
+    /// Another command that must run meanwhile.
+    beside: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let What::Overhead = options.what;
+    if !is_root() {
+        bail!("tracing needs root\nhint: `sudo -E env PATH=\"$PATH\" cargo xtask bench overhead`");
+    }
+    process::run(cargo().args(["build", "--quiet", "--release", "--package", "gpuos-trace", "--bins", "--examples"]))?;
+    let folder = process::target_folder().join("release");
+    let variants = variants(&folder)?;
+    calls(options.rounds, &folder, &variants)?;
+    programs(options.rounds, &folder, &variants)
+}
+
+fn variants(folder: &Path) -> Result<Vec<Variant>> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let tracer = path("gpuos-trace");
+    let words = |text: &[&str]| text.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let ours = |options: &[&str]| [words(&[&tracer, "run", "-q"]), words(options), words(&["--"])].concat();
+    let mut all = vec![
+        Variant { name: "bare", prefix: vec![], beside: vec![] },
+        Variant { name: "empty pair", prefix: vec![path("examples/floor")], beside: vec![] },
+        Variant { name: "run", prefix: ours(&[]), beside: vec![] },
+        Variant { name: "run --no-latency", prefix: ours(&["--no-latency"]), beside: vec![] },
+        Variant { name: "run --sample 16", prefix: ours(&["--sample", "16"]), beside: vec![] },
+        Variant { name: "run -e ioctl", prefix: ours(&["-e", "ioctl"]), beside: vec![] },
+        Variant { name: "not traced", prefix: vec![], beside: [ours(&[]), words(&["sleep", "1000"])].concat() },
+    ];
+    if find_program("strace").is_some() {
+        all.push(Variant {
+            name: "strace -c -f",
+            prefix: words(&["strace", "-c", "-f", "-o", "/dev/null"]),
+            beside: vec![],
+        });
+    }
+    if find_program("perf").is_some_and(|perf| {
+        Command::new(perf).args(["trace", "-s", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success())
+    }) {
+        all.push(Variant {
+            name: "perf trace -s",
+            prefix: words(&["perf", "trace", "-s", "-o", "/dev/null", "--"]),
+            beside: vec![],
+        });
+    }
+    if find_program("bpftrace").is_some() {
+        for (name, script) in [("bpftrace count", COUNT), ("bpftrace count + latency", LATENCY)] {
+            all.push(Variant {
+                name,
+                prefix: words(&["bpftrace", "-q", "-o", "/dev/null", "-e", script, "-c"]),
+                beside: vec![],
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Counts by call of one process.
+const COUNT: &str = "tracepoint:raw_syscalls:sys_enter /pid == cpid/ { @[args->id] = count(); }";
+/// Counts and histograms by call of a process tree.
+const LATENCY: &str = "tracepoint:sched:sched_process_fork /@t[args->parent_pid] || args->parent_pid == cpid/ { @t[args->child_pid] = 1; }
+tracepoint:raw_syscalls:sys_enter /pid == cpid || @t[pid]/ { @s[tid] = nsecs; @n[tid] = args->id; }
+tracepoint:raw_syscalls:sys_exit /@s[tid]/ { @c[@n[tid]] = count(); @h[@n[tid]] = hist(nsecs - @s[tid]); delete(@s[tid]); }";
+
+impl Variant {
+    /// The command under this variant. bpftrace takes it as one word.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut all: Vec<String> = self.prefix.clone();
+        if self.prefix.first().is_some_and(|first| first == "bpftrace") {
+            all.push(words.join(" "));
+        } else {
+            all.extend(words.iter().map(ToString::to_string));
+        }
+        let mut command = Command::new(&all[0]);
+        command.args(&all[1..]);
+        command
+    }
+
+    /// Does `work` while the command beside runs.
+    fn with_company<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.beside.is_empty() {
+            return work();
+        }
+        let mut company = Command::new(&self.beside[0]).args(&self.beside[1..]).spawn()?;
+        // It is attached once its own child runs.
+        let children = format!("/proc/{0}/task/{0}/children", company.id());
+        let started = |text: String| {
+            text.split_whitespace().any(|pid| {
+                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep")
+            })
+        };
+        while !std::fs::read_to_string(&children).is_ok_and(started) {
+            std::thread::yield_now();
+        }
+        let child = std::fs::read_to_string(&children)?.trim().to_owned();
+        let done = work();
+        process::run(Command::new("kill").arg(child))?;
+        company.wait()?;
+        done
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Nanoseconds that each variant adds to a call.
+fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
+    let loops = ["getppid", "ioctl", "mmap", "futex", "gpu"];
+    let victim: PathBuf = folder.join("examples/call_loops");
+    let mut added: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for round in 0..rounds {
+        for work in loops {
+            let mut bare = f64::NAN;
+            for variant in variants {
+                // strace and perf are so slow that fewer rounds will do.
+                if round > 2 && (variant.name.starts_with("strace") || variant.name.starts_with("perf")) {
+                    continue;
+                }
+                let output = variant.with_company(|| {
+                    let mut command = variant.command(&[&victim.display().to_string(), work]);
+                    command.stderr(Stdio::null()).output().with_context(|| format!("{command:?}"))
+                })?;
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                let Some(value) = text.split_whitespace().rev().find_map(|word| word.parse::<f64>().ok()) else {
+                    continue;
+                };
+                if variant.name == "bare" {
+                    bare = value;
+                }
+                let shown = if variant.name == "bare" { value } else { value - bare };
+                added.entry((variant.name, work)).or_default().push(shown);
+            }
+        }
+        eprint!("\rround {} of {rounds}", round + 1);
+    }
+    eprintln!();
+    println!("\nNanoseconds a call: bare, then what each adds (median of {rounds} rounds)\n");
+    println!("{:26}{}", "", loops.map(|work| format!("{work:>10}")).concat());
+    let value = |variant: &str, work: &'static str| {
+        added
+            .iter()
+            .find(|((name, of), _)| *name == variant && *of == work)
+            .map_or(f64::NAN, |(_, values)| median(values))
+    };
+    for variant in variants {
+        println!("{:26}{}", variant.name, loops.map(|work| format!("{:>10.0}", value(variant.name, work))).concat());
+    }
+    let at = |variant| value(variant, "getppid");
+    let floor = at("empty pair");
+    println!("\nBars, on getppid\n");
+    let bar = |what: &str, ratio: f64, most: f64| {
+        println!("{} {what}: {ratio:.2} (at most {most})", if ratio <= most { "ok  " } else { "OVER" });
+    };
+    bar("count + latency, of the empty pair", at("run") / floor, 2.3);
+    bar("--no-latency, of the empty pair", at("run --no-latency") / floor, 1.15);
+    bar("not traced while a trace runs, of the empty pair", at("not traced") / floor, 1.2);
+    bar("-e ioctl on other calls, of the empty pair", at("run -e ioctl") / floor, 0.45);
+    bar("traced ioctl, of traced getppid", value("run", "ioctl") / at("run"), 1.5);
+    if at("bpftrace count").is_finite() {
+        bar("count + latency, of bpftrace's", at("run") / at("bpftrace count + latency"), 0.5);
+        bar("--no-latency, of bpftrace's count", at("run --no-latency") / at("bpftrace count"), 1.0);
+    }
+    if at("strace -c -f").is_finite() {
+        let slower = |variant| (at("bare") + at(variant)) / at("bare");
+        bar("slow-down, of strace's", (slower("run") - 1.0) / (slower("strace -c -f") - 1.0), 1.0 / 40.0);
+    }
+    Ok(())
+}
+
+/// Wall time of whole programs, and what a run needs at least.
+fn programs(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
+    let known = folder.join("examples/known_calls").display().to_string();
+    let source = std::env::temp_dir().join("gpuos-trace-bench.c");
+    std::fs::write(&source, "int main(void){return 0;}\n")?;
+    let source = source.display().to_string();
+    let python = "import json,subprocess,asyncio,email,http.client";
+    let all: [(&str, Vec<&str>); 4] = [
+        ("true", vec!["/bin/true"]),
+        ("fork storm", vec![&known, "forks", "300"]),
+        ("python imports", vec!["/usr/bin/python3", "-c", python]),
+        ("gcc", vec!["gcc", "-o", "/dev/null", &source]),
+    ];
+    let shown = ["bare", "run", "strace -c -f", "bpftrace count + latency"];
+    let mut walls: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for round in 0..rounds {
+        for (name, words) in &all {
+            for variant in variants.iter().filter(|variant| shown.contains(&variant.name)) {
+                // bpftrace splits at blanks and knows no quotes.
+                if variant.name.starts_with("bpftrace") && words.contains(&python) {
+                    continue;
+                }
+                let start = Instant::now();
+                let mut command = variant.command(words);
+                let status = command
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status()
+                    .with_context(|| format!("{command:?}"))?;
+                if status.success() {
+                    walls.entry((name, variant.name)).or_default().push(start.elapsed().as_secs_f64() * 1e3);
+                }
+            }
+        }
+        eprint!("\rround {} of {rounds}", round + 1);
+    }
+    eprintln!();
+    println!("\nMilliseconds of wall time (median of {rounds} rounds)\n");
+    println!("{:26}{}", "", all.each_ref().map(|(name, _)| format!("{name:>16}")).concat());
+    let wall = |name: &str, variant: &str| {
+        walls.iter().find(|((n, v), _)| *n == name && *v == variant).map_or(f64::NAN, |(_, values)| median(values))
+    };
+    for variant in shown {
+        println!("{variant:26}{}", all.each_ref().map(|(name, _)| format!("{:>16.1}", wall(name, variant))).concat());
+    }
+    println!("\nBars\n");
+    let bar = |what: &str, value: f64, most: f64| {
+        println!("{} {what}: {value:.1} (at most {most:.1})", if value <= most { "ok  " } else { "OVER" })
+    };
+    bar("start and stop of `run -- true` over `true`, ms", wall("true", "run") - wall("true", "bare"), 40.0);
+    for name in ["python imports", "gcc"] {
+        bar(
+            &format!("{name}: ms that we add, of what strace adds"),
+            wall(name, "run") - wall(name, "bare"),
+            wall(name, "strace -c -f") - wall(name, "bare"),
+        );
+    }
+    bar("peak memory of the tracer, MiB", peak_memory(folder)?, 60.0);
+    Ok(())
+}
+
+/// Peak resident memory of a run with thousands of processes.
+fn peak_memory(folder: &Path) -> Result<f64> {
+    let program = "import resource,subprocess,sys\nsubprocess.run(sys.argv[1:],check=True)\nprint(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let output = Command::new("/usr/bin/python3")
+        .args(["-c", program])
+        .arg(folder.join("gpuos-trace"))
+        .args(["run", "-q", "--"])
+        .arg(folder.join("examples/known_calls"))
+        .args(["forks", "2000"])
+        .output()?;
+    let kibibytes: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().context("no memory figure")?;
+    Ok(kibibytes / 1024.0)
+}
