@@ -59,6 +59,8 @@ pub mod programs {
     /// Tracepoint `syscalls/sys_exit_NAME`, likewise.
     pub const CALL_EXIT: &str = "call_exit";
 
+    /// `sys_exit`, in place of [`SYS_ENTER`] and [`SYS_EXIT`] when calls are counted and not timed.
+    pub const COUNT_EXIT: &str = "count_exit";
     /// Raw tracepoint `sys_enter`, does nothing: the price of being called at all, for the benchmarks.
     pub const FLOOR_ENTER: &str = "floor_enter";
     /// Raw tracepoint `sys_exit`, likewise.

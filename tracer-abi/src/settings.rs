@@ -4,6 +4,8 @@
 pub mod globals {
     /// `u32`: 1 when every call is timed, 0 with `--no-latency`.
     pub const TIMED: &str = "TIMED";
+    /// `u32`: 1 when calls are counted at exit only, by [`COUNT_EXIT`](super::super::programs::COUNT_EXIT).
+    pub const EXIT_ONLY: &str = "EXIT_ONLY";
     /// `u32`: time every Nth call of a thread; 1: every call.
     pub const SAMPLE: &str = "SAMPLE";
     /// `u32`: 1 when rows are kept by thread (`--per-thread`), 0 by process.
@@ -12,7 +14,7 @@ pub mod globals {
     pub const FILTERED: &str = "FILTERED";
     /// `[u64; 8]`: bit n of word w is syscall number 64 w + n.
     pub const WANTED: &str = "WANTED";
-    /// `[u32; 4]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
+    /// `[u32; 6]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
     pub const SPECIAL_NUMBERS: &str = "SPECIAL_NUMBERS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
     pub const TASK_OFFSETS: &str = "TASK_OFFSETS";
@@ -30,13 +32,17 @@ pub struct SpecialNumbers {
     pub rt_sigreturn: u32,
     /// `io_uring_setup`: mentioned even where a filter leaves it out.
     pub io_uring_setup: u32,
+    /// `exit`: never returns.
+    pub exit: u32,
+    /// `exit_group`: likewise.
+    pub exit_group: u32,
 }
 
 impl SpecialNumbers {
     /// The same numbers as an array of words, in field order.
     #[must_use]
-    pub const fn words(self) -> [u32; 4] {
-        [self.execve, self.execveat, self.rt_sigreturn, self.io_uring_setup]
+    pub const fn words(self) -> [u32; 6] {
+        [self.execve, self.execveat, self.rt_sigreturn, self.io_uring_setup, self.exit, self.exit_group]
     }
 }
 

@@ -41,13 +41,14 @@ pub struct RowKey {
 pub struct RowCounts {
     /// Entries. A call that never returns (`exit_group`) or is still running is counted too.
     pub calls: u64,
-    /// Returns. `calls - finished` are in flight or never return.
-    pub finished: u64,
+    /// Returns that were not timed. All returns: these and the sum of `buckets`; the rest of `calls` is
+    /// in flight or never returns.
+    pub untimed: u64,
     /// Returns between −4095 and −1, restarts left out.
     pub errors: u64,
     /// Returns of `-ERESTART*`: a signal interrupted the call and the kernel decides what follows.
     pub restarted: u64,
-    /// Nanoseconds between entry and return, summed over `finished`.
+    /// Nanoseconds between entry and return, summed over the timed calls.
     pub total_ns: u64,
     /// The longest, in nanoseconds.
     pub max_ns: u64,
@@ -58,7 +59,16 @@ pub struct RowCounts {
 impl RowCounts {
     /// Nothing counted yet.
     pub const ZERO: Self =
-        Self { calls: 0, finished: 0, errors: 0, restarted: 0, total_ns: 0, max_ns: 0, buckets: [0; BUCKETS] };
+        Self { calls: 0, untimed: 0, errors: 0, restarted: 0, total_ns: 0, max_ns: 0, buckets: [0; BUCKETS] };
+}
+
+impl RowCounts {
+    /// Entries without a return.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        let returned = self.buckets.iter().fold(self.untimed, |sum, count| sum.saturating_add(*count));
+        self.calls.saturating_sub(returned)
+    }
 }
 
 impl Default for RowCounts {
@@ -122,6 +132,13 @@ pub enum Outcome {
     Restart,
 }
 
+/// Whether a return value is an error code or a restart: one comparison for the common case.
+#[inline(always)]
+#[must_use]
+pub const fn is_code(returned: i64) -> bool {
+    returned as u64 > -4096_i64 as u64
+}
+
 /// Sorts a return value into [`Outcome`]. The numbers are from the kernel's `include/linux/errno.h`.
 #[inline(always)]
 #[must_use]
@@ -171,6 +188,8 @@ mod tests {
         }
         for success in [0, 1, -4096, i64::MIN, i64::MAX] {
             assert_eq!(outcome_of(success), Outcome::Success);
+            assert!(!is_code(success));
         }
+        assert!((-4095..=-1).all(is_code));
     }
 }

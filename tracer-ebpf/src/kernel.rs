@@ -2,7 +2,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_get_current_task_btf};
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+};
 use gpuos_tracer_abi::{
     settings::{TaskOffsetWords, TaskOffsets},
     tasks::Usage,
@@ -81,6 +84,13 @@ fn task_value(task: *mut task_struct, offset: usize) -> u64 {
 pub(crate) fn number_of(registers: *const c_void) -> u32 {
     // SAFETY: the verifier knows the pointer as `pt_regs` and checks the offset.
     unsafe { registers.cast::<u8>().add(registers_number()).cast::<u64>().read_volatile() as u32 }
+}
+
+/// The registers with which a task entered the kernel (`bpf_task_pt_regs`, Linux 5.15).
+#[inline(always)]
+pub(crate) fn registers_of(task: *mut task_struct) -> *const c_void {
+    // SAFETY: the verifier knows the task.
+    unsafe { bpf_task_pt_regs(task) as *const c_void }
 }
 
 /// Exit code of a process as `wait` returns it, from one of its exiting threads: the code of

@@ -8,6 +8,7 @@
 //! | `call_enter` | `syscalls/sys_enter_NAME` | `syscalls.rs` |
 //! | `call_exit` | `syscalls/sys_exit_NAME` | `syscalls.rs` |
 //! | `floor_*`   | `sys_enter`, `sys_exit` (raw) | `floor.rs` |
+//! | `count_exit` | `sys_exit`          | `syscalls.rs` |
 //! | `task_fork` | `sched_process_fork` | `tasks.rs`    |
 //! | `task_exec` | `sched_process_exec` | `tasks.rs`    |
 //! | `task_exit` | `sched_process_exit` | `tasks.rs`    |

@@ -66,6 +66,8 @@ pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(COUNTERS, BPF_F_M
 #[unsafe(no_mangle)]
 pub(crate) static TIMED: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
+pub(crate) static EXIT_ONLY: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static SAMPLE: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static PER_THREAD: Global<u32> = Global::new(0);
@@ -75,6 +77,6 @@ pub(crate) static FILTERED: Global<u32> = Global::new(0);
 pub(crate) static WANTED: Global<[u64; 8]> = Global::new([0; 8]);
 #[unsafe(no_mangle)]
 pub(crate) static SPECIAL_NUMBERS: Global<SpecialNumbers> =
-    Global::new(SpecialNumbers { execve: 0, execveat: 0, rt_sigreturn: 0, io_uring_setup: 0 });
+    Global::new(SpecialNumbers { execve: 0, execveat: 0, rt_sigreturn: 0, io_uring_setup: 0, exit: 0, exit_group: 0 });
 #[unsafe(no_mangle)]
 pub(crate) static TASK_OFFSETS: Global<TaskOffsetWords> = Global::new([0; _]);

@@ -9,7 +9,7 @@ use gpuos_tracer_abi::{
     losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS},
     syscalls::{
         ABI_COMPAT, ABI_NATIVE, BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey,
-        bucket_of, outcome_of,
+        bucket_of, is_code, outcome_of,
     },
     tasks::{SLOT_TOTALS, ThreadState},
 };
@@ -50,12 +50,16 @@ fn directory_entry(thread: &mut ThreadState, number: u32) -> &mut u16 {
 
 /// Counts an entry and returns the slot to find its row again: row number + 1, or `SLOT_TOTALS`.
 #[inline(always)]
-pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> u32 {
+pub(crate) fn enter(thread: &mut ThreadState, number: u32, rt_sigreturn: u32) -> u32 {
     if number as usize >= DIRECTORY {
         return enter_slowly(thread, number, ABI_NATIVE);
     }
     let mut slot = u32::from(*directory_entry(thread, number));
     if slot == 0 {
+        // Its return value means nothing: the slow path knows that, and the fast one need not ask.
+        if number == rt_sigreturn {
+            return enter_slowly(thread, number, ABI_NATIVE);
+        }
         slot = allocate(thread, number);
         if slot == 0 {
             losses::add(CALLS_ON_SLOW_PATH, 1);
@@ -69,17 +73,17 @@ pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> u32 {
     slot
 }
 
-/// Counts a return in the row of `slot`.
+/// Counts a return in the row of `slot`. Says whether there is one.
 #[inline(always)]
-pub(crate) fn exit(slot: u32, duration: u64, timed: bool, outcome: Outcome) {
-    let Some(row) = ROWS.get_ptr_mut(slot - 1) else { return };
+pub(crate) fn exit(slot: u32, duration: u64, timed: bool, returned: i64) -> bool {
+    let Some(row) = ROWS.get_ptr_mut(slot.wrapping_sub(1)) else { return false };
     // SAFETY: the map returned it, and this thread alone writes it.
     let counts = unsafe { &mut (*row).counts };
-    counts.finished += 1;
-    match outcome {
-        Outcome::Success => {}
-        Outcome::Error => counts.errors += 1,
-        Outcome::Restart => counts.restarted += 1,
+    if is_code(returned) {
+        match outcome_of(returned) {
+            Outcome::Restart => counts.restarted += 1,
+            _ => counts.errors += 1,
+        }
     }
     if timed {
         counts.total_ns += duration;
@@ -87,7 +91,10 @@ pub(crate) fn exit(slot: u32, duration: u64, timed: bool, outcome: Outcome) {
             counts.max_ns = duration;
         }
         counts.buckets[bucket_of(duration)] += 1;
+    } else {
+        counts.untimed += 1;
     }
+    true
 }
 
 /// Gives the thread a row for `number`; 0 when none is free.
@@ -164,7 +171,7 @@ extern "C" fn merge_row(number: u32) -> u32 {
 #[inline(always)]
 fn add(total: &mut RowCounts, more: &RowCounts) {
     atomic::add(&mut total.calls, more.calls);
-    atomic::add(&mut total.finished, more.finished);
+    atomic::add(&mut total.untimed, more.untimed);
     atomic::add(&mut total.errors, more.errors);
     atomic::add(&mut total.restarted, more.restarted);
     atomic::add(&mut total.total_ns, more.total_ns);
@@ -203,7 +210,6 @@ pub(crate) fn returns_foreign_value(thread: &ThreadState, native: u32) -> bool {
 pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, returned: i64) -> u32 {
     let key = key(thread, thread.number, thread.abi);
     let Some(total) = slow_counts(&key) else { return 0 };
-    atomic::add(&mut total.finished, 1);
     match outcome_of(returned) {
         Outcome::Success => {}
         Outcome::Error => atomic::add(&mut total.errors, 1),
@@ -213,6 +219,8 @@ pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, r
         atomic::add(&mut total.total_ns, duration);
         atomic::raise(&mut total.max_ns, duration);
         atomic::add(&mut total.buckets[bucket_of(duration)], 1);
+    } else {
+        atomic::add(&mut total.untimed, 1);
     }
     0
 }

@@ -11,13 +11,13 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     losses::{COMPAT_CALLS_FILTERED, RINGS_FILTERED},
-    syscalls::{ABI_COMPAT, DIRECTORY, outcome_of},
+    syscalls::{ABI_COMPAT, DIRECTORY},
     tasks::{SLOT_NONE, SLOT_SKIPPED, SLOT_TOTALS, STAGE_ARMED, STAGE_RUNNING, ThreadState},
 };
 
 use crate::{
     kernel, losses,
-    maps::{FILTERED, SAMPLE, SPECIAL_NUMBERS, TIMED, WANTED},
+    maps::{EXIT_ONLY, FILTERED, SAMPLE, SPECIAL_NUMBERS, TIMED, WANTED},
     rows, tasks,
 };
 
@@ -46,6 +46,49 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// In place of both when calls are counted and not timed: half of the price is being called at all.
+/// Arguments: registers, return value.
+#[btf_tracepoint(function = "sys_exit")]
+pub(crate) fn count_exit(ctx: BtfTracePointContext) -> i32 {
+    let task = kernel::current_task();
+    let Some(thread) = tasks::state_of(task) else { return 0 };
+    if thread.stage != STAGE_RUNNING {
+        // The command begins at its exec, a child after the return from its parent's fork.
+        if thread.stage != STAGE_ARMED {
+            tasks::adopt(task, thread);
+        }
+        return 0;
+    }
+    // SAFETY: the first argument; read as a pointer, so that the verifier keeps its type.
+    let registers = unsafe { *ctx.as_ptr().cast::<*const c_void>() };
+    // `rt_sigreturn` takes the number of the interrupted code back, or leaves none.
+    let number = match kernel::number_of(registers) {
+        u32::MAX => special(RT_SIGRETURN),
+        number => number,
+    };
+    let slot = count_entry(task, thread, number);
+    finish(thread, slot, 0, false, argument(&ctx, 1) as i64);
+    0
+}
+
+/// Counts the call that ends a thread, when nothing was counted at its entry.
+#[inline(always)]
+pub(crate) fn count_last(task: *mut task_struct, thread: &mut ThreadState) {
+    if EXIT_ONLY.load() == 0 {
+        return;
+    }
+    let number = kernel::number_of(kernel::registers_of(task));
+    let ends = if kernel::is_compat(task) {
+        // The same two in the 32-bit tables of x86 and, but for `exit_group`, of arm.
+        matches!(number, 1 | 248 | 252)
+    } else {
+        number == special(EXIT) || number == special(EXIT_GROUP)
+    };
+    if ends {
+        count_entry(task, thread, number);
+    }
 }
 
 /// Context of the tracepoints of single calls (`struct syscall_trace_enter` and `_exit` in the kernel's
@@ -133,13 +176,12 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
         return enter_compat(thread, number);
     }
     if !is_wanted(number) {
-        if number == special(3) {
+        if number == special(IO_URING_SETUP) {
             losses::add(RINGS_FILTERED, 1);
         }
         return SLOT_SKIPPED;
     }
-    thread.number = number;
-    rows::enter(thread, number)
+    rows::enter(thread, number, special(RT_SIGRETURN))
 }
 
 /// Counts a return. `Some` when its entry was not seen.
@@ -147,31 +189,28 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
 fn exit(thread: &mut ThreadState, returned: i64, now: u64) -> Option<()> {
     let slot = thread.slot;
     thread.slot = SLOT_NONE;
-    if slot == SLOT_SKIPPED {
-        return None;
-    }
-    if slot == SLOT_NONE {
-        return Some(());
-    }
     // The clock may step back by nanoseconds while another CPU adjusts it (`ktime_get_mono_fast_ns`).
     let duration = if now > thread.entered_ns { now - thread.entered_ns } else { 0 };
-    let timed = now != 0;
-    if slot == SLOT_TOTALS {
-        let returned = if rows::returns_foreign_value(thread, special(2)) { 0 } else { returned };
+    let timed = if SAMPLE.load() > 1 { now != 0 } else { TIMED.load() != 0 };
+    finish(thread, slot, duration, timed, returned);
+    if slot == SLOT_NONE { Some(()) } else { None }
+}
+
+/// Counts the return of the call of `slot`.
+#[inline(always)]
+fn finish(thread: &mut ThreadState, slot: u32, duration: u64, timed: bool, returned: i64) {
+    // The common case first: the other slots are numbers that no row has.
+    if !rows::exit(slot, duration, timed, returned) && slot == SLOT_TOTALS {
+        let returned = if rows::returns_foreign_value(thread, special(RT_SIGRETURN)) { 0 } else { returned };
         rows::exit_slowly(thread, duration, u32::from(timed), returned);
-        return None;
     }
-    // `rt_sigreturn` returns whatever the interrupted code had in its return register.
-    let returned = if thread.number == special(2) { 0 } else { returned };
-    rows::exit(slot, duration, timed, outcome_of(returned));
-    None
 }
 
 /// An entry of a thread that does not run yet. Says whether it is to be counted.
 #[inline(never)]
 fn begin(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> bool {
     if thread.stage == STAGE_ARMED {
-        if number != special(0) && number != special(1) {
+        if number != special(EXECVE) && number != special(EXECVEAT) {
             return false;
         }
         tasks::start_command(thread);
@@ -192,11 +231,7 @@ fn exit_without_entry(task: *mut task_struct, thread: &mut ThreadState, number: 
         return;
     }
     let slot = count_entry(task, thread, number);
-    if slot == SLOT_TOTALS {
-        rows::exit_slowly(thread, 0, 0, returned);
-    } else if slot != SLOT_SKIPPED {
-        rows::exit(slot, 0, false, outcome_of(returned));
-    }
+    finish(thread, slot, 0, false, returned);
 }
 
 /// 32-bit calls are counted apart: their numbers mean other calls, and a filter cannot name them.
@@ -222,9 +257,17 @@ fn is_wanted(number: u32) -> bool {
     word >> (number & 63) & 1 != 0
 }
 
-/// Word of `SpecialNumbers`: 0 `execve`, 1 `execveat`, 2 `rt_sigreturn`, 3 `io_uring_setup`.
+// Words of `SpecialNumbers`.
+const EXECVE: usize = 0;
+const EXECVEAT: usize = 1;
+const RT_SIGRETURN: usize = 2;
+const IO_URING_SETUP: usize = 3;
+const EXIT: usize = 4;
+const EXIT_GROUP: usize = 5;
+
+/// A number of this architecture.
 #[inline(always)]
 fn special(word: usize) -> u32 {
-    // SAFETY: callers pass 0 to 3; volatile, because the value is set after compilation.
+    // SAFETY: callers pass one of the words above; volatile, because the value is set after compilation.
     unsafe { (&raw const SPECIAL_NUMBERS).cast::<u32>().add(word).read_volatile() }
 }

@@ -19,7 +19,7 @@ use gpuos_tracer_abi::{
 use crate::{
     atomic, kernel, losses,
     maps::{PROCESSES, THREADS},
-    rows,
+    rows, syscalls,
 };
 
 #[inline(always)]
@@ -169,6 +169,7 @@ pub(crate) fn task_exit(_ctx: BtfTracePointContext) -> i32 {
     if thread.stage != STAGE_RUNNING {
         adopt(task, thread);
     }
+    syscalls::count_last(task, thread);
     rows::release(thread);
     let usage = kernel::usage_of(task);
     thread.stage = STAGE_ENDED;

@@ -62,6 +62,7 @@ impl TraceOptions {
         Ok(Self {
             settings: Settings {
                 timed: !args.no_latency,
+                attaching: false,
                 sample: args.sample,
                 per_thread: args.per_thread,
                 wanted,

@@ -23,6 +23,8 @@ use super::{
 pub struct Settings {
     /// Time every call.
     pub timed: bool,
+    /// Threads that run already will be traced: their first return may belong to a call that began before.
+    pub attaching: bool,
     /// Time every Nth call of a thread; 1: every call.
     pub sample: u32,
     /// Keep rows by thread, not by process.
@@ -41,6 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             timed: true,
+            attaching: false,
             sample: 1,
             per_thread: false,
             wanted: None,
@@ -82,6 +85,8 @@ const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     execveat: libc::SYS_execveat as u32,
     rt_sigreturn: libc::SYS_rt_sigreturn as u32,
     io_uring_setup: libc::SYS_io_uring_setup as u32,
+    exit: libc::SYS_exit as u32,
+    exit_group: libc::SYS_exit_group as u32,
 };
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without
@@ -140,9 +145,15 @@ impl Tracer {
         let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
         let calls = settings.wanted.as_deref().and_then(CallTracepoints::of);
-        let general = |program: &str| calls.is_some() && matches!(program, programs::SYS_ENTER | programs::SYS_EXIT);
+        let exit_only = calls.is_none() && !settings.timed && !settings.attaching && has_task_registers();
         let mut wanted: Vec<(&'static str, Place)> = Vec::new();
-        for (program, tracepoint) in programs::TRACEPOINTS.into_iter().filter(|(program, _)| !general(program)) {
+        for (program, tracepoint) in programs::TRACEPOINTS {
+            let program = match program {
+                programs::SYS_ENTER if exit_only || calls.is_some() => continue,
+                programs::SYS_EXIT if calls.is_some() => continue,
+                programs::SYS_EXIT if exit_only => programs::COUNT_EXIT,
+                program => program,
+            };
             let id = btf.id_of_typedef(&format!("btf_trace_{tracepoint}")).map_err(LoadError::UnknownKernel)?;
             wanted.push((program, Place::Typed(id)));
         }
@@ -153,6 +164,7 @@ impl Tracer {
             bytes,
             &[
                 (globals::TIMED, &u32::from(settings.timed).to_ne_bytes()),
+                (globals::EXIT_ONLY, &u32::from(exit_only).to_ne_bytes()),
                 (globals::SAMPLE, &settings.sample.to_ne_bytes()),
                 (globals::PER_THREAD, &u32::from(settings.per_thread).to_ne_bytes()),
                 (globals::FILTERED, &u32::from(settings.wanted.is_some()).to_ne_bytes()),
@@ -308,6 +320,13 @@ pub enum AttachError {
     /// The BPF side refused.
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+/// Whether programs can ask for the registers of a task: `bpf_task_pt_regs` came with Linux 5.15.
+fn has_task_registers() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 15)
 }
 
 /// Gives one thread task storage, unless it has some.

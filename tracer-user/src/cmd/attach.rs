@@ -16,6 +16,7 @@ use crate::{
 pub(super) fn attach(args: AttachArgs) -> Result<()> {
     let pids = args.pids;
     let mut options = TraceOptions::from_args(args.trace)?;
+    options.settings.attaching = true;
     let watched = collect::watch(&pids)?;
     let tracer = Tracer::start(&options.settings)?;
     let counters = tracer.counters()?;

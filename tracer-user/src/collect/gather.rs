@@ -36,7 +36,7 @@ pub struct Gathered {
 fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
     let sum = rows.entry(key).or_default();
     sum.calls += more.calls;
-    sum.finished += more.finished;
+    sum.untimed += more.untimed;
     sum.errors += more.errors;
     sum.restarted += more.restarted;
     sum.total_ns += more.total_ns;

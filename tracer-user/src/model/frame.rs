@@ -119,7 +119,7 @@ pub fn build(
         numbers(column::CALLS, |counts| counts.calls),
         numbers(column::ERRORS, |counts| counts.errors),
         numbers(column::RESTARTED, |counts| counts.restarted),
-        numbers(column::UNFINISHED, |counts| counts.calls.saturating_sub(counts.finished)),
+        numbers(column::UNFINISHED, |counts| counts.unfinished()),
         numbers(column::TOTAL_NS, |counts| counts.total_ns),
         numbers(column::MAX_NS, |counts| counts.max_ns),
         latency.finish().into_column(),
@@ -222,8 +222,7 @@ mod tests {
     use gpuos_tracer_abi::syscalls::ABI_COMPAT;
 
     fn row(process: u64, number: i64, abi: u32, calls: u64) -> (RowKey, RowCounts) {
-        let mut counts =
-            RowCounts { calls, finished: calls - 1, errors: 1, total_ns: 100, max_ns: 60, ..RowCounts::ZERO };
+        let mut counts = RowCounts { calls, errors: 1, total_ns: 100, max_ns: 60, ..RowCounts::ZERO };
         counts.buckets[5] = calls - 1;
         (RowKey { process, number: number as u32, abi, ..Default::default() }, counts)
     }
