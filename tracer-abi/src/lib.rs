@@ -61,10 +61,13 @@ pub mod programs {
 
     /// `sys_exit`, in place of [`SYS_ENTER`] and [`SYS_EXIT`] when calls are counted and not timed.
     pub const COUNT_EXIT: &str = "count_exit";
-    /// Raw tracepoint `sys_enter`, does nothing: the price of being called at all, for the benchmarks.
-    pub const FLOOR_ENTER: &str = "floor_enter";
-    /// Raw tracepoint `sys_exit`, likewise.
-    pub const FLOOR_EXIT: &str = "floor_exit";
+    /// Pairs on the raw tracepoints `sys_enter` and `sys_exit`, for the benchmarks: what they do, and
+    /// their names.
+    pub const FLOORS: [(&str, &str, &str); 3] = [
+        ("nothing", "floor_enter", "floor_exit"),
+        ("clock", "clock_enter", "clock_exit"),
+        ("storage", "storage_enter", "storage_exit"),
+    ];
 
     /// Program and BTF tracepoint, in the order in which they are attached: children first, so that there
     /// is no moment in which a call is counted and a fork is not followed.

@@ -87,37 +87,38 @@ pub struct Row {
     pub counts: RowCounts,
 }
 
+/// Floor of log2 of a byte; 0 for 0.
+const LOG2_OF_BYTE: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut value = 2;
+    while value < 256 {
+        table[value] = table[value / 2] + 1;
+        value += 1;
+    }
+    table
+};
+
 /// Histogram bucket of a duration: floor of log2, at most `BUCKETS - 1`.
 ///
-/// By halves, because BPF has no instruction that counts leading zeros.
+/// By a table of bytes, because BPF has no instruction that counts leading zeros.
 #[inline(always)]
 #[must_use]
-pub const fn bucket_of(mut nanoseconds: u64) -> usize {
-    let mut bucket = 0;
-    if nanoseconds >> 32 != 0 {
-        nanoseconds >>= 32;
-        bucket += 32;
-    }
-    if nanoseconds >> 16 != 0 {
-        nanoseconds >>= 16;
-        bucket += 16;
-    }
-    if nanoseconds >> 8 != 0 {
-        nanoseconds >>= 8;
-        bucket += 8;
-    }
-    if nanoseconds >> 4 != 0 {
-        nanoseconds >>= 4;
-        bucket += 4;
-    }
-    if nanoseconds >> 2 != 0 {
-        nanoseconds >>= 2;
-        bucket += 2;
-    }
-    if nanoseconds >> 1 != 0 {
-        bucket += 1;
-    }
-    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
+pub fn bucket_of(nanoseconds: u64) -> usize {
+    // The common durations first.
+    let (shift, byte) = if nanoseconds < 1 << 8 {
+        (0, nanoseconds)
+    } else if nanoseconds < 1 << 16 {
+        (8, nanoseconds >> 8)
+    } else if nanoseconds < 1 << 24 {
+        (16, nanoseconds >> 16)
+    } else if nanoseconds < 1 << 32 {
+        (24, nanoseconds >> 24)
+    } else if nanoseconds < 1 << 40 {
+        (32, nanoseconds >> 32)
+    } else {
+        return BUCKETS - 1;
+    };
+    shift + LOG2_OF_BYTE[byte as usize & 0xff] as usize
 }
 
 /// How the kernel means a return value.

@@ -1,5 +1,5 @@
 //! The programs that run in the kernel. One file per topic; this one lists every program.
-//! All but `call_*` and `floor_*` are BTF tracepoints.
+//! All but `call_*` and those of `floor.rs` are BTF tracepoints.
 //!
 //! | program     | tracepoint           | file          |
 //! |-------------|----------------------|---------------|
@@ -7,7 +7,7 @@
 //! | `sys_exit`  | `sys_exit`           | `syscalls.rs` |
 //! | `call_enter` | `syscalls/sys_enter_NAME` | `syscalls.rs` |
 //! | `call_exit` | `syscalls/sys_exit_NAME` | `syscalls.rs` |
-//! | `floor_*`   | `sys_enter`, `sys_exit` (raw) | `floor.rs` |
+//! | `floor_*`, `clock_*`, `storage_*` | `sys_enter`, `sys_exit` (raw) | `floor.rs` |
 //! | `count_exit` | `sys_exit`          | `syscalls.rs` |
 //! | `task_fork` | `sched_process_fork` | `tasks.rs`    |
 //! | `task_exec` | `sched_process_exec` | `tasks.rs`    |

@@ -90,7 +90,9 @@ pub(crate) fn exit(slot: u32, duration: u64, timed: bool, returned: i64) -> bool
         if duration > counts.max_ns {
             counts.max_ns = duration;
         }
-        counts.buckets[bucket_of(duration)] += 1;
+        if let Some(count) = counts.buckets.get_mut(bucket_of(duration)) {
+            *count += 1;
+        }
     } else {
         counts.untimed += 1;
     }
@@ -218,7 +220,9 @@ pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, r
     if timed != 0 {
         atomic::add(&mut total.total_ns, duration);
         atomic::raise(&mut total.max_ns, duration);
-        atomic::add(&mut total.buckets[bucket_of(duration)], 1);
+        if let Some(count) = total.buckets.get_mut(bucket_of(duration)) {
+            atomic::add(count, 1);
+        }
     } else {
         atomic::add(&mut total.untimed, 1);
     }

@@ -1,11 +1,25 @@
-//! Runs a command under the empty pair of programs: `floor CMD [ARGS]`. For `cargo xtask bench overhead`.
+//! Runs a command under a pair of programs that does next to nothing: `floor nothing|clock|storage CMD
+//! [ARGS]`. For `cargo xtask bench overhead`.
 
-use std::{env, process::Command};
+use std::{env, error::Error, ffi::OsString};
 
-fn main() {
-    let _floor = gpuos_trace::bpf::Floor::start().unwrap_or_else(|error| panic!("{error}"));
-    let mut words = env::args_os().skip(1);
-    let status =
-        Command::new(words.next().expect("floor CMD [ARGS]")).args(words).status().expect("the command starts");
-    std::process::exit(status.code().unwrap_or(1));
+use gpuos_trace::{
+    bpf::Floor,
+    launch::{Command, Suspended},
+    signals::{end_like, reap},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<OsString> = env::args_os().skip(1).collect();
+    let (what, command) = words.split_first().ok_or("floor nothing|clock|storage CMD [ARGS]")?;
+    let suspended = Suspended::spawn(&Command::find(command)?, None)?;
+    let floor = Floor::start(&what.to_string_lossy())?;
+    floor.mark(suspended.pidfd())?;
+    let running = suspended.release()?;
+    loop {
+        if let Some((ended, _)) = reap(running.pid)? {
+            end_like(ended);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }

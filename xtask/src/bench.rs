@@ -58,7 +58,13 @@ fn variants(folder: &Path) -> Result<Vec<Variant>> {
     let ours = |options: &[&str]| [words(&[&tracer, "run", "-q"]), words(options), words(&["--"])].concat();
     let mut all = vec![
         Variant { name: "bare", prefix: vec![], beside: vec![] },
-        Variant { name: "empty pair", prefix: vec![path("examples/floor")], beside: vec![] },
+        Variant { name: "empty pair", prefix: words(&[&path("examples/floor"), "nothing"]), beside: vec![] },
+        Variant {
+            name: "  and two clock readings",
+            prefix: words(&[&path("examples/floor"), "clock"]),
+            beside: vec![],
+        },
+        Variant { name: "  and task storage", prefix: words(&[&path("examples/floor"), "storage"]), beside: vec![] },
         Variant { name: "run", prefix: ours(&[]), beside: vec![] },
         Variant { name: "run --no-latency", prefix: ours(&["--no-latency"]), beside: vec![] },
         Variant { name: "run --sample 16", prefix: ours(&["--sample", "16"]), beside: vec![] },
@@ -192,6 +198,7 @@ fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
     let bar = |what: &str, ratio: f64, most: f64| {
         println!("{} {what}: {ratio:.2} (at most {most})", if ratio <= most { "ok  " } else { "OVER" });
     };
+    bar("count + latency, of the pair with clock and task storage", at("run") / at("  and task storage"), 1.1);
     bar("count + latency, of the empty pair", at("run") / floor, 2.3);
     bar("--no-latency, of the empty pair", at("run --no-latency") / floor, 1.15);
     bar("not traced while a trace runs, of the empty pair", at("not traced") / floor, 1.2);

@@ -77,8 +77,6 @@ impl KernelObjects {
                 type_information: type_information.as_ref().map(|fd| fd.as_fd()),
                 functions: &function.func_info.func_info_bytes(),
                 function_size: function.func_info_rec_size,
-                lines: &function.line_info.line_info_bytes(),
-                line_size: function.line_info_rec_size,
                 place,
             };
             let loaded = syscall::load_program(&request).map_err(|refusal| LoadError::from_refusal(name, refusal))?;

@@ -284,25 +284,36 @@ impl Tracer {
     }
 }
 
-/// The empty pair of programs, attached while this lives: what every call then pays is the floor under
-/// any tracer. For the benchmarks.
+/// A pair of programs that does next to nothing, attached while this lives: what every call then pays is
+/// the floor under any tracer. For the benchmarks.
 #[derive(Debug)]
 pub struct Floor {
-    _objects: KernelObjects,
+    objects: KernelObjects,
 }
 
 impl Floor {
-    /// Loads and attaches them.
+    /// Loads and attaches a pair of [`programs::FLOORS`] by what it does.
     ///
     /// # Errors
     /// See [`LoadError`].
-    pub fn start() -> Result<Self, LoadError> {
-        let wanted = [(programs::FLOOR_ENTER, Place::Raw("sys_enter")), (programs::FLOOR_EXIT, Place::Raw("sys_exit"))];
+    pub fn start(what: &str) -> Result<Self, LoadError> {
+        let pair = programs::FLOORS.into_iter().find(|(does, ..)| *does == what);
+        let (_, enter, exit) = pair.ok_or_else(|| LoadError::no_program(what))?;
+        let wanted = [(enter, Place::Raw("sys_enter")), (exit, Place::Raw("sys_exit"))];
         let mut objects = KernelObjects::load(object::BYTES, &[], &[], &wanted)?;
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }
-        Ok(Self { _objects: objects })
+        Ok(Self { objects })
+    }
+
+    /// Gives a task storage, as a traced one has.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn mark(&self, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
+        super::syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &ThreadState::ARMED)
+            .map_err(|error| LoadError::from_step("marking the command", &error))
     }
 }
 

@@ -106,10 +106,6 @@ pub(super) struct ProgramRequest<'a> {
     pub functions: &'a [u8],
     /// Bytes of one of them.
     pub function_size: usize,
-    /// `bpf_line_info` records.
-    pub lines: &'a [u8],
-    /// Bytes of one of them.
-    pub line_size: usize,
     /// What it will be attached to.
     pub(super) place: Place,
 }
@@ -142,9 +138,6 @@ pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refu
         part.func_info = request.functions.as_ptr() as u64;
         part.func_info_rec_size = request.function_size as u32;
         part.func_info_cnt = request.functions.len().checked_div(request.function_size).unwrap_or(0) as u32;
-        part.line_info = request.lines.as_ptr() as u64;
-        part.line_info_rec_size = request.line_size as u32;
-        part.line_info_cnt = request.lines.len().checked_div(request.line_size).unwrap_or(0) as u32;
     }
     match request.place {
         Place::Typed(id) => {
