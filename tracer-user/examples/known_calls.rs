@@ -164,6 +164,118 @@ fn daemon(times: u64) {
     wait(middle);
 }
 
+/// For so many seconds, short processes with short threads, eight at a time. Prints how many processes
+/// there were; each has three threads and makes five calls of `getppid`.
+fn churn(seconds: u64) {
+    let end = std::time::Instant::now() + Duration::from_secs(seconds);
+    let mut processes = 0_u64;
+    while std::time::Instant::now() < end {
+        let children: Vec<_> = (0..8)
+            .map(|_| {
+                fork(|| {
+                    let threads: Vec<_> = (0..2).map(|_| thread::spawn(|| getppid(1))).collect();
+                    getppid(3);
+                    threads.into_iter().for_each(|thread| thread.join().unwrap());
+                })
+            })
+            .collect();
+        children.into_iter().for_each(wait);
+        processes += 8;
+    }
+    println!("{processes}");
+}
+
+/// A program that a property test makes up, and the log that it keeps itself: a file of three counters
+/// that every process maps. One letter an action: `p` calls `getppid`; `f(…)` forks a child that does what
+/// is in the brackets and is waited for, `F(…)` one that is not; `t(…)` and `T(…)` likewise for a thread,
+/// which is waited for at the end of the list at the latest, so that the log stays true; `x(…)` executes this
+/// program again to do it, which ends the list; `e` ends the process at once.
+mod script {
+    use super::{call, exec_self, fork, wait};
+    use std::{
+        fs::OpenOptions,
+        os::fd::AsRawFd as _,
+        sync::atomic::{AtomicU64, Ordering::SeqCst},
+        thread,
+    };
+
+    /// Calls, processes, threads.
+    pub(super) type Log = [AtomicU64; 3];
+
+    pub(super) fn log(path: &str) -> &'static Log {
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        // SAFETY: the file has the size of the log, and the mapping is never removed.
+        unsafe {
+            let prot = libc::PROT_READ | libc::PROT_WRITE;
+            let page = libc::mmap(std::ptr::null_mut(), size_of::<Log>(), prot, libc::MAP_SHARED, file.as_raw_fd(), 0);
+            assert_ne!(page, libc::MAP_FAILED);
+            &*page.cast::<Log>()
+        }
+    }
+
+    /// What is inside the brackets that begin at `at`, and where it goes on after them.
+    fn brackets(text: &str, at: usize) -> (&str, usize) {
+        let mut depth = 0;
+        for (index, letter) in text[at..].char_indices() {
+            depth += match letter {
+                '(' => 1,
+                ')' => -1,
+                _ => 0,
+            };
+            if depth == 0 {
+                return (&text[at + 1..at + index], at + index + 1);
+            }
+        }
+        panic!("no closing bracket in {text}");
+    }
+
+    pub(super) fn run(text: &str, path: &str, log: &'static Log) {
+        let mut at = 0;
+        let mut threads: Vec<thread::JoinHandle<()>> = Vec::new();
+        while let Some(letter) = text[at..].chars().next() {
+            at += 1;
+            if matches!(letter, 'e' | 'x') {
+                threads.drain(..).for_each(|thread| thread.join().unwrap());
+            }
+            match letter {
+                'p' => {
+                    call(libc::SYS_getppid);
+                    log[0].fetch_add(1, SeqCst);
+                }
+                'e' => {
+                    // SAFETY: it ends the process.
+                    unsafe { libc::_exit(0) }
+                }
+                letter => {
+                    let (inside, next) = brackets(text, at);
+                    at = next;
+                    match letter {
+                        'f' | 'F' => {
+                            log[1].fetch_add(1, SeqCst);
+                            let pid = fork(|| run(inside, path, log));
+                            if letter == 'f' {
+                                wait(pid);
+                            }
+                        }
+                        't' | 'T' => {
+                            log[2].fetch_add(1, SeqCst);
+                            let (inside, path) = (inside.to_owned(), path.to_owned());
+                            let thread = thread::spawn(move || run(&inside, &path, log));
+                            threads.push(thread);
+                            if letter == 't' {
+                                threads.drain(..).for_each(|thread| thread.join().unwrap());
+                            }
+                        }
+                        'x' => exec_self(&["script", inside, path]),
+                        other => panic!("no such action: {other}"),
+                    }
+                }
+            }
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
 /// Reads numbers from standard input. For each, all threads and one child process call `getppid` so often.
 fn on_demand(threads: u64) {
     let barrier = std::sync::Arc::new(std::sync::Barrier::new(threads as usize + 1));
@@ -193,6 +305,12 @@ fn on_demand(threads: u64) {
 fn main() {
     let arguments: Vec<String> = env::args().collect();
     let number = |at: usize| arguments.get(at).map_or(0, |word| word.parse::<u64>().unwrap());
+    if let [_, what, text, path] = arguments.as_slice()
+        && what == "script"
+    {
+        script::run(text, path, script::log(path));
+        return;
+    }
     let times = number(2);
     match arguments.get(1).map(String::as_str).unwrap_or_default() {
         "getppid" => getppid(times),
@@ -244,6 +362,7 @@ fn main() {
         .unwrap(),
         "vfork" => vforks(times),
         "on-demand" => on_demand(times),
+        "churn" => churn(times),
         #[cfg(target_arch = "x86_64")]
         "compat" => compat_getppid(times),
         // A number that no kernel has.

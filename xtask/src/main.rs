@@ -6,6 +6,7 @@ mod demo;
 mod generate;
 mod process;
 mod setup;
+mod soak;
 mod test;
 
 use anyhow::Result;
@@ -27,6 +28,8 @@ enum Chore {
     Gen(generate::Options),
     /// Measure, as ratios side by side in one run
     Bench(bench::Options),
+    /// Trace a storm of short processes for a long time: flat memory, exact totals
+    Soak(soak::Options),
     /// Check that the committed BPF object belongs to its sources
     CheckEbpf,
 }
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
         Chore::BuildEbpf => bytecode::build(),
         Chore::Gen(options) => generate::run(&options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Soak(options) => soak::run(&options),
         Chore::CheckEbpf => bytecode::check(),
     }
 }
