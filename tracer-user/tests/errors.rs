@@ -111,7 +111,8 @@ fn two_capabilities_are_enough() {
     };
     let output = with("-all,+cap_38,+cap_39");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(folder.path().join("run.json").exists());
+    let run = gpuos_trace::sink::read(&folder.path().join("run.json")).unwrap();
+    assert!(!run.header.losses.any() && run.header.user.id == 65534);
     for one in ["-all,+cap_38", "-all,+cap_39"] {
         expect(&with(one), 125, &["may not load BPF programs", "CAP_BPF and CAP_PERFMON"]);
     }
@@ -187,4 +188,33 @@ fn a_newer_schema_is_refused() {
     let text = fs::read_to_string(&file).unwrap().replacen("\"schema_version\": 1", "\"schema_version\": 99", 1);
     fs::write(&file, text).unwrap();
     expect(&run(&["show", file.to_str().unwrap()]), 125, &["schema version 99", "reads up to 1"]);
+}
+
+#[test]
+fn a_full_disk_is_one_message_and_the_tables_are_there() {
+    if !privileged("a_full_disk_is_one_message_and_the_tables_are_there") {
+        return;
+    }
+    // A file system of one page, in a mount namespace of our own. The run is larger than that.
+    let script = format!("mount -t tmpfs -o size=4k none /mnt && exec {TRACER} run -o /mnt/run.json -- sh -c 'exit 3'");
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    expect(&output, 125, &["cannot write `/mnt/run.json`", "No space left", "system calls"]);
+}
+
+#[test]
+fn an_object_of_another_abi_is_refused() {
+    if !privileged("an_object_of_another_abi_is_refused") {
+        return;
+    }
+    let mut object = gpuos_trace::bpf::object::BYTES.to_vec();
+    let version = gpuos_tracer_abi::ABI_VERSION.to_le_bytes();
+    // The section holds nothing but the version; its place is found by changing one byte after another.
+    let refused =
+        (0..object.len() - 4).filter(|&at| object[at..at + 4] == version).collect::<Vec<_>>().into_iter().any(|at| {
+            object[at] ^= 0x40;
+            let result = gpuos_trace::bpf::object::check_abi(&object);
+            object[at] ^= 0x40;
+            result.is_err_and(|error| error.to_string().contains("rebuild it with `cargo xtask build-ebpf`"))
+        });
+    assert!(refused);
 }

@@ -262,6 +262,18 @@ impl Tracer {
         Counters::new(&rows, self.rows, clone(maps::TOTALS)?, clone(maps::PROCESSES)?, &losses).map_err(step)
     }
 
+    /// Each loaded program, and how many instructions the verifier looked at.
+    ///
+    /// # Errors
+    /// [`LoadError::Other`] when the kernel does not say.
+    pub fn verified_instructions(&self) -> Result<Vec<(String, u32)>, LoadError> {
+        self.objects
+            .programs()
+            .map(|(name, program)| Ok((name.to_owned(), super::syscall::facts_of(program)?.verified_instructions)))
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| LoadError::from_step("asking about a program", &error))
+    }
+
     /// Detaches the programs; afterwards nothing changes any more. Returns how many events they missed because one of them was
     /// running already on that CPU.
     ///
@@ -277,8 +289,9 @@ impl Tracer {
         }
         let mut misses = 0;
         for (_, program) in self.objects.programs() {
-            misses += super::syscall::recursion_misses(program)
-                .map_err(|error| LoadError::from_step("reading what the programs missed", &error))?;
+            misses += super::syscall::facts_of(program)
+                .map_err(|error| LoadError::from_step("reading what the programs missed", &error))?
+                .recursion_misses;
         }
         Ok(misses)
     }

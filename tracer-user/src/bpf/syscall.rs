@@ -184,12 +184,20 @@ struct InfoAttr {
     info: u64,
 }
 
-/// How often the kernel skipped a program because it was running already on that CPU
-/// (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12; 0 before).
+/// What the kernel says of a loaded program.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramFacts {
+    /// How often it was skipped because it was running already on that CPU (Linux 5.12; 0 before).
+    pub recursion_misses: u64,
+    /// Instructions that the verifier looked at (Linux 5.16; 0 before).
+    pub verified_instructions: u32,
+}
+
+/// Asks the kernel about a program.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+pub fn facts_of(program: BorrowedFd<'_>) -> io::Result<ProgramFacts> {
     // SAFETY: plain data, for which zero is valid.
     let mut info: aya_obj::generated::bpf_prog_info = unsafe { std::mem::zeroed() };
     bpf(
@@ -200,7 +208,7 @@ pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
             info: std::ptr::from_mut(&mut info) as u64,
         },
     )?;
-    Ok(info.recursion_misses)
+    Ok(ProgramFacts { recursion_misses: info.recursion_misses, verified_instructions: info.verified_insns })
 }
 
 /// Sets the task storage of the task that `pidfd` names, unless it has some.

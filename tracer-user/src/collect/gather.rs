@@ -22,7 +22,7 @@ const SETTLING_NS: u64 = 250_000_000;
 
 /// Ended processes that are kept apart. Those that end after so many are added up by command, so that a
 /// storm of short processes does not fill the memory of the tracer.
-const KEPT_APART: usize = 10_000;
+const KEPT_APART: usize = 4096;
 
 /// Counts and processes, as far as they were read.
 #[derive(Debug, Default)]

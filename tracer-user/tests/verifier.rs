@@ -1,0 +1,36 @@
+//! The verifier's work is written down, so that growth is noticed: it is paid at every start, and has a limit.
+
+mod support;
+
+use gpuos_trace::bpf::{Settings, Tracer};
+use support::privileged;
+
+/// Program and instructions that the verifier looked at, on Linux 6.18 with the object of today.
+const WRITTEN_DOWN: &str = include_str!("../../tracer-ebpf/bytecode/verified-instructions.csv");
+
+#[test]
+fn the_verifiers_work_does_not_grow_unnoticed() {
+    if !privileged("the_verifiers_work_does_not_grow_unnoticed") {
+        return;
+    }
+    let mut found = Tracer::start(&Settings::default()).unwrap().verified_instructions().unwrap();
+    let counting = Settings { timed: false, ..Settings::default() };
+    let single = Settings { wanted: Some(vec![libc::SYS_ioctl as u32]), ..Settings::default() };
+    for settings in [counting, single] {
+        found.extend(Tracer::start(&settings).unwrap().verified_instructions().unwrap());
+    }
+    found.sort();
+    found.dedup_by(|a, b| a.0 == b.0);
+    let text: String = found.iter().map(|(name, count)| format!("{name},{count}\n")).collect();
+    for line in WRITTEN_DOWN.lines().skip(1) {
+        let (name, written) = line.split_once(',').unwrap();
+        let written: u32 = written.parse().unwrap();
+        let (_, count) = found.iter().find(|(found, _)| found == name).unwrap_or_else(|| panic!("no program {name}"));
+        // Kernels differ by some; half as much again is ours.
+        assert!(
+            *count <= written + written / 2,
+            "{name}: {count} instructions, {written} written down; if that is meant, write down:\n{text}"
+        );
+    }
+    assert_eq!(found.len(), WRITTEN_DOWN.lines().count() - 1, "write down:\n{text}");
+}
