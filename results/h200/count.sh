@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Counts of CUDA programs beside strace's, on a machine with an NVIDIA GPU. Run as root:
+#   results/h200/count.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
+# FOLDER_OF_BINARIES has gpuos-trace, bench and strace.
+set -u
+bin=$(realpath "$1") out=$(realpath "$2") lib=${3:+$(realpath "$3")}
+trace="$bin/gpuos-trace"
+
+# strace alone gets its own libraries; the traced program has the environment that it has under us.
+before=${LD_LIBRARY_PATH-}
+under_strace() {
+    local log=$1
+    shift
+    env ${lib:+LD_LIBRARY_PATH="$lib"} "$bin/strace" ${lib:+-E LD_LIBRARY_PATH="$before"} -f -c -U name,calls,errors -o "$log" "$@"
+}
+
+{
+    uname -srm
+    head -1 /proc/driver/nvidia/version
+    nvidia-smi -L
+    nproc
+    python3 -c 'import torch, torchvision; print("torch", torch.__version__, "cuda", torch.version.cuda, "torchvision", torchvision.__version__)'
+    "$trace" --version
+} >"$out/environment.txt" 2>&1
+
+cat >/tmp/resnet.py <<'P'
+import sys, time, torch, torchvision
+model = torchvision.models.resnet18().cuda().eval()
+batch = torch.randn(8, 3, 224, 224, device="cuda")
+times = []
+with torch.no_grad():
+    for step in range(int(sys.argv[1]) + 20):
+        start = time.perf_counter()
+        model(batch)
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+times = sorted(times[20:])
+print(f"{times[len(times) // 2] * 1e3:.4f}")
+P
+
+"$bin/bench" kernel --backend cuda --iters 10 >/dev/null 2>&1 # caches
+"$trace" check --json >"$out/check.json" 2>/dev/null
+for model in alloc kernel; do
+    for iters in 0 1000; do
+        words="$bin/bench $model --backend cuda --bytes 4M --iters $iters"
+        "$trace" run -q --strict -o "$out/$model-$iters.json" -- $words >/dev/null || echo "trace of $words failed: $?"
+        under_strace "$out/$model-$iters.strace" $words >/dev/null
+        ours=$(python3 -c 'import json,sys; print(sum(r["calls"] for r in json.load(open(sys.argv[1]))["calls"] if r["syscall"] == "ioctl"))' "$out/$model-$iters.json")
+        theirs=$(awk '$1 == "ioctl" { print $2 }' "$out/$model-$iters.strace")
+        echo "$model, $iters iterations: ioctl $ours, strace $theirs"
+    done
+done
+[ "${COUNTS_ONLY-}" ] && exit
+python3 /tmp/resnet.py 50 >/dev/null
+"$trace" run -q --strict -o "$out/resnet18.json" -- python3 /tmp/resnet.py 200 >/dev/null
+under_strace "$out/resnet18.strace" python3 /tmp/resnet.py 20 >/dev/null
+# Median milliseconds a batch, with and without, in turns.
+for round in 1 2 3 4 5 6 7 8; do
+    echo "$round $(python3 /tmp/resnet.py 300) $("$trace" run -q -- python3 /tmp/resnet.py 300)"
+done | tee "$out/resnet18-latency.txt"
