@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+use std::process::Command;
 
 use support::{TRACER, privileged};
 
@@ -35,10 +35,7 @@ fn says_not_ready_without_privileges() {
     if !privileged("says_not_ready_without_privileges") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("gpuos-trace");
-    fs::copy(TRACER, &copy).unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (_folder, copy) = support::copy_for_everybody();
     let output = Command::new("setpriv")
         .args(["--reuid", "65534", "--clear-groups"])
         .arg(&copy)

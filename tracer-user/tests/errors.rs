@@ -80,11 +80,7 @@ fn without_privileges_the_message_names_them() {
     if !privileged("without_privileges_the_message_names_them") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    // Nobody can enter the folder of the test build, so a copy.
-    let copy = folder.path().join("gpuos-trace");
-    fs::copy(TRACER, &copy).unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (_folder, copy) = support::copy_for_everybody();
     let output = Command::new(&copy).args(["run", "--", "true"]).uid(65534).gid(65534).output().unwrap();
     expect(&output, 125, &["may not load BPF programs", "CAP_BPF and CAP_PERFMON", "sudo"]);
 }
@@ -94,10 +90,7 @@ fn two_capabilities_are_enough() {
     if !privileged("two_capabilities_are_enough") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("gpuos-trace");
-    fs::copy(TRACER, &copy).unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (folder, copy) = support::copy_for_everybody();
     // CAP_PERFMON is 38, CAP_BPF 39.
     let with = |capabilities: &str| {
         Command::new("setpriv")

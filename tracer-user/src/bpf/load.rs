@@ -1,21 +1,23 @@
 //! Sizes the maps, writes the settings, loads and attaches the programs, arms the suspended child.
 
-use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use gpuos_tracer_abi::{
     maps, programs,
-    settings::{SpecialNumbers, TaskOffsets, globals},
+    settings::globals,
     syscalls::{CHUNK_ROWS, DIRECTORY},
-    tasks::{ProcessRecord, ThreadState, process_id},
+    tasks::ThreadState,
 };
 
 use super::{
     call_tracepoints::CallTracepoints,
     error::LoadError,
-    kernel_btf::{BtfError, KernelBtf},
+    kernel_btf::KernelBtf,
     kernel_objects::{KernelObjects, Place},
     object,
+    offsets::{SPECIAL_NUMBERS, TASK_REGISTERS, kernel_version, task_offsets},
     snapshot::Counters,
+    syscall,
 };
 
 /// What is asked of the BPF side. Every size is a number of entries.
@@ -76,54 +78,8 @@ impl Settings {
 /// The loaded and attached programs. Dropping it detaches and frees everything.
 #[derive(Debug)]
 pub struct Tracer {
-    objects: KernelObjects,
+    pub(super) objects: KernelObjects,
     rows: u32,
-}
-
-const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
-    execve: libc::SYS_execve as u32,
-    execveat: libc::SYS_execveat as u32,
-    rt_sigreturn: libc::SYS_rt_sigreturn as u32,
-    io_uring_setup: libc::SYS_io_uring_setup as u32,
-    exit: libc::SYS_exit as u32,
-    exit_group: libc::SYS_exit_group as u32,
-};
-
-/// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without
-/// one of the accounting fields shows 0 there.
-fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
-    let task = btf.structure("task_struct")?;
-    let registers = btf.structure("pt_regs")?;
-    let shared = btf.structure("signal_struct")?;
-    let of_task = |path| task.offset_of(path);
-    let optional = |path| of_task(path).unwrap_or(0);
-    let (compat_word, compat_mask, registers_number) = if cfg!(target_arch = "x86_64") {
-        // TS_COMPAT in arch/x86/include/asm/thread_info.h.
-        (
-            of_task("thread_info.status")?,
-            2,
-            registers.offset_of("orig_ax").or_else(|_| registers.offset_of("orig_rax"))?,
-        )
-    } else {
-        // TIF_32BIT in arch/arm64/include/asm/thread_info.h.
-        (of_task("thread_info.flags")?, 1 << 22, registers.offset_of("syscallno")?)
-    };
-    Ok(TaskOffsets {
-        compat_word,
-        compat_mask,
-        voluntary_switches: optional("nvcsw"),
-        involuntary_switches: optional("nivcsw"),
-        minor_faults: optional("min_flt"),
-        major_faults: optional("maj_flt"),
-        user_time: optional("utime"),
-        system_time: optional("stime"),
-        run_time: optional("se.sum_exec_runtime"),
-        exit_code: of_task("exit_code")?,
-        signal: of_task("signal")?,
-        signal_flags: shared.offset_of("flags")?,
-        group_exit_code: shared.offset_of("group_exit_code")?,
-        registers_number,
-    })
 }
 
 impl Tracer {
@@ -135,7 +91,7 @@ impl Tracer {
         Self::start_object(object::BYTES, settings)
     }
 
-    /// Likewise for an object from elsewhere (a fresh build, a damaged one in a test).
+    /// Likewise for an object from elsewhere.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -145,7 +101,7 @@ impl Tracer {
         let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
         let calls = settings.wanted.as_deref().and_then(CallTracepoints::of);
-        let exit_only = calls.is_none() && !settings.timed && !settings.attaching && has_task_registers();
+        let exit_only = calls.is_none() && !settings.timed && !settings.attaching && kernel_version() >= TASK_REGISTERS;
         let mut wanted: Vec<(&'static str, Place)> = Vec::new();
         for (program, tracepoint) in programs::TRACEPOINTS {
             let program = match program {
@@ -182,7 +138,7 @@ impl Tracer {
         )?;
         let free = objects.map(maps::FREE_CHUNKS)?;
         for chunk in (0..settings.chunks()).rev() {
-            super::syscall::push(free, &chunk)
+            syscall::push(free, &chunk)
                 .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
         }
         for (program, place) in wanted {
@@ -202,53 +158,8 @@ impl Tracer {
     /// # Errors
     /// [`LoadError::Other`] when the child is gone or the kernel has no memory.
     pub fn arm(&self, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
-        super::syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &ThreadState::ARMED)
+        syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &ThreadState::ARMED)
             .map_err(|error| LoadError::from_step("marking the command", &error))
-    }
-
-    /// Counts a running process from now on: all its threads and later children. The call that a thread
-    /// is in already is not counted.
-    ///
-    /// # Errors
-    /// [`AttachError`].
-    pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<(), AttachError> {
-        let gone = |_| AttachError::NoSuchProcess(pid);
-        let mut comm = [0; 16];
-        let name = std::fs::read(format!("/proc/{pid}/comm")).map_err(gone)?;
-        for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != b'\n')) {
-            *to = *from;
-        }
-        let id = process_id(pid, now_ns);
-        let record = ProcessRecord { started_ns: now_ns, pid, comm, ..Default::default() };
-        super::syscall::insert(self.objects.map(maps::PROCESSES)?, &id, &record)
-            .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
-        let storage = self.objects.map(maps::THREADS)?;
-        let mut marked = std::collections::HashSet::new();
-        loop {
-            let mut found_new = false;
-            for entry in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)? {
-                let name = entry.map_err(gone)?.file_name();
-                let Some(thread) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-                if !marked.insert(thread) {
-                    continue;
-                }
-                found_new = true;
-                match mark_thread(storage, pid, thread, &ThreadState::attached(id, thread)) {
-                    // Its parent was marked before it, and so is it.
-                    Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-                    // It ended meanwhile.
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => {}
-                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                        return Err(AttachError::OldKernel(pid));
-                    }
-                    other => other.map_err(|error| LoadError::from_step("marking a thread", &error))?,
-                }
-            }
-            // Every thread that was listed is marked, so whoever is made from now on inherits it.
-            if !found_new {
-                return Ok(());
-            }
-        }
     }
 
     /// The maps that hold the counts.
@@ -269,7 +180,7 @@ impl Tracer {
     pub fn verified_instructions(&self) -> Result<Vec<(String, u32)>, LoadError> {
         self.objects
             .programs()
-            .map(|(name, program)| Ok((name.to_owned(), super::syscall::facts_of(program)?.verified_instructions)))
+            .map(|(name, program)| Ok((name.to_owned(), syscall::facts_of(program)?.verified_instructions)))
             .collect::<std::io::Result<_>>()
             .map_err(|error| LoadError::from_step("asking about a program", &error))
     }
@@ -289,83 +200,12 @@ impl Tracer {
         }
         let mut misses = 0;
         for (_, program) in self.objects.programs() {
-            misses += super::syscall::facts_of(program)
+            misses += syscall::facts_of(program)
                 .map_err(|error| LoadError::from_step("reading what the programs missed", &error))?
                 .recursion_misses;
         }
         Ok(misses)
     }
-}
-
-/// A pair of programs that does next to nothing, attached while this lives: what every call then pays is
-/// the floor under any tracer. For the benchmarks.
-#[derive(Debug)]
-pub struct Floor {
-    objects: KernelObjects,
-}
-
-impl Floor {
-    /// Loads and attaches a pair of [`programs::FLOORS`] by what it does.
-    ///
-    /// # Errors
-    /// See [`LoadError`].
-    pub fn start(what: &str) -> Result<Self, LoadError> {
-        let pair = programs::FLOORS.into_iter().find(|(does, ..)| *does == what);
-        let (_, enter, exit) = pair.ok_or_else(|| LoadError::no_program(what))?;
-        let wanted = [(enter, Place::Raw("sys_enter")), (exit, Place::Raw("sys_exit"))];
-        let mut objects = KernelObjects::load(object::BYTES, &[], &[], &wanted)?;
-        for (program, place) in wanted {
-            objects.attach(program, place)?;
-        }
-        Ok(Self { objects })
-    }
-
-    /// Gives a task storage, as a traced one has.
-    ///
-    /// # Errors
-    /// See [`LoadError`].
-    pub fn mark(&self, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
-        super::syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &ThreadState::ARMED)
-            .map_err(|error| LoadError::from_step("marking the command", &error))
-    }
-}
-
-/// Why a running process cannot be traced.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// It is not there.
-    #[error("there is no process {0}\nhint: `pgrep -a NAME` finds it; inside a container, give its number there")]
-    NoSuchProcess(u32),
-    /// Threads cannot be named to this kernel.
-    #[error(
-        "process {0} has several threads, and attaching to those needs Linux 6.9\nhint: start it with `gpuos-trace run -- …`"
-    )]
-    OldKernel(u32),
-    /// The BPF side refused.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-}
-
-/// Whether programs can ask for the registers of a task: `bpf_task_pt_regs` came with Linux 5.15.
-fn has_task_registers() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 15)
-}
-
-/// Gives one thread task storage, unless it has some.
-fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
-    // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
-    let flags = if thread == pid { 0 } else { libc::O_EXCL };
-    // SAFETY: two integers; what the call returns is a new descriptor.
-    let pidfd = unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, thread, flags);
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd as i32)
-    };
-    super::syscall::set_task_storage(storage, pidfd.as_fd(), state)
 }
 
 /// Returns when every code in the kernel that ran before has left its read-side section, programs included.

@@ -1,14 +1,20 @@
 //! The BPF side as user space sees it: the object, loading and attaching it, its maps.
 
+mod attach;
 mod call_tracepoints;
 pub mod error;
+mod floor;
 pub mod kernel_btf;
 mod kernel_objects;
 mod load;
 pub mod object;
+mod offsets;
 mod snapshot;
 pub mod syscall;
 
+pub use attach::AttachError;
 pub use call_tracepoints::has_call_tracepoints;
-pub use load::{AttachError, Floor, Settings, Tracer};
+pub use floor::Floor;
+pub use load::{Settings, Tracer};
+pub use offsets::kernel_version;
 pub use snapshot::Counters;

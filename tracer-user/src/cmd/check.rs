@@ -106,9 +106,7 @@ fn findings() -> Vec<Finding> {
 
 fn kernel() -> Finding {
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let (verdict, advice) = match version {
+    let (verdict, advice) = match bpf::kernel_version() {
         (0..=4, _) | (5, 0..=12) => {
             (Verdict::Missing, "children are followed through task storage, which needs Linux 5.13")
         }

@@ -52,16 +52,20 @@ pub(crate) fn is_installed(program: &str) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-fn kernel_version() -> (u32, u32) {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+/// The program under test where everybody can enter, for tests of users that cannot enter our folder.
+pub(crate) fn copy_for_everybody() -> (tempfile::TempDir, PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("gpuos-trace");
+    std::fs::copy(TRACER, &copy).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    (folder, copy)
 }
 
 /// Whether this test can run here. Where it cannot, the skip is written down and counted; on a
 /// kernel that has the feature there is no excuse, and with GPUOS_REQUIRE_PRIVILEGED=1 nowhere.
 pub(crate) fn privileged(test: &str) -> bool {
-    let old = kernel_version() < MINIMUM_KERNEL;
+    let old = gpuos_trace::bpf::kernel_version() < MINIMUM_KERNEL;
     let root = nix::unistd::Uid::effective().is_root();
     if root && !old {
         return true;
