@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, OwnedFd},
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     process::{Child, Command, Stdio},
@@ -14,9 +14,13 @@ use std::{
 };
 
 use nix::{
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    pty::openpty,
-    sys::signal::{Signal, kill},
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
     unistd::Pid,
 };
 use support::{TRACER, known_calls, privileged};
@@ -269,10 +273,15 @@ struct Terminal {
 
 impl Terminal {
     fn open() -> Self {
-        let pty = openpty(None, None).unwrap();
+        // Close-on-exec from the start: other tests start programs meanwhile, and count their descriptors.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let slave: OwnedFd = nix::fcntl::open(ptsname_r(&master).unwrap().as_str(), flags, Mode::empty()).unwrap();
         let mut command = Command::new("bash");
         command.args(["--norc", "--noprofile", "-i"]).env("PS1", "ready> ").env("TERM", "dumb");
-        let stream = || Stdio::from(pty.slave.try_clone().unwrap());
+        let stream = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(stream()).stdout(stream()).stderr(stream());
         // SAFETY: two async-signal-safe calls: a session of its own, on this terminal.
         unsafe {
@@ -284,7 +293,8 @@ impl Terminal {
                 Ok(())
             });
         }
-        let mut terminal = Self { shell: command.spawn().unwrap(), screen: pty.master.into(), seen: String::new() };
+        let mut terminal =
+            Self { shell: command.spawn().unwrap(), screen: File::from(OwnedFd::from(master)), seen: String::new() };
         terminal.expect("ready> ");
         terminal
     }
