@@ -89,9 +89,10 @@ pub struct ThreadState {
 
 impl ThreadState {
     /// The state that user space gives a thread that runs already. The call that it may be in is not counted.
+    /// `used` is what it had used before.
     #[must_use]
-    pub const fn attached(process: u64, thread: u32) -> Self {
-        Self { process, thread, stage: STAGE_ATTACHED, slot: SLOT_SKIPPED, ..Self::ARMED }
+    pub const fn attached(process: u64, thread: u32, used: Usage) -> Self {
+        Self { process, thread, settled: used, stage: STAGE_ATTACHED, slot: SLOT_SKIPPED, ..Self::ARMED }
     }
 
     /// The state that user space gives the suspended child.

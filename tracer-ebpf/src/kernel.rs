@@ -20,6 +20,16 @@ pub(crate) fn is_compat(task: *mut task_struct) -> bool {
     mask != 0 && task_word(task, compat_word()) & mask != 0
 }
 
+/// Masks an index in a way that the verifier sees: the compiler would leave a plain mask out after a
+/// comparison and then test a copy of the register.
+#[inline(always)]
+pub(crate) fn bounded<const MASK: u64>(number: u32) -> usize {
+    let mut index = u64::from(number);
+    // SAFETY: one instruction on a register.
+    unsafe { core::arch::asm!("{0} &= {mask}", inout(reg) index, mask = const MASK, options(pure, nomem, nostack)) };
+    index as usize
+}
+
 /// The current task, as a pointer that the verifier knows.
 #[inline(always)]
 pub(crate) fn current_task() -> *mut task_struct {

@@ -3,8 +3,6 @@
 //!
 //! A row has one writer, its thread, so counting needs no atomic, no per-CPU copy and no hash.
 
-use core::arch::asm;
-
 use gpuos_tracer_abi::{
     losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS},
     syscalls::{
@@ -15,7 +13,9 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    atomic, losses,
+    atomic,
+    kernel::bounded,
+    losses,
     maps::{FREE_CHUNKS, PER_THREAD, ROWS, TOTALS},
 };
 
@@ -36,16 +36,11 @@ fn key(thread: &ThreadState, number: u32, abi: u32) -> RowKey {
     }
 }
 
-/// The directory's entry for `number`, bounded in a way that the verifier sees: the compiler would
-/// leave a plain mask out after a comparison and then test a copy of the register.
+/// The directory's entry for `number`.
 #[inline(always)]
 fn directory_entry(thread: &mut ThreadState, number: u32) -> &mut u16 {
-    let mut index = u64::from(number);
-    // SAFETY: one instruction on a register, and the mask keeps the index inside the array.
-    unsafe {
-        asm!("{0} &= {mask}", inout(reg) index, mask = const DIRECTORY - 1, options(pure, nomem, nostack));
-        thread.directory.get_unchecked_mut(index as usize)
-    }
+    // SAFETY: the mask keeps the index inside the array.
+    unsafe { thread.directory.get_unchecked_mut(bounded::<{ DIRECTORY as u64 - 1 }>(number)) }
 }
 
 /// Counts an entry and returns the slot to find its row again: row number + 1, or `SLOT_TOTALS`.

@@ -57,7 +57,7 @@ pub(crate) fn count_exit(ctx: BtfTracePointContext) -> i32 {
     if thread.stage != STAGE_RUNNING {
         // The command begins at its exec, a child after the return from its parent's fork.
         if thread.stage != STAGE_ARMED {
-            tasks::adopt(task, thread);
+            tasks::adopt(thread);
         }
         return 0;
     }
@@ -70,13 +70,15 @@ pub(crate) fn count_exit(ctx: BtfTracePointContext) -> i32 {
     };
     let slot = count_entry(task, thread, number);
     finish(thread, slot, 0, false, argument(&ctx, 1) as i64);
+    // An end that seccomp refused, perhaps by killing: it is counted now, and not again at the task's end.
+    thread.slot = if number == special(EXIT) || number == special(EXIT_GROUP) { SLOT_SKIPPED } else { SLOT_NONE };
     0
 }
 
 /// Counts the call that ends a thread, when nothing was counted at its entry.
 #[inline(always)]
 pub(crate) fn count_last(task: *mut task_struct, thread: &mut ThreadState) {
-    if EXIT_ONLY.load() == 0 {
+    if EXIT_ONLY.load() == 0 || thread.slot == SLOT_SKIPPED {
         return;
     }
     let number = kernel::number_of(kernel::registers_of(task));
@@ -161,7 +163,7 @@ fn clock_at_exit(thread: &ThreadState) -> u64 {
 
 #[inline(always)]
 fn enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) {
-    if thread.stage != STAGE_RUNNING && !begin(task, thread, number) {
+    if thread.stage != STAGE_RUNNING && !begin(thread, number) {
         return;
     }
     thread.slot = count_entry(task, thread, number);
@@ -208,14 +210,14 @@ fn finish(thread: &mut ThreadState, slot: u32, duration: u64, timed: bool, retur
 
 /// An entry of a thread that does not run yet. Says whether it is to be counted.
 #[inline(never)]
-fn begin(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> bool {
+fn begin(thread: &mut ThreadState, number: u32) -> bool {
     if thread.stage == STAGE_ARMED {
         if number != special(EXECVE) && number != special(EXECVEAT) {
             return false;
         }
         tasks::start_command(thread);
     } else {
-        tasks::adopt(task, thread);
+        tasks::adopt(thread);
     }
     true
 }
@@ -226,7 +228,7 @@ fn begin(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> bool 
 fn exit_without_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32, returned: i64) {
     if thread.stage != STAGE_RUNNING {
         if thread.stage != STAGE_ARMED {
-            tasks::adopt(task, thread);
+            tasks::adopt(thread);
         }
         return;
     }
@@ -252,8 +254,9 @@ fn is_wanted(number: u32) -> bool {
     if number as usize >= DIRECTORY {
         return false;
     }
+    let index = kernel::bounded::<7>(number >> 6);
     // SAFETY: the index is below 8; volatile, because the value is set after compilation.
-    let word = unsafe { (&raw const WANTED).cast::<u64>().add((number as usize >> 6) & 7).read_volatile() };
+    let word = unsafe { (&raw const WANTED).cast::<u64>().add(index).read_volatile() };
     word >> (number & 63) & 1 != 0
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn start_command(thread: &mut ThreadState) {
 /// The first event of a task that is to be traced. A forked one is a process of its own, or one more
 /// thread of its parent's.
 #[inline(never)]
-pub(crate) fn adopt(task: *mut task_struct, thread: &mut ThreadState) -> u32 {
+pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
     let ids = bpf_get_current_pid_tgid();
     let parent = thread.process;
     let was_born = thread.stage == STAGE_BORN;
@@ -109,7 +109,6 @@ pub(crate) fn adopt(task: *mut task_struct, thread: &mut ThreadState) -> u32 {
         }
     } else {
         losses::add(THREADS_ALIVE, 1);
-        thread.settled = kernel::usage_of(task);
     }
     0
 }
@@ -149,7 +148,7 @@ pub(crate) fn task_exec(_ctx: BtfTracePointContext) -> i32 {
     if thread.stage == STAGE_ARMED {
         start_command(thread);
     } else if thread.stage != STAGE_RUNNING {
-        adopt(task, thread);
+        adopt(thread);
     }
     if let Some(process) = record(thread.process) {
         process.comm = bpf_get_current_comm().unwrap_or_default();
@@ -167,7 +166,7 @@ pub(crate) fn task_exit(_ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if thread.stage != STAGE_RUNNING {
-        adopt(task, thread);
+        adopt(thread);
     }
     syscalls::count_last(task, thread);
     rows::release(thread);

@@ -120,6 +120,10 @@ impl Account {
             }
             (None, Err(_)) => return Err(AccountError::Unknown(name.to_owned())),
         };
+        // The kernel reads −1 as "do not change".
+        if account.user.as_raw() == u32::MAX {
+            return Err(AccountError::Unknown(name.to_owned()));
+        }
         let us = nix::unistd::Uid::effective();
         if !us.is_root() && us != account.user {
             return Err(AccountError::NotRoot(name.to_owned()));

@@ -104,6 +104,38 @@ fn every_thread_and_child_is_counted_from_then_on() {
 }
 
 #[test]
+fn what_it_uses_from_then_on_is_counted_to_the_end() {
+    if !privileged("what_it_uses_from_then_on_is_counted_to_the_end") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    // A thread calls and ends while the leader sleeps in one call; then the leader works without any call.
+    let script = "import threading,time,os,sys\nsys.stdin.readline()\nt=threading.Thread(target=os.getppid)\nt.start()\nt.join()\n\
+        time.sleep(0.8)\ne=time.process_time()+0.3\nwhile time.process_time()<e: pass\nsys.stdin.readline()\nos._exit(7)";
+    for ends in [true, false] {
+        let mut child = Command::new("/usr/bin/python3").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut orders = child.stdin.take().unwrap();
+        let tracer = attach(&child.id().to_string(), &file);
+        writeln!(orders).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1600));
+        let trace = if ends {
+            writeln!(orders).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(7));
+            let output = tracer.wait_with_output().unwrap();
+            Trace { output, run: sink::read(&file).unwrap() }
+        } else {
+            detach(tracer, &file)
+        };
+        let process = &trace.run.header.processes[0];
+        assert_eq!(process.exit_code, if ends { 7 << 8 } else { 0 }, "{process:?}");
+        assert!(process.user_ns + process.system_ns >= 290_000_000 && process.wall_ns > 1_500_000_000, "{process:?}");
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+#[test]
 fn several_processes_until_the_last_has_ended() {
     if !privileged("several_processes_until_the_last_has_ended") {
         return;
@@ -111,7 +143,7 @@ fn several_processes_until_the_last_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
     let (mut a, mut b) = (Worker::start(), Worker::start());
-    let mut tracer = attach(&format!("{},{}", a.pid(), b.pid()), &file);
+    let mut tracer = attach(&format!("{},{},{}", a.pid(), b.pid(), a.pid()), &file);
     a.work(10);
     b.work(20);
     drop(a);
@@ -119,6 +151,7 @@ fn several_processes_until_the_last_has_ended() {
     drop(b);
     assert!(tracer.wait().unwrap().success());
     let run = sink::read(&file).unwrap();
+    assert_eq!(run.header.processes.len(), 2 + 3);
     assert_eq!(Trace { output: Command::new("true").output().unwrap(), run }.calls("getppid"), 60 * 5);
 }
 

@@ -33,6 +33,12 @@ fn counting_without_times_is_as_exact() {
     let ioctl = trace.group("ioctl");
     assert_eq!((ioctl.calls, ioctl.errors, ioctl.total_ns, ioctl.latency.count()), (1234, 1234, 0, 0));
     assert!(!trace.stderr().contains("p99"), "{}", trace.stderr());
+    // With a filter of many calls, and of few.
+    for filter in ["bookkeeping", "getppid"] {
+        assert_eq!(trace_known(&["--no-latency", "-e", filter], &["forks", "50"]).calls("getppid"), 150);
+    }
+    let exits = trace_known(&["--no-latency"], &["forks", "50"]);
+    assert_eq!((exits.calls("exit_group"), exits.group("exit_group").unfinished), (51, 51));
 }
 
 #[test]
@@ -205,6 +211,9 @@ fn few_calls_are_counted_by_their_own_tracepoints() {
     assert_eq!(trace_known(&["-e", "getppid"], &["threads", "5000", "4"]).calls("getppid"), 20_000);
     let refused = trace_known(&["-e", "getppid"], &["refused", "40"]).group("getppid");
     assert_eq!((refused.calls, refused.errors), (40, 40));
+    // This one's own tracepoint would not tell of its return.
+    let signal_return = trace_known(&["-e", "rt_sigreturn"], &["interrupted", "5"]).group("rt_sigreturn");
+    assert_eq!((signal_return.calls, signal_return.unfinished), (5, 0));
     // Eight are too many for that: the general way.
     let many = "getppid,read,write,open,openat,close,mmap,munmap";
     assert_eq!(trace_known(&["-e", many], &["getppid", "300"]).calls("getppid"), 300);

@@ -16,7 +16,10 @@ fn the_verifiers_work_does_not_grow_unnoticed() {
     let mut found = Tracer::start(&Settings::default()).unwrap().verified_instructions().unwrap();
     let counting = Settings { timed: false, ..Settings::default() };
     let single = Settings { wanted: Some(vec![libc::SYS_ioctl as u32]), ..Settings::default() };
-    for settings in [counting, single] {
+    let many: Vec<u32> = (0..20).collect();
+    let filtered = Settings { wanted: Some(many.clone()), ..Settings::default() };
+    let filtered_counting = Settings { wanted: Some(many), ..counting.clone() };
+    for settings in [counting, single, filtered, filtered_counting] {
         found.extend(Tracer::start(&settings).unwrap().verified_instructions().unwrap());
     }
     found.sort();

@@ -1,13 +1,13 @@
 //! Attaching to processes that run already: every thread gets task storage through a pidfd.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use gpuos_tracer_abi::{
     maps,
-    tasks::{ProcessRecord, ThreadState, process_id},
+    tasks::{ProcessRecord, ThreadState, Usage, process_id},
 };
 
 use super::{error::LoadError, load::Tracer, syscall};
@@ -18,29 +18,37 @@ impl Tracer {
     ///
     /// # Errors
     /// [`AttachError`].
-    pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<(), AttachError> {
+    pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<Attached, AttachError> {
         let gone = |_| AttachError::NoSuchProcess(pid);
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(gone)?;
+        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')) {
+            return Err(AttachError::Ended(pid));
+        }
         let mut comm = [0; 16];
         let name = std::fs::read(format!("/proc/{pid}/comm")).map_err(gone)?;
         for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != b'\n')) {
             *to = *from;
         }
         let id = process_id(pid, now_ns);
-        let record = ProcessRecord { started_ns: now_ns, pid, comm, ..Default::default() };
+        // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
+        // a process that was attached to is not taken before the end.
+        let record = ProcessRecord { started_ns: now_ns, pid, comm, unborn: NEVER_TAKEN, ..Default::default() };
         syscall::insert(self.objects.map(maps::PROCESSES)?, &id, &record)
             .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
         let storage = self.objects.map(maps::THREADS)?;
-        let mut marked = HashSet::new();
+        let mut before: HashMap<u32, Usage> = HashMap::new();
         loop {
             let mut found_new = false;
             for entry in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)? {
                 let name = entry.map_err(gone)?.file_name();
                 let Some(thread) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-                if !marked.insert(thread) {
+                if before.contains_key(&thread) {
                     continue;
                 }
                 found_new = true;
-                match mark_thread(storage, pid, thread, &ThreadState::attached(id, thread)) {
+                let used = usage_of(pid, thread).unwrap_or_default();
+                before.insert(thread, used);
+                match mark_thread(storage, pid, thread, &ThreadState::attached(id, thread, used)) {
                     // Its parent was marked before it, and so is it.
                     Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                     // It ended meanwhile.
@@ -53,10 +61,80 @@ impl Tracer {
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
             if !found_new {
-                return Ok(());
+                return Ok(Attached { id, pid, before });
             }
         }
     }
+}
+
+/// More threads than a process can have.
+const NEVER_TAKEN: u32 = 1 << 24;
+
+/// A process that was attached to.
+#[derive(Debug)]
+pub struct Attached {
+    /// Process id in the counts.
+    pub id: u64,
+    pid: u32,
+    before: HashMap<u32, Usage>,
+}
+
+impl Attached {
+    /// What its threads that are still alive have used since: the kernel side settles with a thread only
+    /// at its end.
+    #[must_use]
+    pub fn usage_of_live_threads(&self) -> Usage {
+        let mut sum = Usage::ZERO;
+        let entries = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        for entry in entries.into_iter().flatten().flatten() {
+            let thread = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            let Some((thread, now)) = thread.and_then(|thread| Some((thread, usage_of(self.pid, thread)?))) else {
+                continue;
+            };
+            let before = self.before.get(&thread).copied().unwrap_or_default();
+            sum.voluntary_switches += now.voluntary_switches.saturating_sub(before.voluntary_switches);
+            sum.involuntary_switches += now.involuntary_switches.saturating_sub(before.involuntary_switches);
+            sum.minor_faults += now.minor_faults.saturating_sub(before.minor_faults);
+            sum.major_faults += now.major_faults.saturating_sub(before.major_faults);
+            sum.run_ns += now.run_ns.saturating_sub(before.run_ns);
+            // Of the thread's whole life: only their proportion is used, to split the run time.
+            let (user, system) = ticks_of(self.pid, thread).unwrap_or_default();
+            sum.user_ns += user;
+            sum.system_ns += system;
+        }
+        sum
+    }
+}
+
+/// What a thread has used so far, from `/proc`. User and system time are left at 0: the kernel side counts
+/// them over the thread's whole life, and only their proportion matters.
+fn usage_of(pid: u32, thread: u32) -> Option<Usage> {
+    let folder = format!("/proc/{pid}/task/{thread}");
+    let status = std::fs::read_to_string(format!("{folder}/status")).ok()?;
+    let stat = std::fs::read_to_string(format!("{folder}/stat")).ok()?;
+    let schedstat = std::fs::read_to_string(format!("{folder}/schedstat")).unwrap_or_default();
+    let of_status = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    let of_stat = |field: usize| stat_field(&stat, field);
+    Some(Usage {
+        voluntary_switches: of_status("voluntary_ctxt_switches:")?,
+        involuntary_switches: of_status("nonvoluntary_ctxt_switches:")?,
+        minor_faults: of_stat(10)?,
+        major_faults: of_stat(12)?,
+        user_ns: 0,
+        system_ns: 0,
+        run_ns: schedstat.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0),
+    })
+}
+
+/// User and system time of a thread over its life, in nanoseconds to a hundredth of a second (`USER_HZ`).
+fn ticks_of(pid: u32, thread: u32) -> Option<(u64, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    Some((stat_field(&stat, 14)? * 10_000_000, stat_field(&stat, 15)? * 10_000_000))
+}
+
+/// A field of `/proc/…/stat`, counted from 1 as in `proc(5)`; the second, a name in brackets, may hold blanks.
+fn stat_field(stat: &str, field: usize) -> Option<u64> {
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(field - 3)?.parse().ok()
 }
 
 /// Why a running process cannot be traced.
@@ -65,6 +143,9 @@ pub enum AttachError {
     /// It is not there.
     #[error("there is no process {0}\nhint: `pgrep -a NAME` finds it; inside a container, give its number there")]
     NoSuchProcess(u32),
+    /// It has ended, and nobody has waited for it.
+    #[error("process {0} has ended already\nhint: its parent has not collected it; `ps -p {0} -o ppid=` names that")]
+    Ended(u32),
     /// Threads cannot be named to this kernel.
     #[error(
         "process {0} has several threads, and attaching to those needs Linux 6.9\nhint: start it with `gpuos-trace run -- …`"
@@ -88,4 +169,23 @@ fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadSta
         OwnedFd::from_raw_fd(fd as i32)
     };
     syscall::set_task_storage(storage, pidfd.as_fd(), state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_fields_behind_a_name_with_blanks() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 101 0 12 0 33 44 0 0 20 0 1 0 9";
+        let fields = [10, 12, 14, 15].map(|field| stat_field(stat, field));
+        assert_eq!(fields, [Some(101), Some(12), Some(33), Some(44)]);
+        assert_eq!(stat_field("", 10), None);
+    }
+
+    #[test]
+    fn this_thread_has_used_something() {
+        let pid = std::process::id();
+        assert!(usage_of(pid, pid).unwrap().minor_faults > 0);
+    }
 }

@@ -22,7 +22,8 @@ impl CallTracepoints {
     /// The tracepoints of these numbers; `None` when they are too many, or the kernel does not show
     /// (this user) its tracepoints, or has none for one of them.
     pub(super) fn of(numbers: &[u32]) -> Option<Self> {
-        if numbers.is_empty() || numbers.len() >= MOST_CALLS {
+        // At its exit `rt_sigreturn` has no number any more, and its tracepoint stays silent.
+        if numbers.is_empty() || numbers.len() >= MOST_CALLS || numbers.contains(&(libc::SYS_rt_sigreturn as u32)) {
             return None;
         }
         let folder = trace_folder()?;

@@ -12,7 +12,7 @@ mod offsets;
 mod snapshot;
 pub mod syscall;
 
-pub use attach::AttachError;
+pub use attach::{AttachError, Attached};
 pub use call_tracepoints::has_call_tracepoints;
 pub use floor::Floor;
 pub use load::{Settings, Tracer};

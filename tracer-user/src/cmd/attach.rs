@@ -14,7 +14,9 @@ use crate::{
 };
 
 pub(super) fn attach(args: AttachArgs) -> Result<()> {
-    let pids = args.pids;
+    let mut pids = args.pids;
+    pids.sort_unstable();
+    pids.dedup();
     let mut options = TraceOptions::from_args(args.trace)?;
     options.settings.attaching = true;
     let watched = collect::watch(&pids)?;
@@ -23,9 +25,8 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = collect::clocks();
-    for pid in &pids {
-        tracer.attach_to(*pid, collect::clocks().monotonic_ns)?;
-    }
+    let attached =
+        pids.iter().map(|pid| tracer.attach_to(*pid, collect::clocks().monotonic_ns)).collect::<Result<Vec<_>, _>>()?;
     if options.view.is_some() {
         talk::say(&format!(
             "attached to {}; Ctrl-C ends it",
@@ -43,6 +44,10 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
     finished.losses.recursion_misses = recursion_misses;
+    finished.waits_for_tree = None;
+    for process in &attached {
+        finished.add_usage(process.id, process.usage_of_live_threads());
+    }
     drop(signals);
     let run = report::assemble(
         &options,

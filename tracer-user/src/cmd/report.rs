@@ -126,10 +126,9 @@ fn notes(finished: &Finished) -> Vec<String> {
         ));
     }
     if finished.threads_running != 0 {
-        notes.push(format!(
-            "{} of the tree still ran at the end; `--wait-all` waits for them",
-            units::plural(finished.threads_running, "thread", "threads")
-        ));
+        let threads = units::plural(finished.threads_running, "thread", "threads");
+        let advice = finished.waits_for_tree.map_or_else(String::new, |advice| format!("; {advice}"));
+        notes.push(format!("{threads} of the tree still ran at the end{advice}"));
     }
     if in_pid_namespace() {
         notes.push("process numbers are those of the initial pid namespace, not of this container".to_owned());

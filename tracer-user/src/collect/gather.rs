@@ -8,7 +8,7 @@ use std::{
 use gpuos_tracer_abi::{
     losses,
     syscalls::{RowCounts, RowKey},
-    tasks::ProcessRecord,
+    tasks::{ProcessRecord, Usage},
 };
 
 use super::environment::monotonic_ns;
@@ -111,14 +111,18 @@ impl Gathered {
             add(&mut self.rows, key, &counts);
         }
         let now = monotonic_ns();
+        let mut records = HashMap::new();
         for (id, record) in counters.processes()? {
             self.ended.entry(id).or_insert_with(|| Process::from_record(id, &record, now));
+            records.insert(id, record);
         }
         let mut processes: Vec<Process> = self.ended.into_values().collect();
         processes.sort_by_key(|process| (process.started_ns, process.id));
         Ok(Finished {
             rows: self.rows,
             processes,
+            records,
+            waits_for_tree: Some("`--wait-all` waits for them"),
             losses: Losses {
                 calls: counters.loss(losses::CALLS_WITHOUT_TOTALS),
                 children: counters.loss(losses::CHILDREN_NOT_FOLLOWED),
@@ -140,6 +144,10 @@ pub struct Finished {
     pub rows: HashMap<RowKey, RowCounts>,
     /// Processes, the first started first.
     pub processes: Vec<Process>,
+    /// Records that were still in the kernel at the end, before user and system time were split.
+    records: HashMap<u64, ProcessRecord>,
+    /// What a user can do about threads that still ran.
+    pub waits_for_tree: Option<&'static str>,
     /// What could not be counted.
     pub losses: Losses,
     /// Traced threads that had not exited, those that had not run yet included.
@@ -150,4 +158,25 @@ pub struct Finished {
     pub rings_filtered: u64,
     /// 32-bit calls that a filter left out.
     pub compat_calls_filtered: u64,
+}
+
+impl Finished {
+    /// Adds what threads that are still alive have used to a process.
+    pub fn add_usage(&mut self, id: u64, more: Usage) {
+        let (Some(record), Some(process)) =
+            (self.records.get_mut(&id), self.processes.iter_mut().find(|process| process.id == id))
+        else {
+            return;
+        };
+        let usage = &mut record.usage;
+        usage.voluntary_switches += more.voluntary_switches;
+        usage.involuntary_switches += more.involuntary_switches;
+        usage.minor_faults += more.minor_faults;
+        usage.major_faults += more.major_faults;
+        usage.run_ns += more.run_ns;
+        usage.user_ns += more.user_ns;
+        usage.system_ns += more.system_ns;
+        let wall_ns = process.wall_ns;
+        *process = Process { wall_ns, ..Process::from_record(id, record, monotonic_ns()) };
+    }
 }
