@@ -84,7 +84,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("getppid: {} made, {counted} counted", 5 * processes);
     // The table of processes fills up first; after a tenth of the time nothing may grow any more.
     let early = samples[samples.len() / 10];
-    let last = samples[samples.len() - 2];
+    // The last while it traced: then the maps are gone, and the report is written.
+    let last = samples.iter().rfind(|(_, maps)| *maps != 0).copied().context("no sample while it traced")?;
     println!(
         "memory after a tenth of the time and at the end, KiB: tracer {} and {}, maps {} and {}",
         early.0, last.0, early.1, last.1
