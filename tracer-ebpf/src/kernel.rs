@@ -71,8 +71,8 @@ task_field!(registers_number);
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());
 
-/// Reads a field of the task with a plain load, which costs a nanosecond where `probe_read` costs
-/// eight: the offset is a constant to the verifier, so it checks the access against kernel BTF.
+/// Reads a field of the task with a plain load, one instruction where `probe_read` is a
+/// call: the offset is a constant to the verifier, so it checks the access against kernel BTF.
 #[inline(always)]
 fn task_word(task: *mut task_struct, offset: usize) -> u32 {
     // SAFETY: the verifier accepts only offsets of scalar fields; a fault reads as 0.

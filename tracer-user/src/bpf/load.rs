@@ -88,15 +88,7 @@ impl Tracer {
     /// # Errors
     /// See [`LoadError`].
     pub fn start(settings: &Settings) -> Result<Self, LoadError> {
-        Self::start_object(object::BYTES, settings)
-    }
-
-    /// Likewise for an object from elsewhere.
-    ///
-    /// # Errors
-    /// See [`LoadError`].
-    pub fn start_object(bytes: &[u8], settings: &Settings) -> Result<Self, LoadError> {
-        object::check_abi(bytes)?;
+        object::check_abi(object::BYTES)?;
         let btf = KernelBtf::of_running_kernel().map_err(LoadError::NoTypeInformation)?;
         let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
@@ -117,7 +109,7 @@ impl Tracer {
             wanted.extend([(programs::CALL_ENTER, Place::Calls), (programs::CALL_EXIT, Place::Calls)]);
         }
         let mut objects = KernelObjects::load(
-            bytes,
+            object::BYTES,
             &[
                 (globals::TIMED, &u32::from(settings.timed).to_ne_bytes()),
                 (globals::EXIT_ONLY, &u32::from(exit_only).to_ne_bytes()),
@@ -195,7 +187,7 @@ impl Tracer {
         self.objects.detach();
         if !tree_is_empty {
             // Wait for programs that run on other CPUs. With nobody left to trace there are none, and this
-            // takes ten milliseconds.
+            // waits for a grace period.
             wait_for_readers();
         }
         let mut misses = 0;
