@@ -5,6 +5,7 @@
 //! later version can add one in its place.
 #![no_std]
 
+pub mod ioctl;
 pub mod losses;
 pub mod settings;
 pub mod syscalls;
@@ -13,7 +14,7 @@ pub mod tasks;
 /// Raised with every change of a layout, a map name or a meaning in this crate.
 ///
 /// The object carries it in the ELF section [`ABI_SECTION`]; the loader refuses another value.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] as a little-endian `u32`.
 pub const ABI_SECTION: &str = "gpuos.abi";
@@ -35,6 +36,12 @@ pub mod maps {
     pub const TOTALS: &str = "TOTALS";
     /// Hash: process id (`u64`) to [`ProcessRecord`](crate::tasks::ProcessRecord).
     pub const PROCESSES: &str = "PROCESSES";
+    /// Array of `u32`, by major device number: one of the `DRIVER_` values of [`ioctl`](crate::ioctl).
+    pub const DRIVERS: &str = "DRIVERS";
+    /// Array: one [`Rule`](crate::ioctl::Rule) per driver and command number.
+    pub const RULES: &str = "RULES";
+    /// Hash: [`Object`](crate::ioctl::Object) to the class it was made of.
+    pub const OBJECTS: &str = "OBJECTS";
     /// Array of `u64`: the counters of [`losses`](crate::losses).
     pub const LOSSES: &str = "LOSSES";
 }

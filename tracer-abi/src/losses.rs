@@ -6,6 +6,13 @@ pub const CHILDREN_NOT_FOLLOWED: u32 = 0;
 pub const CALLS_WITHOUT_TOTALS: u32 = 1;
 /// Processes that found no place in the `PROCESSES` map: counted under "unknown".
 pub const PROCESSES_WITHOUT_RECORD: u32 = 2;
+/// Objects of the NVIDIA driver that found no place in the `OBJECTS` map: calls on them have no class.
+pub const OBJECTS_WITHOUT_CLASS: u32 = 3;
+/// Not a loss: arguments of device calls that could not be read, because the program passed no good address or
+/// the page was not in memory.
+pub const ARGUMENTS_UNREADABLE: u32 = 12;
+/// Not a loss: calls on devices of GPU drivers. While it is 0 nobody looks at the descriptors of `mmap` and `poll`.
+pub const GPU_CALLS: u32 = 13;
 /// Not a loss: calls counted on the slower path because no row was free.
 pub const CALLS_ON_SLOW_PATH: u32 = 8;
 /// Not a loss: traced threads that are alive now.

@@ -14,7 +14,7 @@ pub mod globals {
     pub const FILTERED: &str = "FILTERED";
     /// `[u64; 8]`: bit n of word w is syscall number 64 w + n.
     pub const WANTED: &str = "WANTED";
-    /// `[u32; 6]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
+    /// `[u32; N]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
     pub const SPECIAL_NUMBERS: &str = "SPECIAL_NUMBERS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
     pub const TASK_OFFSETS: &str = "TASK_OFFSETS";
@@ -36,17 +36,51 @@ pub struct SpecialNumbers {
     pub exit: u32,
     /// `exit_group`: likewise.
     pub exit_group: u32,
+    /// `ioctl`: what its descriptor is decides what it does.
+    pub ioctl: u32,
+    /// `mmap`: on a GPU device it maps memory, registers or doorbells.
+    pub mmap: u32,
+    /// `read`: on a GPU device it fetches events.
+    pub read: u32,
+    /// `poll`: on a GPU device it waits for the GPU. `u32::MAX` where the architecture has none.
+    pub poll: u32,
+    /// `ppoll`: likewise.
+    pub ppoll: u32,
+    /// `epoll_ctl`: puts a GPU device among what is waited for.
+    pub epoll_ctl: u32,
+    /// `epoll_wait`: waits. `u32::MAX` where the architecture has none.
+    pub epoll_wait: u32,
+    /// `epoll_pwait`: likewise.
+    pub epoll_pwait: u32,
 }
+
+/// [`SpecialNumbers`] as words, the form in which it crosses into the object.
+pub type SpecialNumberWords = [u32; size_of::<SpecialNumbers>() / 4];
 
 impl SpecialNumbers {
     /// The same numbers as an array of words, in field order.
     #[must_use]
-    pub const fn words(self) -> [u32; 6] {
-        [self.execve, self.execveat, self.rt_sigreturn, self.io_uring_setup, self.exit, self.exit_group]
+    pub const fn words(self) -> SpecialNumberWords {
+        [
+            self.execve,
+            self.execveat,
+            self.rt_sigreturn,
+            self.io_uring_setup,
+            self.exit,
+            self.exit_group,
+            self.ioctl,
+            self.mmap,
+            self.read,
+            self.poll,
+            self.ppoll,
+            self.epoll_ctl,
+            self.epoll_wait,
+            self.epoll_pwait,
+        ]
     }
 }
 
-/// Byte offsets inside the kernel's `task_struct` and `pt_regs`, read from the running kernel's BTF.
+/// Byte offsets inside the kernel's `task_struct`, `pt_regs` and what descriptors lead to, read from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskOffsets {
@@ -78,6 +112,44 @@ pub struct TaskOffsets {
     pub group_exit_code: u32,
     /// System call number in `pt_regs` (x86_64: `orig_ax`, aarch64: `syscallno`).
     pub registers_number: u32,
+    /// First argument of the call in `pt_regs` (aarch64: `orig_x0`, which the return value leaves alone).
+    pub argument0: u32,
+    /// Second argument.
+    pub argument1: u32,
+    /// Third.
+    pub argument2: u32,
+    /// Fourth: r10 on x86_64, not rcx.
+    pub argument3: u32,
+    /// Fifth.
+    pub argument4: u32,
+    /// Sixth.
+    pub argument5: u32,
+    /// `files`: pointer to the table of descriptors.
+    pub files: u32,
+    /// `fdt` there.
+    pub files_table: u32,
+    /// `max_fds` there.
+    pub table_length: u32,
+    /// `fd` there: array of pointers to open files.
+    pub table_files: u32,
+    /// First byte of `struct file` that is read, a window of [`FILE_WINDOW`](crate::ioctl::FILE_WINDOW) bytes.
+    pub file_window: u32,
+    /// `f_inode`, in that window.
+    pub file_inode: u32,
+    /// `f_mode`, in that window.
+    pub file_mode: u32,
+    /// `f_path.dentry`, from the beginning of `struct file`.
+    pub file_dentry: u32,
+    /// `i_mode`, in the first [`INODE_WINDOW`](crate::ioctl::INODE_WINDOW) bytes of `struct inode`.
+    pub inode_mode: u32,
+    /// `i_rdev`, likewise.
+    pub inode_device: u32,
+    /// `i_sb`, likewise.
+    pub inode_superblock: u32,
+    /// `s_magic` of `struct super_block`.
+    pub superblock_magic: u32,
+    /// `d_name.name` of `struct dentry`.
+    pub dentry_name: u32,
 }
 
 /// [`TaskOffsets`] as words, the form in which it crosses into the object.
@@ -102,6 +174,25 @@ impl TaskOffsets {
             self.signal_flags,
             self.group_exit_code,
             self.registers_number,
+            self.argument0,
+            self.argument1,
+            self.argument2,
+            self.argument3,
+            self.argument4,
+            self.argument5,
+            self.files,
+            self.files_table,
+            self.table_length,
+            self.table_files,
+            self.file_window,
+            self.file_inode,
+            self.file_mode,
+            self.file_dentry,
+            self.inode_mode,
+            self.inode_device,
+            self.inode_superblock,
+            self.superblock_magic,
+            self.dentry_name,
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted: one row per (process or thread, phase, syscall).
+//! What is counted: one row per (process or thread, phase, syscall, and for some calls device and command).
 
 /// Buckets of a latency histogram: bucket b holds durations of 2^b to 2^(b+1) − 1 ns; the last
 /// (549 s and more) is open. 0 ns falls into bucket 0.
@@ -11,8 +11,8 @@ pub const DIRECTORY: usize = 512;
 /// Rows are given to threads in chunks of this many.
 pub const CHUNK_ROWS: u32 = 16;
 
-/// Chunks a thread may hold; a call beyond 128 distinct ones takes the slow path, still exact.
-pub const CHUNKS_PER_THREAD: usize = 8;
+/// Chunks a thread may hold; a row beyond 256 takes the slow path, still exact.
+pub const CHUNKS_PER_THREAD: usize = 16;
 
 /// Call convention of the machine itself (x86_64, aarch64).
 pub const ABI_NATIVE: u32 = 0;
@@ -33,6 +33,14 @@ pub struct RowKey {
     pub number: u32,
     /// [`ABI_NATIVE`] or [`ABI_COMPAT`].
     pub abi: u32,
+    /// What the call's descriptor is, see [`ioctl`](crate::ioctl); 0 where nobody looked.
+    pub device: u32,
+    /// Second argument of an `ioctl`; for an NVIDIA envelope the number that it carries. Else 0.
+    pub command: u32,
+    /// What tells calls of one command apart, see [`Rule`](crate::ioctl::Rule). Else 0.
+    pub detail: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// What is counted about them.
@@ -48,6 +56,10 @@ pub struct RowCounts {
     pub errors: u64,
     /// Returns of `-ERESTART*`: a signal interrupted the call and the kernel decides what follows.
     pub restarted: u64,
+    /// Returns without an error after which the status in the argument told of one.
+    pub refused: u64,
+    /// The last such status.
+    pub status: u64,
     /// Nanoseconds between entry and return, summed over the timed calls.
     pub total_ns: u64,
     /// The longest, in nanoseconds.
@@ -58,8 +70,17 @@ pub struct RowCounts {
 
 impl RowCounts {
     /// Nothing counted yet.
-    pub const ZERO: Self =
-        Self { calls: 0, untimed: 0, errors: 0, restarted: 0, total_ns: 0, max_ns: 0, buckets: [0; BUCKETS] };
+    pub const ZERO: Self = Self {
+        calls: 0,
+        untimed: 0,
+        errors: 0,
+        restarted: 0,
+        refused: 0,
+        status: 0,
+        total_ns: 0,
+        max_ns: 0,
+        buckets: [0; BUCKETS],
+    };
 }
 
 impl RowCounts {
@@ -154,11 +175,11 @@ pub const fn outcome_of(returned: i64) -> Outcome {
 #[cfg(not(test))]
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<RowKey>() == 24);
-    assert!(offset_of!(RowKey, thread) == 8 && offset_of!(RowKey, abi) == 20);
-    assert!(size_of::<RowCounts>() == 48 + 8 * BUCKETS);
-    assert!(offset_of!(RowCounts, buckets) == 48);
-    assert!(size_of::<Row>() == 392 && offset_of!(Row, counts) == 24);
+    assert!(size_of::<RowKey>() == 40);
+    assert!(offset_of!(RowKey, thread) == 8 && offset_of!(RowKey, abi) == 20 && offset_of!(RowKey, detail) == 32);
+    assert!(size_of::<RowCounts>() == 64 + 8 * BUCKETS);
+    assert!(offset_of!(RowCounts, buckets) == 64);
+    assert!(size_of::<Row>() == 424 && offset_of!(Row, counts) == 40);
 };
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Who is traced: a thread is traced when it has a [`ThreadState`] in task storage.
 
-use crate::syscalls::{CHUNKS_PER_THREAD, DIRECTORY};
+use crate::{
+    ioctl::{DEVICE_ROWS, Pending},
+    syscalls::{CHUNKS_PER_THREAD, DIRECTORY},
+};
 
 /// Set by user space on the suspended child: nothing is counted before its first `execve`.
 pub const STAGE_ARMED: u32 = 1;
@@ -18,6 +21,9 @@ pub const STAGE_ENDED: u32 = 4;
 pub const SLOT_NONE: u32 = 0;
 /// The call in flight is counted in the `TOTALS` map: no row was free, or its number is unusual.
 pub const SLOT_TOTALS: u32 = u32::MAX - 1;
+/// The call in flight is on a device whose driver has a rule for it: what is to be done at its return stands in
+/// [`ThreadState::pending`], and its row in [`Pending::slot`](crate::ioctl::Pending::slot).
+pub const SLOT_RULED: u32 = u32::MAX - 2;
 /// The call in flight is not wanted.
 pub const SLOT_SKIPPED: u32 = u32::MAX;
 
@@ -83,7 +89,11 @@ pub struct ThreadState {
     pub settled: Usage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
     pub chunks: [u32; CHUNKS_PER_THREAD],
-    /// Row number + 1 by syscall number; 0: none yet.
+    /// The device call in flight, and what earlier ones left.
+    pub pending: Pending,
+    /// Row number + 1 by a hash of device, command and detail; 0: none yet.
+    pub device_rows: [u16; DEVICE_ROWS],
+    /// Row number + 1 by syscall number; 0: none yet; [`DIRECTORY_DEVICE`](crate::ioctl::DIRECTORY_DEVICE): look in `device_rows`.
     pub directory: [u16; DIRECTORY],
 }
 
@@ -109,6 +119,8 @@ impl ThreadState {
         untimed: 0,
         settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
+        pending: Pending::NONE,
+        device_rows: [0; DEVICE_ROWS],
         directory: [0; DIRECTORY],
     };
 }
@@ -155,7 +167,8 @@ const _: () = {
     assert!(size_of::<Usage>() == 56);
     assert!(offset_of!(ThreadState, settled) == 48);
     assert!(offset_of!(ThreadState, chunks) == 104);
-    assert!(offset_of!(ThreadState, directory) == 136);
-    assert!(size_of::<ThreadState>() == 136 + 2 * DIRECTORY);
+    assert!(offset_of!(ThreadState, pending) == 168);
+    assert!(offset_of!(ThreadState, directory) == 216 + 2 * DEVICE_ROWS);
+    assert!(size_of::<ThreadState>() == 216 + 2 * DEVICE_ROWS + 2 * DIRECTORY);
     assert!(size_of::<ProcessRecord>() == 120 && offset_of!(ProcessRecord, comm) == 104);
 };

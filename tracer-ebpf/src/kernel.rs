@@ -7,11 +7,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 use gpuos_tracer_abi::{
-    settings::{TaskOffsetWords, TaskOffsets},
+    settings::{SpecialNumbers, TaskOffsetWords, TaskOffsets},
     tasks::Usage,
 };
 
-use crate::maps::TASK_OFFSETS;
+use crate::maps::{SPECIAL_NUMBERS, TASK_OFFSETS};
 
 /// Whether the call in flight came through the 32-bit entry.
 #[inline(always)]
@@ -49,7 +49,7 @@ macro_rules! task_field {
     ($field:ident) => {
         /// Offset of this field on the running kernel; 0 when the kernel has none.
         #[inline(always)]
-        fn $field() -> usize {
+        pub(crate) fn $field() -> usize {
             offset(core::mem::offset_of!(TaskOffsets, $field) / 4)
         }
     };
@@ -68,6 +68,60 @@ task_field!(signal);
 task_field!(signal_flags);
 task_field!(group_exit_code);
 task_field!(registers_number);
+task_field!(argument0);
+task_field!(argument1);
+task_field!(argument2);
+task_field!(argument3);
+task_field!(argument4);
+task_field!(argument5);
+task_field!(files);
+task_field!(files_table);
+task_field!(table_length);
+task_field!(table_files);
+task_field!(file_window);
+task_field!(file_inode);
+task_field!(file_mode);
+task_field!(file_dentry);
+task_field!(inode_mode);
+task_field!(inode_device);
+task_field!(inode_superblock);
+task_field!(superblock_magic);
+task_field!(dentry_name);
+
+macro_rules! special_number {
+    ($call:ident) => {
+        /// The number of this call on this architecture.
+        #[inline(always)]
+        pub(crate) fn $call() -> u32 {
+            // SAFETY: inside the array; volatile, because the value is set after compilation.
+            unsafe {
+                (&raw const SPECIAL_NUMBERS)
+                    .cast::<u32>()
+                    .add(core::mem::offset_of!(SpecialNumbers, $call) / 4)
+                    .read_volatile()
+            }
+        }
+    };
+}
+
+/// Numbers of calls that are treated apart.
+pub(crate) mod call_number {
+    use super::{SPECIAL_NUMBERS, SpecialNumbers};
+    special_number!(execve);
+    special_number!(execveat);
+    special_number!(rt_sigreturn);
+    special_number!(io_uring_setup);
+    special_number!(exit);
+    special_number!(exit_group);
+    special_number!(ioctl);
+    special_number!(mmap);
+    special_number!(read);
+    special_number!(poll);
+    special_number!(ppoll);
+    special_number!(epoll_ctl);
+    special_number!(epoll_wait);
+    special_number!(epoll_pwait);
+}
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());
 
@@ -96,6 +150,21 @@ pub(crate) fn number_of(registers: *const c_void) -> u32 {
     unsafe { registers.cast::<u8>().add(registers_number()).cast::<u64>().read_volatile() as u32 }
 }
 
+/// An argument of a call, from its registers.
+#[inline(always)]
+pub(crate) fn argument_of(registers: *const c_void, index: usize) -> u64 {
+    let at = match index {
+        0 => argument0(),
+        1 => argument1(),
+        2 => argument2(),
+        3 => argument3(),
+        4 => argument4(),
+        _ => argument5(),
+    };
+    // SAFETY: as above.
+    unsafe { registers.cast::<u8>().add(at).cast::<u64>().read_volatile() }
+}
+
 /// The registers with which a task entered the kernel (`bpf_task_pt_regs`, Linux 5.15).
 #[inline(always)]
 pub(crate) fn registers_of(task: *mut task_struct) -> *const c_void {
@@ -116,6 +185,20 @@ pub(crate) fn exit_code_of(task: *mut task_struct) -> (bool, u32) {
         }
     }
     (false, task_word(task, exit_code()))
+}
+
+/// The task's open descriptors: how many places the table has, and the address of the array of pointers to files.
+#[inline(always)]
+pub(crate) fn descriptors_of(task: *mut task_struct) -> (u32, u64) {
+    // SAFETY: the verifier knows each pointer and checks the offsets; a fault reads as 0.
+    unsafe {
+        let files = task.cast::<u8>().add(files()).cast::<*const u8>().read_volatile();
+        let table = files.add(files_table()).cast::<*const u8>().read_volatile();
+        (
+            table.add(table_length()).cast::<u32>().read_volatile(),
+            table.add(table_files()).cast::<u64>().read_volatile(),
+        )
+    }
 }
 
 /// What a thread has used so far.

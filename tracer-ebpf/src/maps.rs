@@ -7,8 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, Stack},
 };
 use gpuos_tracer_abi::{
+    ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
-    settings::{SpecialNumbers, TaskOffsetWords},
+    settings::{SpecialNumberWords, TaskOffsetWords},
     syscalls::{Row, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
 };
@@ -57,6 +58,18 @@ pub(crate) static TOTALS: HashMap<RowKey, RowCounts> = HashMap::with_max_entries
 #[map]
 pub(crate) static PROCESSES: HashMap<u64, ProcessRecord> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
+/// Drivers by major number. Written by user space, again when a module brings a new one; read by `ioctl.rs`.
+#[map]
+pub(crate) static DRIVERS: Array<u32> = Array::with_max_entries(MAJORS, 0);
+
+/// How to read arguments. Written by user space before attaching; read by `ioctl.rs`.
+#[map]
+pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULE_COUNT, 0);
+
+/// Classes of the NVIDIA driver's objects. Written and read by `ioctl.rs`.
+#[map]
+pub(crate) static OBJECTS: HashMap<Object, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
 /// Loss counters. Written by every program, read by user space through mmap.
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(COUNTERS, BPF_F_MMAPABLE);
@@ -76,7 +89,6 @@ pub(crate) static FILTERED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static WANTED: Global<[u64; 8]> = Global::new([0; 8]);
 #[unsafe(no_mangle)]
-pub(crate) static SPECIAL_NUMBERS: Global<SpecialNumbers> =
-    Global::new(SpecialNumbers { execve: 0, execveat: 0, rt_sigreturn: 0, io_uring_setup: 0, exit: 0, exit_group: 0 });
+pub(crate) static SPECIAL_NUMBERS: Global<SpecialNumberWords> = Global::new([0; _]);
 #[unsafe(no_mangle)]
 pub(crate) static TASK_OFFSETS: Global<TaskOffsetWords> = Global::new([0; _]);

@@ -4,6 +4,7 @@
 //! A row has one writer, its thread, so counting needs no atomic, no per-CPU copy and no hash.
 
 use gpuos_tracer_abi::{
+    ioctl::{DEVICE_ROWS, Pending},
     losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS},
     syscalls::{
         ABI_COMPAT, ABI_NATIVE, BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey,
@@ -14,7 +15,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     atomic,
-    kernel::bounded,
+    kernel::{bounded, call_number},
     losses,
     maps::{FREE_CHUNKS, PER_THREAD, ROWS, TOTALS},
 };
@@ -24,7 +25,10 @@ const COMPAT_SIGRETURN: u32 = 119;
 /// `rt_sigreturn` there.
 const COMPAT_RT_SIGRETURN: u32 = 173;
 
-/// Key of the call in flight of a thread.
+/// Places in a thread's table of device rows that are looked at.
+const PROBES: u32 = 4;
+
+/// Key of the call in flight of a thread. Who counts a call without a device calls [`without_device`] first.
 #[inline(always)]
 fn key(thread: &ThreadState, number: u32, abi: u32) -> RowKey {
     RowKey {
@@ -33,39 +37,120 @@ fn key(thread: &ThreadState, number: u32, abi: u32) -> RowKey {
         phase: thread.phase,
         number,
         abi,
+        device: thread.pending.device,
+        command: thread.pending.command,
+        detail: thread.pending.detail,
+        padding: 0,
     }
 }
 
 /// The directory's entry for `number`.
 #[inline(always)]
-fn directory_entry(thread: &mut ThreadState, number: u32) -> &mut u16 {
+pub(crate) fn directory_entry(thread: &mut ThreadState, number: u32) -> &mut u16 {
     // SAFETY: the mask keeps the index inside the array.
     unsafe { thread.directory.get_unchecked_mut(bounded::<{ DIRECTORY as u64 - 1 }>(number)) }
 }
 
-/// Counts an entry and returns the slot to find its row again: row number + 1, or `SLOT_TOTALS`.
+/// The call in flight is counted by its number alone.
 #[inline(always)]
-pub(crate) fn enter(thread: &mut ThreadState, number: u32, rt_sigreturn: u32) -> u32 {
+pub(crate) fn without_device(thread: &mut ThreadState) {
+    thread.pending.device = 0;
+    thread.pending.command = 0;
+    thread.pending.detail = 0;
+}
+
+/// Counts an entry and returns the slot to find its row again: row number + 1, or `SLOT_TOTALS`. `None` for
+/// calls that are counted by device (`ioctl.rs`).
+#[inline(always)]
+pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> Option<u32> {
     if number as usize >= DIRECTORY {
-        return enter_slowly(thread, number, ABI_NATIVE);
+        return Some(enter_by_number(thread, number, ABI_NATIVE));
     }
     let mut slot = u32::from(*directory_entry(thread, number));
     if slot == 0 {
         // Its return value means nothing: the slow path knows that, and the fast one need not ask.
-        if number == rt_sigreturn {
-            return enter_slowly(thread, number, ABI_NATIVE);
+        if number == call_number::rt_sigreturn() {
+            return Some(enter_by_number(thread, number, ABI_NATIVE));
         }
+        without_device(thread);
         slot = allocate(thread, number);
         if slot == 0 {
-            losses::add(CALLS_ON_SLOW_PATH, 1);
-            return enter_slowly(thread, number, ABI_NATIVE);
+            return Some(enter_slowly(thread, number, ABI_NATIVE));
+        }
+        *directory_entry(thread, number) = slot as u16;
+    }
+    // No row has the number that marks a call counted by device.
+    let row = ROWS.get_ptr_mut(slot - 1)?;
+    // SAFETY: the map returned it, and this thread alone writes it.
+    unsafe { (*row).counts.calls += 1 };
+    Some(slot)
+}
+
+/// Counts the entry of a call whose device, command and detail stand in [`ThreadState::pending`]. 0 when there
+/// is no row for it.
+#[inline(always)]
+pub(crate) fn of_device_call(thread: &mut ThreadState, number: u32) -> u32 {
+    let Pending { device, command, detail, .. } = thread.pending;
+    let mixed = command ^ detail.wrapping_mul(0x9e37_79b1) ^ device.wrapping_mul(0x85eb_ca6b) ^ number << 4;
+    let first = mixed ^ mixed >> 16 ^ mixed >> 8;
+    for probe in 0..PROBES {
+        // SAFETY: the mask keeps the index inside the array.
+        let entry = unsafe {
+            &raw mut *thread
+                .device_rows
+                .get_unchecked_mut(bounded::<{ DEVICE_ROWS as u64 - 1 }>(first.wrapping_add(probe)))
+        };
+        // SAFETY: inside the thread's state.
+        let slot = match u32::from(unsafe { *entry }) {
+            0 => {
+                let slot = allocate(thread, number);
+                if slot == 0 {
+                    return 0;
+                }
+                // SAFETY: as above.
+                unsafe { *entry = slot as u16 };
+                slot
+            }
+            slot => slot,
+        };
+        let Some(row) = ROWS.get_ptr_mut(slot - 1) else { return 0 };
+        // SAFETY: the map returned it, and this thread alone writes it.
+        let row = unsafe { &mut *row };
+        let key = &row.key;
+        if key.command == command && key.detail == detail && key.device == device && key.number == number {
+            row.counts.calls += 1;
+            return slot;
         }
     }
-    if let Some(row) = ROWS.get_ptr_mut(slot - 1) {
-        // SAFETY: the map returned it, and this thread alone writes it.
-        unsafe { (*row).counts.calls += 1 };
+    losses::add(CALLS_ON_SLOW_PATH, 1);
+    0
+}
+
+/// Counts the return of a call of [`of_device_call`], with the status that its argument told.
+#[inline(always)]
+pub(crate) fn exit_device_call(
+    thread: &mut ThreadState,
+    slot: u32,
+    duration: u64,
+    timed: bool,
+    returned: i64,
+    status: u32,
+) {
+    if !exit(slot, duration, timed, returned) {
+        exit_slowly(thread, duration, u32::from(timed), returned);
     }
-    slot
+    if status == 0 {
+        return;
+    }
+    if let Some(row) = ROWS.get_ptr_mut(slot.wrapping_sub(1)) {
+        // SAFETY: the map returned it, and this thread alone writes it.
+        let counts = unsafe { &mut (*row).counts };
+        counts.refused += 1;
+        counts.status = status.into();
+    } else if let Some(total) = slow_counts(&key(thread, thread.number, thread.abi)) {
+        atomic::add(&mut total.refused, 1);
+        total.status = status.into();
+    }
 }
 
 /// Counts a return in the row of `slot`. Says whether there is one.
@@ -94,17 +179,21 @@ pub(crate) fn exit(slot: u32, duration: u64, timed: bool, returned: i64) -> bool
     true
 }
 
-/// Gives the thread a row for `number`; 0 when none is free.
+/// Gives the thread a row for the call in flight; 0 when none is free.
 #[inline(never)]
 fn allocate(thread: &mut ThreadState, number: u32) -> u32 {
     let used = thread.rows;
     let place = (used / CHUNK_ROWS) as usize;
     if place >= CHUNKS_PER_THREAD {
+        losses::add(CALLS_ON_SLOW_PATH, 1);
         return 0;
     }
     let held = &mut thread.chunks[place & (CHUNKS_PER_THREAD - 1)];
     if used % CHUNK_ROWS == 0 && *held == 0 {
-        let Ok(Some(chunk)) = FREE_CHUNKS.pop() else { return 0 };
+        let Ok(Some(chunk)) = FREE_CHUNKS.pop() else {
+            losses::add(CALLS_ON_SLOW_PATH, 1);
+            return 0;
+        };
         *held = chunk + 1;
     }
     let slot = (*held).wrapping_sub(1) * CHUNK_ROWS + used % CHUNK_ROWS + 1;
@@ -115,7 +204,6 @@ fn allocate(thread: &mut ThreadState, number: u32) -> u32 {
         (*row).key = key(thread, number, ABI_NATIVE);
     }
     thread.rows = used + 1;
-    *directory_entry(thread, number) = slot as u16;
     slot
 }
 
@@ -140,7 +228,7 @@ pub(crate) fn release(thread: &mut ThreadState) {
     thread.rows = 0;
 }
 
-/// A global function: the verifier looks at it once, not once for each of the 128 rows that a thread may
+/// A global function: the verifier looks at it once, not once for each of the 256 rows that a thread may
 /// have. So it takes and returns numbers only.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -171,11 +259,22 @@ fn add(total: &mut RowCounts, more: &RowCounts) {
     atomic::add(&mut total.untimed, more.untimed);
     atomic::add(&mut total.errors, more.errors);
     atomic::add(&mut total.restarted, more.restarted);
+    atomic::add(&mut total.refused, more.refused);
+    if more.status != 0 {
+        total.status = more.status;
+    }
     atomic::add(&mut total.total_ns, more.total_ns);
     atomic::raise(&mut total.max_ns, more.max_ns);
     for bucket in 0..BUCKETS {
         atomic::add(&mut total.buckets[bucket], more.buckets[bucket]);
     }
+}
+
+/// Counts an entry straight in the totals, by the call's number alone.
+#[inline(always)]
+pub(crate) fn enter_by_number(thread: &mut ThreadState, number: u32, abi: u32) -> u32 {
+    without_device(thread);
+    enter_slowly(thread, number, abi)
 }
 
 /// Counts an entry straight in the totals: exact, at the price of a hash.

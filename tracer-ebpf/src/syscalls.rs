@@ -12,12 +12,14 @@ use aya_ebpf::{
 use gpuos_tracer_abi::{
     losses::{COMPAT_CALLS_FILTERED, RINGS_FILTERED},
     syscalls::{ABI_COMPAT, DIRECTORY},
-    tasks::{SLOT_NONE, SLOT_SKIPPED, SLOT_TOTALS, STAGE_ARMED, STAGE_RUNNING, ThreadState},
+    tasks::{SLOT_NONE, SLOT_RULED, SLOT_SKIPPED, SLOT_TOTALS, STAGE_ARMED, STAGE_RUNNING, ThreadState},
 };
 
 use crate::{
-    kernel, losses,
-    maps::{EXIT_ONLY, FILTERED, SAMPLE, SPECIAL_NUMBERS, TIMED, WANTED},
+    ioctl,
+    kernel::{self, call_number},
+    losses,
+    maps::{EXIT_ONLY, FILTERED, SAMPLE, TIMED, WANTED},
     rows, tasks,
 };
 
@@ -65,13 +67,14 @@ pub(crate) fn count_exit(ctx: BtfTracePointContext) -> i32 {
     let registers = unsafe { *ctx.as_ptr().cast::<*const c_void>() };
     // `rt_sigreturn` takes the number of the interrupted code back, or leaves none.
     let number = match kernel::number_of(registers) {
-        u32::MAX => special(RT_SIGRETURN),
+        u32::MAX => call_number::rt_sigreturn(),
         number => number,
     };
     let slot = count_entry(task, thread, number);
     finish(thread, slot, 0, false, argument(&ctx, 1) as i64);
     // An end that seccomp refused, perhaps by killing: it is counted now, and not again at the task's end.
-    thread.slot = if number == special(EXIT) || number == special(EXIT_GROUP) { SLOT_SKIPPED } else { SLOT_NONE };
+    thread.slot =
+        if number == call_number::exit() || number == call_number::exit_group() { SLOT_SKIPPED } else { SLOT_NONE };
     0
 }
 
@@ -86,7 +89,7 @@ pub(crate) fn count_last(task: *mut task_struct, thread: &mut ThreadState) {
         // The same two in the 32-bit tables of x86 and, but for `exit_group`, of arm.
         matches!(number, 1 | 248 | 252)
     } else {
-        number == special(EXIT) || number == special(EXIT_GROUP)
+        number == call_number::exit() || number == call_number::exit_group()
     };
     if ends {
         count_entry(task, thread, number);
@@ -178,12 +181,15 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
         return enter_compat(thread, number);
     }
     if !is_wanted(number) {
-        if number == special(IO_URING_SETUP) {
+        if number == call_number::io_uring_setup() {
             losses::add(RINGS_FILTERED, 1);
         }
         return SLOT_SKIPPED;
     }
-    rows::enter(thread, number, special(RT_SIGRETURN))
+    match rows::enter(thread, number) {
+        Some(slot) => slot,
+        None => ioctl::enter(task, thread, number),
+    }
 }
 
 /// Counts a return. `Some` when its entry was not seen.
@@ -202,8 +208,13 @@ fn exit(thread: &mut ThreadState, returned: i64, now: u64) -> Option<()> {
 #[inline(always)]
 fn finish(thread: &mut ThreadState, slot: u32, duration: u64, timed: bool, returned: i64) {
     // The common case first: the other slots are numbers that no row has.
-    if !rows::exit(slot, duration, timed, returned) && slot == SLOT_TOTALS {
-        let returned = if rows::returns_foreign_value(thread, special(RT_SIGRETURN)) { 0 } else { returned };
+    if rows::exit(slot, duration, timed, returned) {
+        return;
+    }
+    if slot == SLOT_RULED {
+        ioctl::exit(thread, duration, u32::from(timed), returned);
+    } else if slot == SLOT_TOTALS {
+        let returned = if rows::returns_foreign_value(thread, call_number::rt_sigreturn()) { 0 } else { returned };
         rows::exit_slowly(thread, duration, u32::from(timed), returned);
     }
 }
@@ -212,7 +223,7 @@ fn finish(thread: &mut ThreadState, slot: u32, duration: u64, timed: bool, retur
 #[inline(never)]
 fn begin(thread: &mut ThreadState, number: u32) -> bool {
     if thread.stage == STAGE_ARMED {
-        if number != special(EXECVE) && number != special(EXECVEAT) {
+        if number != call_number::execve() && number != call_number::execveat() {
             return false;
         }
         tasks::start_command(thread);
@@ -243,7 +254,7 @@ fn enter_compat(thread: &mut ThreadState, number: u32) -> u32 {
         losses::add(COMPAT_CALLS_FILTERED, 1);
         return SLOT_SKIPPED;
     }
-    rows::enter_slowly(thread, number, ABI_COMPAT)
+    rows::enter_by_number(thread, number, ABI_COMPAT)
 }
 
 #[inline(always)]
@@ -258,19 +269,4 @@ fn is_wanted(number: u32) -> bool {
     // SAFETY: the index is below 8; volatile, because the value is set after compilation.
     let word = unsafe { (&raw const WANTED).cast::<u64>().add(index).read_volatile() };
     word >> (number & 63) & 1 != 0
-}
-
-// Words of `SpecialNumbers`.
-const EXECVE: usize = 0;
-const EXECVEAT: usize = 1;
-const RT_SIGRETURN: usize = 2;
-const IO_URING_SETUP: usize = 3;
-const EXIT: usize = 4;
-const EXIT_GROUP: usize = 5;
-
-/// A number of this architecture.
-#[inline(always)]
-fn special(word: usize) -> u32 {
-    // SAFETY: callers pass one of the words above; volatile, because the value is set after compilation.
-    unsafe { (&raw const SPECIAL_NUMBERS).cast::<u32>().add(word).read_volatile() }
 }

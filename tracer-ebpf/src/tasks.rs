@@ -17,7 +17,7 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    atomic, kernel, losses,
+    atomic, ioctl, kernel, losses,
     maps::{PROCESSES, THREADS},
     rows, syscalls,
 };
@@ -95,6 +95,7 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
         start_process(thread, parent);
     } else {
         thread.stage = STAGE_RUNNING;
+        ioctl::watch(thread);
         thread.thread = ids as u32;
         if let Some(process) = record(parent) {
             process.pid = (ids >> 32) as u32;
@@ -137,6 +138,7 @@ fn start_process(thread: &mut ThreadState, parent: u64) {
     thread.process = id;
     thread.thread = pid;
     thread.stage = STAGE_RUNNING;
+    ioctl::watch(thread);
 }
 
 /// Current task: the thread that has just executed a program; it is the only one of its process now.

@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::names::version::Version;
+
 /// Shows what a GPU program asks of the operating system
 #[derive(Debug, Parser)]
 #[command(name = "gpuos-trace", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -84,9 +86,21 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub totals: u32,
 
+    /// How many objects of NVIDIA's driver are remembered by their class
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
+    pub objects: u32,
+
+    /// Decode calls on NVIDIA devices as those of this driver version [default: the version that is loaded]
+    #[arg(long, value_name = "VERSION", value_parser = driver_version, hide_short_help = true)]
+    pub nvidia_driver: Option<Version>,
+
     /// How many processes the kernel keeps until they are read
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub processes: u32,
+}
+
+fn driver_version(text: &str) -> Result<Version, String> {
+    Version::parse(text).ok_or_else(|| "a version is numbers joined by dots, such as 580.159.04".to_owned())
 }
 
 /// Arguments of `run`.

@@ -7,6 +7,7 @@ use crate::{
     cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs, TraceArgs},
     launch::{Account, AccountError},
     model::roles::{Roles, RolesError},
+    names::devices::Devices,
     sink::{
         Destination, Format, SinkError,
         table::{Order, View},
@@ -58,6 +59,8 @@ impl TraceOptions {
             (None, Some(_)) => return Err(OptionsError::FormatWithoutOutput),
             (None, None) => None,
         };
+        let mut devices = Devices::of_this_machine();
+        devices.nvidia_version = args.nvidia_driver.or(devices.nvidia_version);
         let view = (!args.quiet).then(|| view(&args.tables));
         Ok(Self {
             settings: Settings {
@@ -69,6 +72,8 @@ impl TraceOptions {
                 rows: args.rows,
                 totals: args.totals,
                 processes: args.processes,
+                objects: args.objects,
+                devices,
             },
             filter: args.events,
             roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),

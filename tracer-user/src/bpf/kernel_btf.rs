@@ -31,6 +31,9 @@ pub enum BtfError {
     /// No such member.
     #[error("`struct {0}` has no member `{1}`")]
     NoMember(String, String),
+    /// A member lies beyond what the kernel side copies.
+    #[error("a member at offset {0} lies beyond the part of its structure that is copied")]
+    TooFar(u32),
     /// The member is not at a byte boundary.
     #[error("member `{0}` is a bit field")]
     BitField(String),

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use gpuos_tracer_abi::{
-    maps, programs,
+    ioctl, maps, programs,
     settings::globals,
     syscalls::{CHUNK_ROWS, DIRECTORY},
     tasks::ThreadState,
@@ -19,6 +19,7 @@ use super::{
     snapshot::Counters,
     syscall,
 };
+use crate::names::{devices::Devices, nvidia_rules};
 
 /// What is asked of the BPF side. Every size is a number of entries.
 #[derive(Clone, Debug)]
@@ -39,6 +40,10 @@ pub struct Settings {
     pub totals: u32,
     /// Processes not yet read, about 200 bytes each while used.
     pub processes: u32,
+    /// Objects of NVIDIA's driver whose class is remembered, about 70 bytes each while used.
+    pub objects: u32,
+    /// Drivers of this machine, to decode their calls.
+    pub devices: Devices,
 }
 
 impl Default for Settings {
@@ -52,6 +57,8 @@ impl Default for Settings {
             rows: 16_384,
             totals: 262_144,
             processes: 65_536,
+            objects: 262_144,
+            devices: Devices::default(),
         }
     }
 }
@@ -125,6 +132,7 @@ impl Tracer {
                 (maps::FREE_CHUNKS, settings.chunks()),
                 (maps::TOTALS, settings.totals.max(1)),
                 (maps::PROCESSES, settings.processes.max(1)),
+                (maps::OBJECTS, settings.objects.max(1)),
             ],
             &wanted,
         )?;
@@ -132,6 +140,13 @@ impl Tracer {
         for chunk in (0..settings.chunks()).rev() {
             syscall::push(free, &chunk)
                 .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
+        }
+        let rules = objects.map(maps::RULES)?;
+        for (index, rule) in (0_u32..).zip(nvidia_rules::rules(settings.devices.nvidia_version.as_ref())) {
+            if rule != ioctl::Rule::NONE {
+                syscall::set_element(rules, &index, &rule)
+                    .map_err(|error| LoadError::from_step("filling the map of rules", &error))?;
+            }
         }
         for (program, place) in wanted {
             objects.attach(program, place)?;
@@ -162,7 +177,8 @@ impl Tracer {
         let step = |error| LoadError::from_step("mapping the counters", &error);
         let clone = |name| self.objects.map(name)?.try_clone_to_owned().map_err(step);
         let (rows, losses) = (clone(maps::ROWS)?, clone(maps::LOSSES)?);
-        Counters::new(&rows, self.rows, clone(maps::TOTALS)?, clone(maps::PROCESSES)?, &losses).map_err(step)
+        Counters::new(&rows, self.rows, clone(maps::TOTALS)?, clone(maps::PROCESSES)?, clone(maps::DRIVERS)?, &losses)
+            .map_err(step)
     }
 
     /// Each loaded program, and how many instructions the verifier looked at.

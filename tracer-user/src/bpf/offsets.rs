@@ -1,6 +1,9 @@
 //! What differs between kernels and architectures: versions, call numbers, offsets in structures.
 
-use gpuos_tracer_abi::settings::{SpecialNumbers, TaskOffsets};
+use gpuos_tracer_abi::{
+    ioctl::{FILE_WINDOW, INODE_WINDOW},
+    settings::{SpecialNumbers, TaskOffsets},
+};
 
 use super::kernel_btf::{BtfError, KernelBtf};
 
@@ -23,6 +26,20 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     io_uring_setup: libc::SYS_io_uring_setup as u32,
     exit: libc::SYS_exit as u32,
     exit_group: libc::SYS_exit_group as u32,
+    ioctl: libc::SYS_ioctl as u32,
+    mmap: libc::SYS_mmap as u32,
+    read: libc::SYS_read as u32,
+    #[cfg(target_arch = "x86_64")]
+    poll: libc::SYS_poll as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    poll: u32::MAX,
+    ppoll: libc::SYS_ppoll as u32,
+    epoll_ctl: libc::SYS_epoll_ctl as u32,
+    #[cfg(target_arch = "x86_64")]
+    epoll_wait: libc::SYS_epoll_wait as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    epoll_wait: u32::MAX,
+    epoll_pwait: libc::SYS_epoll_pwait as u32,
 };
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without
@@ -31,6 +48,12 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     let task = btf.structure("task_struct")?;
     let registers = btf.structure("pt_regs")?;
     let shared = btf.structure("signal_struct")?;
+    let files = btf.structure("files_struct")?;
+    let table = btf.structure("fdtable")?;
+    let file = btf.structure("file")?;
+    let inode = btf.structure("inode")?;
+    let superblock = btf.structure("super_block")?;
+    let dentry = btf.structure("dentry")?;
     let of_task = |path| task.offset_of(path);
     let optional = |path| of_task(path).unwrap_or(0);
     let (compat_word, compat_mask, registers_number) = if cfg!(target_arch = "x86_64") {
@@ -44,6 +67,16 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         // TIF_32BIT in arch/arm64/include/asm/thread_info.h.
         (of_task("thread_info.flags")?, 1 << 22, registers.offset_of("syscallno")?)
     };
+    let arguments = if cfg!(target_arch = "x86_64") {
+        ["di", "si", "dx", "r10", "r8", "r9"].map(|name| registers.offset_of(name))
+    } else {
+        let first = registers.offset_of("regs")?;
+        [registers.offset_of("orig_x0"), Ok(first + 8), Ok(first + 16), Ok(first + 24), Ok(first + 32), Ok(first + 40)]
+    };
+    let [argument0, argument1, argument2, argument3, argument4, argument5] = arguments;
+    let (file_inode, file_mode) = (file.offset_of("f_inode")?, file.offset_of("f_mode")?);
+    let file_window = file_inode.min(file_mode) & !7;
+    let inode_window = |path| in_window(inode.offset_of(path)?, 0, INODE_WINDOW);
     Ok(TaskOffsets {
         compat_word,
         compat_mask,
@@ -59,5 +92,29 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         signal_flags: shared.offset_of("flags")?,
         group_exit_code: shared.offset_of("group_exit_code")?,
         registers_number,
+        argument0: argument0?,
+        argument1: argument1?,
+        argument2: argument2?,
+        argument3: argument3?,
+        argument4: argument4?,
+        argument5: argument5?,
+        files: of_task("files")?,
+        files_table: files.offset_of("fdt")?,
+        table_length: table.offset_of("max_fds")?,
+        table_files: table.offset_of("fd")?,
+        file_window,
+        file_inode: in_window(file_inode, file_window, FILE_WINDOW)?,
+        file_mode: in_window(file_mode, file_window, FILE_WINDOW)?,
+        file_dentry: file.offset_of("f_path.dentry")?,
+        inode_mode: inode_window("i_mode")?,
+        inode_device: inode_window("i_rdev")?,
+        inode_superblock: inode_window("i_sb")?,
+        superblock_magic: superblock.offset_of("s_magic")?,
+        dentry_name: dentry.offset_of("d_name.name")?,
     })
+}
+
+/// The offset in a part of a structure that is copied whole; every field used is at most eight bytes wide.
+fn in_window(offset: u32, start: u32, length: usize) -> Result<u32, BtfError> {
+    if offset - start <= length as u32 - 8 { Ok(offset - start) } else { Err(BtfError::TooFar(offset)) }
 }

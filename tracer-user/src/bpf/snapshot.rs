@@ -8,6 +8,7 @@ use std::{
 };
 
 use gpuos_tracer_abi::{
+    ioctl::DRIVER_NONE,
     losses::COUNTERS,
     syscalls::{Row, RowCounts, RowKey},
     tasks::ProcessRecord,
@@ -15,6 +16,7 @@ use gpuos_tracer_abi::{
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::syscall;
+use crate::names::devices::Devices;
 
 /// The maps that hold the counts. They live on after the programs are detached.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub struct Counters {
     losses: Shared<u64>,
     totals: OwnedFd,
     processes: OwnedFd,
+    drivers: OwnedFd,
 }
 
 impl Counters {
@@ -31,6 +34,7 @@ impl Counters {
         row_count: u32,
         totals: OwnedFd,
         processes: OwnedFd,
+        drivers: OwnedFd,
         losses: &OwnedFd,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -38,6 +42,7 @@ impl Counters {
             losses: Shared::map(losses, COUNTERS as usize)?,
             totals,
             processes,
+            drivers,
         })
     }
 
@@ -69,6 +74,19 @@ impl Counters {
     pub fn forget(&self, totals: &[RowKey], processes: &[u64]) -> io::Result<()> {
         syscall::delete_from_hash(self.totals.as_fd(), totals)?;
         syscall::delete_from_hash(self.processes.as_fd(), processes)
+    }
+
+    /// Tells the kernel side which driver has which major number.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_drivers(&self, devices: &Devices) -> io::Result<()> {
+        for (major, driver) in (0_u32..).zip(devices.drivers()) {
+            if driver != DRIVER_NONE {
+                syscall::set_element(self.drivers.as_fd(), &major, &driver)?;
+            }
+        }
+        Ok(())
     }
 
     /// A counter of the ABI crate's `losses`.

@@ -230,6 +230,20 @@ pub fn set_task_storage<T: Copy>(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, val
     .map(drop)
 }
 
+/// Sets an element of an array.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_element<V: Copy>(map: BorrowedFd<'_>, index: &u32, value: &V) -> io::Result<()> {
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u32,
+        key: std::ptr::from_ref(index) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        ..Default::default()
+    };
+    bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
 /// Puts a new element into a hash map.
 ///
 /// # Errors

@@ -22,6 +22,8 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
     let watched = collect::watch(&pids)?;
     let tracer = Tracer::start(&options.settings)?;
     let counters = tracer.counters()?;
+    let mut gathered = Gathered::begin(options.settings.devices.clone(), &counters)
+        .context("cannot tell the kernel side of the drivers")?;
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = collect::clocks();
@@ -33,7 +35,6 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
             pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         ));
     }
-    let mut gathered = Gathered::default();
     let signals = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

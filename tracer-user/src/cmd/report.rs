@@ -9,7 +9,7 @@ use crate::{
         frame,
         run::{Clocks, End, Header, Mode, Run, SCHEMA_VERSION},
     },
-    names,
+    names::{self, devices::Kind, ioctls},
     options::TraceOptions,
     sink::{table, units},
     talk,
@@ -55,7 +55,7 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
 /// A run with its header.
 pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run> {
     let finished = findings.finished;
-    let calls = frame::build(&finished.rows, &finished.processes, &[], &options.roles)?;
+    let calls = frame::build(&finished.rows, &finished.processes, &[], &options.roles, &finished.devices)?;
     let notes = notes(&finished);
     let header = Header {
         schema_version: SCHEMA_VERSION,
@@ -74,6 +74,7 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
         wall_ns: findings.wall_ns,
         clocks: findings.clocks,
         host: collect::host(),
+        nvidia_driver: finished.devices.nvidia_version.as_ref().map(ToString::to_string),
         user: collect::user(),
         end: findings.end,
         losses: finished.losses,
@@ -125,6 +126,13 @@ fn notes(finished: &Finished) -> Vec<String> {
             units::plural(finished.slow_calls, "call was", "calls were")
         ));
     }
+    if finished.unreadable_arguments != 0 {
+        notes.push(format!(
+            "{} of device calls could not be read: a bad address, or memory that was not there",
+            units::plural(finished.unreadable_arguments, "argument", "arguments")
+        ));
+    }
+    notes.extend(launches_without_calls(finished));
     if finished.threads_running != 0 {
         let threads = units::plural(finished.threads_running, "thread", "threads");
         let advice = finished.waits_for_tree.map_or_else(String::new, |advice| format!("; {advice}"));
@@ -134,6 +142,22 @@ fn notes(finished: &Finished) -> Vec<String> {
         notes.push("process numbers are those of the initial pid namespace, not of this container".to_owned());
     }
     notes
+}
+
+/// Launches that make no system call must not be taken for launches that did not happen.
+fn launches_without_calls(finished: &Finished) -> Option<String> {
+    let devices = &finished.devices;
+    let ioctls =
+        || finished.rows.keys().filter(|key| names::by_number(key.number).is_some_and(|call| call.name == "ioctl"));
+    let has_runtime = ioctls().any(|key| matches!(devices.kind(key.device), Kind::Nvidia | Kind::Kfd));
+    let submits = ioctls().any(|key| {
+        ioctls::decode(devices, key.device, key.command, key.detail).is_some_and(|call| call.purpose == "submit")
+    });
+    (has_runtime && !submits).then(|| {
+        "no call submits work: CUDA and ROCm launch kernels through queues in user memory and a doorbell, without a \
+         system call, so launches are not among these counts"
+            .to_owned()
+    })
 }
 
 /// The initial pid namespace has a fixed inode (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).

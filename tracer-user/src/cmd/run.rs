@@ -49,8 +49,9 @@ fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Ended, Run)> {
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = collect::clocks();
+    let mut gathered = Gathered::begin(options.trace.settings.devices.clone(), &counters)
+        .context("cannot tell the kernel side of the drivers")?;
     let running = suspended.release()?;
-    let mut gathered = Gathered::default();
     let (stopped, signals) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -15,6 +15,7 @@ use super::environment::monotonic_ns;
 use crate::{
     bpf::Counters,
     model::run::{Losses, Process},
+    names::devices::Devices,
 };
 
 /// The kernel frees a thread, and books its last microseconds, some time after its exit.
@@ -27,6 +28,8 @@ const KEPT_APART: usize = 4096;
 /// Counts and processes, as far as they were read.
 #[derive(Debug, Default)]
 pub struct Gathered {
+    /// Drivers of the machine, as far as they have come.
+    devices: Devices,
     rows: HashMap<RowKey, RowCounts>,
     ended: HashMap<u64, Process>,
     /// By command name, the process that stands for all of it that are not kept apart.
@@ -39,6 +42,10 @@ fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
     sum.untimed += more.untimed;
     sum.errors += more.errors;
     sum.restarted += more.restarted;
+    sum.refused += more.refused;
+    if more.status != 0 {
+        sum.status = more.status;
+    }
     sum.total_ns += more.total_ns;
     sum.max_ns = sum.max_ns.max(more.max_ns);
     for (sum, more) in sum.buckets.iter_mut().zip(more.buckets) {
@@ -47,11 +54,23 @@ fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
 }
 
 impl Gathered {
+    /// Begins a run on a machine with these drivers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn begin(devices: Devices, counters: &Counters) -> io::Result<Self> {
+        counters.set_drivers(&devices)?;
+        Ok(Self { devices, ..Self::default() })
+    }
+
     /// Takes processes that have ended out of the kernel's maps, so that the maps stay small.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn take_ended(&mut self, counters: &Counters) -> io::Result<()> {
+        if self.devices.look_again() {
+            counters.set_drivers(&self.devices)?;
+        }
         let now = monotonic_ns();
         let over: HashMap<u64, ProcessRecord> = counters
             .processes()?
@@ -128,7 +147,10 @@ impl Gathered {
                 children: counters.loss(losses::CHILDREN_NOT_FOLLOWED),
                 process_records: counters.loss(losses::PROCESSES_WITHOUT_RECORD),
                 recursion_misses: 0,
+                objects: counters.loss(losses::OBJECTS_WITHOUT_CLASS),
             },
+            devices: self.devices,
+            unreadable_arguments: counters.loss(losses::ARGUMENTS_UNREADABLE),
             threads_running: counters.loss(losses::THREADS_ALIVE),
             slow_calls: counters.loss(losses::CALLS_ON_SLOW_PATH),
             compat_calls_filtered: counters.loss(losses::COMPAT_CALLS_FILTERED),
@@ -150,6 +172,10 @@ pub struct Finished {
     pub waits_for_tree: Option<&'static str>,
     /// What could not be counted.
     pub losses: Losses,
+    /// Drivers of the machine.
+    pub devices: Devices,
+    /// Arguments of device calls that could not be read.
+    pub unreadable_arguments: u64,
     /// Traced threads that had not exited, those that had not run yet included.
     pub threads_running: u64,
     /// Calls that were counted on the slower path; exact all the same.

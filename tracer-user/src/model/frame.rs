@@ -13,7 +13,11 @@ use super::{
     roles::{Role, Roles},
     run::Process,
 };
-use crate::names;
+use crate::names::{
+    self,
+    devices::{Devices, Kind},
+    ioctls::{self, Decoded},
+};
 
 /// Names of the columns.
 pub mod column {
@@ -33,6 +37,20 @@ pub mod column {
     pub const NUMBER: &str = "number";
     /// str: its name, or `syscall_NUMBER`.
     pub const SYSCALL: &str = "syscall";
+    /// str: for `ioctl`, and for other calls on GPUs, the device: the name of its node, or what the descriptor is.
+    pub const DEVICE: &str = "device";
+    /// u32: its number, major in the upper 12 bits; 0 where nobody looked.
+    pub const DEVICE_NUMBER: &str = "device_number";
+    /// str: the driver's command of an `ioctl` on a GPU; an unknown one by its parts.
+    pub const COMMAND_NAME: &str = "ioctl";
+    /// u32: its number.
+    pub const COMMAND_NUMBER: &str = "ioctl_number";
+    /// str: control command, class, or other word that tells calls of one command apart.
+    pub const DETAIL: &str = "detail";
+    /// u32: its number.
+    pub const DETAIL_NUMBER: &str = "detail_number";
+    /// str: of calls on GPU devices: `yes` when the tables know the command, `no` when not; else empty.
+    pub const DECODED: &str = "decoded";
     /// str: kind of kernel service.
     pub const CATEGORY: &str = "category";
     /// str: role.
@@ -41,6 +59,10 @@ pub mod column {
     pub const CALLS: &str = "calls";
     /// u64: returns with an error.
     pub const ERRORS: &str = "errors";
+    /// u64: returns without an error after which the driver's own status told of one.
+    pub const REFUSED: &str = "refused";
+    /// str: the last such status.
+    pub const STATUS: &str = "status";
     /// u64: returns because of a signal, to be restarted or not.
     pub const RESTARTED: &str = "restarted";
     /// u64: entries without a return: never returns, or still running.
@@ -53,7 +75,7 @@ pub mod column {
     pub const LATENCY: &str = "latency_log2";
 
     /// Columns that are summed when rows are grouped.
-    pub const SUMMED: [&str; 5] = [CALLS, ERRORS, RESTARTED, UNFINISHED, TOTAL_NS];
+    pub const SUMMED: [&str; 6] = [CALLS, ERRORS, REFUSED, RESTARTED, UNFINISHED, TOTAL_NS];
 }
 
 /// Name of a call as shown: 32-bit calls are never given a 64-bit name.
@@ -74,17 +96,27 @@ pub fn build(
     processes: &[Process],
     phases: &[String],
     roles: &Roles,
+    devices: &Devices,
 ) -> PolarsResult<DataFrame> {
     let order: HashMap<u64, (usize, &Process)> =
         processes.iter().enumerate().map(|(at, process)| (process.id, (at, process))).collect();
     let place = |key: &RowKey| order.get(&key.process).map_or(usize::MAX, |(at, _)| *at);
     let mut rows: Vec<(&RowKey, &RowCounts)> = rows.iter().collect();
-    rows.sort_by_key(|(key, _)| (place(key), key.process, key.thread, key.phase, key.abi, key.number));
+    rows.sort_by_key(|(key, _)| {
+        (place(key), (key.process, key.thread, key.phase, key.abi, key.number), (key.device, key.command, key.detail))
+    });
+    let decoded: Vec<Decoded> = rows.iter().map(|(key, _)| decode(key, devices)).collect();
 
     let keys = || rows.iter().map(|(key, _)| *key);
     let counts = || rows.iter().map(|(_, counts)| *counts);
     let numbers = |name: &str, value: fn(&RowCounts) -> u64| -> Column {
         UInt64Chunked::from_iter_values(name.into(), counts().map(value)).into_column()
+    };
+    let codes = |name: &str, value: fn(&RowKey) -> u32| -> Column {
+        UInt32Chunked::from_iter_values(name.into(), keys().map(value)).into_column()
+    };
+    let texts = |name: &str, value: fn(&Decoded) -> &str| -> Column {
+        StringChunked::from_iter_values(name.into(), decoded.iter().map(value)).into_column()
     };
     let words = |name: &str, value: &dyn Fn(&RowKey) -> String| -> Column {
         StringChunked::from_iter_values(name.into(), keys().map(value)).into_column()
@@ -108,22 +140,79 @@ pub fn build(
         UInt32Chunked::from_iter_values(column::THREAD.into(), keys().map(|key| key.thread)).into_column(),
         words(column::PHASE, &|key| phases.get(key.phase as usize).cloned().unwrap_or_default()),
         words(column::ABI, &|key| if key.abi == ABI_NATIVE { "native" } else { "compat" }.to_owned()),
-        UInt32Chunked::from_iter_values(column::NUMBER.into(), keys().map(|key| key.number)).into_column(),
+        codes(column::NUMBER, |key| key.number),
         words(column::SYSCALL, &|key| name_of(key)),
+        words(column::DEVICE, &|key| if key.device == 0 { String::new() } else { devices.name(key.device) }),
+        codes(column::DEVICE_NUMBER, |key| key.device),
+        texts(column::COMMAND_NAME, |decoded| &decoded.command),
+        codes(column::COMMAND_NUMBER, |key| key.command),
+        texts(column::DETAIL, |decoded| &decoded.detail),
+        codes(column::DETAIL_NUMBER, |key| key.detail),
+        texts(column::DECODED, |decoded| match (decoded.on_gpu, decoded.known) {
+            (false, _) => "",
+            (true, true) => "yes",
+            (true, false) => "no",
+        }),
         words(column::CATEGORY, &|key| {
             if key.abi == ABI_NATIVE { roles.category(key.number).to_owned() } else { "unknown".to_owned() }
         }),
-        words(column::ROLE, &|key| {
-            if key.abi == ABI_NATIVE { roles.role(key.number) } else { Role::Unknown }.name().to_owned()
-        }),
+        StringChunked::from_iter_values(
+            column::ROLE.into(),
+            rows.iter().zip(&decoded).map(|((key, _), decoded)| role_of(key, decoded, roles).name()),
+        )
+        .into_column(),
         numbers(column::CALLS, |counts| counts.calls),
         numbers(column::ERRORS, |counts| counts.errors),
+        numbers(column::REFUSED, |counts| counts.refused),
+        StringChunked::from_iter_values(
+            column::STATUS.into(),
+            rows.iter().map(|(key, counts)| status_of(key, counts, devices)),
+        )
+        .into_column(),
         numbers(column::RESTARTED, |counts| counts.restarted),
         numbers(column::UNFINISHED, |counts| counts.unfinished()),
         numbers(column::TOTAL_NS, |counts| counts.total_ns),
         numbers(column::MAX_NS, |counts| counts.max_ns),
         latency.finish().into_column(),
     ])
+}
+
+/// What the tables know of a call on a device.
+fn decode(key: &RowKey, devices: &Devices) -> Decoded {
+    if key.device == 0 || key.abi != ABI_NATIVE {
+        return Decoded::default();
+    }
+    match names::by_number(key.number).map(|call| call.name) {
+        Some("ioctl") => ioctls::decode(devices, key.device, key.command, key.detail)
+            .unwrap_or_else(|| Decoded { command: ioctls::parts(key.command), ..Decoded::default() }),
+        Some("mmap") => ioctls::decode_mapping(devices, key.device, key.detail).unwrap_or_default(),
+        // The kernel side names the device of other calls only where it is a GPU's.
+        _ => Decoded { known: true, on_gpu: true, ..Decoded::default() },
+    }
+}
+
+/// Role of a row: what the user said of the call, else that of the driver's command, else that of the call.
+fn role_of(key: &RowKey, decoded: &Decoded, roles: &Roles) -> Role {
+    match decoded.role {
+        _ if key.abi != ABI_NATIVE => Role::Unknown,
+        Some(role) if !roles.changes(key.number) => role,
+        _ => roles.role(key.number),
+    }
+}
+
+/// Name of the last status of a row's calls.
+fn status_of(key: &RowKey, counts: &RowCounts, devices: &Devices) -> String {
+    let status = counts.status as u32;
+    match devices.kind(key.device) {
+        _ if status == 0 => String::new(),
+        // KFD_IOC_WAIT_RESULT_TIMEOUT and _FAIL of kfd_ioctl.h.
+        Kind::Kfd if status == 1 => "timeout".to_owned(),
+        Kind::Kfd if status == 2 => "failed".to_owned(),
+        Kind::Nvidia | Kind::NvidiaUvm => {
+            ioctls::nvidia_status(status).map_or_else(|| format!("status {status:#x}"), str::to_owned)
+        }
+        _ => format!("status {status:#x}"),
+    }
 }
 
 /// Counts of a group of rows.
@@ -135,6 +224,10 @@ pub struct Group {
     pub calls: u64,
     /// Returns with an error.
     pub errors: u64,
+    /// Returns without an error whose status told of one.
+    pub refused: u64,
+    /// The last such status, of one of the rows.
+    pub status: String,
     /// Returns because of a signal.
     pub restarted: u64,
     /// Entries without a return.
@@ -177,6 +270,16 @@ pub fn group(calls: &DataFrame, by: &[&str]) -> PolarsResult<Vec<Group>> {
     calls.partition_by_stable(names, true)?.iter().map(|part| summarize(part, by)).collect()
 }
 
+/// The rows of calls on GPU devices.
+///
+/// # Errors
+/// As [`group`].
+pub fn on_gpu(calls: &DataFrame) -> PolarsResult<DataFrame> {
+    let decoded = calls.column(column::DECODED)?.str()?;
+    let wanted: BooleanChunked = decoded.iter().map(|word| word.is_some_and(|word| !word.is_empty())).collect();
+    calls.filter(&wanted)
+}
+
 /// Sums a whole frame into one group.
 ///
 /// # Errors
@@ -195,6 +298,8 @@ pub fn summarize(part: &DataFrame, by: &[&str]) -> PolarsResult<Group> {
             .collect::<PolarsResult<_>>()?,
         calls: sum(column::CALLS)?,
         errors: sum(column::ERRORS)?,
+        refused: sum(column::REFUSED)?,
+        status: part.column(column::STATUS)?.str()?.iter().flatten().rfind(|s| !s.is_empty()).unwrap_or("").to_owned(),
         restarted: sum(column::RESTARTED)?,
         unfinished: sum(column::UNFINISHED)?,
         total_ns: sum(column::TOTAL_NS)?,
@@ -203,12 +308,56 @@ pub fn summarize(part: &DataFrame, by: &[&str]) -> PolarsResult<Group> {
     })
 }
 
+/// A frame without rows: every column with its type.
+///
+/// # Errors
+/// Never in practice.
+pub fn empty() -> PolarsResult<DataFrame> {
+    build(&HashMap::new(), &[], &[], &Roles::default(), &Devices::default())
+}
+
+/// Columns that files of schema version 1 do not have.
+const SINCE_VERSION_2: [&str; 9] = [
+    column::DEVICE,
+    column::DEVICE_NUMBER,
+    column::COMMAND_NAME,
+    column::COMMAND_NUMBER,
+    column::DETAIL,
+    column::DETAIL_NUMBER,
+    column::DECODED,
+    column::REFUSED,
+    column::STATUS,
+];
+
+/// Adds the columns that an older file does not have, empty.
+///
+/// # Errors
+/// Never in practice.
+pub fn complete(calls: &mut DataFrame, schema_version: u32) -> PolarsResult<()> {
+    if schema_version >= 2 {
+        return Ok(());
+    }
+    let empty = empty()?;
+    for name in SINCE_VERSION_2 {
+        if calls.column(name).is_err() {
+            let value = match empty.column(name)?.dtype() {
+                DataType::String => AnyValue::String(""),
+                DataType::UInt32 => AnyValue::UInt32(0),
+                _ => AnyValue::UInt64(0),
+            };
+            let scalar = Scalar::new(empty.column(name)?.dtype().clone(), value.into_static());
+            calls.with_column(Column::new_scalar(name.into(), scalar, calls.height()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Fails unless every column is there with its type.
 ///
 /// # Errors
 /// Says which column is missing or of another type.
 pub fn check(calls: &DataFrame) -> PolarsResult<()> {
-    let empty = build(&HashMap::new(), &[], &[], &Roles::default())?;
+    let empty = empty()?;
     for expected in empty.columns() {
         let found = calls.column(expected.name())?;
         polars_ensure!(found.dtype() == expected.dtype(), SchemaMismatch: "column `{}` is {}, not {}", expected.name(), found.dtype(), expected.dtype());
@@ -240,7 +389,7 @@ mod tests {
             Process { id: 2, pid: 20, command: "b".into(), ..Default::default() },
             Process { id: 1, pid: 10, command: "a".into(), ..Default::default() },
         ];
-        let frame = build(&rows, &processes, &[], &Roles::default()).unwrap();
+        let frame = build(&rows, &processes, &[], &Roles::default(), &Devices::default()).unwrap();
         check(&frame).unwrap();
         let text = |name: &str| {
             frame.column(name).unwrap().str().unwrap().iter().map(|v| v.unwrap().to_owned()).collect::<Vec<_>>()
@@ -259,7 +408,7 @@ mod tests {
 
     #[test]
     fn an_empty_run_groups_to_nothing() {
-        let frame = build(&HashMap::new(), &[], &[], &Roles::default()).unwrap();
+        let frame = empty().unwrap();
         assert!(group(&frame, &[column::ROLE]).unwrap().is_empty());
         assert_eq!(summarize(&frame, &[]).unwrap().calls, 0);
     }

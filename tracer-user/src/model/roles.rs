@@ -172,6 +172,12 @@ impl Roles {
             .unwrap_or(Role::Unknown)
     }
 
+    /// Whether the user gave the call a role.
+    #[must_use]
+    pub fn changes(&self, number: u32) -> bool {
+        self.roles.contains_key(&number)
+    }
+
     /// Category of a native call.
     #[must_use]
     pub fn category(&self, number: u32) -> &str {

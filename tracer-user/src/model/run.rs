@@ -5,7 +5,7 @@ use polars_core::frame::DataFrame;
 use serde::{Deserialize, Serialize};
 
 /// Version of the file schema, described in `docs/file-format.md`. Raised when a reader must change.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// A finished run, freshly collected or read from a file.
 #[derive(Clone, Debug)]
@@ -37,6 +37,9 @@ pub struct Header {
     pub clocks: Clocks,
     /// The machine.
     pub host: Host,
+    /// Version of NVIDIA's driver, where there was one.
+    #[serde(default)]
+    pub nvidia_driver: Option<String>,
     /// Who ran it.
     pub user: User,
     /// How the command ended.
@@ -135,6 +138,9 @@ pub struct Losses {
     pub children: u64,
     /// Processes whose record found no place (`--processes`).
     pub process_records: u64,
+    /// Objects of NVIDIA's driver that found no place (`--objects`): calls on them have no class.
+    #[serde(default)]
+    pub objects: u64,
     /// Events that BPF programs missed because one was running already on that CPU.
     pub recursion_misses: u64,
 }
@@ -308,6 +314,7 @@ mod tests {
             wall_ns: 1,
             clocks: Clocks::default(),
             host: Host::default(),
+            nvidia_driver: None,
             user: User::default(),
             end: End::Exited(0),
             losses: Losses::default(),

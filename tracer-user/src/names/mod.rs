@@ -1,6 +1,13 @@
-//! Names of system calls by architecture and number, and which kind of kernel service each is.
+//! Names of system calls by architecture and number, and which kind of kernel service each is; of devices and
+//! the commands of GPU drivers.
 
+pub mod devices;
+#[rustfmt::skip]
+mod ioctl_tables;
+pub mod ioctls;
+pub mod nvidia_rules;
 mod syscall_tables;
+pub mod version;
 
 use crate::model::roles::Role;
 

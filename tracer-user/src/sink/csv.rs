@@ -42,7 +42,7 @@ impl Codec for Csv {
         let header =
             std::str::from_utf8(first)?.strip_prefix(HEADER).ok_or("its first line is not `# gpuos-trace {…}`")?;
         let header = header_from(serde_json::from_str(header)?)?;
-        let empty = frame::build(&Default::default(), &[], &[], &Default::default())?;
+        let empty = frame::empty()?;
         let mut schema = (**empty.schema()).clone();
         schema.insert(column::LATENCY.into(), DataType::String);
         // By name: a later version may have added columns.

@@ -39,9 +39,16 @@ impl Codec for Json {
         let document: ReadDocument = serde_json::from_slice(&bytes)?;
         let header = header_from(document.header)?;
         let calls: Vec<Map<String, Value>> = serde_json::from_value(document.calls)?;
-        let empty = frame::build(&Default::default(), &[], &[], &Default::default())?;
-        let columns =
-            empty.columns().iter().map(|column| column_from_json(column, &calls)).collect::<Result<_, _>>()?;
+        let empty = frame::empty()?;
+        // A column that no row has is one that an older version did not write.
+        let has =
+            |column: &Column| calls.is_empty() || calls.iter().any(|row| row.contains_key(column.name().as_str()));
+        let columns = empty
+            .columns()
+            .iter()
+            .filter(|column| has(column))
+            .map(|column| column_from_json(column, &calls))
+            .collect::<Result<_, _>>()?;
         Ok(Run { header, calls: DataFrame::new_infer_height(columns)? })
     }
 }

@@ -308,7 +308,7 @@ pub fn read(path: &Path) -> Result<Run, SinkError> {
         _ if bytes.starts_with(b"{") => Format::Json,
         _ => return Err(not_a_run("its first bytes are those of none of the formats".into())),
     };
-    let run = match format.codec().read(bytes) {
+    let mut run = match format.codec().read(bytes) {
         Ok(run) => run,
         Err(error) => match error.downcast::<Newer>() {
             Ok(newer) => {
@@ -321,6 +321,7 @@ pub fn read(path: &Path) -> Result<Run, SinkError> {
             Err(error) => return Err(not_a_run(error.to_string())),
         },
     };
+    frame::complete(&mut run.calls, run.header.schema_version).map_err(|error| not_a_run(error.to_string()))?;
     frame::check(&run.calls).map_err(|error| not_a_run(error.to_string()))?;
     Ok(run)
 }
@@ -351,13 +352,20 @@ mod tests {
         roles::Roles,
         run::{Clocks, End, Host, Losses, Mode, Process, User},
     };
+    use crate::names::devices::Devices;
     use gpuos_tracer_abi::syscalls::{RowCounts, RowKey};
     use proptest::prelude::*;
 
     fn run_of(rows: Vec<(RowKey, RowCounts)>, command: &str) -> Run {
         let process = Process { id: 1, pid: 2, command: command.to_owned(), ..Default::default() };
-        let calls =
-            frame::build(&rows.into_iter().collect(), std::slice::from_ref(&process), &[], &Roles::default()).unwrap();
+        let calls = frame::build(
+            &rows.into_iter().collect(),
+            std::slice::from_ref(&process),
+            &[],
+            &Roles::default(),
+            &Devices::default(),
+        )
+        .unwrap();
         let header = Header {
             schema_version: SCHEMA_VERSION,
             tool_version: "0".into(),
@@ -368,6 +376,7 @@ mod tests {
             wall_ns: 1,
             clocks: Clocks::default(),
             host: Host::default(),
+            nvidia_driver: None,
             user: User::default(),
             end: End::Exited(0),
             losses: Losses::default(),

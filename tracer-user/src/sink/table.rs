@@ -89,6 +89,7 @@ pub fn render(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
     } else {
         sections.push(role_table(run, view, look, &total)?);
         sections.push(syscall_table(run, view, look, &total)?);
+        sections.extend(device_table(run, view, look)?);
         if !header.processes.is_empty() {
             sections.push(process_table(run, view, look)?);
         }
@@ -136,31 +137,48 @@ fn optional(value: Option<u64>) -> String {
     value.map_or_else(|| "-".to_owned(), duration)
 }
 
-const MEASURES: [Measure; 8] = [
-    Measure { head: "calls", dispensable: 0, text: |group, _| count(group.calls) },
-    Measure {
-        head: "errors",
-        dispensable: 0,
-        text: |group, _| if group.errors == 0 { String::new() } else { count(group.errors) },
+const CALLS: Measure = Measure { head: "calls", dispensable: 0, text: |group, _| count(group.calls) };
+const ERRORS: Measure = Measure {
+    head: "errors",
+    dispensable: 0,
+    text: |group, _| if group.errors == 0 { String::new() } else { count(group.errors) },
+};
+const SHARE: Measure = Measure { head: "share", dispensable: 3, text: |group, total| share(group.calls, total.calls) };
+/// Refused by the driver's own status.
+const REFUSED: Measure = Measure {
+    head: "refused",
+    dispensable: 0,
+    text: |group, _| {
+        if group.refused == 0 {
+            String::new()
+        } else {
+            format!("{} {}", count(group.refused), printable(&group.status))
+        }
     },
-    Measure { head: "share", dispensable: 3, text: |group, total| share(group.calls, total.calls) },
-    Measure { head: "total", dispensable: 0, text: |group, _| duration(group.estimated_total_ns()) },
-    Measure { head: "mean", dispensable: 5, text: |group, _| optional(group.mean_ns()) },
-    Measure { head: "p50", dispensable: 2, text: |group, _| optional(group.latency.quantile(0.5, group.max_ns)) },
-    Measure { head: "p99", dispensable: 1, text: |group, _| optional(group.latency.quantile(0.99, group.max_ns)) },
-    Measure {
-        head: "max",
-        dispensable: 4,
-        text: |group, _| optional((group.latency.count() != 0).then_some(group.max_ns)),
-    },
-];
+};
+const TOTAL: Measure = Measure { head: "total", dispensable: 0, text: |group, _| duration(group.estimated_total_ns()) };
+const MEAN: Measure = Measure { head: "mean", dispensable: 5, text: |group, _| optional(group.mean_ns()) };
+const P50: Measure =
+    Measure { head: "p50", dispensable: 2, text: |group, _| optional(group.latency.quantile(0.5, group.max_ns)) };
+const P99: Measure =
+    Measure { head: "p99", dispensable: 1, text: |group, _| optional(group.latency.quantile(0.99, group.max_ns)) };
+const MAX: Measure = Measure {
+    head: "max",
+    dispensable: 4,
+    text: |group, _| optional((group.latency.count() != 0).then_some(group.max_ns)),
+};
 
-/// Measures that need times.
-const TIMED_FROM: usize = 3;
-
-fn measures(header: &Header) -> &'static [Measure] {
-    if header.mode.timed { &MEASURES } else { &MEASURES[..TIMED_FROM] }
+/// A list of measures: those that need no times, then those that do, and whether histograms are drawn.
+struct Measures {
+    counted: &'static [Measure],
+    timed: &'static [Measure],
+    pictures: bool,
 }
+
+const OF_CALLS: Measures =
+    Measures { counted: &[CALLS, ERRORS, SHARE], timed: &[TOTAL, MEAN, P50, P99, MAX], pictures: true };
+const OF_DEVICES: Measures =
+    Measures { counted: &[CALLS, ERRORS, REFUSED], timed: &[TOTAL, P50, P99, MAX], pictures: false };
 
 fn plain_table() -> Table {
     let mut table = Table::new();
@@ -195,13 +213,15 @@ fn group_table(
     names: &[&str],
     total: &Group,
     last: Option<&Group>,
+    wanted: &Measures,
     look: Look,
 ) -> Table {
-    let measures = measures(header);
-    let span = if header.mode.timed { total.latency.span() } else { None };
+    let timed = if header.mode.timed { wanted.timed } else { &[] };
+    let measures = || wanted.counted.iter().chain(timed);
+    let span = if header.mode.timed && wanted.pictures { total.latency.span() } else { None };
     let mut table = plain_table();
     let mut heads: Vec<Cell> = names.iter().map(|name| head(name, false, look)).collect();
-    heads.extend(measures.iter().map(|measure| head(measure.head, true, look)));
+    heads.extend(measures().map(|measure| head(measure.head, true, look)));
     if let Some((first, last)) = span {
         heads.push(head(
             &format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1)),
@@ -217,20 +237,19 @@ fn group_table(
             .zip(names)
             .map(|(value, name)| if *name == "role" { role_cell(value, look) } else { Cell::new(printable(value)) })
             .collect();
-        row.extend(measures.iter().map(|measure| right((measure.text)(group, total))));
+        row.extend(measures().map(|measure| right((measure.text)(group, total))));
         if let Some((first, last)) = span {
             row.push(Cell::new(group.latency.picture(first, last)));
         }
         table.add_row(Row::from(row));
     }
-    let mut dispensable: Vec<(u8, usize)> = measures
-        .iter()
+    let mut dispensable: Vec<(u8, usize)> = measures()
         .enumerate()
         .filter(|(_, m)| m.dispensable != 0)
         .map(|(at, m)| (m.dispensable, names.len() + at))
         .collect();
     if span.is_some() {
-        dispensable.push((6, names.len() + measures.len()));
+        dispensable.push((6, names.len() + measures().count()));
     }
     fit(&mut table, &mut dispensable, look.width);
     table
@@ -268,7 +287,7 @@ fn role_table(run: &Run, view: View, look: Look, total: &Group) -> Result<String
     let mut groups = frame::group(&run.calls, &[column::ROLE])?;
     groups.sort_by_key(|group| std::cmp::Reverse(view.order.key(group)));
     let last = Group { key: vec!["total".to_owned()], ..total.clone() };
-    let mut table = group_table(&run.header, &groups, &["role"], total, Some(&last), look);
+    let mut table = group_table(&run.header, &groups, &["role"], total, Some(&last), &OF_CALLS, look);
     Ok(finish(&mut table, look))
 }
 
@@ -276,17 +295,81 @@ fn syscall_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Str
     let mut groups = frame::group(&run.calls, &[column::SYSCALL, column::ROLE])?;
     groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
     let left_out = groups.split_off(view.top.min(groups.len()));
-    let mut table = group_table(&run.header, &groups, &["syscall", "role"], total, None, look);
-    let mut text = finish(&mut table, look);
-    if !left_out.is_empty() {
-        let calls = left_out.iter().map(|group| group.calls).sum();
-        text += &format!(
-            "\n … {} with {}; `--top 0` lists them",
-            plural(left_out.len() as u64, "more system call", "more system calls"),
-            plural(calls, "call", "calls")
-        );
+    let mut table = group_table(&run.header, &groups, &["syscall", "role"], total, None, &OF_CALLS, look);
+    Ok(finish(&mut table, look) + &left_out_line(&left_out, "more system call", "more system calls"))
+}
+
+/// Says what a table does not list.
+fn left_out_line(left_out: &[Group], one: &str, many: &str) -> String {
+    if left_out.is_empty() {
+        return String::new();
     }
-    Ok(text)
+    let calls = left_out.iter().map(|group| group.calls).sum();
+    format!(
+        "\n … {} with {}; `--top 0` lists them",
+        plural(left_out.len() as u64, one, many),
+        plural(calls, "call", "calls")
+    )
+}
+
+/// Calls on GPU devices by what they ask of the driver; `None` where there were none.
+fn device_table(run: &Run, view: View, look: Look) -> Result<Option<String>, CodecError> {
+    let calls = frame::on_gpu(&run.calls)?;
+    let by = [column::DEVICE, column::SYSCALL, column::COMMAND_NAME, column::DETAIL, column::ROLE, column::DECODED];
+    let mut groups = frame::group(&calls, &by)?;
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    let mut coverage = Coverage::default();
+    for group in &mut groups {
+        let [device, call, command, detail, role, decoded] = std::array::from_fn(|at| group.key[at].clone());
+        if call == "ioctl" {
+            coverage.add(decoded == "yes", detail.starts_with("opaque"), group.calls);
+        }
+        let command = if command.is_empty() { call } else { command };
+        group.key = vec![device, if detail.is_empty() { command } else { format!("{command} {detail}") }, role];
+    }
+    groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
+    let total = frame::summarize(&calls, &[])?;
+    let left_out = groups.split_off(view.top.min(groups.len()));
+    let mut table = group_table(&run.header, &groups, &["device", "call", "role"], &total, None, &OF_DEVICES, look);
+    let rest = left_out_line(&left_out, "more device call", "more device calls");
+    Ok(Some(format!("{}{rest}\n{}", finish(&mut table, look), coverage.line(&run.header))))
+}
+
+/// How many ioctls on GPU devices the tables know.
+#[derive(Default)]
+struct Coverage {
+    seen: u64,
+    decoded: u64,
+    opaque: u64,
+}
+
+impl Coverage {
+    fn add(&mut self, decoded: bool, opaque: bool, calls: u64) {
+        self.seen += calls;
+        if opaque {
+            self.opaque += calls;
+        } else if decoded {
+            self.decoded += calls;
+        }
+    }
+
+    fn line(&self, header: &Header) -> String {
+        let mut line =
+            format!("{} of {} named", count(self.decoded), plural(self.seen, "ioctl on GPUs", "ioctls on GPUs"));
+        if self.opaque != 0 {
+            line += &format!(", {} opaque by design", count(self.opaque));
+        }
+        let unknown = self.seen - self.decoded - self.opaque;
+        if unknown != 0 {
+            line += &format!(", {} unknown to the tables", count(unknown));
+        }
+        if let Some(version) = &header.nvidia_driver {
+            line += &format!(" (NVIDIA driver {})", printable(version));
+        }
+        line
+    }
 }
 
 fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
@@ -367,6 +450,7 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
             losses.process_records,
             "processes have no record because the table was full (`--processes`) or the kernel had no memory",
         ),
+        (losses.objects, "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class"),
         (losses.recursion_misses, "events were missed because a BPF program was running already on that CPU"),
     ] {
         if number != 0 {

@@ -1,37 +1,13 @@
-//! Tables from data: the CSV files under `tracer-user/data` become Rust, committed; `--check` guards drift.
+//! Names and numbers of system calls by architecture.
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::Stdio};
+use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::root;
 
-/// Options of `cargo xtask gen`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Change nothing; fail when a table differs from what its data gives
-    #[arg(long)]
-    check: bool,
-}
-
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let path = root().join("tracer-user/src/names/syscall_tables.rs");
-    let text = format(&syscall_tables()?)?;
-    let old = fs::read_to_string(&path).unwrap_or_default();
-    if old == text {
-        eprintln!("{} is up to date", path.display());
-        return Ok(());
-    }
-    if options.check {
-        bail!("{} differs from its data\nhint: run `cargo xtask gen` and commit the result", path.display());
-    }
-    fs::write(&path, text)?;
-    eprintln!("wrote {}", path.display());
-    Ok(())
-}
-
 /// The tables that the tracer names system calls by.
-fn syscall_tables() -> Result<String> {
+pub(super) fn tables() -> Result<String> {
     let data: PathBuf = root().join("tracer-user/data/syscalls.csv");
     let mut reader = csv::Reader::from_path(&data).with_context(|| data.display().to_string())?;
     let headers = reader.headers()?.clone();
@@ -82,21 +58,4 @@ fn syscall_tables() -> Result<String> {
         text.push_str("];\n");
     }
     Ok(text)
-}
-
-fn format(text: &str) -> Result<String> {
-    use std::io::Write as _;
-    let mut child = std::process::Command::new("rustfmt")
-        .args(["--edition", "2024", "--config-path"])
-        .arg(root().join("rustfmt.toml"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start rustfmt; `rustup component add rustfmt` installs it")?;
-    child.stdin.take().context("no pipe to rustfmt")?.write_all(text.as_bytes())?;
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("rustfmt failed: {}", output.status);
-    }
-    Ok(String::from_utf8(output.stdout)?)
 }

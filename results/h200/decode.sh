@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Decoded ioctls of CUDA programs beside an independent witness (oracle.c) and strace, on a machine with an NVIDIA
+# GPU. Run as root:
+#   results/h200/decode.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
+# FOLDER_OF_BINARIES has gpuos-trace, bench, strace and oracle.so.
+set -u
+here=$(dirname "$(realpath "$0")")
+bin=$(realpath "$1") out=$(realpath "$2") lib=${3:+$(realpath "$3")}
+trace="$bin/gpuos-trace"
+before=${LD_LIBRARY_PATH-}
+under_strace() {
+    local log=$1
+    shift
+    env ${lib:+LD_LIBRARY_PATH="$lib"} "$bin/strace" ${lib:+-E LD_LIBRARY_PATH="$before"} -f -c -U name,calls,errors -o "$log" "$@"
+}
+{
+    uname -srm
+    head -1 /proc/driver/nvidia/version
+    grep -i nvidia /proc/devices
+    nvidia-smi -L | sed 's/ (UUID.*//'
+    nproc
+    python3 -c 'import torch, torchvision; print("torch", torch.__version__, "cuda", torch.version.cuda, "torchvision", torchvision.__version__)'
+    "$trace" --version
+} >"$out/environment.txt" 2>&1
+cat >/tmp/models.py <<'P'
+import sys, torch
+kind, steps = sys.argv[1], int(sys.argv[2])
+if kind == "resnet18":
+    import torchvision
+    model, data = torchvision.models.resnet18().cuda().eval(), torch.randn(8, 3, 224, 224, device="cuda")
+else:
+    layer = torch.nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True)
+    model, data = torch.nn.TransformerEncoder(layer, 4).cuda().eval(), torch.randn(8, 128, 256, device="cuda")
+with torch.no_grad():
+    for _ in range(steps):
+        model(data)
+        torch.cuda.synchronize()
+P
+"$bin/bench" kernel --backend cuda --iters 10 >/dev/null 2>&1
+for kind in resnet18 transformer; do python3 /tmp/models.py $kind 3; done
+"$trace" check --json >"$out/check.json" 2>/dev/null
+run() {
+    local name=$1
+    shift
+    rm -f "/tmp/$name.oracle"
+    # The witness is inside the traced program: both see the same calls.
+    ORACLE="/tmp/$name.oracle" "$trace" run --strict --top 25 -o "$out/$name.json" -- env LD_PRELOAD="$bin/oracle.so" "$@" \
+        >/dev/null 2>"$out/$name.txt" || echo "trace of $name failed: $?"
+    cp "/tmp/$name.oracle" "$out/$name.oracle"
+    under_strace "$out/$name.strace" "$@" >/dev/null
+    python3 "$here/compare.py" "$name" "$out/$name.json" "$out/$name.oracle" "$out/$name.strace"
+}
+run alloc-0 "$bin/bench" alloc --backend cuda --bytes 4M --iters 0
+run alloc-1000 "$bin/bench" alloc --backend cuda --bytes 4M --iters 1000
+run kernel-1000 "$bin/bench" kernel --backend cuda --bytes 4M --iters 1000
+run resnet18 python3 /tmp/models.py resnet18 50
+run transformer python3 /tmp/models.py transformer 50

@@ -1,0 +1,241 @@
+//! Calls on devices: what a descriptor is, and by which rules the arguments of a driver's commands are read.
+//!
+//! The kernel side keeps numbers (device, command, detail); names are given in user space. What it must know of
+//! a driver's structures comes from user space as [`Rule`]s, chosen for the version of the driver.
+
+/// Devices are told by `major << 20 | minor`, the kernel's own coding of `i_rdev`. No driver has this major number:
+/// with it, the low bits tell what a descriptor without a device is.
+pub const NO_DEVICE: u32 = 0xfff << 20;
+/// Not open, or opened with `O_PATH`: the call fails with `EBADF`.
+pub const NOT_OPEN: u32 = NO_DEVICE | 1;
+/// The kernel's structures could not be followed.
+pub const UNREADABLE: u32 = NO_DEVICE | 2;
+/// A file.
+pub const REGULAR_FILE: u32 = NO_DEVICE | 4;
+/// A directory.
+pub const DIRECTORY: u32 = NO_DEVICE | 5;
+/// A socket.
+pub const SOCKET: u32 = NO_DEVICE | 6;
+/// A pipe.
+pub const PIPE: u32 = NO_DEVICE | 7;
+/// A block device, whichever.
+pub const BLOCK_DEVICE: u32 = NO_DEVICE | 8;
+/// Memory shared between devices.
+pub const DMA_BUF: u32 = NO_DEVICE | 16;
+/// A fence of the graphics drivers.
+pub const SYNC_FILE: u32 = NO_DEVICE | 17;
+/// A DRM synchronization object as a file.
+pub const SYNCOBJ: u32 = NO_DEVICE | 18;
+/// Events of the AMD compute driver.
+pub const KFD_EVENTS: u32 = NO_DEVICE | 19;
+/// An anonymous file of the kernel: eventfd, epoll, perf event and others.
+pub const ANONYMOUS: u32 = NO_DEVICE | 24;
+
+/// Values of the `DRIVERS` map. Major 195 has the NVIDIA driver, and on minor 254 its modeset part.
+pub const DRIVER_NONE: u32 = 0;
+/// `/dev/nvidiactl` and `/dev/nvidia<N>`: escapes.
+pub const DRIVER_NVIDIA: u32 = 1;
+/// `/dev/nvidia-uvm`: plain small numbers.
+pub const DRIVER_NVIDIA_UVM: u32 = 2;
+/// `/dev/nvidia-modeset`: one envelope.
+pub const DRIVER_NVIDIA_MODESET: u32 = 3;
+/// `/dev/kfd`: AMD compute.
+pub const DRIVER_KFD: u32 = 4;
+/// Any other driver of GPUs or accelerators: its commands need no rules.
+pub const DRIVER_OTHER_GPU: u32 = 8;
+
+/// Length of the `DRIVERS` map: majors of character devices end at 511 (`CHRDEV_MAJOR_MAX`).
+pub const MAJORS: u32 = 512;
+/// Major of the NVIDIA driver, fixed.
+pub const NVIDIA_MAJOR: u32 = 195;
+/// Minor of its modeset part.
+pub const NVIDIA_MODESET_MINOR: u32 = 254;
+
+/// First rule of each driver in the `RULES` map, and its length.
+pub const NVIDIA_RULES: u32 = 0;
+/// By the low nine bits of the number.
+pub const NVIDIA_UVM_RULES: u32 = 256;
+/// One.
+pub const NVIDIA_MODESET_RULES: u32 = 768;
+/// By the low eight bits.
+pub const KFD_RULES: u32 = 1024;
+/// Length of the `RULES` map.
+pub const RULES: u32 = 1280;
+
+/// Number of the NVIDIA escape that carries another one, for arguments larger than an ioctl number can tell.
+pub const NVIDIA_ENVELOPE: u32 = 0xd3;
+
+/// Place of a rule. `None` where a driver's commands need none.
+#[inline(always)]
+#[must_use]
+pub const fn rule_index(driver: u32, command: u32) -> Option<u32> {
+    match driver {
+        DRIVER_NVIDIA => Some(NVIDIA_RULES + (command & 0xff)),
+        // UVM_INITIALIZE and UVM_DEINITIALIZE are 0x30000001 and 0x30000002.
+        DRIVER_NVIDIA_UVM if command >> 28 == 3 => Some(NVIDIA_UVM_RULES + 0x1f0 + (command & 0xf)),
+        DRIVER_NVIDIA_UVM => Some(NVIDIA_UVM_RULES + (command & 0x1ff)),
+        DRIVER_NVIDIA_MODESET => Some(NVIDIA_MODESET_RULES),
+        DRIVER_KFD => Some(KFD_RULES + (command & 0xff)),
+        _ => None,
+    }
+}
+
+/// The argument has nothing that tells calls apart.
+pub const DETAIL_NONE: u32 = 0;
+/// The detail is the word at `detail_at`.
+pub const DETAIL_WORD: u32 = 1;
+/// The detail is the class of the object whose handle stands at `detail_at` and whose client at `client_at`.
+pub const DETAIL_CLASS: u32 = 2;
+/// The detail is [`WAITS_ONLY`] for a thread that never makes another call on this driver.
+pub const DETAIL_WAITER: u32 = 3;
+
+/// Nothing follows from success.
+pub const EFFECT_NONE: u32 = 0;
+/// The object at `object_client_at`, `object_at` is of the class that the detail names.
+pub const EFFECT_LEARN: u32 = 1;
+/// That object is gone.
+pub const EFFECT_FORGET: u32 = 2;
+/// The next `mmap` of the descriptor at `object_at` maps an object of the class that the detail names.
+pub const EFFECT_MAP: u32 = 3;
+
+/// The argument could not be read.
+pub const DETAIL_UNREADABLE: u32 = 0xffff_fffe;
+/// The class is not known: the object was made before the trace, or found no place.
+pub const DETAIL_UNKNOWN: u32 = 0xffff_fffd;
+/// Of a wait: by a thread that makes no other call on this driver, as a runtime's own event thread.
+pub const WAITS_ONLY: u32 = 1;
+
+/// No status in the argument.
+pub const NO_STATUS: u32 = u32::MAX;
+/// Matches an argument of every size.
+pub const ANY_SIZE: u32 = u32::MAX;
+
+/// Where a driver writes its status into the argument.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusPlace {
+    /// For arguments of this many bytes, or [`ANY_SIZE`].
+    pub size: u32,
+    /// Offset of the status word, or [`NO_STATUS`].
+    pub at: u32,
+}
+
+/// How to read the argument of one command. Offsets are in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// One of the `DETAIL_` kinds.
+    pub detail: u32,
+    /// Offset of the detail's word.
+    pub detail_at: u32,
+    /// Offset of the client of the handle there.
+    pub client_at: u32,
+    /// One of the `EFFECT_` values, done at the return when the status is 0.
+    pub effect: u32,
+    /// Offset of the client of the object it is about.
+    pub object_client_at: u32,
+    /// Offset of its handle.
+    pub object_at: u32,
+    /// The first that matches the size of the argument.
+    pub status: [StatusPlace; 3],
+}
+
+impl Rule {
+    /// The argument is not looked at.
+    pub const NONE: Self = Self {
+        detail: DETAIL_NONE,
+        detail_at: 0,
+        client_at: 0,
+        effect: EFFECT_NONE,
+        object_client_at: 0,
+        object_at: 0,
+        status: [StatusPlace { size: ANY_SIZE, at: NO_STATUS }; 3],
+    };
+}
+
+/// An object of the NVIDIA driver.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// Handle of the client it belongs to, unique in the machine.
+    pub client: u32,
+    /// Its handle, unique in the client.
+    pub handle: u32,
+}
+
+/// The device call that a thread is in, and what its earlier ones left.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Address of the argument in the program's memory.
+    pub argument: u64,
+    /// Row number + 1, or `SLOT_TOTALS`.
+    pub slot: u32,
+    /// Place of the rule.
+    pub rule: u32,
+    /// Bytes of the argument.
+    pub size: u32,
+    /// As in the row's key, for the slow path.
+    pub device: u32,
+    /// Likewise.
+    pub command: u32,
+    /// Likewise.
+    pub detail: u32,
+    /// Descriptor that [`EFFECT_MAP`] made ready, + 1; 0: none.
+    pub mapped: u32,
+    /// Class of the object behind it.
+    pub mapped_class: u32,
+    /// 1 after a call on the AMD compute driver that was no wait.
+    pub does_more_than_wait: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+impl Pending {
+    /// None yet.
+    pub const NONE: Self = Self {
+        argument: 0,
+        slot: 0,
+        rule: 0,
+        size: 0,
+        device: 0,
+        command: 0,
+        detail: 0,
+        mapped: 0,
+        mapped_class: 0,
+        does_more_than_wait: 0,
+        padding: 0,
+    };
+}
+
+/// A thread finds this many rows of device calls without a search in a hash.
+pub const DEVICE_ROWS: usize = 256;
+/// Entry of a thread's directory for calls that are counted by device.
+pub const DIRECTORY_DEVICE: u16 = u16::MAX;
+
+/// Bytes of `struct file` that are read at once.
+pub const FILE_WINDOW: usize = 64;
+/// Bytes of `struct inode` that are read at once, from its beginning.
+pub const INODE_WINDOW: usize = 96;
+
+#[cfg(not(test))]
+const _: () = {
+    assert!(size_of::<Rule>() == 48);
+    assert!(size_of::<Object>() == 8);
+    assert!(size_of::<Pending>() == 48);
+    assert!(KFD_RULES + 256 == RULES);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_different_drivers_do_not_meet() {
+        assert_eq!(rule_index(DRIVER_NVIDIA, 0xc020_462a), Some(0x2a));
+        assert_eq!(rule_index(DRIVER_NVIDIA_UVM, 27), Some(256 + 27));
+        assert_eq!(rule_index(DRIVER_NVIDIA_UVM, 0x3000_0001), Some(256 + 0x1f1));
+        assert_eq!(rule_index(DRIVER_KFD, 0xc018_4b0c), Some(1024 + 12));
+        assert_eq!(rule_index(DRIVER_OTHER_GPU, 1), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! What a descriptor of the current task leads to: task → table of descriptors → file → inode → device number.
+//!
+//! The kernel's structures are followed at the moment of the call, so nothing has to be known of how the
+//! descriptor came about: opened before the trace, duplicated, inherited, received over a socket.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_probe_read_kernel};
+use gpuos_tracer_abi::ioctl::{
+    ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, FILE_WINDOW, INODE_WINDOW, KFD_EVENTS, NOT_OPEN, PIPE, REGULAR_FILE,
+    SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
+};
+
+use crate::kernel;
+
+/// `FMODE_PATH` of `linux/fs.h`: opened with `O_PATH`, for which no `ioctl` gets through.
+const OPENED_AS_PATH: u32 = 0x4000;
+
+// Kinds of inodes, `S_IFMT` of `linux/stat.h`.
+const KIND: u32 = 0o170_000;
+const KIND_SOCKET: u32 = 0o140_000;
+const KIND_BLOCK: u32 = 0o060_000;
+const KIND_DIRECTORY: u32 = 0o040_000;
+const KIND_CHARACTER: u32 = 0o020_000;
+const KIND_PIPE: u32 = 0o010_000;
+
+// `linux/magic.h`.
+const MAGIC_DMA_BUF: u64 = 0x444d_4142;
+const MAGIC_ANONYMOUS: u64 = 0x0904_1934;
+
+/// Part of a kernel structure, copied.
+struct Window<const WORDS: usize>(MaybeUninit<[u64; WORDS]>);
+
+impl<const WORDS: usize> Window<WORDS> {
+    #[inline(always)]
+    fn read(address: u64) -> Option<Self> {
+        let mut window = MaybeUninit::uninit();
+        // SAFETY: the helper writes no more than the buffer holds.
+        let failed =
+            unsafe { bpf_probe_read_kernel((&raw mut window).cast(), (WORDS * 8) as u32, address as *const _) };
+        if failed == 0 { Some(Self(window)) } else { None }
+    }
+
+    /// A value at an offset that user space has checked; the verifier checks it again.
+    #[inline(always)]
+    fn at<T: Copy>(&self, offset: usize) -> T {
+        // SAFETY: inside the buffer, which the helper has filled.
+        unsafe { self.0.as_ptr().cast::<u8>().add(offset).cast::<T>().read_volatile() }
+    }
+}
+
+/// One word of the kernel's memory.
+#[inline(always)]
+fn word(address: u64) -> Option<u64> {
+    Window::<1>::read(address).map(|window| window.at(0))
+}
+
+/// What a descriptor is: a device number, or one of the values of the ABI crate's `ioctl`.
+#[inline(never)]
+pub(crate) fn device_of(task: *mut task_struct, descriptor: u32) -> u32 {
+    let (places, files) = kernel::descriptors_of(task);
+    if descriptor >= places {
+        return NOT_OPEN;
+    }
+    let file = match word(files + u64::from(descriptor) * 8) {
+        None => return UNREADABLE,
+        Some(0) => return NOT_OPEN,
+        Some(file) => file,
+    };
+    let Some(window) = Window::<{ FILE_WINDOW / 8 }>::read(file + kernel::file_window() as u64) else {
+        return UNREADABLE;
+    };
+    if window.at::<u32>(kernel::file_mode()) & OPENED_AS_PATH != 0 {
+        return NOT_OPEN;
+    }
+    let inode = window.at::<u64>(kernel::file_inode());
+    let Some(window) = Window::<{ INODE_WINDOW / 8 }>::read(inode) else { return UNREADABLE };
+    let device = window.at::<u32>(kernel::inode_device());
+    match u32::from(window.at::<u16>(kernel::inode_mode())) & KIND {
+        KIND_CHARACTER => device,
+        KIND_BLOCK => BLOCK_DEVICE,
+        KIND_DIRECTORY => DIRECTORY,
+        KIND_SOCKET => SOCKET,
+        KIND_PIPE => PIPE,
+        // A regular file, or an anonymous one: those have no kind, or since Linux 6.16 that of a regular file.
+        _ => file_of(file, window.at::<u64>(kernel::inode_superblock())),
+    }
+}
+
+/// What a file without a device is, by its file system and, for the kernel's anonymous ones, by its name.
+#[inline(never)]
+fn file_of(file: u64, superblock: u64) -> u32 {
+    match word(superblock + kernel::superblock_magic() as u64) {
+        None => return UNREADABLE,
+        Some(MAGIC_DMA_BUF) => return DMA_BUF,
+        Some(MAGIC_ANONYMOUS) => {}
+        Some(_) => return REGULAR_FILE,
+    }
+    let name = word(file + kernel::file_dentry() as u64)
+        .and_then(|dentry| word(dentry + kernel::dentry_name() as u64))
+        .and_then(word);
+    // The first eight bytes of the name tell them apart.
+    match name.map(u64::to_le_bytes) {
+        Some(name) if name == *b"sync_fil" => SYNC_FILE,
+        Some(name) if name == *b"syncobj_" => SYNCOBJ,
+        Some(name) if name == *b"kfd_smi_" => KFD_EVENTS,
+        _ => ANONYMOUS,
+    }
+}

@@ -1,0 +1,234 @@
+//! Devices by their numbers: which driver is behind one, and what it is called.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use gpuos_tracer_abi::ioctl::{
+    ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM,
+    DRIVER_OTHER_GPU, KFD_EVENTS, MAJORS, NO_DEVICE, NOT_OPEN, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, PIPE, REGULAR_FILE,
+    SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
+};
+
+use super::version::{Version, in_driver_text};
+
+const DRM_MAJOR: u32 = 226;
+const ACCEL_MAJOR: u32 = 261;
+const MISC_MAJOR: u32 = 10;
+
+/// What is behind a device number, as far as decoding goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// No GPU.
+    NotGpu,
+    /// `/dev/nvidiactl`, `/dev/nvidia<N>`.
+    Nvidia,
+    /// `/dev/nvidia-uvm`.
+    NvidiaUvm,
+    /// `/dev/nvidia-modeset`.
+    NvidiaModeset,
+    /// `/dev/kfd`.
+    Kfd,
+    /// A DRM or accelerator node, and its driver.
+    Drm(&'a str),
+    /// Memory shared between devices.
+    DmaBuf,
+    /// Where such memory comes from.
+    DmaHeap,
+    /// Likewise, from memory of the program.
+    Udmabuf,
+    /// A fence.
+    SyncFile,
+    /// GPU memory mapped for the CPU by gdrcopy.
+    Gdrdrv,
+    /// Other devices of GPU drivers: no table has their commands.
+    OtherGpu,
+}
+
+/// Which drivers this machine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Names of character devices, by major number.
+    characters: BTreeMap<u32, String>,
+    /// Names of miscellaneous devices, by minor number.
+    miscellaneous: BTreeMap<u32, String>,
+    /// Drivers of DRM and accelerator nodes, by device number.
+    graphics: BTreeMap<u32, String>,
+    /// Version of NVIDIA's driver.
+    pub nvidia_version: Option<Version>,
+}
+
+/// Pairs of number and name: `/proc/misc`, and the part of `/proc/devices` about character devices.
+fn numbered(text: &str) -> BTreeMap<u32, String> {
+    let pair = |line: &str| {
+        let (number, name) = line.trim().split_once(char::is_whitespace)?;
+        Some((number.parse().ok()?, name.trim().to_owned()))
+    };
+    text.lines().take_while(|line| !line.starts_with("Block devices")).filter_map(pair).collect()
+}
+
+impl Devices {
+    /// Reads what the kernel tells. What it does not tell is left out.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let nvidia_version = in_driver_text(&text("/proc/driver/nvidia/version"))
+            .or_else(|| Version::parse(text("/sys/module/nvidia/version").trim()));
+        Self {
+            characters: numbered(&text("/proc/devices")),
+            miscellaneous: numbered(&text("/proc/misc")),
+            graphics: graphics(),
+            nvidia_version,
+        }
+    }
+
+    /// Looks again, and says whether anything is new: a module may have come. Nothing is forgotten.
+    pub fn look_again(&mut self) -> bool {
+        let text = fs::read_to_string("/proc/devices").unwrap_or_default();
+        let found = numbered(&text);
+        if found.iter().all(|(major, name)| self.characters.get(major) == Some(name)) {
+            return false;
+        }
+        let before = std::mem::replace(self, Self::of_this_machine());
+        self.characters.extend(before.characters.into_iter().filter(|(major, _)| !found.contains_key(major)));
+        self.nvidia_version = self.nvidia_version.take().or(before.nvidia_version);
+        true
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(devices: &str, graphics: &[(u32, &str)], nvidia_version: Option<Version>) -> Self {
+        Self {
+            characters: numbered(devices),
+            miscellaneous: BTreeMap::new(),
+            graphics: graphics.iter().map(|&(minor, driver)| (DRM_MAJOR << 20 | minor, driver.to_owned())).collect(),
+            nvidia_version,
+        }
+    }
+
+    /// For the kernel side: the driver of each major number.
+    #[must_use]
+    pub fn drivers(&self) -> Vec<u32> {
+        let mut drivers = vec![DRIVER_NONE; MAJORS as usize];
+        for (&major, name) in &self.characters {
+            let driver = match name.as_str() {
+                _ if major == NVIDIA_MAJOR => DRIVER_NVIDIA,
+                "nvidia-uvm" => DRIVER_NVIDIA_UVM,
+                "kfd" => DRIVER_KFD,
+                name if name.starts_with("nvidia") => DRIVER_OTHER_GPU,
+                "drm" | "accel" | "dma_heap" | "gdrdrv" => DRIVER_OTHER_GPU,
+                _ => continue,
+            };
+            if let Some(place) = drivers.get_mut(major as usize) {
+                *place = driver;
+            }
+        }
+        drivers
+    }
+
+    /// What is behind a device number of the ABI crate's `ioctl`.
+    #[must_use]
+    pub fn kind(&self, device: u32) -> Kind<'_> {
+        match device {
+            DMA_BUF => return Kind::DmaBuf,
+            SYNC_FILE => return Kind::SyncFile,
+            SYNCOBJ | KFD_EVENTS => return Kind::OtherGpu,
+            _ if device >= NO_DEVICE => return Kind::NotGpu,
+            _ => {}
+        }
+        let (major, minor) = (device >> 20, device & 0xfffff);
+        match (major, self.characters.get(&major).map_or("", String::as_str)) {
+            (NVIDIA_MAJOR, _) if minor == NVIDIA_MODESET_MINOR => Kind::NvidiaModeset,
+            (NVIDIA_MAJOR, _) => Kind::Nvidia,
+            (DRM_MAJOR | ACCEL_MAJOR, _) => Kind::Drm(self.graphics.get(&device).map_or("", String::as_str)),
+            (_, "nvidia-uvm") => Kind::NvidiaUvm,
+            (_, "kfd") => Kind::Kfd,
+            (_, "dma_heap") => Kind::DmaHeap,
+            (_, "gdrdrv") => Kind::Gdrdrv,
+            (_, name) if name.starts_with("nvidia") => Kind::OtherGpu,
+            (MISC_MAJOR, _) if self.miscellaneous.get(&minor).is_some_and(|name| name == "udmabuf") => Kind::Udmabuf,
+            _ => Kind::NotGpu,
+        }
+    }
+
+    /// What a device is called: the name of its node without `/dev/`, or what a descriptor without a device is.
+    #[must_use]
+    pub fn name(&self, device: u32) -> String {
+        let (major, minor) = (device >> 20, device & 0xfffff);
+        let word = match device {
+            NOT_OPEN => "not open",
+            UNREADABLE => "not readable",
+            REGULAR_FILE => "file",
+            DIRECTORY => "directory",
+            SOCKET => "socket",
+            PIPE => "pipe",
+            BLOCK_DEVICE => "block device",
+            DMA_BUF => "dma-buf",
+            SYNC_FILE => "sync_file",
+            SYNCOBJ => "syncobj",
+            KFD_EVENTS => "kfd events",
+            ANONYMOUS => "anonymous file",
+            _ => match (major, self.characters.get(&major).map_or("", String::as_str)) {
+                (NVIDIA_MAJOR, _) if minor == 255 => "nvidiactl",
+                (NVIDIA_MAJOR, _) if minor == NVIDIA_MODESET_MINOR => "nvidia-modeset",
+                (NVIDIA_MAJOR, _) => return format!("nvidia{minor}"),
+                (_, "nvidia-uvm") => match minor {
+                    0 => "nvidia-uvm",
+                    _ => "nvidia-uvm-tools",
+                },
+                (_, "kfd") => "kfd",
+                (DRM_MAJOR, _) if minor < 64 => return format!("card{minor}"),
+                (DRM_MAJOR, _) if (128..192).contains(&minor) => return format!("renderD{minor}"),
+                (ACCEL_MAJOR, _) => return format!("accel{minor}"),
+                (136..=143, _) => return format!("pts/{}", (major - 136) * 256 + minor),
+                _ => return node_name(major, minor).unwrap_or_else(|| format!("char {major}:{minor}")),
+            },
+        };
+        word.to_owned()
+    }
+}
+
+/// The name that the kernel gives a device's node.
+fn node_name(major: u32, minor: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/uevent")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(str::to_owned)
+}
+
+/// Drivers of DRM and accelerator nodes: of the device behind a node, or where it has none (vgem) its name.
+fn graphics() -> BTreeMap<u32, String> {
+    let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let entries = ["/sys/class/drm", "/sys/class/accel"].into_iter().filter_map(|folder| fs::read_dir(folder).ok());
+    entries
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let numbers = fs::read_to_string(entry.path().join("dev")).ok()?;
+            let (major, minor) = numbers.trim().split_once(':')?;
+            let device = major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?;
+            let behind = entry.path().join("device");
+            let driver = fs::read_link(behind.join("driver")).ok().as_deref().and_then(base);
+            Some((device, driver.or_else(|| base(&fs::canonicalize(behind).ok()?))?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICES: &str = "Character devices:\n  1 mem\n  5 /dev/tty\n195 nvidia\n226 drm\n236 kfd\n510 nvidia-caps\n511 nvidia-uvm\n\nBlock devices:\n  8 sd\n236 device-mapper\n";
+
+    #[test]
+    fn drivers_come_from_the_kernels_list() {
+        let devices = Devices::for_tests(DEVICES, &[(128, "amdgpu")], None);
+        let drivers = devices.drivers();
+        let at = |major: usize| drivers[major];
+        assert_eq!((at(195), at(511), at(236)), (DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, DRIVER_KFD));
+        assert_eq!((at(510), at(226), at(1)), (DRIVER_OTHER_GPU, DRIVER_OTHER_GPU, DRIVER_NONE));
+        let name = |major: u32, minor: u32| devices.name(major << 20 | minor);
+        assert_eq!(name(195, 255), "nvidiactl");
+        assert_eq!(name(195, 3), "nvidia3");
+        assert_eq!(name(511, 1), "nvidia-uvm-tools");
+        assert_eq!(name(226, 128), "renderD128");
+        assert_eq!(name(136, 7), "pts/7");
+        assert_eq!(devices.kind(226 << 20 | 128), Kind::Drm("amdgpu"));
+        assert_eq!(devices.kind(1 << 20 | 3), Kind::NotGpu);
+    }
+}

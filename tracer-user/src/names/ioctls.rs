@@ -1,0 +1,476 @@
+//! Commands of GPU drivers: tables by driver, and the name, detail and role of a call on a device.
+//!
+//! A command is looked up in the tables of the driver behind the device, never by its magic byte alone: several
+//! drivers share numbers, and `nvidia.ko` and `amdkfd` do not look at the magic. Rules of decoding and the
+//! source of every row stand beside the data, in `tracer-user/data/ioctls`.
+
+use gpuos_tracer_abi::ioctl::{DETAIL_UNKNOWN, DETAIL_UNREADABLE, WAITS_ONLY};
+
+use super::{
+    devices::{Devices, Kind},
+    ioctl_tables as tables,
+    version::Version,
+};
+use crate::model::roles::Role;
+
+/// A command of a driver, a control command, or a class of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Number within its table.
+    pub number: u32,
+    /// The whole ioctl number where it is fixed, else 0.
+    pub full: u32,
+    /// Its name in the driver's headers.
+    pub name: &'static str,
+    /// The driver, where a table has several.
+    pub driver: &'static str,
+    /// What it does for GPU work.
+    pub role: Role,
+    /// A finer word for that.
+    pub purpose: &'static str,
+    /// What it does, in a few words; may be empty.
+    pub meaning: &'static str,
+    /// First version that has it, of NVIDIA's driver; of others the kernels whose headers have it.
+    pub first: &'static str,
+    /// Last version, of NVIDIA's driver.
+    pub last: &'static str,
+}
+
+#[expect(clippy::too_many_arguments, reason = "called by generated tables only, one row a line")]
+pub(super) const fn command(
+    number: u32,
+    full: u32,
+    name: &'static str,
+    driver: &'static str,
+    role: Role,
+    purpose: &'static str,
+    meaning: &'static str,
+    first: &'static str,
+    last: &'static str,
+) -> Command {
+    Command { number, full, name, driver, role, purpose, meaning, first, last }
+}
+
+/// A status of NVIDIA's driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusCode {
+    /// The value.
+    pub code: u32,
+    /// Its name.
+    pub name: &'static str,
+}
+
+pub(super) const fn code(code: u32, name: &'static str) -> StatusCode {
+    StatusCode { code, name }
+}
+
+/// Where a command holds its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusOffset {
+    /// Number of the command.
+    pub number: u32,
+    /// Bytes of the argument.
+    pub size: u32,
+    /// Byte offset of the status.
+    pub at: u32,
+    /// First version with this layout.
+    pub first: &'static str,
+    /// Last one, or the first one with another; empty: still so.
+    pub last: &'static str,
+}
+
+pub(super) const fn status(number: u32, size: u32, at: u32, first: &'static str, last: &'static str) -> StatusOffset {
+    StatusOffset { number, size, at, first, last }
+}
+
+/// A table as it is listed.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// Word by which it is chosen.
+    pub name: &'static str,
+    /// What its numbers are.
+    pub about: &'static str,
+    /// Its commands, by number.
+    pub commands: &'static [Command],
+}
+
+/// Every table.
+pub static TABLES: [Table; 18] = [
+    Table { name: "nvidia", about: "escape, the low byte of the command", commands: &tables::NVIDIA_ESCAPES },
+    Table { name: "nvidia-control", about: "control command of NV_ESC_RM_CONTROL", commands: &tables::NVIDIA_CONTROLS },
+    Table { name: "nvidia-class", about: "class of NV_ESC_RM_ALLOC", commands: &tables::NVIDIA_CLASSES },
+    Table { name: "nvidia-uvm", about: "command, a plain number", commands: &tables::NVIDIA_UVM },
+    Table {
+        name: "nvidia-vidheap",
+        about: "function of NV_ESC_RM_VID_HEAP_CONTROL",
+        commands: &tables::NVIDIA_VIDHEAP,
+    },
+    Table { name: "nvidia-modeset", about: "command in its envelope", commands: &tables::NVIDIA_MODESET },
+    Table { name: "nvidia-drm", about: "number, the low byte of the command", commands: &tables::NVIDIA_DRM },
+    Table { name: "kfd", about: "number, the low byte of the command", commands: &tables::KFD },
+    Table { name: "drm", about: "number, the low byte of the command", commands: &tables::DRM },
+    Table { name: "amdgpu", about: "number, the low byte of the command", commands: &tables::AMDGPU },
+    Table { name: "i915", about: "number, the low byte of the command", commands: &tables::I915 },
+    Table { name: "xe", about: "number, the low byte of the command", commands: &tables::XE },
+    Table { name: "nouveau", about: "number, the low byte of the command", commands: &tables::NOUVEAU },
+    Table { name: "virtio_gpu", about: "number, the low byte of the command", commands: &tables::VIRTIO_GPU },
+    Table { name: "other", about: "number, the low byte of the command", commands: &tables::OTHER_DRM },
+    Table { name: "dma-buf", about: "number, the low byte of the command", commands: &tables::DMA_BUF },
+    Table { name: "sync_file", about: "number, the low byte of the command", commands: &tables::SYNC_FILE },
+    Table { name: "gdrdrv", about: "number, the low byte of the command", commands: &tables::GDRDRV },
+];
+
+/// First number of the commands that each DRM driver has of its own (`DRM_COMMAND_BASE` to `DRM_COMMAND_END`).
+const DRM_OWN: std::ops::Range<u32> = 0x40..0xa0;
+
+/// What is known of a call on a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// Name of the command; for an unknown one its parts.
+    pub command: String,
+    /// The control command, class or other word that tells calls of the command apart; may be empty.
+    pub detail: String,
+    /// Its role; `None`: that of the system call.
+    pub role: Option<Role>,
+    /// Whether the tables know the command and its detail, or the detail is opaque by the driver's design.
+    pub known: bool,
+    /// A finer word for the role.
+    pub purpose: &'static str,
+    /// Whether the device is a GPU's.
+    pub on_gpu: bool,
+}
+
+/// Parts of an ioctl number, in the way of strace.
+#[must_use]
+pub fn parts(command: u32) -> String {
+    let direction = match command >> 30 {
+        0 => "_IOC_NONE",
+        1 => "_IOC_WRITE",
+        2 => "_IOC_READ",
+        _ => "_IOC_READ|_IOC_WRITE",
+    };
+    format!("_IOC({direction}, {:#x}, {:#x}, {:#x})", command >> 8 & 0xff, command & 0xff, command >> 16 & 0x3fff)
+}
+
+/// Of the commands with a number, the one that this version of the driver means; without a version the newest.
+fn find(table: &'static [Command], number: u32, version: Option<&Version>) -> Option<&'static Command> {
+    let start = table.partition_point(|command| command.number < number);
+    let same = table[start..].iter().take_while(|command| command.number == number);
+    match version {
+        Some(version) => {
+            let distance = |command: &&Command| version.distance(command.first, command.last);
+            // Of several as near, the first: aliases follow the name that the driver itself uses.
+            same.min_by_key(distance)
+        }
+        None => same.rev_newest(),
+    }
+}
+
+/// The newest of commands with one number.
+trait Newest {
+    fn rev_newest(self) -> Option<&'static Command>;
+}
+
+impl<I: Iterator<Item = &'static Command>> Newest for I {
+    fn rev_newest(self) -> Option<&'static Command> {
+        self.fold(None, |newest: Option<&'static Command>, command| match newest {
+            Some(best) if Version::parse(best.last) >= Version::parse(command.last) => Some(best),
+            _ => Some(command),
+        })
+    }
+}
+
+/// Name of a status of NVIDIA's driver.
+#[must_use]
+pub fn nvidia_status(code: u32) -> Option<&'static str> {
+    tables::NVIDIA_STATUS.iter().find(|status| status.code == code).map(|status| status.name)
+}
+
+pub(super) fn escape_status() -> &'static [StatusOffset] {
+    &tables::NVIDIA_ESCAPE_STATUS
+}
+
+pub(super) fn uvm_status() -> &'static [StatusOffset] {
+    &tables::NVIDIA_UVM_STATUS
+}
+
+/// Of a class of objects: its name and role.
+fn class(detail: u32, version: Option<&Version>) -> (String, Option<&'static Command>) {
+    match detail {
+        DETAIL_UNREADABLE => ("argument not readable".to_owned(), None),
+        DETAIL_UNKNOWN => ("made before the trace".to_owned(), None),
+        number => match find(&tables::NVIDIA_CLASSES, number, version) {
+            Some(class) => (class.name.to_owned(), Some(class)),
+            None => (format!("class {number:#x}"), None),
+        },
+    }
+}
+
+/// A control command: its name, or its parts.
+fn control(id: u32, version: Option<&Version>) -> Decoded {
+    if id == DETAIL_UNREADABLE {
+        return Decoded { detail: "argument not readable".to_owned(), role: Some(Role::Unknown), ..Default::default() };
+    }
+    if let Some(control) = find(&tables::NVIDIA_CONTROLS, id, version) {
+        return Decoded {
+            detail: control.name.to_owned(),
+            role: Some(control.role),
+            known: true,
+            purpose: control.purpose,
+            ..Default::default()
+        };
+    }
+    let (class, category, index) = (id >> 16, id >> 8 & 0x3f, id & 0xff);
+    // Bit 15, and class 0x2081: commands that the driver passes to the firmware of the GPU unread.
+    let opaque = id >> 15 & 1 == 1 || class == 0x2081;
+    let what = if opaque { "opaque" } else { "unknown" };
+    Decoded {
+        detail: format!("{what} {id:#010x} (class {class:#06x}, category {category:#04x}, index {index:#04x})"),
+        role: Some(Role::Unknown),
+        known: opaque,
+        ..Default::default()
+    }
+}
+
+fn nvidia(command: u32, detail: u32, version: Option<&Version>) -> Decoded {
+    let number = command & 0xff;
+    let Some(escape) = find(&tables::NVIDIA_ESCAPES, number, version) else { return unknown(command) };
+    let mut decoded = Decoded {
+        command: escape.name.to_owned(),
+        role: Some(escape.role),
+        known: true,
+        purpose: escape.purpose,
+        ..Default::default()
+    };
+    match number {
+        0x2a => decoded = Decoded { command: decoded.command, ..control(detail, version) },
+        // ALLOC_MEMORY, ALLOC_OBJECT, FREE, ALLOC, DUP_OBJECT, SHARE, MAP and UNMAP_MEMORY, MAP and UNMAP_MEMORY_DMA.
+        0x27..=0x29 | 0x2b | 0x34 | 0x35 | 0x4e | 0x4f | 0x57 | 0x58 => {
+            let (name, class) = class(detail, version);
+            decoded.detail = name;
+            decoded.known = class.is_some() || detail == DETAIL_UNKNOWN;
+            match class {
+                // Making and ending an object is what the object is for; so is mapping a doorbell.
+                Some(class) if matches!(number, 0x28 | 0x29 | 0x2b) || class.role == Role::Submission => {
+                    decoded.role = Some(class.role);
+                    decoded.purpose = class.purpose;
+                }
+                None if matches!(number, 0x28 | 0x29 | 0x2b) => decoded.role = Some(Role::Unknown),
+                _ => {}
+            }
+        }
+        0x4a => match find(&tables::NVIDIA_VIDHEAP, detail, version) {
+            Some(function) => {
+                decoded.detail = function.name.to_owned();
+                decoded.role = Some(function.role);
+            }
+            None => {
+                decoded.detail = format!("function {detail}");
+                decoded.known = false;
+            }
+        },
+        _ if detail == DETAIL_UNREADABLE => {
+            decoded.detail = "argument not readable".to_owned();
+            decoded.known = false;
+        }
+        _ => {}
+    }
+    decoded
+}
+
+fn unknown(command: u32) -> Decoded {
+    Decoded { command: parts(command), role: Some(Role::Unknown), ..Default::default() }
+}
+
+fn plain(found: Option<&'static Command>, command: u32) -> Decoded {
+    found.map_or_else(
+        || unknown(command),
+        |found| Decoded {
+            command: found.name.to_owned(),
+            role: Some(found.role),
+            known: true,
+            purpose: found.purpose,
+            ..Default::default()
+        },
+    )
+}
+
+/// By the low byte; where several share it, by the whole number.
+fn by_number(table: &'static [Command], driver: &str, command: u32) -> Option<&'static Command> {
+    let of_driver =
+        || table.iter().filter(|row| row.number == command & 0xff && (row.driver == driver || row.driver.is_empty()));
+    of_driver().find(|row| row.full == command).or_else(|| of_driver().next())
+}
+
+fn drm(driver: &str, command: u32) -> Decoded {
+    if command >> 8 & 0xff != 0x64 {
+        return unknown(command);
+    }
+    let number = command & 0xff;
+    if !DRM_OWN.contains(&number) {
+        return plain(by_number(&tables::DRM, "drm", command), command);
+    }
+    let table: &'static [Command] = match driver {
+        "amdgpu" => &tables::AMDGPU,
+        "i915" => &tables::I915,
+        "xe" => &tables::XE,
+        "nouveau" => &tables::NOUVEAU,
+        "virtio_gpu" | "virtio-gpu" | "virtgpu" => &tables::VIRTIO_GPU,
+        "nvidia" | "nvidia-drm" => &tables::NVIDIA_DRM,
+        _ => &tables::OTHER_DRM,
+    };
+    let driver = table
+        .first()
+        .map_or(driver, |row| if std::ptr::eq(table, &raw const tables::OTHER_DRM) { driver } else { row.driver });
+    plain(by_number(table, driver, command), command)
+}
+
+/// Decodes an `ioctl` on a device. `None` where the device is no GPU's.
+#[must_use]
+pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Option<Decoded> {
+    let version = devices.nvidia_version.as_ref();
+    let decoded = match devices.kind(device) {
+        Kind::NotGpu => return None,
+        Kind::Nvidia => nvidia(command, detail, version),
+        Kind::NvidiaUvm => match find(&tables::NVIDIA_UVM, command, version) {
+            None => Decoded { command: format!("{command:#x}"), role: Some(Role::Unknown), ..Default::default() },
+            found => plain(found, command),
+        },
+        Kind::NvidiaModeset if command == 0xc010_6d00 => {
+            let inner = find(&tables::NVIDIA_MODESET, detail, version);
+            Decoded {
+                command: "NVKMS_IOCTL".to_owned(),
+                detail: inner.map_or_else(|| format!("command {detail}"), |inner| inner.name.to_owned()),
+                role: inner.map_or(Some(Role::Unknown), |inner| Some(inner.role)),
+                known: inner.is_some(),
+                purpose: inner.map_or("", |inner| inner.purpose),
+                on_gpu: true,
+            }
+        }
+        Kind::Kfd => {
+            let mut decoded = plain(by_number(&tables::KFD, "", command), command);
+            if detail == WAITS_ONLY {
+                decoded.detail = "thread that only waits".to_owned();
+            }
+            decoded
+        }
+        Kind::Drm(driver) => drm(driver, command),
+        Kind::DmaBuf => plain(by_number(&tables::DMA_BUF, "dma-buf (anon fd)", command), command),
+        Kind::DmaHeap => plain(by_number(&tables::DMA_BUF, "/dev/dma_heap/*", command), command),
+        Kind::Udmabuf => plain(by_number(&tables::DMA_BUF, "/dev/udmabuf", command), command),
+        Kind::SyncFile => plain(by_number(&tables::SYNC_FILE, "sync_file (anon fd)", command), command),
+        Kind::Gdrdrv => plain(by_number(&tables::GDRDRV, "", command), command),
+        Kind::NvidiaModeset | Kind::OtherGpu => unknown(command),
+    };
+    Some(Decoded { on_gpu: true, ..decoded })
+}
+
+/// Decodes an `mmap` of a GPU device.
+#[must_use]
+pub fn decode_mapping(devices: &Devices, device: u32, detail: u32) -> Option<Decoded> {
+    let (detail, role) = match devices.kind(device) {
+        Kind::NotGpu => return None,
+        // KFD_MMAP_TYPE of the driver's kfd_priv.h, + 1.
+        Kind::Kfd => match detail {
+            4 => ("doorbell", Role::Submission),
+            3 => ("events", Role::Synchronization),
+            2 => ("reserved memory", Role::Memory),
+            _ => ("registers", Role::Memory),
+        },
+        Kind::Nvidia if detail != 0 => {
+            let (name, class) = class(detail, devices.nvidia_version.as_ref());
+            let role = class.map(|class| class.role).filter(|role| *role == Role::Submission);
+            return Some(Decoded {
+                detail: name,
+                role: role.or(Some(Role::Memory)),
+                known: true,
+                on_gpu: true,
+                ..Default::default()
+            });
+        }
+        _ => ("", Role::Memory),
+    };
+    Some(Decoded { detail: detail.to_owned(), role: Some(role), known: true, on_gpu: true, ..Default::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpuos_tracer_abi::ioctl::{DMA_BUF, SOCKET};
+
+    fn devices(version: &str) -> Devices {
+        Devices::for_tests(
+            "Character devices:\n  1 mem\n195 nvidia\n226 drm\n236 kfd\n511 nvidia-uvm\n\nBlock devices:\n259 blkext\n",
+            &[(128, "amdgpu"), (129, "i915"), (130, "vgem")],
+            Version::parse(version),
+        )
+    }
+
+    const CTL: u32 = 195 << 20 | 255;
+    const UVM: u32 = 511 << 20;
+    const KFD: u32 = 236 << 20;
+
+    #[test]
+    fn tables_are_sorted_by_number() {
+        for table in &TABLES {
+            assert!(table.commands.windows(2).all(|pair| pair[0].number <= pair[1].number), "{}", table.name);
+            assert!(table.commands.iter().all(|command| !command.name.is_empty()), "{}", table.name);
+        }
+    }
+
+    #[test]
+    fn nvidia_commands_have_the_name_of_their_version() {
+        let new = devices("595.45.04");
+        let name = |devices: &Devices, command, detail| {
+            let decoded = decode(devices, CTL, command, detail).unwrap();
+            (decoded.command, decoded.detail, decoded.role.unwrap())
+        };
+        let alloc = name(&new, 0xc030_462b, 0x80);
+        assert_eq!(alloc, ("NV_ESC_RM_ALLOC".to_owned(), "NV01_DEVICE_0".to_owned(), Role::Bookkeeping));
+        // The number 0x0502 was given to another command in 575.
+        let event = |version| name(&devices(version), 0xc020_462a, 0x502).1;
+        assert_eq!(event("570.211.01"), "NV0000_CTRL_CMD_GET_SYSTEM_EVENT_STATUS");
+        assert_eq!(event("580.159.04"), "NV0000_CTRL_CMD_GET_SYSTEM_EVENT_DATA");
+        let opaque = decode(&new, CTL, 0xc020_462a, 0x2080_8301).unwrap();
+        assert!(opaque.detail.starts_with("opaque 0x20808301"), "{}", opaque.detail);
+        assert!(opaque.known && opaque.role == Some(Role::Unknown));
+        let unknown = decode(&new, CTL, 0xc020_462a, 0x1234_0101).unwrap();
+        assert!(!unknown.known && unknown.detail.starts_with("unknown 0x12340101"), "{}", unknown.detail);
+        assert_eq!(name(&new, 0xc010_4629, 0xc56f).2, Role::Submission, "freeing a channel");
+    }
+
+    #[test]
+    fn the_device_decides_and_not_the_magic() {
+        let devices = devices("580.159.04");
+        let uvm = decode(&devices, UVM, 0x3000_0001, 0).unwrap();
+        assert_eq!(uvm.command, "UVM_INITIALIZE");
+        let kfd = |command| decode(&devices, KFD, command, 0).unwrap().command;
+        assert_eq!(kfd(0xc018_4b0c), "AMDKFD_IOC_WAIT_EVENTS");
+        // kfd_ioctl answers a wrong magic, and SVM adds the size of its attributes.
+        assert_eq!(kfd(0xc008_5a01), "AMDKFD_IOC_GET_VERSION");
+        assert_eq!(kfd(0xc020_4b20), "AMDKFD_IOC_SVM");
+        let drm = |minor: u32, command| decode(&devices, 226 << 20 | minor, command, 0).unwrap().command;
+        assert_eq!(drm(128, 0xc020_6440), "DRM_IOCTL_AMDGPU_GEM_CREATE");
+        assert_eq!(drm(129, 0xc010_6464), "DRM_IOCTL_I915_GEM_MMAP_GTT");
+        assert_eq!(drm(129, 0xc020_6464), "DRM_IOCTL_I915_GEM_MMAP_OFFSET");
+        assert_eq!(drm(129, 0xc040_6400), "DRM_IOCTL_VERSION");
+        assert_eq!(drm(130, 0xc00c_6441), "DRM_IOCTL_VGEM_FENCE_ATTACH");
+        assert_eq!(decode(&devices, DMA_BUF, 0x4008_6200, 0).unwrap().command, "DMA_BUF_IOCTL_SYNC");
+        assert_eq!(decode(&devices, SOCKET, 0x4008_6200, 0), None);
+        assert_eq!(
+            decode(&devices, CTL, 0xc004_4600, 0).unwrap().command,
+            "_IOC(_IOC_READ|_IOC_WRITE, 0x46, 0x0, 0x4)"
+        );
+    }
+
+    #[test]
+    fn mappings_tell_doorbells_from_memory() {
+        let devices = devices("580.159.04");
+        let role = |device, detail| decode_mapping(&devices, device, detail).unwrap().role.unwrap();
+        assert_eq!(role(KFD, 4), Role::Submission);
+        assert_eq!(role(KFD, 3), Role::Synchronization);
+        assert_eq!(role(CTL, 0xc361), Role::Submission);
+        assert_eq!(role(CTL, 0x3e), Role::Memory);
+        assert_eq!(role(UVM, 0), Role::Memory);
+    }
+}

@@ -1,0 +1,52 @@
+//! Tables from data: the CSV files under `tracer-user/data` become Rust, committed; `--check` guards drift.
+
+mod ioctls;
+mod syscalls;
+
+use std::{fs, process::Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::root;
+
+/// Options of `cargo xtask gen`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Change nothing; fail when a table differs from what its data gives
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    for (file, text) in [("syscall_tables.rs", format(&syscalls::tables()?)?), ("ioctl_tables.rs", ioctls::tables()?)] {
+        let path = root().join("tracer-user/src/names").join(file);
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        if old == text {
+            eprintln!("{} is up to date", path.display());
+            continue;
+        }
+        if options.check {
+            bail!("{} differs from its data\nhint: run `cargo xtask gen` and commit the result", path.display());
+        }
+        fs::write(&path, text)?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+fn format(text: &str) -> Result<String> {
+    use std::io::Write as _;
+    let mut child = std::process::Command::new("rustfmt")
+        .args(["--edition", "2024", "--config-path"])
+        .arg(root().join("rustfmt.toml"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start rustfmt; `rustup component add rustfmt` installs it")?;
+    child.stdin.take().context("no pipe to rustfmt")?.write_all(text.as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("rustfmt failed: {}", output.status);
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
