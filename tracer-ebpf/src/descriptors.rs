@@ -5,7 +5,7 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use gpuos_tracer_abi::ioctl::{
     ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, FILE_WINDOW, INODE_WINDOW, KFD_EVENTS, NOT_OPEN, PIPE, REGULAR_FILE,
     SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
@@ -55,10 +55,13 @@ fn word(address: u64) -> Option<u64> {
     Window::<1>::read(address).map(|window| window.at(0))
 }
 
-/// What a descriptor is: a device number, or one of the values of the ABI crate's `ioctl`.
+/// What a descriptor of the current task is: a device number, or one of the values of the ABI crate's `ioctl`.
+///
+/// A global function: the verifier looks at it once, not once for every way that leads here.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn device_of(task: *mut task_struct, descriptor: u32) -> u32 {
-    let (places, files) = kernel::descriptors_of(task);
+pub(crate) extern "C" fn device_of(descriptor: u32) -> u32 {
+    let (places, files) = kernel::descriptors_of(kernel::current_task());
     if descriptor >= places {
         return NOT_OPEN;
     }

@@ -2,10 +2,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, task_struct},
-    helpers::generated::bpf_probe_read_user,
-};
+use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_probe_read_user};
 use gpuos_tracer_abi::{
     ioctl::{
         ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WAITER, DETAIL_WORD, DIRECTORY_DEVICE,
@@ -15,7 +12,7 @@ use gpuos_tracer_abi::{
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_CALLS, OBJECTS_WITHOUT_CLASS},
     syscalls::{ABI_NATIVE, DIRECTORY},
-    tasks::{SLOT_RULED, ThreadState},
+    tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
 };
 
 use crate::{
@@ -23,7 +20,7 @@ use crate::{
     kernel::{self, argument_of, call_number},
     losses,
     maps::{DRIVERS, LOSSES, OBJECTS, RULES},
-    rows,
+    rows, tasks,
 };
 
 /// `MAP_ANONYMOUS` of `linux/mman.h`, the same on x86 and arm.
@@ -83,22 +80,28 @@ fn read<T: Copy>(address: u64) -> Option<T> {
 }
 
 /// Counts the entry of a call that is counted by device and returns where its return is to be counted.
+///
+/// A global function, like its fellows here: the verifier looks at it once, not once for every way that leads to
+/// it. So it takes and returns numbers only, and finds the thread anew.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> u32 {
+pub(crate) extern "C" fn device_call_enter(number: u32) -> u32 {
+    let task = kernel::current_task();
+    let Some(thread) = tasks::state_of(task) else { return SLOT_SKIPPED };
     let registers = kernel::registers_of(task);
     thread.pending.device = 0;
     thread.pending.command = 0;
     thread.pending.detail = 0;
     let ruled = if number == call_number::ioctl() {
-        ioctl(task, thread, registers)
+        ioctl(thread, registers)
     } else {
         // SAFETY: the map returned it; it lives as long as the program.
         if LOSSES.get_ptr(GPU_CALLS).is_some_and(|calls| unsafe { *calls } != 0) {
-            other_call(task, thread, number, registers);
+            other_call(thread, number, registers);
         }
         false
     };
-    let slot = match rows::of_device_call(thread, number) {
+    let slot = match rows::device_call_row(number) {
         0 => rows::enter_slowly(thread, number, ABI_NATIVE),
         slot => slot,
     };
@@ -111,9 +114,9 @@ pub(crate) fn enter(task: *mut task_struct, thread: &mut ThreadState, number: u3
 
 /// Finds out device, command and detail of an `ioctl`. Says whether a rule wants to see its return.
 #[inline(always)]
-fn ioctl(task: *mut task_struct, thread: &mut ThreadState, registers: *const c_void) -> bool {
+fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     let pending = &mut thread.pending;
-    pending.device = device_of(task, argument_of(registers, 0) as u32);
+    pending.device = device_of(argument_of(registers, 0) as u32);
     pending.command = argument_of(registers, 1) as u32;
     let driver = driver_of(pending.device);
     if driver == DRIVER_NONE {
@@ -162,8 +165,9 @@ fn object_in(argument: u64, client_at: u32, handle_at: u32) -> Option<Object> {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn class_of(argument: u64, client_at: u32, handle_at: u32) -> u32 {
+extern "C" fn class_of(argument: u64, client_at: u32, handle_at: u32) -> u32 {
     let Some(object) = object_in(argument, client_at, handle_at) else { return DETAIL_UNREADABLE };
     // SAFETY: the map returned it; it lives as long as the program.
     OBJECTS.get_ptr(&object).map_or(DETAIL_UNKNOWN, |class| unsafe { *class })
@@ -171,7 +175,7 @@ fn class_of(argument: u64, client_at: u32, handle_at: u32) -> u32 {
 
 /// Finds out the device of a call that may be on a GPU; on all others it is counted without one.
 #[inline(always)]
-fn other_call(task: *mut task_struct, thread: &mut ThreadState, number: u32, registers: *const c_void) {
+fn other_call(thread: &mut ThreadState, number: u32, registers: *const c_void) {
     if number == call_number::poll() || number == call_number::ppoll() {
         let (list, length) = (argument_of(registers, 0), argument_of(registers, 1));
         for place in 0..POLLED {
@@ -179,7 +183,7 @@ fn other_call(task: *mut task_struct, thread: &mut ThreadState, number: u32, reg
                 return;
             }
             let Some(descriptor) = read::<u32>(list + place * 8) else { return };
-            let device = device_of(task, descriptor);
+            let device = device_of(descriptor);
             if driver_of(device) != DRIVER_NONE {
                 thread.pending.device = device;
                 return;
@@ -197,7 +201,7 @@ fn other_call(task: *mut task_struct, thread: &mut ThreadState, number: u32, reg
     } else {
         argument_of(registers, 0) as u32
     };
-    let device = device_of(task, descriptor);
+    let device = device_of(descriptor);
     let driver = driver_of(device);
     if driver == DRIVER_NONE {
         return;
@@ -216,8 +220,10 @@ fn other_call(task: *mut task_struct, thread: &mut ThreadState, number: u32, reg
 }
 
 /// Counts the return of a call for which there is a rule.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn exit(thread: &mut ThreadState, duration: u64, timed: u32, returned: i64) -> u32 {
+pub(crate) extern "C" fn device_call_exit(duration: u64, timed: u32, returned: i64) -> u32 {
+    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
     let slot = thread.pending.slot;
     let mut status = 0_u32;
     if returned >= 0 {

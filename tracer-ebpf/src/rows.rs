@@ -15,9 +15,10 @@ use gpuos_tracer_abi::{
 
 use crate::{
     atomic,
-    kernel::{bounded, call_number},
+    kernel::{self, bounded, call_number},
     losses,
     maps::{FREE_CHUNKS, PER_THREAD, ROWS, TOTALS},
+    tasks,
 };
 
 /// `sigreturn` in `arch/x86/entry/syscalls/syscall_32.tbl` and `arch/arm/tools/syscall.tbl`.
@@ -88,8 +89,10 @@ pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> Option<u32> {
 
 /// Counts the entry of a call whose device, command and detail stand in [`ThreadState::pending`]. 0 when there
 /// is no row for it.
-#[inline(always)]
-pub(crate) fn of_device_call(thread: &mut ThreadState, number: u32) -> u32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn device_call_row(number: u32) -> u32 {
+    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
     let Pending { device, command, detail, .. } = thread.pending;
     let mixed = command ^ detail.wrapping_mul(0x9e37_79b1) ^ device.wrapping_mul(0x85eb_ca6b) ^ number << 4;
     let first = mixed ^ mixed >> 16 ^ mixed >> 8;
@@ -126,7 +129,7 @@ pub(crate) fn of_device_call(thread: &mut ThreadState, number: u32) -> u32 {
     0
 }
 
-/// Counts the return of a call of [`of_device_call`], with the status that its argument told.
+/// Counts the return of a call of [`device_call_row`], with the status that its argument told.
 #[inline(always)]
 pub(crate) fn exit_device_call(
     thread: &mut ThreadState,

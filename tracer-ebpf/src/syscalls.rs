@@ -188,7 +188,7 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
     }
     match rows::enter(thread, number) {
         Some(slot) => slot,
-        None => ioctl::enter(task, thread, number),
+        None => ioctl::device_call_enter(number),
     }
 }
 
@@ -212,7 +212,7 @@ fn finish(thread: &mut ThreadState, slot: u32, duration: u64, timed: bool, retur
         return;
     }
     if slot == SLOT_RULED {
-        ioctl::exit(thread, duration, u32::from(timed), returned);
+        ioctl::device_call_exit(duration, u32::from(timed), returned);
     } else if slot == SLOT_TOTALS {
         let returned = if rows::returns_foreign_value(thread, call_number::rt_sigreturn()) { 0 } else { returned };
         rows::exit_slowly(thread, duration, u32::from(timed), returned);

@@ -178,9 +178,9 @@ fn a_newer_schema_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
     assert!(run(&["run", "-q", "-o", file.to_str().unwrap(), "--", "true"]).status.success());
-    let text = fs::read_to_string(&file).unwrap().replacen("\"schema_version\": 1", "\"schema_version\": 99", 1);
+    let text = fs::read_to_string(&file).unwrap().replacen("\"schema_version\": 2", "\"schema_version\": 99", 1);
     fs::write(&file, text).unwrap();
-    expect(&run(&["show", file.to_str().unwrap()]), 125, &["schema version 99", "reads up to 1"]);
+    expect(&run(&["show", file.to_str().unwrap()]), 125, &["schema version 99", "reads up to 2"]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 /// A Rust with `core` for BPF, and the LLVM of its version for bpf-linker.
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 /// Programs that tests run or compare with.
-const TESTS: [&str; 5] = ["strace", "gcc", "python3", "git", "util-linux"];
+const TESTS: [&str; 6] = ["strace", "gcc", "golang-go", "python3", "git", "util-linux"];
 /// Links with LLVM 22, the version in Debian's rustc-web 1.96.
 const LINKER_VERSION: &str = "0.13.0";
 

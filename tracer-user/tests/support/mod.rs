@@ -26,22 +26,23 @@ const MINIMUM_KERNEL: (u32, u32) = (5, 13);
 pub(crate) const TRACER: &str = env!("CARGO_BIN_EXE_gpuos-trace");
 
 /// The programs with known numbers of calls.
-///
-/// `cargo test` builds them along with the tests, unless it was asked for one test program only.
 pub(crate) fn known_calls() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let path = Path::new(TRACER).parent().unwrap().join("examples/known_calls");
-            if !path.exists() {
-                let status = Command::new(env!("CARGO"))
-                    .args(["build", "--quiet", "--package", "gpuos-trace", "--example", "known_calls"])
-                    .status();
-                assert!(status.is_ok_and(|status| status.success()), "cannot build the example known_calls");
-            }
-            path
-        })
-        .clone()
+    BUILT.get_or_init(|| example("known_calls")).clone()
+}
+
+/// An example program.
+///
+/// `cargo test` builds them along with the tests, unless it was asked for one test program only.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let path = Path::new(TRACER).parent().unwrap().join("examples").join(name);
+    if !path.exists() {
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "gpuos-trace", "--example", name])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot build the example {name}");
+    }
+    path
 }
 
 /// Whether there is such a program.

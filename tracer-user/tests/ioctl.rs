@@ -1,0 +1,80 @@
+//! Which device a call is on: every kind of descriptor, by every way of getting one.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use gpuos_trace::{
+    bpf::kernel_version,
+    model::frame::{self, column},
+    names::devices::Devices,
+};
+use support::{Trace, example, privileged, trace};
+
+/// What `device_calls` says it did: calls by device.
+fn expected(trace: &Trace) -> BTreeMap<String, u64> {
+    let devices = Devices::of_this_machine();
+    let mut expected = BTreeMap::new();
+    for line in String::from_utf8_lossy(&trace.output.stdout).lines() {
+        let (calls, name) = line.split_once(' ').expect("a number and a name");
+        let name = match name.split_once(':') {
+            Some((major, minor)) => devices.name(major.parse::<u32>().unwrap() << 20 | minor.parse::<u32>().unwrap()),
+            None => name.to_owned(),
+        };
+        *expected.entry(name).or_insert(0) += calls.parse::<u64>().unwrap();
+    }
+    assert!(expected.len() >= 9, "{expected:?}");
+    expected
+}
+
+/// Counted calls of the command that `device_calls` makes, by device.
+fn counted(trace: &Trace) -> BTreeMap<String, u64> {
+    frame::group(&trace.run.calls, &[column::DEVICE, column::COMMAND_NAME])
+        .unwrap()
+        .into_iter()
+        .filter(|group| group.key[1] == "_IOC(_IOC_NONE, 0xee, 0x5a, 0x0)")
+        .map(|group| {
+            assert_eq!(group.errors, group.calls, "no driver has this command: {:?}", group.key);
+            (group.key[0].clone(), group.calls)
+        })
+        .collect()
+}
+
+#[test]
+fn every_descriptor_leads_to_its_device() {
+    if !privileged("every_descriptor_leads_to_its_device") {
+        return;
+    }
+    let program = example("device_calls");
+    let modes: [&[&str]; 5] = [&[], &["--no-latency"], &["-e", "ioctl"], &["--sample", "7"], &["--per-thread"]];
+    for options in modes {
+        let trace = trace(options, &[program.as_os_str(), "250".as_ref()]);
+        assert!(trace.output.status.success(), "{}", trace.stderr());
+        let (expected, counted) = (expected(&trace), counted(&trace));
+        // Before Linux 5.14 anonymous files have no file system of their own to be known by.
+        if kernel_version() >= (5, 14) {
+            assert_eq!(counted, expected, "{options:?}");
+        }
+        assert_eq!(counted.values().sum::<u64>(), expected.values().sum::<u64>(), "{options:?}");
+    }
+}
+
+#[test]
+fn calls_beyond_the_rows_of_a_thread_are_exact() {
+    if !privileged("calls_beyond_the_rows_of_a_thread_are_exact") {
+        return;
+    }
+    // A thousand different commands, each three times: more than a thread has rows for.
+    let script = "import fcntl\nf = open('/dev/null')\nfor turn in range(3):\n    for command in range(1000):\n        try: fcntl.ioctl(f, 0xee000000 + command)\n        except OSError: pass";
+    for options in [&[][..], &["--rows", "16"], &["--no-latency"]] {
+        let trace = trace(options, &["/usr/bin/python3", "-c", script]);
+        assert!(!trace.run.header.losses.any());
+        let groups = frame::group(&trace.run.calls, &[column::DEVICE, column::COMMAND_NAME]).unwrap();
+        let ours: Vec<u64> = groups
+            .iter()
+            .filter(|group| group.key[0] == "null" && group.key[1].contains("_IOC_READ|_IOC_WRITE"))
+            .map(|group| group.calls)
+            .collect();
+        assert_eq!((ours.len(), ours.iter().all(|&calls| calls == 3)), (1000, true), "{options:?}: {ours:?}");
+    }
+}
