@@ -28,6 +28,8 @@ pub enum Verb {
     Check(CheckArgs),
     /// Print the tables of a file that `run -o` wrote
     Show(ShowArgs),
+    /// List and search the built-in tables of GPU driver commands
+    Ioctls(IoctlsArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -146,6 +148,30 @@ pub struct CheckArgs {
     /// Print the findings as JSON on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ioctls`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    gpuos-trace ioctls\n  \
+    gpuos-trace ioctls --driver 570 UVM_MAP\n  \
+    gpuos-trace ioctls --table kfd")]
+pub struct IoctlsArgs {
+    /// Only commands of this version of NVIDIA's driver: 570, or 570.211.01
+    #[arg(long, value_name = "VERSION", value_parser = driver_version)]
+    pub driver: Option<Version>,
+
+    /// Only this table
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Words that must all be in the name, number (0x2a), role or meaning
+    #[arg(value_name = "WORD")]
+    pub words: Vec<String>,
 }
 
 /// How tables are printed.

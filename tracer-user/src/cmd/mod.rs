@@ -3,6 +3,7 @@
 mod attach;
 mod check;
 mod completions;
+mod ioctls;
 mod report;
 mod run;
 mod show;
@@ -27,6 +28,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Run(args) => run::run(args),
         Verb::Attach(args) => attach::attach(args),
         Verb::Check(args) => return check::check(&args),
+        Verb::Ioctls(args) => ioctls::ioctls(&args),
         Verb::Show(args) => show::show(&args),
         Verb::Completions { shell } => completions::print(shell),
     };

@@ -17,6 +17,15 @@ impl Version {
         Some(Self { numbers, text: text.to_owned() })
     }
 
+    /// Whether this version, or one of the branch that it names by its first numbers, is between two others.
+    #[must_use]
+    pub fn in_branch(&self, first: &str, last: &str) -> bool {
+        // A branch begins with its number alone and ends below all numbers that could follow.
+        let newest = Self { numbers: [&self.numbers[..], &[u32::MAX]].concat(), text: String::new() };
+        let begins = Self::parse(first).is_none_or(|first| first <= newest);
+        begins && Self::parse(last).is_none_or(|last| last >= *self)
+    }
+
     /// 0 between two versions, the ends included; more the farther outside. An unreadable end is open.
     #[must_use]
     pub fn distance(&self, first: &str, last: &str) -> u64 {
@@ -53,6 +62,11 @@ mod tests {
         assert!(version("580.9.1") < version("580.159.04"));
         assert!(version("565.77") < version("570.86.15"));
         assert_eq!(Version::parse("6.12+7.2"), None);
+        assert!(version("570").in_branch("570.86.15", "595.45.04"));
+        assert!(version("570").in_branch("515.43.04", "570.211.01"));
+        assert!(!version("570").in_branch("575.51.02", "595.45.04"));
+        assert!(!version("570.86.15").in_branch("515.43.04", "565.77"));
+        assert!(version("570.86.15").in_branch("570.86.15", "570.86.15"));
         assert_eq!(version("580.159.04").distance("515.43.04", "595.45.04"), 0);
         assert_eq!(version("580.159.04").distance("515.43.04", ""), 0);
         assert!(version("580.159.04").distance("590.44.01", "") > 0);
