@@ -177,14 +177,18 @@ pub(crate) fn registers_of(task: *mut task_struct) -> *const c_void {
 #[inline(always)]
 pub(crate) fn exit_code_of(task: *mut task_struct) -> (bool, u32) {
     const SIGNAL_GROUP_EXIT: u32 = 4;
+    // Both are read before the choice: the compiler would choose the pointer and, with a second test of the same
+    // flag, the offset; the verifier of 6.1 does not see that the two tests agree, that of 6.12 does.
+    let own = task_word(task, exit_code());
     // SAFETY: the verifier knows each pointer and checks the offsets.
-    unsafe {
+    let (flags, of_group) = unsafe {
         let shared = task.cast::<u8>().add(signal()).cast::<*const u8>().read_volatile();
-        if shared.add(signal_flags()).cast::<u32>().read_volatile() & SIGNAL_GROUP_EXIT != 0 {
-            return (true, shared.add(group_exit_code()).cast::<u32>().read_volatile());
-        }
-    }
-    (false, task_word(task, exit_code()))
+        (
+            shared.add(signal_flags()).cast::<u32>().read_volatile(),
+            shared.add(group_exit_code()).cast::<u32>().read_volatile(),
+        )
+    };
+    if flags & SIGNAL_GROUP_EXIT != 0 { (true, of_group) } else { (false, own) }
 }
 
 /// The task's open descriptors: how many places the table has, and the address of the array of pointers to files.

@@ -8,6 +8,7 @@ mod process;
 mod setup;
 mod soak;
 mod test;
+mod vmtest;
 
 use anyhow::Result;
 use clap::Parser;
@@ -30,6 +31,8 @@ enum Chore {
     Bench(bench::Options),
     /// Trace a storm of short processes for a long time: flat memory, exact totals
     Soak(soak::Options),
+    /// Run the tests on other kernels, in emulated machines
+    Vmtest(vmtest::Options),
     /// Check that the committed BPF object belongs to its sources
     CheckEbpf,
 }
@@ -44,6 +47,7 @@ fn main() -> Result<()> {
         Chore::Gen(options) => generate::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),
+        Chore::Vmtest(options) => vmtest::run(&options),
         Chore::CheckEbpf => bytecode::check(),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::process::{self, as_root, cargo, find_program};
 
-/// Options of `cargo xtask setup`. Without one, everything.
+/// Options of `cargo xtask setup`. Without one, everything but `--vm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only a runtime on which `bench` can run without a GPU
@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// Only what the tests compare with
     #[arg(long)]
     tests: bool,
+    /// Only what runs the tests in emulated machines (not part of everything)
+    #[arg(long)]
+    vm: bool,
 }
 
 /// An OpenCL runtime that executes on the CPU.
@@ -26,11 +29,25 @@ const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 /// Programs that tests run or compare with.
 const TESTS: [&str; 6] = ["strace", "gcc", "golang-go", "python3", "git", "util-linux"];
+/// An emulator, a shell for its guest, what fetches and unpacks kernels, a C compiler for static programs.
+const VM: [&str; 9] = [
+    "qemu-system-x86",
+    "seabios",
+    "busybox-static",
+    "debian-archive-keyring",
+    "dpkg",
+    "kmod",
+    "xz-utils",
+    "zstd",
+    "musl-tools",
+];
+/// What the guests' programs are compiled for: they need no library.
+pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 /// Links with LLVM 22, the version in Debian's rustc-web 1.96.
 const LINKER_VERSION: &str = "0.13.0";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let all = !(options.runtime || options.bpf || options.tests);
+    let all = !(options.runtime || options.bpf || options.tests || options.vm);
     if all || options.runtime {
         runtime()?;
     }
@@ -39,6 +56,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if all || options.bpf {
         bpf()?;
+    }
+    if options.vm {
+        vm()?;
     }
     Ok(())
 }
@@ -51,6 +71,23 @@ pub(crate) fn runtime() -> Result<()> {
 /// What the tests compare with.
 pub(crate) fn tests() -> Result<()> {
     install(&TESTS)
+}
+
+/// What `vmtest` needs.
+pub(crate) fn vm() -> Result<()> {
+    install(&VM)?;
+    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args(["--print", "target-libdir", "--target", STATIC_TARGET])
+        .output()?;
+    if Path::new(String::from_utf8_lossy(&output.stdout).trim()).exists() {
+        return Ok(());
+    }
+    if find_program("rustup").is_none() {
+        bail!(
+            "this Rust has no library for {STATIC_TARGET}\n  hint: Debian has it in libstd-rust-dev of that name, rustup as `rustup target add {STATIC_TARGET}`"
+        );
+    }
+    process::run(Command::new("rustup").args(["target", "add", STATIC_TARGET]))
 }
 
 fn bpf() -> Result<()> {
