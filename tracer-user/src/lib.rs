@@ -10,6 +10,7 @@ pub mod launch;
 pub mod model;
 pub mod names;
 pub mod options;
+pub mod proc_text;
 pub mod signals;
 pub mod sink;
 pub mod talk;

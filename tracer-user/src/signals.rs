@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::model::run::CommandUsage;
+use crate::{model::run::CommandUsage, proc_text};
 
 /// Signals that end or steer a program and that a user may send to the tracer.
 const PASSED_ON: [Signal; 6] =
@@ -209,8 +209,7 @@ impl JobControl {
 }
 
 fn is_stopped(pid: Pid) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    proc_text::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| proc_text::state(&stat) == Some('T'))
 }
 
 /// Ends the tracer as the command ended, so that its caller sees no difference.

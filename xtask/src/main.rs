@@ -3,6 +3,7 @@
 mod bench;
 mod bytecode;
 mod demo;
+mod fuzz;
 mod generate;
 mod process;
 mod setup;
@@ -33,6 +34,8 @@ enum Chore {
     Soak(soak::Options),
     /// Run the tests on other kernels, in emulated machines
     Vmtest(vmtest::Options),
+    /// Give random bytes to everything that the tracer reads
+    Fuzz(fuzz::Options),
     /// Check that the committed BPF object belongs to its sources
     CheckEbpf,
 }
@@ -48,6 +51,7 @@ fn main() -> Result<()> {
         Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),
         Chore::Vmtest(options) => vmtest::run(&options),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::CheckEbpf => bytecode::check(),
     }
 }

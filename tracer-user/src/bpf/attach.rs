@@ -11,6 +11,7 @@ use gpuos_tracer_abi::{
 };
 
 use super::{error::LoadError, load::Tracer, syscall};
+use crate::proc_text;
 
 impl Tracer {
     /// Counts a running process from now on: all its threads and later children. The call that a thread
@@ -20,8 +21,8 @@ impl Tracer {
     /// [`AttachError`].
     pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<Attached, AttachError> {
         let gone = |_| AttachError::NoSuchProcess(pid);
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(gone)?;
-        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')) {
+        let stat = proc_text::read(format!("/proc/{pid}/stat")).map_err(gone)?;
+        if proc_text::state(&stat) == Some('Z') {
             return Err(AttachError::Ended(pid));
         }
         let mut comm = [0; 16];
@@ -98,7 +99,7 @@ impl Attached {
             sum.major_faults += now.major_faults.saturating_sub(before.major_faults);
             sum.run_ns += now.run_ns.saturating_sub(before.run_ns);
             // Of the thread's whole life: only their proportion is used, to split the run time.
-            let (user, system) = ticks_of(self.pid, thread).unwrap_or_default();
+            let (user, system) = times_of(self.pid, thread).unwrap_or_default();
             sum.user_ns += user;
             sum.system_ns += system;
         }
@@ -110,31 +111,15 @@ impl Attached {
 /// them over the thread's whole life, and only their proportion matters.
 fn usage_of(pid: u32, thread: u32) -> Option<Usage> {
     let folder = format!("/proc/{pid}/task/{thread}");
-    let status = std::fs::read_to_string(format!("{folder}/status")).ok()?;
-    let stat = std::fs::read_to_string(format!("{folder}/stat")).ok()?;
-    let schedstat = std::fs::read_to_string(format!("{folder}/schedstat")).unwrap_or_default();
-    let of_status = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    let of_stat = |field: usize| stat_field(&stat, field);
-    Some(Usage {
-        voluntary_switches: of_status("voluntary_ctxt_switches:")?,
-        involuntary_switches: of_status("nonvoluntary_ctxt_switches:")?,
-        minor_faults: of_stat(10)?,
-        major_faults: of_stat(12)?,
-        user_ns: 0,
-        system_ns: 0,
-        run_ns: schedstat.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0),
-    })
+    let status = proc_text::read(format!("{folder}/status")).ok()?;
+    let stat = proc_text::read(format!("{folder}/stat")).ok()?;
+    let schedstat = proc_text::read(format!("{folder}/schedstat")).unwrap_or_default();
+    proc_text::usage(&status, &stat, &schedstat)
 }
 
-/// User and system time of a thread over its life, in nanoseconds to a hundredth of a second (`USER_HZ`).
-fn ticks_of(pid: u32, thread: u32) -> Option<(u64, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
-    Some((stat_field(&stat, 14)? * 10_000_000, stat_field(&stat, 15)? * 10_000_000))
-}
-
-/// A field of `/proc/…/stat`, counted from 1 as in `proc(5)`; the second, a name in brackets, may hold blanks.
-fn stat_field(stat: &str, field: usize) -> Option<u64> {
-    stat.rsplit_once(") ")?.1.split_whitespace().nth(field - 3)?.parse().ok()
+/// User and system time of a thread over its life.
+fn times_of(pid: u32, thread: u32) -> Option<(u64, u64)> {
+    proc_text::user_and_system_ns(&proc_text::read(format!("/proc/{pid}/task/{thread}/stat")).ok()?)
 }
 
 /// Why a running process cannot be traced.
@@ -174,14 +159,6 @@ fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadSta
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_fields_behind_a_name_with_blanks() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 101 0 12 0 33 44 0 0 20 0 1 0 9";
-        let fields = [10, 12, 14, 15].map(|field| stat_field(stat, field));
-        assert_eq!(fields, [Some(101), Some(12), Some(33), Some(44)]);
-        assert_eq!(stat_field("", 10), None);
-    }
 
     #[test]
     fn this_thread_has_used_something() {

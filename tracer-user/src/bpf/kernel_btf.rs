@@ -47,6 +47,9 @@ const CONST: u32 = 10;
 const RESTRICT: u32 = 11;
 const TYPE_TAG: u32 = 18;
 
+/// Members that one lookup passes at most. A structure of anonymous ones that hold each other has no end.
+const MOST_MEMBERS: usize = 1 << 14;
+
 /// A parsed blob: where each type begins.
 #[derive(Debug)]
 pub struct KernelBtf {
@@ -173,18 +176,19 @@ impl KernelBtf {
     }
 
     /// Bit offset and type of a member, looking into anonymous members.
-    fn member(&self, of: Header, name: &str, depth: usize) -> Result<Option<(u32, u32)>, BtfError> {
+    fn member(&self, of: Header, name: &str, depth: usize, left: &mut usize) -> Result<Option<(u32, u32)>, BtfError> {
         if !matches!(of.kind(), KIND_STRUCT | KIND_UNION) || depth > 16 {
             return Ok(None);
         }
         let packed = of.info >> 31 == 1;
         for index in 0..of.members() {
+            *left = left.checked_sub(1).ok_or(BtfError::Malformed("too many members"))?;
             let at = of.at + 12 + 12 * index;
             let (member, kind, raw) =
                 (word(self.types(), at)?, word(self.types(), at + 4)?, word(self.types(), at + 8)?);
             let (bits, width) = if packed { (raw & 0xff_ffff, raw >> 24) } else { (raw, 0) };
             if self.is_named(member, "") {
-                if let Some((inner, kind)) = self.member(self.resolve(kind)?, name, depth + 1)? {
+                if let Some((inner, kind)) = self.member(self.resolve(kind)?, name, depth + 1, left)? {
                     return Ok(Some((bits.saturating_add(inner), kind)));
                 }
             } else if self.is_named(member, name) {
@@ -241,12 +245,12 @@ impl Structure<'_> {
     /// When a member does not exist or is a bit field.
     pub fn offset_of(&self, path: &str) -> Result<u32, BtfError> {
         let mut current = self.entry;
-        let mut bits = 0_u32;
+        let (mut bits, mut left) = (0_u32, MOST_MEMBERS);
         let mut parts = path.split('.').peekable();
         while let Some(part) = parts.next() {
             let (more, kind) = self
                 .btf
-                .member(current, part, 0)?
+                .member(current, part, 0, &mut left)?
                 .ok_or_else(|| BtfError::NoMember(self.name.clone(), path.to_owned()))?;
             bits = bits.saturating_add(more);
             if parts.peek().is_some() {
@@ -293,6 +297,19 @@ mod tests {
         assert!(matches!(outer.offset_of("x"), Err(BtfError::NoMember(..))));
         assert!(matches!(btf.structure("inner"), Err(BtfError::NoStruct(_))));
         assert!(matches!(btf.id_of_typedef("outer"), Err(BtfError::NoTypedef(_))));
+    }
+
+    #[test]
+    fn structures_inside_themselves_come_to_an_end() {
+        let mut words: Vec<u32> = vec![1, 4 << 24 | 8, 4];
+        words.extend([0, 1, 0].repeat(8));
+        let types: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let mut blob = vec![0x9f, 0xeb, 1, 0];
+        for value in [24, 0, types.len() as u32, types.len() as u32, 3] {
+            blob.extend(value.to_le_bytes());
+        }
+        let btf = KernelBtf::parse([blob, types, b"\0s\0".to_vec()].concat()).unwrap();
+        assert!(matches!(btf.structure("s").unwrap().offset_of("a"), Err(BtfError::Malformed(_))));
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use gpuos_tracer_abi::{
 };
 
 use super::kernel_btf::{BtfError, KernelBtf};
+use crate::proc_text;
 
 /// `bpf_task_pt_regs`, which gives programs the registers of a task, came with this version.
 pub(super) const TASK_REGISTERS: (u32, u32) = (5, 15);
@@ -14,8 +15,7 @@ pub(super) const TASK_REGISTERS: (u32, u32) = (5, 15);
 #[must_use]
 pub fn kernel_version() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    proc_text::version(&release)
 }
 
 /// Of the architecture this is compiled for.

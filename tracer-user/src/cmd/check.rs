@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     bpf::{self, Settings, Tracer},
     cli::CheckArgs,
-    talk,
+    proc_text, talk,
 };
 
 /// How a finding bears on `run`.
@@ -77,7 +77,7 @@ fn table(findings: &[Finding]) -> String {
 }
 
 fn read(path: &str) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+    Some(proc_text::read(path).ok()?.trim().to_owned())
 }
 
 fn finding(what: &'static str, found: impl Into<String>, verdict: Verdict, advice: impl Into<String>) -> Finding {
@@ -133,11 +133,7 @@ const CAPABILITIES: [(&str, u32); 3] = [("CAP_SYS_ADMIN", 21), ("CAP_PERFMON", 3
 
 fn capabilities() -> Finding {
     let status = read("/proc/self/status").unwrap_or_default();
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
+    let mask = proc_text::capabilities(&status).unwrap_or(0);
     let held: Vec<&str> = CAPABILITIES.iter().filter(|(_, bit)| mask >> bit & 1 == 1).map(|(name, _)| *name).collect();
     let enough = held.contains(&"CAP_SYS_ADMIN") || held.len() == 2;
     let found =
@@ -154,7 +150,7 @@ fn lockdown() -> Finding {
     match read("/sys/kernel/security/lockdown") {
         None => finding("kernel lockdown", "not built in", Verdict::Ok, ""),
         Some(text) => {
-            let mode = text.split(['[', ']']).nth(1).unwrap_or("none").to_owned();
+            let mode = proc_text::lockdown_mode(&text).unwrap_or("none").to_owned();
             let verdict = if mode == "confidentiality" { Verdict::Missing } else { Verdict::Ok };
             finding(
                 "kernel lockdown",
@@ -168,12 +164,7 @@ fn lockdown() -> Finding {
 
 fn memlock() -> Finding {
     let limits = read("/proc/self/limits").unwrap_or_default();
-    let found = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max locked memory"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .unwrap_or("unknown")
-        .to_owned();
+    let found = proc_text::locked_memory(&limits).unwrap_or("unknown").to_owned();
     finding("locked memory limit", found, Verdict::Info, "no matter since Linux 5.11, which counts BPF maps by cgroup")
 }
 
@@ -252,12 +243,7 @@ fn runtimes() -> Vec<Finding> {
         .output()
         .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
         .unwrap_or_default();
-    let found = |names: &[&str]| {
-        names.iter().find_map(|name| {
-            let line = cache.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")))?;
-            Some(line.rsplit(" => ").next().unwrap_or(line).trim().to_owned())
-        })
-    };
+    let found = |names: &[&str]| names.iter().find_map(|name| proc_text::library_path(&cache, name));
     known
         .iter()
         .map(|(what, names)| match found(names) {

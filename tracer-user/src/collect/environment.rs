@@ -7,7 +7,10 @@ use nix::{
     unistd::{Uid, User as Account},
 };
 
-use crate::model::run::{Clocks, Host, User};
+use crate::{
+    model::run::{Clocks, Host, User},
+    proc_text,
+};
 
 fn reading(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
@@ -18,20 +21,7 @@ fn reading(clock: ClockId) -> u64 {
 #[must_use]
 pub(super) fn monotonic_ns() -> u64 {
     let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
-    reading(ClockId::CLOCK_MONOTONIC).wrapping_sub(namespace_offset(&offsets, "monotonic"))
-}
-
-/// Nanoseconds by which a time namespace shifts a clock: lines of clock, seconds, nanoseconds.
-fn namespace_offset(offsets: &str, clock: &str) -> u64 {
-    offsets
-        .lines()
-        .find_map(|line| {
-            let mut words = line.split_whitespace();
-            let found = words.next()? == clock;
-            let (seconds, nanoseconds): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            found.then(|| (seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)) as u64)
-        })
-        .unwrap_or(0)
+    reading(ClockId::CLOCK_MONOTONIC).wrapping_sub(proc_text::namespace_offset(&offsets, "monotonic"))
 }
 
 /// All clocks now.
@@ -42,14 +32,6 @@ pub fn clocks() -> Clocks {
         monotonic_ns: monotonic_ns(),
         boottime_ns: reading(ClockId::CLOCK_BOOTTIME),
     }
-}
-
-/// The value after `key:` in a file of `key: value` lines.
-fn field(text: &str, key: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim() == key).then(|| value.trim().to_owned())
-    })
 }
 
 /// This machine. What it does not tell is left empty.
@@ -63,11 +45,9 @@ pub fn host() -> Host {
         name: text(names.as_ref().map(|names| names.nodename())),
         kernel: text(names.as_ref().map(|names| names.release())),
         architecture: text(names.as_ref().map(|names| names.machine())),
-        cpu: field(&processor, "model name").unwrap_or_default(),
+        cpu: proc_text::field(&processor, "model name").unwrap_or_default().to_owned(),
         cpus: std::thread::available_parallelism().map_or(0, usize::from),
-        memory_bytes: field(&memory, "MemTotal")
-            .and_then(|value| value.strip_suffix(" kB")?.parse::<u64>().ok())
-            .map_or(0, |kibibytes| kibibytes * 1024),
+        memory_bytes: proc_text::memory_bytes(&memory).unwrap_or(0),
     }
 }
 
@@ -82,22 +62,6 @@ pub fn user() -> User {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_colon_separated_fields() {
-        let text = "processor\t: 0\nmodel name\t: A: B\n\nMemTotal:  24 kB\n";
-        assert_eq!(field(text, "model name").unwrap(), "A: B");
-        assert_eq!(field(text, "MemTotal").unwrap(), "24 kB");
-        assert_eq!(field(text, "model"), None);
-    }
-
-    #[test]
-    fn reads_offsets_of_a_time_namespace() {
-        let text = "monotonic  -1  5\nboottime   100000   7\n";
-        assert_eq!(namespace_offset(text, "monotonic") as i64, -999_999_995);
-        assert_eq!(namespace_offset(text, "boottime"), 100_000_000_000_007);
-        assert_eq!(namespace_offset("", "monotonic"), 0);
-    }
 
     #[test]
     fn this_machine_has_a_kernel_and_memory() {

@@ -135,7 +135,11 @@ impl Roles {
         Self::parse(&text).map_err(|reason| RolesError::Invalid { path: shown, reason })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Parses such a file.
+    ///
+    /// # Errors
+    /// The reason, when it is no TOML or names a call or a role that does not exist.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let file: RolesFile = toml::from_str(text).map_err(|error| error.to_string())?;
         let number = |name: &str| {
             names::by_name(name).map(|call| call.number).ok_or_else(|| {

@@ -72,12 +72,13 @@ impl Devices {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let nvidia_version = in_driver_text(&text("/proc/driver/nvidia/version"))
             .or_else(|| Version::parse(text("/sys/module/nvidia/version").trim()));
-        Self {
-            characters: numbered(&text("/proc/devices")),
-            miscellaneous: numbered(&text("/proc/misc")),
-            graphics: graphics(),
-            nvidia_version,
-        }
+        Self { graphics: graphics(), nvidia_version, ..Self::from_text(&text("/proc/devices"), &text("/proc/misc")) }
+    }
+
+    /// From the text of `/proc/devices` and `/proc/misc` alone.
+    #[must_use]
+    pub fn from_text(devices: &str, misc: &str) -> Self {
+        Self { characters: numbered(devices), miscellaneous: numbered(misc), ..Self::default() }
     }
 
     /// Looks again, and says whether anything is new: a module may have come. Nothing is forgotten.
@@ -96,10 +97,9 @@ impl Devices {
     #[cfg(test)]
     pub(super) fn for_tests(devices: &str, graphics: &[(u32, &str)], nvidia_version: Option<Version>) -> Self {
         Self {
-            characters: numbered(devices),
-            miscellaneous: BTreeMap::new(),
             graphics: graphics.iter().map(|&(minor, driver)| (DRM_MAJOR << 20 | minor, driver.to_owned())).collect(),
             nvidia_version,
+            ..Self::from_text(devices, "")
         }
     }
 

@@ -296,11 +296,20 @@ fn replace(path: &Path, content: &[u8], old: Option<&File>) -> io::Result<()> {
 /// When the file is unreadable, foreign, damaged or too new.
 pub fn read(path: &Path) -> Result<Run, SinkError> {
     let shown = path.display().to_string();
-    let not_readable = |source| SinkError::NotReadable { path: shown.clone(), source };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(not_readable)?;
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => from_bytes(bytes, &shown),
+        Err(source) => Err(SinkError::NotReadable { path: shown, source }),
+    }
+}
+
+/// Reads a run back from the bytes of a file that the user knows as `shown`.
+///
+/// # Errors
+/// When they are foreign, damaged or too new.
+pub fn from_bytes(bytes: Vec<u8>, shown: &str) -> Result<Run, SinkError> {
     // The reason may quote the file, which anybody may have written.
-    let not_a_run = |reason: String| SinkError::NotARun { path: shown.clone(), reason: units::printable(&reason) };
+    let not_a_run = |reason: String| SinkError::NotARun { path: shown.to_owned(), reason: units::printable(&reason) };
     let format = match bytes.get(..4) {
         Some(b"PAR1") => Format::Parquet,
         Some(start) if start.starts_with(b"{") => Format::Json,
@@ -313,7 +322,7 @@ pub fn read(path: &Path) -> Result<Run, SinkError> {
         Err(error) => match error.downcast::<Newer>() {
             Ok(newer) => {
                 return Err(SinkError::NewerSchema {
-                    path: shown,
+                    path: shown.to_owned(),
                     found: newer.version,
                     writer: units::printable(&newer.writer),
                 });

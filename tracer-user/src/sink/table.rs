@@ -115,7 +115,11 @@ fn headline(header: &Header, total: &Group) -> String {
     let mut parts = vec![
         end,
         duration(header.wall_ns),
-        plural(header.processes.iter().map(|process| process.stands_for).sum(), "process", "processes"),
+        plural(
+            header.processes.iter().map(|process| process.stands_for).fold(0, u64::saturating_add),
+            "process",
+            "processes",
+        ),
         plural(threads, "thread", "threads"),
         plural(total.calls, "system call", "system calls"),
     ];
@@ -304,7 +308,7 @@ fn left_out_line(left_out: &[Group], one: &str, many: &str) -> String {
     if left_out.is_empty() {
         return String::new();
     }
-    let calls = left_out.iter().map(|group| group.calls).sum();
+    let calls = left_out.iter().map(|group| group.calls).fold(0, u64::saturating_add);
     format!(
         "\n … {} with {}; `--top 0` lists them",
         plural(left_out.len() as u64, one, many),
@@ -347,11 +351,11 @@ struct Coverage {
 
 impl Coverage {
     fn add(&mut self, decoded: bool, opaque: bool, calls: u64) {
-        self.seen += calls;
+        self.seen = self.seen.saturating_add(calls);
         if opaque {
-            self.opaque += calls;
+            self.opaque = self.opaque.saturating_add(calls);
         } else if decoded {
-            self.decoded += calls;
+            self.decoded = self.decoded.saturating_add(calls);
         }
     }
 
@@ -361,7 +365,7 @@ impl Coverage {
         if self.opaque != 0 {
             line += &format!(", {} opaque by design", count(self.opaque));
         }
-        let unknown = self.seen - self.decoded - self.opaque;
+        let unknown = self.seen.saturating_sub(self.decoded).saturating_sub(self.opaque);
         if unknown != 0 {
             line += &format!(", {} unknown to the tables", count(unknown));
         }

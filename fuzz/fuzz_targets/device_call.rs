@@ -1,0 +1,25 @@
+//! Numbers of a call on a device, which a traced program chooses, and the names that tables give them.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use gpuos_trace::names::{devices::Devices, ioctls, version::Version};
+use libfuzzer_sys::fuzz_target;
+
+static MACHINES: LazyLock<[Devices; 3]> = LazyLock::new(|| {
+    ["", "1.2", "580.159.04"].map(|version| {
+        let characters = "195 nvidia\n226 drm\n236 kfd\n248 dma_heap\n511 nvidia-uvm\n";
+        let mut devices = Devices::from_text(characters, "58 udmabuf\n");
+        devices.nvidia_version = Version::parse(version);
+        devices
+    })
+});
+
+fuzz_target!(|numbers: (u8, u32, u32, u32)| {
+    let (machine, device, command, detail) = numbers;
+    let devices = &MACHINES[usize::from(machine) % MACHINES.len()];
+    let _ = ioctls::decode(devices, device, command, detail);
+    let _ = ioctls::decode_mapping(devices, device, detail);
+    let _ = (ioctls::parts(command), ioctls::nvidia_status(detail), devices.kind(device));
+});
