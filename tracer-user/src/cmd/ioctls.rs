@@ -77,7 +77,7 @@ fn matches(command: &Command, words: &[String]) -> bool {
     let numbers = [format!("{:#x}", command.number), format!("{:#x}", command.full)];
     words.iter().all(|word| {
         let word = word.to_lowercase();
-        let is_number = word.starts_with("0x") && numbers.iter().any(|number| *number == word);
+        let is_number = word.starts_with("0x") && numbers.contains(&word);
         is_number
             || [command.name, command.meaning, command.purpose, command.role.name(), command.driver]
                 .iter()
