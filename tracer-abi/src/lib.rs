@@ -28,6 +28,9 @@ pub const FINGERPRINT_SECTION: &str = "gpuos.source";
 pub mod maps {
     /// Task storage: a [`ThreadState`](crate::tasks::ThreadState) for every traced thread.
     pub const THREADS: &str = "THREADS";
+    /// Hash: thread number to [`ThreadState`](crate::tasks::ThreadState), in place of [`THREADS`] on kernels where
+    /// [`TASKS_BY_ID`](crate::settings::globals::TASKS_BY_ID) is set.
+    pub const THREADS_BY_ID: &str = "THREADS_BY_ID";
     /// Array, mappable: one [`Row`](crate::syscalls::Row) per (thread, syscall) that is alive.
     pub const ROWS: &str = "ROWS";
     /// Stack: numbers of the chunks of [`ROWS`] that no thread holds.
@@ -65,6 +68,13 @@ pub mod programs {
     pub const CALL_ENTER: &str = "call_enter";
     /// Tracepoint `syscalls/sys_exit_NAME`, likewise.
     pub const CALL_EXIT: &str = "call_exit";
+
+    /// Tracepoint `sched/sched_process_fork`, with threads by number.
+    pub const POINT_FORK: &str = "point_fork";
+    /// Tracepoint `sched/sched_process_exec`, likewise.
+    pub const POINT_EXEC: &str = "point_exec";
+    /// Tracepoint `sched/sched_process_exit`, likewise.
+    pub const POINT_EXIT: &str = "point_exit";
 
     /// `sys_exit`, in place of [`SYS_ENTER`] and [`SYS_EXIT`] when calls are counted and not timed.
     pub const COUNT_EXIT: &str = "count_exit";

@@ -16,6 +16,13 @@ pub mod globals {
     pub const WANTED: &str = "WANTED";
     /// `[u32; N]`: the [`SpecialNumbers`](super::SpecialNumbers) of this architecture.
     pub const SPECIAL_NUMBERS: &str = "SPECIAL_NUMBERS";
+    /// `u32`: 1 when threads are known by their number and events come from perf's tracepoints, 0 with task storage
+    /// and BTF tracepoints.
+    pub const TASKS_BY_ID: &str = "TASKS_BY_ID";
+    /// `u32`: 1 when the kernel has no typed pointer to the current task (before 5.11).
+    pub const UNTYPED: &str = "UNTYPED";
+    /// `[u32; 2]`: the [`PointOffsets`](super::PointOffsets) of this kernel.
+    pub const POINT_OFFSETS: &str = "POINT_OFFSETS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
     pub const TASK_OFFSETS: &str = "TASK_OFFSETS";
 }
@@ -80,6 +87,16 @@ impl SpecialNumbers {
     }
 }
 
+/// Byte offsets in the records of tracepoints, from their `format` files.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PointOffsets {
+    /// `child_pid` of `sched_process_fork`.
+    pub fork_child: u32,
+    /// `old_pid` of `sched_process_exec`.
+    pub exec_before: u32,
+}
+
 /// Byte offsets inside the kernel's `task_struct`, `pt_regs` and what descriptors lead to, read from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +129,10 @@ pub struct TaskOffsets {
     pub group_exit_code: u32,
     /// System call number in `pt_regs` (x86_64: `orig_ax`, aarch64: `syscallno`).
     pub registers_number: u32,
+    /// `stack`: where the kernel's stack of the task begins.
+    pub stack: u32,
+    /// `pt_regs` on that stack.
+    pub stack_registers: u32,
     /// First argument of the call in `pt_regs` (aarch64: `orig_x0`, which the return value leaves alone).
     pub argument0: u32,
     /// Second argument.
@@ -174,6 +195,8 @@ impl TaskOffsets {
             self.signal_flags,
             self.group_exit_code,
             self.registers_number,
+            self.stack,
+            self.stack_registers,
             self.argument0,
             self.argument1,
             self.argument2,

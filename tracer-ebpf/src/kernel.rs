@@ -1,17 +1,17 @@
 //! Reading the kernel's own structures: the current task, its fields, the registers of a call.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
 };
 use gpuos_tracer_abi::{
     settings::{SpecialNumbers, TaskOffsetWords, TaskOffsets},
     tasks::Usage,
 };
 
-use crate::maps::{SPECIAL_NUMBERS, TASK_OFFSETS};
+use crate::maps::{SPECIAL_NUMBERS, TASK_OFFSETS, UNTYPED};
 
 /// Whether the call in flight came through the 32-bit entry.
 #[inline(always)]
@@ -30,11 +30,34 @@ pub(crate) fn bounded<const MASK: u64>(number: u32) -> usize {
     index as usize
 }
 
-/// The current task, as a pointer that the verifier knows.
+/// The current task, as a pointer that the verifier knows; on kernels without those, as an address.
 #[inline(always)]
 pub(crate) fn current_task() -> *mut task_struct {
-    // SAFETY: the helper has no arguments and always returns the current task.
-    unsafe { bpf_get_current_task_btf() }
+    // SAFETY: the helpers have no arguments and always return the current task.
+    unsafe { if is_untyped() { bpf_get_current_task() as *mut task_struct } else { bpf_get_current_task_btf() } }
+}
+
+#[inline(always)]
+fn is_untyped() -> bool {
+    UNTYPED.load() != 0
+}
+
+/// Reads a field with a plain load, one instruction where `probe_read` is a call: the offset is a constant to the
+/// verifier, so it checks the access against kernel BTF. On kernels without typed pointers by that call.
+#[inline(always)]
+fn field<T: Copy>(of: *const u8, offset: usize) -> T {
+    // SAFETY: the verifier accepts only offsets of fields of a known type; a fault reads as 0.
+    let from = unsafe { of.add(offset).cast::<T>() };
+    if is_untyped() {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes the whole value, zeros when it fails; the types used here are integers and pointers.
+        unsafe {
+            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast());
+            return value.assume_init();
+        }
+    }
+    // SAFETY: as above.
+    unsafe { from.read_volatile() }
 }
 
 /// One word of [`TASK_OFFSETS`], a constant to the verifier: loading all of them would cost more
@@ -68,6 +91,8 @@ task_field!(signal);
 task_field!(signal_flags);
 task_field!(group_exit_code);
 task_field!(registers_number);
+task_field!(stack);
+task_field!(stack_registers);
 task_field!(argument0);
 task_field!(argument1);
 task_field!(argument2);
@@ -125,12 +150,10 @@ pub(crate) mod call_number {
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());
 
-/// Reads a field of the task with a plain load, one instruction where `probe_read` is a
-/// call: the offset is a constant to the verifier, so it checks the access against kernel BTF.
+/// A 32-bit field of a task.
 #[inline(always)]
 fn task_word(task: *mut task_struct, offset: usize) -> u32 {
-    // SAFETY: the verifier accepts only offsets of scalar fields; a fault reads as 0.
-    unsafe { task.cast::<u8>().add(offset).cast::<u32>().read_volatile() }
+    field(task.cast(), offset)
 }
 
 /// Likewise for a 64-bit field. 0 where the kernel has no such field.
@@ -139,15 +162,13 @@ fn task_value(task: *mut task_struct, offset: usize) -> u64 {
     if offset == 0 {
         return 0;
     }
-    // SAFETY: as above.
-    unsafe { task.cast::<u8>().add(offset).cast::<u64>().read_volatile() }
+    field(task.cast(), offset)
 }
 
 /// The system call number in the registers of a call.
 #[inline(always)]
 pub(crate) fn number_of(registers: *const c_void) -> u32 {
-    // SAFETY: the verifier knows the pointer as `pt_regs` and checks the offset.
-    unsafe { registers.cast::<u8>().add(registers_number()).cast::<u64>().read_volatile() as u32 }
+    field::<u64>(registers.cast(), registers_number()) as u32
 }
 
 /// An argument of a call, from its registers.
@@ -161,13 +182,16 @@ pub(crate) fn argument_of(registers: *const c_void, index: usize) -> u64 {
         4 => argument4(),
         _ => argument5(),
     };
-    // SAFETY: as above.
-    unsafe { registers.cast::<u8>().add(at).cast::<u64>().read_volatile() }
+    field(registers.cast(), at)
 }
 
-/// The registers with which a task entered the kernel (`bpf_task_pt_regs`, Linux 5.15).
+/// The registers with which a task entered the kernel: from `bpf_task_pt_regs` (Linux 5.15), else at the top of its
+/// stack.
 #[inline(always)]
 pub(crate) fn registers_of(task: *mut task_struct) -> *const c_void {
+    if is_untyped() {
+        return field::<*const u8>(task.cast(), stack()).wrapping_add(stack_registers()).cast();
+    }
     // SAFETY: the verifier knows the task.
     unsafe { bpf_task_pt_regs(task) as *const c_void }
 }
@@ -180,29 +204,17 @@ pub(crate) fn exit_code_of(task: *mut task_struct) -> (bool, u32) {
     // Both are read before the choice: the compiler would choose the pointer and, with a second test of the same
     // flag, the offset; the verifier of 6.1 does not see that the two tests agree, that of 6.12 does.
     let own = task_word(task, exit_code());
-    // SAFETY: the verifier knows each pointer and checks the offsets.
-    let (flags, of_group) = unsafe {
-        let shared = task.cast::<u8>().add(signal()).cast::<*const u8>().read_volatile();
-        (
-            shared.add(signal_flags()).cast::<u32>().read_volatile(),
-            shared.add(group_exit_code()).cast::<u32>().read_volatile(),
-        )
-    };
+    let shared: *const u8 = field(task.cast(), signal());
+    let (flags, of_group): (u32, u32) = (field(shared, signal_flags()), field(shared, group_exit_code()));
     if flags & SIGNAL_GROUP_EXIT != 0 { (true, of_group) } else { (false, own) }
 }
 
 /// The task's open descriptors: how many places the table has, and the address of the array of pointers to files.
 #[inline(always)]
 pub(crate) fn descriptors_of(task: *mut task_struct) -> (u32, u64) {
-    // SAFETY: the verifier knows each pointer and checks the offsets; a fault reads as 0.
-    unsafe {
-        let files = task.cast::<u8>().add(files()).cast::<*const u8>().read_volatile();
-        let table = files.add(files_table()).cast::<*const u8>().read_volatile();
-        (
-            table.add(table_length()).cast::<u32>().read_volatile(),
-            table.add(table_files()).cast::<u64>().read_volatile(),
-        )
-    }
+    let files: *const u8 = field(task.cast(), files());
+    let table: *const u8 = field(files, files_table());
+    (field(table, table_length()), field(table, table_files()))
 }
 
 /// What a thread has used so far.

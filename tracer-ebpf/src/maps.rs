@@ -9,7 +9,7 @@ use aya_ebpf::{
 use gpuos_tracer_abi::{
     ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
-    settings::{SpecialNumberWords, TaskOffsetWords},
+    settings::{PointOffsets, SpecialNumberWords, TaskOffsetWords},
     syscalls::{Row, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
 };
@@ -38,6 +38,11 @@ pub(crate) static THREADS: TaskStorage<ThreadState> = TaskStorage {
     max_entries: core::ptr::null(),
     map_flags: core::ptr::null(),
 };
+
+/// The same by thread number, where `TASKS_BY_ID` is set. Written by the fork, exec and exit programs, and by user
+/// space for the launched command; read by every program. User space sets the size.
+#[map]
+pub(crate) static THREADS_BY_ID: HashMap<u32, ThreadState> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// Rows of live threads. Written by the thread a row belongs to; read by user space through mmap.
 /// User space sets the size.
@@ -90,5 +95,11 @@ pub(crate) static FILTERED: Global<u32> = Global::new(0);
 pub(crate) static WANTED: Global<[u64; 8]> = Global::new([0; 8]);
 #[unsafe(no_mangle)]
 pub(crate) static SPECIAL_NUMBERS: Global<SpecialNumberWords> = Global::new([0; _]);
+#[unsafe(no_mangle)]
+pub(crate) static TASKS_BY_ID: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static UNTYPED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static POINT_OFFSETS: Global<PointOffsets> = Global::new(PointOffsets { fork_child: 0, exec_before: 0 });
 #[unsafe(no_mangle)]
 pub(crate) static TASK_OFFSETS: Global<TaskOffsetWords> = Global::new([0; _]);

@@ -4,10 +4,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, BPF_NOEXIST, task_struct},
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_task_storage_get},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE, BPF_NOEXIST, task_struct},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        generated::{bpf_probe_read_kernel, bpf_task_storage_get},
+    },
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use gpuos_tracer_abi::{
     losses::{CHILDREN_NOT_FOLLOWED, PROCESSES_WITHOUT_RECORD, THREADS_ALIVE},
@@ -18,7 +21,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     atomic, ioctl, kernel, losses,
-    maps::{PROCESSES, THREADS},
+    maps::{POINT_OFFSETS, PROCESSES, TASKS_BY_ID, THREADS, THREADS_BY_ID},
     rows, syscalls,
 };
 
@@ -37,10 +40,16 @@ fn storage(task: *mut task_struct, flags: u64) -> Option<&'static mut ThreadStat
     }
 }
 
-/// The state of a traced task, `None` for everybody else.
+/// The state of the current task when it is traced, `None` for everybody else.
 #[inline(always)]
-pub(crate) fn state_of(task: *mut task_struct) -> Option<&'static mut ThreadState> {
-    storage(task, 0)
+pub(crate) fn state_of(current: *mut task_struct) -> Option<&'static mut ThreadState> {
+    if TASKS_BY_ID.load() != 0 { state_by_id(bpf_get_current_pid_tgid() as u32) } else { storage(current, 0) }
+}
+
+#[inline(always)]
+fn state_by_id(thread: u32) -> Option<&'static mut ThreadState> {
+    // SAFETY: the map returned it; it lives until the thread's exit, as long as the thread can ask for it.
+    THREADS_BY_ID.get_ptr_mut(&thread).map(|state| unsafe { &mut *state })
 }
 
 /// An argument of a tracepoint that is a task.
@@ -57,21 +66,49 @@ pub(crate) fn task_fork(ctx: BtfTracePointContext) -> i32 {
     if parent.stage == STAGE_ARMED {
         return 0;
     }
-    match storage(task_argument(&ctx, 1), BPF_LOCAL_STORAGE_GET_F_CREATE.into()) {
-        Some(child) => {
-            child.process = parent.process;
-            child.phase = parent.phase;
-            child.slot = SLOT_NONE;
-            child.stage = STAGE_BORN;
-            // SAFETY: the helper has no arguments.
-            child.entered_ns = unsafe { bpf_ktime_get_ns() };
-            if let Some(process) = record(parent.process) {
-                atomic::add32(&mut process.unborn, 1);
-            }
-            losses::add(THREADS_ALIVE, 1);
-        }
-        None => losses::add(CHILDREN_NOT_FOLLOWED, 1),
+    inherit(parent, storage(task_argument(&ctx, 1), BPF_LOCAL_STORAGE_GET_F_CREATE.into()));
+    0
+}
+
+/// A new task begins with what its parent hands down.
+#[inline(always)]
+fn inherit(parent: &ThreadState, child: Option<&'static mut ThreadState>) {
+    let Some(child) = child else {
+        losses::add(CHILDREN_NOT_FOLLOWED, 1);
+        return;
+    };
+    child.process = parent.process;
+    child.phase = parent.phase;
+    child.slot = SLOT_NONE;
+    child.stage = STAGE_BORN;
+    // SAFETY: the helper has no arguments.
+    child.entered_ns = unsafe { bpf_ktime_get_ns() };
+    if let Some(process) = record(parent.process) {
+        atomic::add32(&mut process.unborn, 1);
     }
+    losses::add(THREADS_ALIVE, 1);
+}
+
+/// A field of a tracepoint's record, at an offset that differs between kernels.
+#[inline(always)]
+fn point_field(ctx: &TracePointContext, offset: u32) -> u32 {
+    let mut value = 0_u32;
+    // SAFETY: the helper writes four bytes; the offset is that of a field of the record.
+    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 4, ctx.as_ptr().cast::<u8>().add(offset as usize).cast()) };
+    value
+}
+
+/// `task_fork` where threads are known by their number.
+#[tracepoint]
+pub(crate) fn point_fork(ctx: TracePointContext) -> u32 {
+    let Some(parent) = state_of(kernel::current_task()) else { return 0 };
+    if parent.stage == STAGE_ARMED {
+        return 0;
+    }
+    let child = point_field(&ctx, POINT_OFFSETS.load().fork_child);
+    // The number may be left from a thread whose exit was missed.
+    let made = THREADS_BY_ID.insert(&child, &ThreadState::ARMED, BPF_ANY.into()).is_ok();
+    inherit(parent, if made { state_by_id(child) } else { None });
     0
 }
 
@@ -144,11 +181,33 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
     0
 }
 
+/// `task_exec` where threads are known by their number: a thread that executes takes the number of its process.
+#[tracepoint]
+pub(crate) fn point_exec(ctx: TracePointContext) -> u32 {
+    let before = point_field(&ctx, POINT_OFFSETS.load().exec_before);
+    let now = bpf_get_current_pid_tgid() as u32;
+    if before != now
+        && let Some(state) = state_by_id(before)
+    {
+        let moved = THREADS_BY_ID.insert(&now, state, BPF_ANY.into()).is_ok();
+        let _ = THREADS_BY_ID.remove(&before);
+        if !moved {
+            losses::add(CHILDREN_NOT_FOLLOWED, 1);
+        }
+    }
+    executed();
+    0
+}
+
 /// Current task: the thread that has just executed a program; it is the only one of its process now.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn task_exec(_ctx: BtfTracePointContext) -> i32 {
-    let task = kernel::current_task();
-    let Some(thread) = state_of(task) else { return 0 };
+    executed()
+}
+
+#[inline(always)]
+fn executed() -> i32 {
+    let Some(thread) = state_of(kernel::current_task()) else { return 0 };
     // Without its entry, when only some calls are looked at.
     if thread.stage == STAGE_ARMED {
         start_command(thread);
@@ -165,6 +224,19 @@ pub(crate) fn task_exec(_ctx: BtfTracePointContext) -> i32 {
 /// itself down (since Linux 6.16 its memory, too, is freed after this).
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn task_exit(_ctx: BtfTracePointContext) -> i32 {
+    exited()
+}
+
+/// `task_exit` where threads are known by their number, which another one may get soon.
+#[tracepoint]
+pub(crate) fn point_exit(_ctx: TracePointContext) -> u32 {
+    exited();
+    let _ = THREADS_BY_ID.remove(&(bpf_get_current_pid_tgid() as u32));
+    0
+}
+
+#[inline(always)]
+fn exited() -> i32 {
     let task = kernel::current_task();
     let Some(thread) = state_of(task) else { return 0 };
     if thread.stage == STAGE_ARMED {
@@ -203,7 +275,7 @@ pub(crate) fn task_exit(_ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_free")]
 pub(crate) fn task_free(ctx: BtfTracePointContext) -> i32 {
     let task = task_argument(&ctx, 0);
-    let Some(thread) = state_of(task) else { return 0 };
+    let Some(thread) = storage(task, 0) else { return 0 };
     if thread.stage == STAGE_ENDED
         && let Some(process) = record(thread.process)
     {

@@ -88,6 +88,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub totals: u32,
 
+    /// Follow tasks by number, as on kernels that have no better way
+    #[arg(long, hide_short_help = true)]
+    pub tasks_by_id: bool,
+
+    /// How many threads can be alive at a time where tasks are followed by number
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304), hide_short_help = true)]
+    pub threads: u32,
+
     /// How many objects of NVIDIA's driver are remembered by their class
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub objects: u32,

@@ -292,6 +292,12 @@ impl Suspended {
         }
     }
 
+    /// Its process number, as this process sees it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw() as u32
+    }
+
     /// The child, as the kernel wants it named.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {

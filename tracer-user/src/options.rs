@@ -67,6 +67,8 @@ impl TraceOptions {
                 timed: !args.no_latency,
                 attaching: false,
                 sample: args.sample,
+                tasks_by_id: args.tasks_by_id,
+                threads: args.threads,
                 per_thread: args.per_thread,
                 wanted,
                 rows: args.rows,

@@ -3,6 +3,7 @@
 mod bench;
 mod bytecode;
 mod demo;
+mod dist;
 mod fuzz;
 mod generate;
 mod process;
@@ -34,6 +35,8 @@ enum Chore {
     Soak(soak::Options),
     /// Run the tests on other kernels, in emulated machines
     Vmtest(vmtest::Options),
+    /// Build one file that runs without libraries
+    Dist,
     /// Give random bytes to everything that the tracer reads
     Fuzz(fuzz::Options),
     /// Check that the committed BPF object belongs to its sources
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
         Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),
         Chore::Vmtest(options) => vmtest::run(&options),
+        Chore::Dist => dist::run(),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::CheckEbpf => bytecode::check(),
     }

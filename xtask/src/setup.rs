@@ -76,6 +76,12 @@ pub(crate) fn tests() -> Result<()> {
 /// What `vmtest` needs.
 pub(crate) fn vm() -> Result<()> {
     install(&VM)?;
+    static_target()
+}
+
+/// What links programs without libraries.
+pub(crate) fn static_target() -> Result<()> {
+    install(&["musl-tools"])?;
     let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args(["--print", "target-libdir", "--target", STATIC_TARGET])
         .output()?;

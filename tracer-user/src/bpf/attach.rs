@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
 };
 
 use gpuos_tracer_abi::{
@@ -36,7 +36,6 @@ impl Tracer {
         let record = ProcessRecord { started_ns: now_ns, pid, comm, unborn: NEVER_TAKEN, ..Default::default() };
         syscall::insert(self.objects.map(maps::PROCESSES)?, &id, &record)
             .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
-        let storage = self.objects.map(maps::THREADS)?;
         let mut before: HashMap<u32, Usage> = HashMap::new();
         loop {
             let mut found_new = false;
@@ -49,7 +48,7 @@ impl Tracer {
                 found_new = true;
                 let used = usage_of(pid, thread).unwrap_or_default();
                 before.insert(thread, used);
-                match mark_thread(storage, pid, thread, &ThreadState::attached(id, thread, used)) {
+                match mark_thread(self, pid, thread, &ThreadState::attached(id, thread, used)) {
                     // Its parent was marked before it, and so is it.
                     Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                     // It ended meanwhile.
@@ -142,7 +141,7 @@ pub enum AttachError {
 }
 
 /// Gives one thread task storage, unless it has some.
-fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
+fn mark_thread(tracer: &Tracer, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
     // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
     let flags = if thread == pid { 0 } else { libc::O_EXCL };
     // SAFETY: two integers; what the call returns is a new descriptor.
@@ -153,7 +152,7 @@ fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadSta
         }
         OwnedFd::from_raw_fd(fd as i32)
     };
-    syscall::set_task_storage(storage, pidfd.as_fd(), state)
+    tracer.mark(thread, pidfd.as_fd(), state)
 }
 
 #[cfg(test)]

@@ -17,6 +17,16 @@ pub enum LoadError {
         /// What to type next.
         hint: String,
     },
+    /// Tasks must be followed by number, and have other numbers here.
+    #[error(
+        "on this kernel tracing works from outside of containers only: processes have other numbers in here\nhint: run it on the host; Linux 5.13 to 6.19 can be traced from inside"
+    )]
+    InContainer,
+    /// The kernel's tracepoints cannot be found.
+    #[error(
+        "this kernel can be traced through the tracepoints of its trace file system only, and this user may not see them\nhint: run it as root; Linux 5.13 to 6.19 can be traced without"
+    )]
+    NoTracepoints,
     /// The kernel shows no type information.
     #[error(
         "this kernel shows no type information, which is needed to follow child processes: {0}\n\

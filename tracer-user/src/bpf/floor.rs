@@ -26,7 +26,7 @@ impl Floor {
         let pair = programs::FLOORS.into_iter().find(|(does, ..)| *does == what);
         let (_, enter, exit) = pair.ok_or_else(|| LoadError::no_program(what))?;
         let wanted = [(enter, Place::Raw("sys_enter")), (exit, Place::Raw("sys_exit"))];
-        let mut objects = KernelObjects::load(object::BYTES, &[], &[], &wanted)?;
+        let mut objects = KernelObjects::load(object::BYTES, &[], &[], &wanted, false)?;
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }

@@ -239,6 +239,12 @@ pub struct Structure<'a> {
 }
 
 impl Structure<'_> {
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.entry.size_or_type
+    }
+
     /// Byte offset of `path`, members joined by dots.
     ///
     /// # Errors

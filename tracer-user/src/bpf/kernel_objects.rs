@@ -14,7 +14,9 @@ use std::{
 use aya::maps::MapData;
 use aya_obj::{EbpfSectionKind, Object};
 
-use super::{error::LoadError, syscall};
+use gpuos_tracer_abi::maps as abi_maps;
+
+use super::{error::LoadError, perf_tracepoints, syscall};
 
 /// Maps and programs, by name. Dropping it frees them; dropping a link detaches its program.
 #[derive(Debug)]
@@ -25,26 +27,28 @@ pub(super) struct KernelObjects {
 }
 
 /// What a program is attached to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Place {
     /// A BTF tracepoint, by its type id.
     Typed(u32),
     /// A raw tracepoint, by its name.
     Raw(&'static str),
-    /// Tracepoints of single calls, attached elsewhere.
-    Calls,
+    /// Perf's tracepoints, by their numbers.
+    Points(Vec<u64>),
 }
 
 /// A global variable and its bytes.
 pub(super) type Global<'a> = (&'a str, &'a [u8]);
 
 impl KernelObjects {
-    /// Creates the maps, with `sizes` as their numbers of entries, and loads these programs.
+    /// Creates the maps, with `sizes` as their numbers of entries, and loads these programs. `untyped`: for a kernel
+    /// without task storage.
     pub(super) fn load(
         bytes: &[u8],
         globals: &[Global<'_>],
         sizes: &[(&str, u32)],
         wanted: &[(&'static str, Place)],
+        untyped: bool,
     ) -> Result<Self, LoadError> {
         let broken = |error: &(dyn std::error::Error + 'static)| LoadError::from_step("reading the object", error);
         let mut object = Object::parse(bytes).map_err(|error| broken(&error))?;
@@ -54,6 +58,9 @@ impl KernelObjects {
         let definitions: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
         let mut maps = HashMap::new();
         for (name, definition) in &definitions {
+            if untyped && name == abi_maps::THREADS {
+                continue;
+            }
             let size = sizes.iter().find(|(sized, _)| sized == name).map(|(_, size)| *size);
             maps.insert(
                 name.clone(),
@@ -61,13 +68,19 @@ impl KernelObjects {
             );
         }
         let text_sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        let placed = definitions
-            .iter()
-            .map(|(name, definition)| (name.as_str(), maps[name].fd().as_fd().as_raw_fd(), definition));
+        let placed = definitions.iter().map(|(name, definition)| {
+            // Code that is never reached refers to a map all the same: any will do.
+            let map = maps.get(name).unwrap_or_else(|| &maps[abi_maps::THREADS_BY_ID]);
+            (name.as_str(), map.fd().as_fd().as_raw_fd(), definition)
+        });
         object.relocate_maps(placed, &text_sections).map_err(|error| broken(&error))?;
         object.relocate_calls(&text_sections).map_err(|error| broken(&error))?;
         let mut programs = HashMap::new();
-        for &(name, place) in wanted {
+        if untyped {
+            object.functions.values_mut().for_each(|function| without_exchange(&mut function.instructions));
+        }
+        for (name, place) in wanted {
+            let name = *name;
             let program = object.programs.get(name).ok_or_else(|| LoadError::no_program(name))?;
             let function = &object.functions[&program.function_key()];
             let request = syscall::ProgramRequest {
@@ -77,7 +90,7 @@ impl KernelObjects {
                 type_information: type_information.as_ref().map(|fd| fd.as_fd()),
                 functions: &function.func_info.func_info_bytes(),
                 function_size: function.func_info_rec_size,
-                place,
+                place: place.clone(),
             };
             let loaded = syscall::load_program(&request).map_err(|refusal| LoadError::from_refusal(name, refusal))?;
             programs.insert(name.to_owned(), loaded);
@@ -87,20 +100,14 @@ impl KernelObjects {
 
     /// Attaches a program to its place.
     pub(super) fn attach(&mut self, program: &'static str, place: Place) -> Result<(), LoadError> {
-        let tracepoint = match place {
-            Place::Typed(_) => None,
-            Place::Raw(name) => Some(name),
-            Place::Calls => return Ok(()),
+        let program = self.program(program)?;
+        let links = match place {
+            Place::Typed(_) => syscall::open_raw_tracepoint(program, None).map(|link| vec![link]),
+            Place::Raw(name) => syscall::open_raw_tracepoint(program, Some(name)).map(|link| vec![link]),
+            Place::Points(ids) => ids.into_iter().map(|id| perf_tracepoints::attach(program, id)).collect(),
         };
-        let link = syscall::open_raw_tracepoint(self.program(program)?, tracepoint)
-            .map_err(|error| LoadError::from_step("attaching a program", &error))?;
-        self.links.push(link);
+        self.links.extend(links.map_err(|error| LoadError::from_step("attaching a program", &error))?);
         Ok(())
-    }
-
-    /// Keeps links that were made elsewhere.
-    pub(super) fn keep(&mut self, links: Vec<OwnedFd>) {
-        self.links.extend(links);
     }
 
     /// A loaded program.
@@ -124,6 +131,16 @@ impl KernelObjects {
     /// Detaches every program, the first attached first.
     pub(super) fn detach(&mut self) {
         self.links.clear();
+    }
+}
+
+/// Linux before 5.12 refuses a program that has an atomic exchange anywhere, reached or not. It raises maxima in the
+/// totals; a plain store in its place may miss one when two threads end in the same nanoseconds.
+fn without_exchange(instructions: &mut [aya_obj::generated::bpf_insn]) {
+    // BPF_STX | BPF_ATOMIC | BPF_DW with BPF_CMPXCHG; BPF_STX | BPF_MEM | BPF_DW.
+    for instruction in instructions.iter_mut().filter(|i| i.code == 0xdb && i.imm == 0xf1) {
+        instruction.code = 0x7b;
+        instruction.imm = 0;
     }
 }
 

@@ -10,14 +10,14 @@ use gpuos_tracer_abi::{
 };
 
 use super::{
-    call_tracepoints::CallTracepoints,
+    call_tracepoints,
     error::LoadError,
     kernel_btf::KernelBtf,
     kernel_objects::{KernelObjects, Place},
     object,
-    offsets::{SPECIAL_NUMBERS, TASK_REGISTERS, kernel_version, task_offsets},
+    offsets::{SPECIAL_NUMBERS, task_offsets, task_registers_helper},
     snapshot::Counters,
-    syscall,
+    syscall, tasks_by_id,
 };
 use crate::names::{devices::Devices, nvidia_rules};
 
@@ -30,6 +30,10 @@ pub struct Settings {
     pub attaching: bool,
     /// Time every Nth call of a thread; 1: every call.
     pub sample: u32,
+    /// Follow tasks by number and through perf's tracepoints also where the kernel has the better way.
+    pub tasks_by_id: bool,
+    /// Threads alive at a time where tasks are followed by number.
+    pub threads: u32,
     /// Keep rows by thread, not by process.
     pub per_thread: bool,
     /// Count only these syscall numbers; `None`: all.
@@ -52,6 +56,8 @@ impl Default for Settings {
             timed: true,
             attaching: false,
             sample: 1,
+            tasks_by_id: false,
+            threads: 65_536,
             per_thread: false,
             wanted: None,
             rows: 16_384,
@@ -87,6 +93,8 @@ impl Settings {
 pub struct Tracer {
     pub(super) objects: KernelObjects,
     rows: u32,
+    /// Whether tasks are known by their number.
+    by_id: bool,
 }
 
 impl Tracer {
@@ -99,10 +107,14 @@ impl Tracer {
         let btf = KernelBtf::of_running_kernel().map_err(LoadError::NoTypeInformation)?;
         let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
-        let calls = settings.wanted.as_deref().and_then(CallTracepoints::of);
-        let exit_only = calls.is_none() && !settings.timed && !settings.attaching && kernel_version() >= TASK_REGISTERS;
+        let calls = settings.wanted.as_deref().and_then(call_tracepoints::of_calls);
+        let by_id = tasks_by_id::choose(settings.tasks_by_id)?;
+        let exit_only =
+            calls.is_none() && by_id.is_none() && !settings.timed && !settings.attaching && task_registers_helper();
+        let untyped = by_id.as_ref().is_some_and(|by_id| by_id.untyped);
         let mut wanted: Vec<(&'static str, Place)> = Vec::new();
-        for (program, tracepoint) in programs::TRACEPOINTS {
+        let typed = if by_id.is_some() { &[][..] } else { &programs::TRACEPOINTS };
+        for &(program, tracepoint) in typed {
             let program = match program {
                 programs::SYS_ENTER if exit_only || calls.is_some() => continue,
                 programs::SYS_EXIT if calls.is_some() => continue,
@@ -112,9 +124,21 @@ impl Tracer {
             let id = btf.id_of_typedef(&format!("btf_trace_{tracepoint}")).map_err(LoadError::UnknownKernel)?;
             wanted.push((program, Place::Typed(id)));
         }
-        if calls.is_some() {
-            wanted.extend([(programs::CALL_ENTER, Place::Calls), (programs::CALL_EXIT, Place::Calls)]);
+        if let Some(by_id) = &by_id {
+            wanted.extend([
+                (programs::POINT_FORK, Place::Points(vec![by_id.fork])),
+                (programs::POINT_EXIT, Place::Points(vec![by_id.exit])),
+                (programs::POINT_EXEC, Place::Points(vec![by_id.exec])),
+            ]);
         }
+        let single = calls.or_else(|| by_id.as_ref().map(|by_id| vec![(by_id.call_enter, by_id.call_exit)]));
+        if let Some(pairs) = single {
+            // Exits first: no entry is counted whose exit would be missed.
+            let (enters, exits) = pairs.into_iter().unzip();
+            wanted.push((programs::CALL_EXIT, Place::Points(exits)));
+            wanted.push((programs::CALL_ENTER, Place::Points(enters)));
+        }
+        let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
         let mut objects = KernelObjects::load(
             object::BYTES,
             &[
@@ -124,17 +148,22 @@ impl Tracer {
                 (globals::PER_THREAD, &u32::from(settings.per_thread).to_ne_bytes()),
                 (globals::FILTERED, &u32::from(settings.wanted.is_some()).to_ne_bytes()),
                 (globals::WANTED, &settings.bitmap().map(u64::to_ne_bytes).concat()),
+                (globals::TASKS_BY_ID, &u32::from(by_id.is_some()).to_ne_bytes()),
+                (globals::UNTYPED, &u32::from(untyped).to_ne_bytes()),
+                (globals::POINT_OFFSETS, &[points.fork_child, points.exec_before].map(u32::to_ne_bytes).concat()),
                 (globals::SPECIAL_NUMBERS, &SPECIAL_NUMBERS.words().map(u32::to_ne_bytes).concat()),
                 (globals::TASK_OFFSETS, &offsets.words().map(u32::to_ne_bytes).concat()),
             ],
             &[
                 (maps::ROWS, rows),
+                (maps::THREADS_BY_ID, if by_id.is_some() { settings.threads.max(1) } else { 1 }),
                 (maps::FREE_CHUNKS, settings.chunks()),
                 (maps::TOTALS, settings.totals.max(1)),
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
             ],
             &wanted,
+            untyped,
         )?;
         let free = objects.map(maps::FREE_CHUNKS)?;
         for chunk in (0..settings.chunks()).rev() {
@@ -151,22 +180,25 @@ impl Tracer {
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }
-        if let Some(calls) = &calls {
-            let links = calls
-                .attach(objects.program(programs::CALL_ENTER)?, objects.program(programs::CALL_EXIT)?)
-                .map_err(|error| LoadError::from_step("attaching to the tracepoints of single calls", &error))?;
-            objects.keep(links);
-        }
-        Ok(Self { objects, rows })
+        Ok(Self { objects, rows, by_id: by_id.is_some() })
     }
 
     /// Marks a suspended child: its calls are counted from its first `execve` on.
     ///
     /// # Errors
     /// [`LoadError::Other`] when the child is gone or the kernel has no memory.
-    pub fn arm(&self, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
-        syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &ThreadState::ARMED)
-            .map_err(|error| LoadError::from_step("marking the command", &error))
+    pub fn arm(&self, pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
+        self.mark(pid, pidfd, &ThreadState::ARMED).map_err(|error| LoadError::from_step("marking the command", &error))
+    }
+
+    /// Gives a thread its state, unless it has one.
+    pub(super) fn mark(&self, thread: u32, pidfd: BorrowedFd<'_>, state: &ThreadState) -> std::io::Result<()> {
+        let map = |name| self.objects.map(name).map_err(std::io::Error::other);
+        if self.by_id {
+            syscall::insert(map(maps::THREADS_BY_ID)?, &thread, state)
+        } else {
+            syscall::set_task_storage(map(maps::THREADS)?, pidfd, state)
+        }
     }
 
     /// The maps that hold the counts.

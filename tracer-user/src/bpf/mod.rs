@@ -9,8 +9,10 @@ mod kernel_objects;
 mod load;
 pub mod object;
 mod offsets;
+mod perf_tracepoints;
 mod snapshot;
 pub mod syscall;
+mod tasks_by_id;
 
 pub use attach::{AttachError, Attached};
 pub use call_tracepoints::has_call_tracepoints;

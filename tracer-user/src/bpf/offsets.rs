@@ -9,7 +9,12 @@ use super::kernel_btf::{BtfError, KernelBtf};
 use crate::proc_text;
 
 /// `bpf_task_pt_regs`, which gives programs the registers of a task, came with this version.
-pub(super) const TASK_REGISTERS: (u32, u32) = (5, 15);
+const TASK_REGISTERS: (u32, u32) = (5, 15);
+
+/// Whether it is there; the typed pointer to the current task is older.
+pub(super) fn task_registers_helper() -> bool {
+    kernel_version() >= TASK_REGISTERS
+}
 
 /// Major and minor version of the running kernel, (0, 0) when it does not say.
 #[must_use]
@@ -92,6 +97,8 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         signal_flags: shared.offset_of("flags")?,
         group_exit_code: shared.offset_of("group_exit_code")?,
         registers_number,
+        stack: of_task("stack")?,
+        stack_registers: STACK_BYTES - registers.size(),
         argument0: argument0?,
         argument1: argument1?,
         argument2: argument2?,
@@ -113,6 +120,9 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         dentry_name: dentry.offset_of("d_name.name")?,
     })
 }
+
+/// The kernel's stack of a task, `THREAD_SIZE`: 16 KiB on x86_64 and on aarch64 with pages of 4 KiB.
+const STACK_BYTES: u32 = 16 << 10;
 
 /// The offset in a part of a structure that is copied whole; every field used is at most eight bytes wide.
 fn in_window(offset: u32, start: u32, length: usize) -> Result<u32, BtfError> {

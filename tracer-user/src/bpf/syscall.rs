@@ -146,7 +146,7 @@ pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refu
             part.attach_btf_id = id;
         }
         Place::Raw(_) => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32,
-        Place::Calls => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
+        Place::Points(_) => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
     }
     match bpf_descriptor(PROG_LOAD, &mut attr) {
         Ok(program) => return Ok(program),

@@ -138,7 +138,7 @@ fn notes(finished: &Finished) -> Vec<String> {
         let advice = finished.waits_for_tree.map_or_else(String::new, |advice| format!("; {advice}"));
         notes.push(format!("{threads} of the tree still ran at the end{advice}"));
     }
-    if in_pid_namespace() {
+    if collect::in_pid_namespace() {
         notes.push("process numbers are those of the initial pid namespace, not of this container".to_owned());
     }
     notes
@@ -158,9 +158,4 @@ fn launches_without_calls(finished: &Finished) -> Option<String> {
          system call, so launches are not among these counts"
             .to_owned()
     })
-}
-
-/// The initial pid namespace has a fixed inode (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
-fn in_pid_namespace() -> bool {
-    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }

@@ -44,7 +44,7 @@ fn ended_words(ended: Ended) -> String {
 /// From the suspended child to a run.
 fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Ended, Run)> {
     let tracer = Tracer::start(&options.trace.settings)?;
-    tracer.arm(suspended.pidfd())?;
+    tracer.arm(suspended.pid(), suspended.pidfd())?;
     let counters = tracer.counters()?;
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();

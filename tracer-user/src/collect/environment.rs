@@ -34,6 +34,13 @@ pub fn clocks() -> Clocks {
     }
 }
 
+/// Whether processes have other numbers here than in the kernel: the initial pid namespace has a fixed inode
+/// (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
+#[must_use]
+pub fn in_pid_namespace() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
+}
+
 /// This machine. What it does not tell is left empty.
 #[must_use]
 pub fn host() -> Host {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use environment::{clocks, host, user};
+pub use environment::{clocks, host, in_pid_namespace, user};
 pub use gather::{Finished, Gathered};
 
 use crate::{

@@ -198,7 +198,8 @@ pub(super) fn uvm_status() -> &'static [StatusOffset] {
 fn class(detail: u32, version: Option<&Version>) -> (String, Option<&'static Command>) {
     match detail {
         DETAIL_UNREADABLE => ("argument not readable".to_owned(), None),
-        DETAIL_UNKNOWN => ("made before the trace".to_owned(), None),
+        // Made before the trace, or by a call whose argument could not be read.
+        DETAIL_UNKNOWN => ("class not known".to_owned(), None),
         number => match find(&tables::NVIDIA_CLASSES, number, version) {
             Some(class) => (class.name.to_owned(), Some(class)),
             None => (format!("class {number:#x}"), None),

@@ -1,0 +1,71 @@
+//! The second way to follow tasks: known by their number in a hash, events through perf's tracepoints.
+//!
+//! Slower than task storage and BTF tracepoints, and needed at both ends of the range of kernels. Before 5.13 there
+//! is no task storage for tracing programs. From 7.0 on BTF tracepoints run preemptibly, and while a task that was
+//! preempted inside a program waits, the kernel skips that program for all others on that CPU; perf's tracepoints
+//! run with preemption off. See `docs/decisions/0007-tasks-by-id.md`.
+
+use gpuos_tracer_abi::settings::PointOffsets;
+
+use super::{
+    error::LoadError,
+    offsets::{kernel_version, task_registers_helper},
+    perf_tracepoints::Events,
+};
+
+/// Task storage for tracing programs came in 5.11; what else is used with it in 5.13.
+const TASK_STORAGE: (u32, u32) = (5, 13);
+/// Tracepoint programs run preemptibly from here on.
+const PREEMPTIBLE: (u32, u32) = (7, 0);
+
+/// Numbers of the tracepoints, and what differs between kernels in their records.
+#[derive(Debug)]
+pub(super) struct TasksById {
+    pub(super) fork: u64,
+    pub(super) exec: u64,
+    pub(super) exit: u64,
+    pub(super) call_enter: u64,
+    pub(super) call_exit: u64,
+    pub(super) offsets: PointOffsets,
+    /// The kernel gives programs no typed pointer to the current task.
+    pub(super) untyped: bool,
+}
+
+/// What this kernel needs, or was asked for.
+///
+/// # Errors
+/// When it is needed and this user may not see the kernel's tracepoints, or is in a container.
+pub(super) fn choose(asked: bool) -> Result<Option<TasksById>, LoadError> {
+    let version = kernel_version();
+    let old = version < TASK_STORAGE;
+    if !asked && !old && version < PREEMPTIBLE {
+        return Ok(None);
+    }
+    if crate::collect::in_pid_namespace() {
+        // Processes have other numbers here than the kernel side sees.
+        return if asked || old { Err(LoadError::InContainer) } else { Ok(None) };
+    }
+    match find(!task_registers_helper()) {
+        Some(found) => Ok(Some(found)),
+        // They may miss events, and then say so.
+        None if !asked && !old => Ok(None),
+        None => Err(LoadError::NoTracepoints),
+    }
+}
+
+fn find(untyped: bool) -> Option<TasksById> {
+    let events = Events::open()?;
+    let (fork, exec) = ("sched/sched_process_fork", "sched/sched_process_exec");
+    Some(TasksById {
+        fork: events.id(fork)?,
+        exec: events.id(exec)?,
+        exit: events.id("sched/sched_process_exit")?,
+        call_enter: events.id("raw_syscalls/sys_enter")?,
+        call_exit: events.id("raw_syscalls/sys_exit")?,
+        offsets: PointOffsets {
+            fork_child: events.offset(fork, "child_pid")?,
+            exec_before: events.offset(exec, "old_pid")?,
+        },
+        untyped,
+    })
+}
