@@ -1,4 +1,5 @@
-//! The same known programs again and again: on one CPU and on two, idle and under load. Three rounds here;
+//! The same known programs again and again: on one CPU and on two, idle and under load, by task storage and, every
+//! other round, by numbers of tasks. Three rounds here;
 //! `GPUOS_ROUNDS=50 cargo xtask test -- exactly_every_time` for more.
 
 mod support;
@@ -51,12 +52,14 @@ fn known_programs_are_counted_exactly_every_time() {
     let program = known_calls();
     let program = program.to_str().unwrap();
     for round in 0..rounds {
+        let options: &[&str] =
+            if round % 2 == 0 { &["--wait-all", "--strict"] } else { &["--wait-all", "--strict", "--tasks-by-id"] };
         for load in [0, 4] {
             let _load = Load::start(load);
             for one_cpu in [true, false] {
                 for (words, call, expected) in PROGRAMS {
                     let prefix: &[&str] = if one_cpu { &["taskset", "1", program] } else { &[program] };
-                    let trace = trace(&["--wait-all", "--strict"], &[prefix, words].concat());
+                    let trace = trace(options, &[prefix, words].concat());
                     assert!(trace.output.status.success(), "{}", trace.stderr());
                     // `taskset` executes once more.
                     let expected = expected + u64::from(one_cpu && call == "execve");

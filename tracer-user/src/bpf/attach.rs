@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use gpuos_tracer_abi::{
@@ -48,7 +48,12 @@ impl Tracer {
                 found_new = true;
                 let used = usage_of(pid, thread).unwrap_or_default();
                 before.insert(thread, used);
-                match mark_thread(self, pid, thread, &ThreadState::attached(id, thread, used)) {
+                let state = ThreadState::attached(id, thread, used);
+                let marked = match self.threads_by_id()? {
+                    Some(threads) => syscall::insert(threads, &thread, &state),
+                    None => mark_thread(self.objects.map(maps::THREADS)?, pid, thread, &state),
+                };
+                match marked {
                     // Its parent was marked before it, and so is it.
                     Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                     // It ended meanwhile.
@@ -132,7 +137,7 @@ pub enum AttachError {
     Ended(u32),
     /// Threads cannot be named to this kernel.
     #[error(
-        "process {0} has several threads, and attaching to those needs Linux 6.9\nhint: start it with `gpuos-trace run -- …`"
+        "process {0} has several threads, and attaching to those needs Linux 6.9, or root outside of containers\nhint: start it with `gpuos-trace run -- …`"
     )]
     OldKernel(u32),
     /// The BPF side refused.
@@ -141,7 +146,7 @@ pub enum AttachError {
 }
 
 /// Gives one thread task storage, unless it has some.
-fn mark_thread(tracer: &Tracer, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
+fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
     // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
     let flags = if thread == pid { 0 } else { libc::O_EXCL };
     // SAFETY: two integers; what the call returns is a new descriptor.
@@ -152,7 +157,7 @@ fn mark_thread(tracer: &Tracer, pid: u32, thread: u32, state: &ThreadState) -> s
         }
         OwnedFd::from_raw_fd(fd as i32)
     };
-    tracer.mark(thread, pidfd.as_fd(), state)
+    syscall::set_task_storage(storage, pidfd.as_fd(), state)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub enum LoadError {
     },
     /// The kernel refused a program.
     #[error(
-        "the kernel refused the BPF program `{program}`: {reason}\nhint: this should not happen on Linux 5.13 and later; please report it with the output of `uname -a`"
+        "the kernel refused the BPF program `{program}`: {reason}\nhint: this should not happen on Linux 5.10 and later; please report it with the output of `uname -a`"
     )]
     Refused {
         /// Which program.

@@ -95,6 +95,8 @@ pub struct Tracer {
     rows: u32,
     /// Whether tasks are known by their number.
     by_id: bool,
+    /// Whether events come through perf's tracepoints.
+    by_perf: bool,
 }
 
 impl Tracer {
@@ -108,7 +110,7 @@ impl Tracer {
         let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
         let calls = settings.wanted.as_deref().and_then(call_tracepoints::of_calls);
-        let by_id = tasks_by_id::choose(settings.tasks_by_id)?;
+        let by_id = tasks_by_id::choose(settings.tasks_by_id, settings.attaching)?;
         let exit_only =
             calls.is_none() && by_id.is_none() && !settings.timed && !settings.attaching && task_registers_helper();
         let untyped = by_id.as_ref().is_some_and(|by_id| by_id.untyped);
@@ -138,6 +140,7 @@ impl Tracer {
             wanted.push((programs::CALL_EXIT, Place::Points(exits)));
             wanted.push((programs::CALL_ENTER, Place::Points(enters)));
         }
+        let by_perf = wanted.iter().any(|(_, place)| matches!(place, Place::Points(_)));
         let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
         let mut objects = KernelObjects::load(
             object::BYTES,
@@ -180,7 +183,7 @@ impl Tracer {
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }
-        Ok(Self { objects, rows, by_id: by_id.is_some() })
+        Ok(Self { objects, rows, by_id: by_id.is_some(), by_perf })
     }
 
     /// Marks a suspended child: its calls are counted from its first `execve` on.
@@ -188,17 +191,34 @@ impl Tracer {
     /// # Errors
     /// [`LoadError::Other`] when the child is gone or the kernel has no memory.
     pub fn arm(&self, pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
-        self.mark(pid, pidfd, &ThreadState::ARMED).map_err(|error| LoadError::from_step("marking the command", &error))
+        let state = ThreadState::ARMED;
+        let step = |error| LoadError::from_step("marking the command", &error);
+        match self.threads_by_id()? {
+            Some(threads) => syscall::insert(threads, &pid, &state).map_err(step),
+            None => syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &state).map_err(step),
+        }
     }
 
-    /// Gives a thread its state, unless it has one.
-    pub(super) fn mark(&self, thread: u32, pidfd: BorrowedFd<'_>, state: &ThreadState) -> std::io::Result<()> {
-        let map = |name| self.objects.map(name).map_err(std::io::Error::other);
-        if self.by_id {
-            syscall::insert(map(maps::THREADS_BY_ID)?, &thread, state)
-        } else {
-            syscall::set_task_storage(map(maps::THREADS)?, pidfd, state)
+    /// Keeps this thread from being interrupted while it reads maps, where that would lose events.
+    ///
+    /// While a map is read, no program on perf's tracepoints runs on that CPU (`bpf_disable_instrumentation`): if
+    /// the reader is preempted then, the events of whoever runs in its place are missed. Where it may not
+    /// be (no `CAP_SYS_NICE`), they are, and counted.
+    pub fn keep_running(&self) {
+        if self.by_perf {
+            let priority: libc::c_int = 1;
+            // By the system call: musl's function of this name refuses. Children do not inherit the policy.
+            // SAFETY: `struct sched_param` of the kernel is one integer.
+            unsafe {
+                let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+                libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority)
+            };
         }
+    }
+
+    /// The map of threads by number, where tasks are followed so.
+    pub(super) fn threads_by_id(&self) -> Result<Option<BorrowedFd<'_>>, LoadError> {
+        if self.by_id { self.objects.map(maps::THREADS_BY_ID).map(Some) } else { Ok(None) }
     }
 
     /// The maps that hold the counts.

@@ -31,14 +31,18 @@ pub(super) struct TasksById {
     pub(super) untyped: bool,
 }
 
+/// Threads of a running process can be given task storage from here on (`PIDFD_THREAD`).
+const THREADS_BY_PIDFD: (u32, u32) = (6, 9);
+
 /// What this kernel needs, or was asked for.
 ///
 /// # Errors
 /// When it is needed and this user may not see the kernel's tracepoints, or is in a container.
-pub(super) fn choose(asked: bool) -> Result<Option<TasksById>, LoadError> {
+pub(super) fn choose(asked: bool, attaching: bool) -> Result<Option<TasksById>, LoadError> {
     let version = kernel_version();
     let old = version < TASK_STORAGE;
-    if !asked && !old && version < PREEMPTIBLE {
+    let better = version >= PREEMPTIBLE || attaching && version < THREADS_BY_PIDFD;
+    if !asked && !old && !better {
         return Ok(None);
     }
     if crate::collect::in_pid_namespace() {

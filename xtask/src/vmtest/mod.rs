@@ -46,7 +46,7 @@ pub(crate) struct Options {
 enum Verdict {
     Passed,
     Failed(String),
-    /// The kernel is older than what is tested, or newer than the refusal that is tested.
+    /// The kernel is older than what is tested.
     NotForIt,
 }
 
