@@ -1,5 +1,7 @@
 """Compares what statuses.py printed with what the tracer counted while it ran; prints one line."""
-import collections, json, sys
+import collections, sys
+
+from run_file import rows_of
 
 printed, run = sys.argv[1:]
 theirs = collections.Counter()
@@ -11,7 +13,7 @@ for line in open(printed):
     theirs[key + ("refused",)] += int(status, 16) != 0
 ours = collections.Counter()
 names = {}
-for row in json.load(open(run))["calls"]:
+for row in rows_of(run):
     if row["syscall"] != "ioctl" or not row["decoded"]:
         continue
     # The class of a freed object is the tracer's own knowledge.

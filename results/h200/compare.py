@@ -1,9 +1,11 @@
 """Compares a run's decoded ioctls with the witness (oracle.c) and with strace's count; prints one line."""
-import collections, json, sys
+import collections, sys
+
+from run_file import rows_of
 
 name, run, oracle, strace = sys.argv[1:]
 ours = collections.Counter()
-rows = json.load(open(run))["calls"]
+rows = rows_of(run)
 total = sum(row["calls"] for row in rows if row["syscall"] == "ioctl")
 gpu = [row for row in rows if row["syscall"] == "ioctl" and row["decoded"]]
 WORDS = {0x2A, 0x2B, 0x27}

@@ -2,7 +2,7 @@
 # Decoded ioctls of CUDA programs beside an independent witness (oracle.c) and strace, on a machine with an NVIDIA
 # GPU. Run as root:
 #   results/h200/decode.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
-# FOLDER_OF_BINARIES has gpuos-trace, bench, strace and oracle.so.
+# FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`), bench, strace and oracle.so. The folders are left out of what is kept.
 set -u
 here=$(dirname "$(realpath "$0")")
 bin=$(realpath "$1") out=$(realpath "$2") lib=${3:+$(realpath "$3")}
@@ -44,14 +44,29 @@ run() {
     shift
     rm -f "/tmp/$name.oracle"
     # The witness is inside the traced program: both see the same calls.
-    ORACLE="/tmp/$name.oracle" "$trace" run --strict --top 25 -o "$out/$name.json" -- env LD_PRELOAD="$bin/oracle.so" "$@" \
+    ORACLE="/tmp/$name.oracle" "$trace" run --strict --top 25 -o "$out/$name.csv" -- env LD_PRELOAD="$bin/oracle.so" "$@" \
         >/dev/null 2>"$out/$name.txt" || echo "trace of $name failed: $?"
     cp "/tmp/$name.oracle" "$out/$name.oracle"
     under_strace "$out/$name.strace" "$@" >/dev/null
-    python3 "$here/compare.py" "$name" "$out/$name.json" "$out/$name.oracle" "$out/$name.strace"
+    python3 "$here/compare.py" "$name" "$out/$name.csv" "$out/$name.oracle" "$out/$name.strace"
 }
+# Calls that the driver refuses by its status, with a return value of 0.
+"$trace" run -q --strict -o "$out/statuses.csv" -- python3 "$here/statuses.py" 5 >"$out/statuses.txt"
+python3 "$here/check_statuses.py" "$out/statuses.txt" "$out/statuses.csv"
 run alloc-0 "$bin/bench" alloc --backend cuda --bytes 4M --iters 0
 run alloc-1000 "$bin/bench" alloc --backend cuda --bytes 4M --iters 1000
 run kernel-1000 "$bin/bench" kernel --backend cuda --bytes 4M --iters 1000
 run resnet18 python3 /tmp/models.py resnet18 50
 run transformer python3 /tmp/models.py transformer 50
+# Every other way of counting sees as many.
+for options in "--no-latency" "-e ioctl" "--sample 10" "--per-thread" "--tasks-by-id"; do
+    "$trace" run -q --strict $options -o /tmp/way.csv -- "$bin/bench" alloc --backend cuda --bytes 4M --iters 1000 >/dev/null
+    echo "alloc-1000 $options: $(python3 "$here/count.py" /tmp/way.csv)"
+done
+# Attached in the middle, from its first threads on.
+"$bin/bench" alloc --backend cuda --bytes 4M --iters 200000 >/dev/null &
+sleep 3
+timeout -s INT 3 "$trace" attach -p $! --strict -o "$out/attached.csv" 2>"$out/attached.txt" >/dev/null
+kill $!
+echo "attached: $(python3 "$here/count.py" "$out/attached.csv")"
+sed -i "s|$bin/||g" "$out"/*.csv "$out"/*.txt

@@ -55,8 +55,7 @@ def uvm_call(number, size, at):
 
 
 version = ctypes.create_string_buffer(72)
-ioctl(ctl, 0xC04846D2, version)
-say("nvidiactl", 0xC04846D2, 0, 0, 0)
+say("nvidiactl", 0xC04846D2, 0, ioctl(ctl, 0xC04846D2, version), 0)
 for turn in range(times):
     client = alloc(0, 0, 0, 0x41)
     alloc(client, client, 0xCAF00001, 0xDEAD)  # no such class

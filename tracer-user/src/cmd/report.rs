@@ -122,7 +122,7 @@ fn notes(finished: &Finished) -> Vec<String> {
     }
     if finished.slow_calls != 0 {
         notes.push(format!(
-            "{} counted on the slower path: no row was free (`--rows` adds more) or a thread made more than 128 different calls",
+            "{} counted on the slower path: no row was free (`--rows` adds more) or a thread made more than 256 different calls or device commands",
             units::plural(finished.slow_calls, "call was", "calls were")
         ));
     }
