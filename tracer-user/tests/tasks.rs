@@ -4,6 +4,7 @@ mod support;
 
 use std::process::{Command, Stdio};
 
+use gpuos_trace::bpf::kernel_version;
 use support::{TRACER, known_calls, privileged, trace, trace_known};
 
 #[test]
@@ -138,7 +139,16 @@ fn works_inside_a_pid_namespace() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
+    if kernel_version() < (5, 13) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(125) && said.contains("from outside of containers only"), "{said}");
+        return;
+    }
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let run = gpuos_trace::sink::read(&file).unwrap();
+    // From 7.0 on a container gets the way that may miss events, and says so.
+    if kernel_version() >= (7, 0) && run.header.losses.any() {
+        return;
+    }
     assert_eq!(support::Trace { output, run }.calls("getppid"), 60);
 }
