@@ -29,7 +29,7 @@ const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 /// Programs that tests run or compare with.
 const TESTS: [&str; 6] = ["strace", "gcc", "golang-go", "python3", "git", "util-linux"];
-/// An emulator, a shell for its guest, what fetches and unpacks kernels, a C compiler for static programs.
+/// An emulator, a shell for its guest, what fetches and unpacks kernels, `strip`.
 const VM: [&str; 9] = [
     "qemu-system-x86",
     "seabios",
@@ -39,9 +39,9 @@ const VM: [&str; 9] = [
     "kmod",
     "xz-utils",
     "zstd",
-    "musl-tools",
+    "binutils",
 ];
-/// What the guests' programs are compiled for: they need no library.
+/// For programs that need no library.
 pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 /// Links with LLVM 22, the version in Debian's rustc-web 1.96.
 const LINKER_VERSION: &str = "0.13.0";
@@ -75,8 +75,7 @@ pub(crate) fn tests() -> Result<()> {
 
 /// What `vmtest` needs.
 pub(crate) fn vm() -> Result<()> {
-    install(&VM)?;
-    static_target()
+    install(&VM)
 }
 
 /// What links programs without libraries.

@@ -95,8 +95,6 @@ pub struct Tracer {
     rows: u32,
     /// Whether tasks are known by their number.
     by_id: bool,
-    /// Whether events come through perf's tracepoints.
-    by_perf: bool,
 }
 
 impl Tracer {
@@ -140,7 +138,9 @@ impl Tracer {
             wanted.push((programs::CALL_EXIT, Place::Points(exits)));
             wanted.push((programs::CALL_ENTER, Place::Points(enters)));
         }
-        let by_perf = wanted.iter().any(|(_, place)| matches!(place, Place::Points(_)));
+        if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) {
+            keep_running();
+        }
         let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
         let mut objects = KernelObjects::load(
             object::BYTES,
@@ -183,7 +183,7 @@ impl Tracer {
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }
-        Ok(Self { objects, rows, by_id: by_id.is_some(), by_perf })
+        Ok(Self { objects, rows, by_id: by_id.is_some() })
     }
 
     /// Marks a suspended child: its calls are counted from its first `execve` on.
@@ -196,23 +196,6 @@ impl Tracer {
         match self.threads_by_id()? {
             Some(threads) => syscall::insert(threads, &pid, &state).map_err(step),
             None => syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &state).map_err(step),
-        }
-    }
-
-    /// Keeps this thread from being interrupted while it reads maps, where that would lose events.
-    ///
-    /// While a map is read, no program on perf's tracepoints runs on that CPU (`bpf_disable_instrumentation`): if
-    /// the reader is preempted then, the events of whoever runs in its place are missed. Where it may not
-    /// be (no `CAP_SYS_NICE`), they are, and counted.
-    pub fn keep_running(&self) {
-        if self.by_perf {
-            let priority: libc::c_int = 1;
-            // By the system call: musl's function of this name refuses. Children do not inherit the policy.
-            // SAFETY: `struct sched_param` of the kernel is one integer.
-            unsafe {
-                let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-                libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority)
-            };
         }
     }
 
@@ -266,6 +249,21 @@ impl Tracer {
         }
         Ok(misses)
     }
+}
+
+/// Keeps this thread from being interrupted while it works on maps, where that would lose events.
+///
+/// While a map is read or written by system call, no program on perf's tracepoints runs on that CPU
+/// (`bpf_disable_instrumentation`): if the reader is preempted then, the events of whoever runs in its place are
+/// missed. Where it may not be kept running (no `CAP_SYS_NICE`), they are, and counted.
+fn keep_running() {
+    let priority: libc::c_int = 1;
+    // By the system call: musl's function of this name refuses. Children do not inherit the policy.
+    // SAFETY: `struct sched_param` of the kernel is one integer.
+    unsafe {
+        let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority)
+    };
 }
 
 /// Returns when every code in the kernel that ran before has left its read-side section, programs included.

@@ -60,7 +60,7 @@ impl Events {
     }
 }
 
-/// From lines such as `field:pid_t child_pid;	offset:44;	size:4;	signed:1;`.
+/// From lines such as `field:pid_t child_pid; offset:44; size:4; signed:1;`, tabs between the parts.
 fn offset_in_format(format: &str, field: &str) -> Option<u32> {
     format.lines().find_map(|line| {
         let mut parts = line.trim().strip_prefix("field:")?.split(';');

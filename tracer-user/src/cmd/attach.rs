@@ -27,7 +27,6 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = collect::clocks();
-    tracer.keep_running();
     let attached =
         pids.iter().map(|pid| tracer.attach_to(*pid, collect::clocks().monotonic_ns)).collect::<Result<Vec<_>, _>>()?;
     if options.view.is_some() {

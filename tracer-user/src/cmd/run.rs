@@ -51,7 +51,6 @@ fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Ended, Run)> {
     let clocks = collect::clocks();
     let mut gathered = Gathered::begin(options.trace.settings.devices.clone(), &counters)
         .context("cannot tell the kernel side of the drivers")?;
-    tracer.keep_running();
     let running = suspended.release()?;
     let (stopped, signals) = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,16 +1,15 @@
-//! What runs in the machines, and the static programs that it needs.
+//! What runs in the machines, and the programs that it needs: as `cargo test` builds them, without their debug
+//! information, and with the libraries that they want.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    process::{self, cargo},
-    setup::STATIC_TARGET,
-};
+use crate::process::{self, cargo};
 
 /// The oldest kernel on which the tracer works. Nothing older was tried.
 const MINIMUM: (u32, u32) = (5, 10);
@@ -36,8 +35,17 @@ impl GuestTest {
             name: name.to_owned(),
             minimum: MINIMUM,
             modules: &[],
-            files: [&programs.tracer, &programs.known_calls].into_iter().map(|program| as_here(program)).collect(),
-            script: format!("PATH={}:{}:$PATH\n{script}\n", path(&programs.tracer), path(&programs.known_calls)),
+            files: [&programs.tracer]
+                .into_iter()
+                .chain(&programs.examples)
+                .map(Program::file)
+                .chain(programs.libraries.iter().cloned())
+                .collect(),
+            script: format!(
+                "PATH={}:{}:$PATH\n{script}\n",
+                path(&programs.tracer.path),
+                path(&programs.examples[0].path)
+            ),
         }
     }
 
@@ -45,11 +53,6 @@ impl GuestTest {
     pub(super) fn is_for(&self, kernel: (u32, u32)) -> bool {
         kernel >= self.minimum
     }
-}
-
-/// A file that lies in the guest where it lies here: the test programs know each other by path.
-fn as_here(path: &Path) -> (String, PathBuf) {
-    (path.display().to_string(), path.to_owned())
 }
 
 /// All tests, or only this one, with their programs built.
@@ -61,25 +64,30 @@ pub(super) fn all(command: Option<&str>) -> Result<Vec<GuestTest>> {
     let mut tests = vec![
         GuestTest::new("check", &programs, "gpuos-trace check --json"),
         GuestTest::new("counts", &programs, include_str!("counts.sh")),
+        GuestTest { modules: &["amdgpu"], ..GuestTest::new("kfd", &programs, &on_devices(include_str!("kfd.sh"))) },
+        GuestTest { modules: &["cuse"], ..GuestTest::new("nvidia", &programs, &on_devices(include_str!("nvidia.sh"))) },
     ];
     for program in &programs.tests {
-        let file = program.file_name().unwrap_or_default().to_string_lossy();
-        // cargo ends the name in a hash.
-        let name = file.rsplit_once('-').map_or(&*file, |(name, _)| name);
+        let name = test_name(&program.path);
         let Some((_, minimum, left_out)) = TESTS.iter().find(|(known, ..)| *known == name) else { continue };
         let skip: String = left_out.iter().map(|test| format!(" --skip {test}")).collect();
         // One round: `cargo xtask test` does more of them on a faster machine.
-        let run = format!("GPUOS_REQUIRE_PRIVILEGED=1 GPUOS_ROUNDS=1 {}{skip}", program.display());
+        let run = format!("GPUOS_REQUIRE_PRIVILEGED=1 GPUOS_ROUNDS=1 {}{skip}", program.path.display());
         let mut test = GuestTest { minimum: *minimum, ..GuestTest::new(&format!("tests/{name}"), &programs, &run) };
-        test.files.push(as_here(program));
+        test.files.push(program.file());
         tests.push(test);
     }
     Ok(tests)
 }
 
+/// A script that compares calls on devices.
+fn on_devices(script: &str) -> String {
+    format!("{}\n{script}", include_str!("devices.sh"))
+}
+
 /// Test programs of the tracer that need little but the kernel and a shell; the oldest kernel for them; tests in
 /// them that need more than a guest has.
-const TESTS: [(&str, (u32, u32), &[&str]); 5] = [
+const TESTS: [(&str, (u32, u32), &[&str]); 6] = [
     (
         "syscalls",
         MINIMUM,
@@ -87,32 +95,55 @@ const TESTS: [(&str, (u32, u32), &[&str]); 5] = [
             // They compare with python3.
             "cpu_time_of_short_processes_is_what_the_kernel_says",
             "what_a_process_used_is_what_the_kernel_says",
-            // A static program makes fewer than 16 different calls, and takes no slower path.
-            "more_calls_than_a_thread_has_rows_stay_exact",
             // Where a CPU is emulated, its timer of 3 ms may fire before the sleep begins.
             "a_restart_is_no_error",
         ],
     ),
     ("tasks", MINIMUM, &[]),
-    // Attaching to the threads of a process needs PIDFD_THREAD of Linux 6.9.
-    ("attach", (6, 9), &["what_it_uses_from_then_on_is_counted_to_the_end"]),
+    ("attach", MINIMUM, &["what_it_uses_from_then_on_is_counted_to_the_end"]),
+    // The other one makes its calls by python3.
+    ("ioctl", MINIMUM, &["calls_beyond_the_rows_of_a_thread_are_exact"]),
     ("exactness", MINIMUM, &[]),
     ("verifier", MINIMUM, &[]),
 ];
 
-/// Static programs, which need nothing from the guest.
+/// Programs that make known calls.
+const EXAMPLES: [&str; 4] = ["known_calls", "device_calls", "kfd_calls", "nvidia_double"];
+
+/// A program: where it is here and in the guest, and its copy without debug information.
+struct Program {
+    path: PathBuf,
+    stripped: PathBuf,
+}
+
+impl Program {
+    fn new(path: PathBuf) -> Result<Self> {
+        let folder = process::target_folder().join("vmtest/programs");
+        fs::create_dir_all(&folder)?;
+        let stripped = folder.join(path.file_name().context("a program has a name")?);
+        process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&path))?;
+        Ok(Self { path, stripped })
+    }
+
+    /// It lies in the guest where it lies here: the test programs know each other by path.
+    fn file(&self) -> (String, PathBuf) {
+        (self.path.display().to_string(), self.stripped.clone())
+    }
+}
+
 struct Programs {
-    tracer: PathBuf,
-    known_calls: PathBuf,
-    tests: Vec<PathBuf>,
+    tracer: Program,
+    examples: Vec<Program>,
+    tests: Vec<Program>,
+    /// Libraries and the loader, at the paths where programs look for them.
+    libraries: Vec<(String, PathBuf)>,
 }
 
 impl Programs {
     fn build() -> Result<Self> {
-        eprintln!("building for {STATIC_TARGET} (minutes the first time)");
-        let common = ["--quiet", "--release", "--target", STATIC_TARGET, "--package", "gpuos-trace"];
-        let examples = ["--bins", "--example", "known_calls"];
-        process::run(cargo().arg("build").args(common).args(examples))?;
+        eprintln!("building the programs for the guests");
+        let common = ["--quiet", "--package", "gpuos-trace"];
+        process::run(cargo().arg("build").args(common).args(["--bins", "--examples"]))?;
         let output = cargo()
             .args(["test", "--no-run", "--tests", "--message-format", "json"])
             .args(common)
@@ -120,16 +151,40 @@ impl Programs {
             .output()
             .context("cannot start cargo")?;
         if !output.status.success() {
-            bail!("the tests do not compile for {STATIC_TARGET}: {}", output.status);
+            bail!("the tests do not compile: {}", output.status);
         }
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let folder = process::target_folder().join(STATIC_TARGET).join("release");
+        let folder = process::target_folder().join("debug");
+        let wanted = |path: &PathBuf| TESTS.iter().any(|(name, ..)| test_name(path) == *name);
+        let tracer = Program::new(folder.join("gpuos-trace"))?;
+        let libraries = libraries_of(&tracer.path)?;
+        let example = |name: &&str| Program::new(folder.join("examples").join(name));
         Ok(Self {
-            tracer: folder.join("gpuos-trace"),
-            known_calls: folder.join("examples/known_calls"),
-            tests: text.lines().filter_map(executable).collect(),
+            tracer,
+            examples: EXAMPLES.iter().map(example).collect::<Result<_>>()?,
+            tests: text.lines().filter_map(executable).filter(wanted).map(Program::new).collect::<Result<_>>()?,
+            libraries,
         })
     }
+}
+
+/// Name of a test program, which cargo ends in a hash.
+fn test_name(program: &Path) -> String {
+    let file = program.file_name().unwrap_or_default().to_string_lossy();
+    file.rsplit_once('-').map_or(&*file, |(name, _)| name).to_owned()
+}
+
+/// What the loader would load.
+fn libraries_of(program: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let output = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned);
+    let found: Vec<_> = text.lines().filter_map(path).map(|path| (path.clone(), PathBuf::from(path))).collect();
+    if found.is_empty() {
+        bail!("ldd names no libraries of {}: {text}", program.display());
+    }
+    Ok(found)
 }
 
 /// The path in a message of cargo that a test program was built.

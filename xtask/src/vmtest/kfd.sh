@@ -1,0 +1,15 @@
+# The real amdkfd driver without a GPU.
+case $(uname -r) in
+7.*)
+    # Since 7.0 the driver has no device without a GPU.
+    gpuos-trace run -q --strict -o /tmp/run.csv -- kfd_calls 1 2>&1 | grep "Invalid argument"
+    exit
+    ;;
+esac
+[ -c /dev/kfd ] || { echo "no /dev/kfd"; exit 1; }
+for options in "" "--no-latency" "-e ioctl" "--tasks-by-id" "--per-thread"; do
+    # shellcheck disable=SC2086 # several options in one word
+    gpuos-trace run -q --strict $options -o /tmp/run.csv -- kfd_calls 100 >/tmp/made || { echo "FAILED: run $options"; exit 1; }
+    compare /tmp/run.csv /tmp/made || { echo "FAILED: run $options"; exit 1; }
+done
+gpuos-trace run --top 6 -- kfd_calls 1000 2>&1 | tail -n 25
