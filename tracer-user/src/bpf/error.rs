@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::{kernel_btf::BtfError, syscall::Refusal};
+use super::{kernel_btf::BtfError, offsets::kernel_version, syscall::Refusal};
+use crate::proc_text;
 
 /// Failure to load or attach the BPF programs.
 #[derive(Debug, thiserror::Error)]
@@ -107,19 +108,47 @@ fn last_line(log: &str) -> &str {
         .unwrap_or("no verifier log")
 }
 
-fn permission_hint() -> String {
+fn permission_hint(what: &str) -> String {
+    if LoadError::has_capabilities() {
+        let limited = (what == CREATING_MAPS).then(memory_limit_hint).flatten();
+        return limited.unwrap_or_else(|| "hint: this kernel wants root for that: run it through sudo".to_owned());
+    }
     let this = std::env::current_exe().map_or_else(|_| "gpuos-trace".to_owned(), |path| path.display().to_string());
     format!(
         "hint: it needs CAP_BPF and CAP_PERFMON: run it through sudo, or once `sudo setcap cap_bpf,cap_perfmon=ep {this}`"
     )
 }
 
+/// The step in which the kernel looks at the limit of locked memory.
+pub(super) const CREATING_MAPS: &str = "creating the maps";
+
+/// Before Linux 5.11 a map beyond the limit of locked memory is refused with the same error as one that nobody may
+/// make: it is the limit when the capabilities are there.
+fn memory_limit_hint() -> Option<String> {
+    if kernel_version() >= (5, 11) {
+        return None;
+    }
+    let limits = proc_text::read("/proc/self/limits").unwrap_or_default();
+    Some(format!(
+        "hint: this kernel counts BPF maps as locked memory, of which this process may have {} bytes: raise the limit (`sudo prlimit --memlock=unlimited --pid $$`)",
+        proc_text::locked_memory(&limits).unwrap_or("few")
+    ))
+}
+
 impl LoadError {
+    /// Whether this process holds `CAP_BPF` and `CAP_PERFMON`.
+    pub(super) fn has_capabilities() -> bool {
+        // Numbers of `linux/capability.h`.
+        const ENOUGH: u64 = 1 << 38 | 1 << 39;
+        let status = proc_text::read("/proc/self/status").unwrap_or_default();
+        proc_text::capabilities(&status).unwrap_or(0) & ENOUGH == ENOUGH
+    }
+
     /// Sorts an error of a step into a refusal or something else.
     pub(super) fn from_step(what: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
         match errno(error) {
             Some(number @ (libc::EPERM | libc::EACCES)) => {
-                Self::NotPermitted { what, errno: io::Error::from_raw_os_error(number), hint: permission_hint() }
+                Self::NotPermitted { what, errno: io::Error::from_raw_os_error(number), hint: permission_hint(what) }
             }
             _ => Self::Other { what, reason: chain(error) },
         }

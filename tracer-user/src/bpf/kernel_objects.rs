@@ -16,7 +16,10 @@ use aya_obj::{EbpfSectionKind, Object};
 
 use gpuos_tracer_abi::maps as abi_maps;
 
-use super::{error::LoadError, perf_tracepoints, syscall};
+use super::{
+    error::{self, LoadError},
+    perf_tracepoints, syscall,
+};
 
 /// Maps and programs, by name. Dropping it frees them; dropping a link detaches its program.
 #[derive(Debug)]
@@ -160,7 +163,7 @@ fn create_map(
     size: Option<u32>,
     btf: Option<BorrowedFd<'_>>,
 ) -> Result<MapData, LoadError> {
-    let step = "creating the maps";
+    let step = error::CREATING_MAPS;
     let mut definition = definition.clone();
     if let Some(size) = size {
         definition.set_max_entries(size);

@@ -53,6 +53,10 @@ pub(super) fn choose(asked: bool, attaching: bool) -> Result<Option<TasksById>, 
         Some(found) => Ok(Some(found)),
         // They may miss events, and then say so.
         None if !asked && !old => Ok(None),
+        None if !LoadError::has_capabilities() => {
+            let refused = std::io::Error::from_raw_os_error(libc::EACCES);
+            Err(LoadError::from_step("finding the kernel's tracepoints", &refused))
+        }
         None => Err(LoadError::NoTracepoints),
     }
 }

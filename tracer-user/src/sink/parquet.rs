@@ -1,10 +1,6 @@
 //! Parquet: the frame as it is, the header as JSON in the file's metadata.
 
-use std::{
-    io::{Cursor, Write},
-    panic::AssertUnwindSafe,
-    sync::Mutex,
-};
+use std::io::{Cursor, Write};
 
 use polars_io::{
     SerReader as _,
@@ -14,7 +10,7 @@ use polars_io::{
     },
 };
 
-use super::{Codec, CodecError, header_from};
+use super::{Codec, CodecError, header_from, without_panic};
 use crate::model::run::Run;
 
 /// Key of the header in the file's metadata.
@@ -51,16 +47,4 @@ impl Parquet {
             .ok_or("a Parquet file without the metadata key `gpuos-trace`")?;
         Ok(Run { header: header_from(serde_json::from_str(&header)?)?, calls: reader.finish()? })
     }
-}
-
-/// Calls `work`; `None` when it panicked, which nobody gets to see.
-fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // The hook is the process's: one caller at a time.
-    static HOOK: Mutex<()> = Mutex::new(());
-    let _one = HOOK.lock();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let done = std::panic::catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
-    done.ok()
 }

@@ -49,6 +49,15 @@ impl GuestTest {
         }
     }
 
+    /// With a program of this machine and its libraries.
+    fn with_program(mut self, name: &str) -> Result<Self> {
+        let path = process::find_program(name)
+            .with_context(|| format!("no program `{name}`\n  hint: `cargo xtask setup --tests` installs it"))?;
+        self.files.extend(libraries_of(&path)?);
+        self.files.push((format!("/bin/{name}"), path));
+        Ok(self)
+    }
+
     /// Whether a kernel has what is tested.
     pub(super) fn is_for(&self, kernel: (u32, u32)) -> bool {
         kernel >= self.minimum
@@ -64,6 +73,8 @@ pub(super) fn all(command: Option<&str>) -> Result<Vec<GuestTest>> {
     let mut tests = vec![
         GuestTest::new("check", &programs, "gpuos-trace check --json"),
         GuestTest::new("counts", &programs, include_str!("counts.sh")),
+        GuestTest::new("privileges", &programs, include_str!("privileges.sh")).with_program("setpriv")?,
+        GuestTest { modules: &["cuse"], ..GuestTest::new("losses", &programs, include_str!("losses.sh")) },
         GuestTest { modules: &["amdgpu"], ..GuestTest::new("kfd", &programs, &on_devices(include_str!("kfd.sh"))) },
         GuestTest { modules: &["cuse"], ..GuestTest::new("nvidia", &programs, &on_devices(include_str!("nvidia.sh"))) },
     ];
