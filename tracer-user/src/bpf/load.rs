@@ -1,6 +1,9 @@
 //! Sizes the maps, writes the settings, loads and attaches the programs, arms the suspended child.
 
-use std::os::fd::BorrowedFd;
+use std::{
+    os::fd::BorrowedFd,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use gpuos_tracer_abi::{
     ioctl, maps, programs,
@@ -138,8 +141,9 @@ impl Tracer {
             wanted.push((programs::CALL_EXIT, Place::Points(exits)));
             wanted.push((programs::CALL_ENTER, Place::Points(enters)));
         }
-        if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) {
-            keep_running();
+        // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
+        if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) || tasks_by_id::is_preemptible() {
+            keep_running(true);
         }
         let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
         let mut objects = KernelObjects::load(
@@ -256,14 +260,19 @@ impl Tracer {
 /// While a map is read or written by system call, no program on perf's tracepoints runs on that CPU
 /// (`bpf_disable_instrumentation`): if the reader is preempted then, the events of whoever runs in its place are
 /// missed. Where it may not be kept running (no `CAP_SYS_NICE`), they are, and counted.
-fn keep_running() {
-    let priority: libc::c_int = 1;
-    // By the system call: musl's function of this name refuses. Children do not inherit the policy.
+pub(super) fn keep_running(keep: bool) {
+    static KEPT: AtomicBool = AtomicBool::new(false);
+    if !keep && !KEPT.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    // Children do not inherit the policy.
+    let (policy, priority) =
+        if keep { (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1) } else { (libc::SCHED_OTHER, 0) };
+    let priority: libc::c_int = priority;
+    // By the system call: musl's function of this name refuses.
     // SAFETY: `struct sched_param` of the kernel is one integer.
-    unsafe {
-        let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority)
-    };
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
+    KEPT.store(keep && result == 0, Ordering::Relaxed);
 }
 
 /// Returns when every code in the kernel that ran before has left its read-side section, programs included.

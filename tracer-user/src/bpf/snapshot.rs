@@ -15,7 +15,7 @@ use gpuos_tracer_abi::{
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::syscall;
+use super::{load::keep_running, syscall};
 use crate::names::devices::Devices;
 
 /// The maps that hold the counts. They live on after the programs are detached.
@@ -93,6 +93,13 @@ impl Counters {
     #[must_use]
     pub fn loss(&self, counter: u32) -> u64 {
         self.losses.values().nth(counter as usize).unwrap_or(0)
+    }
+}
+
+impl Drop for Counters {
+    /// The maps are not read any more.
+    fn drop(&mut self) {
+        keep_running(false);
     }
 }
 

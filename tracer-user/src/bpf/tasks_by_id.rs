@@ -34,6 +34,11 @@ pub(super) struct TasksById {
 /// Threads of a running process can be given task storage from here on (`PIDFD_THREAD`).
 const THREADS_BY_PIDFD: (u32, u32) = (6, 9);
 
+/// Whether tracepoint programs are preempted on this kernel.
+pub(super) fn is_preemptible() -> bool {
+    kernel_version() >= PREEMPTIBLE
+}
+
 /// What this kernel needs, or was asked for.
 ///
 /// # Errors
