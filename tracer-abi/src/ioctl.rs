@@ -208,6 +208,12 @@ impl Pending {
     };
 }
 
+/// So many commands are told apart by the slower path, of all threads together; a program chooses its numbers, and
+/// must not fill the map of totals with them.
+pub const MOST_SLOW_COMMANDS: u64 = 4096;
+/// Command of the calls beyond.
+pub const OTHER_COMMANDS: u32 = u32::MAX;
+
 /// A thread finds this many rows of device calls without a search in a hash.
 pub const DEVICE_ROWS: usize = 256;
 /// Entry of a thread's directory for calls that are counted by device.

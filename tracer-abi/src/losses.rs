@@ -21,5 +21,8 @@ pub const THREADS_ALIVE: u32 = 9;
 pub const COMPAT_CALLS_FILTERED: u32 = 10;
 /// Not a loss: io_uring rings set up while `-e` left the call out.
 pub const RINGS_FILTERED: u32 = 11;
+/// Not a loss: keys with a command that the slower path has put into `TOTALS`; bounded by
+/// [`MOST_SLOW_COMMANDS`](crate::ioctl::MOST_SLOW_COMMANDS).
+pub const SLOW_COMMANDS: u32 = 14;
 /// Length of the `LOSSES` array.
 pub const COUNTERS: u32 = 16;

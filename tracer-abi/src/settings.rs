@@ -55,10 +55,6 @@ pub struct SpecialNumbers {
     pub ppoll: u32,
     /// `epoll_ctl`: puts a GPU device among what is waited for.
     pub epoll_ctl: u32,
-    /// `epoll_wait`: waits. `u32::MAX` where the architecture has none.
-    pub epoll_wait: u32,
-    /// `epoll_pwait`: likewise.
-    pub epoll_pwait: u32,
 }
 
 /// [`SpecialNumbers`] as words, the form in which it crosses into the object.
@@ -81,8 +77,6 @@ impl SpecialNumbers {
             self.poll,
             self.ppoll,
             self.epoll_ctl,
-            self.epoll_wait,
-            self.epoll_pwait,
         ]
     }
 }

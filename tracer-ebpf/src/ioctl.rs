@@ -7,10 +7,10 @@ use gpuos_tracer_abi::{
     ioctl::{
         ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WAITER, DETAIL_WORD, DIRECTORY_DEVICE,
         DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_LEARN,
-        EFFECT_MAP, EFFECT_NONE, MAJORS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR,
-        Object, Rule, WAITS_ONLY, rule_index,
+        EFFECT_MAP, EFFECT_NONE, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR,
+        NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, Rule, WAITS_ONLY, rule_index,
     },
-    losses::{ARGUMENTS_UNREADABLE, GPU_CALLS, OBJECTS_WITHOUT_CLASS},
+    losses::{ARGUMENTS_UNREADABLE, GPU_CALLS, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
     tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
 };
@@ -38,8 +38,6 @@ pub(crate) fn watch(thread: &mut ThreadState) {
         call_number::poll(),
         call_number::ppoll(),
         call_number::epoll_ctl(),
-        call_number::epoll_wait(),
-        call_number::epoll_pwait(),
     ] {
         if (number as usize) < DIRECTORY {
             *rows::directory_entry(thread, number) = DIRECTORY_DEVICE;
@@ -102,7 +100,14 @@ pub(crate) extern "C" fn device_call_enter(number: u32) -> u32 {
         false
     };
     let slot = match rows::device_call_row(number) {
-        0 => rows::enter_slowly(thread, number, ABI_NATIVE),
+        0 => {
+            // SAFETY: the map returned it; it lives as long as the program.
+            if LOSSES.get_ptr(SLOW_COMMANDS).is_some_and(|used| unsafe { *used } >= MOST_SLOW_COMMANDS) {
+                thread.pending.command = OTHER_COMMANDS;
+                thread.pending.detail = 0;
+            }
+            rows::enter_slowly(thread, number, ABI_NATIVE)
+        }
         slot => slot,
     };
     if ruled {
@@ -251,8 +256,12 @@ pub(crate) extern "C" fn device_call_exit(duration: u64, timed: u32, returned: i
 fn remember(thread: &mut ThreadState, rule: &Rule, argument: u64) {
     match rule.effect {
         EFFECT_LEARN => {
+            let class = match thread.pending.detail {
+                DETAIL_UNREADABLE => DETAIL_UNKNOWN,
+                class => class,
+            };
             if let Some(object) = object_in(argument, rule.object_client_at, rule.object_at)
-                && OBJECTS.insert(&object, &thread.pending.detail, BPF_ANY.into()).is_err()
+                && OBJECTS.insert(&object, &class, BPF_ANY.into()).is_err()
             {
                 losses::add(OBJECTS_WITHOUT_CLASS, 1);
             }

@@ -144,8 +144,6 @@ pub(crate) mod call_number {
     special_number!(poll);
     special_number!(ppoll);
     special_number!(epoll_ctl);
-    special_number!(epoll_wait);
-    special_number!(epoll_pwait);
 }
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());

@@ -5,7 +5,7 @@
 
 use gpuos_tracer_abi::{
     ioctl::{DEVICE_ROWS, Pending},
-    losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS},
+    losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS, SLOW_COMMANDS},
     syscalls::{
         ABI_COMPAT, ABI_NATIVE, BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey,
         bucket_of, is_code, outcome_of,
@@ -330,7 +330,10 @@ pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, r
 fn slow_counts(key: &RowKey) -> Option<&'static mut RowCounts> {
     if TOTALS.get_ptr_mut(key).is_none() {
         // A lost race is as good: the entry is there.
-        let _ = TOTALS.insert(key, &RowCounts::ZERO, aya_ebpf::bindings::BPF_NOEXIST.into());
+        let made = TOTALS.insert(key, &RowCounts::ZERO, aya_ebpf::bindings::BPF_NOEXIST.into());
+        if made.is_ok() && key.command != 0 {
+            losses::add(SLOW_COMMANDS, 1);
+        }
     }
     // SAFETY: the map returned it; it stays valid until the program ends.
     TOTALS.get_ptr_mut(key).map(|total| unsafe { &mut *total })

@@ -78,3 +78,23 @@ fn calls_beyond_the_rows_of_a_thread_are_exact() {
         assert_eq!((ours.len(), ours.iter().all(|&calls| calls == 3)), (1000, true), "{options:?}: {ours:?}");
     }
 }
+
+#[test]
+fn a_program_cannot_fill_the_maps_with_numbers() {
+    if !privileged("a_program_cannot_fill_the_maps_with_numbers") {
+        return;
+    }
+    let script = "import fcntl\nf = open('/dev/null')\nfor command in range(300_000):\n    try: fcntl.ioctl(f, 0xee000000 + command)\n    except OSError: pass";
+    for options in [&[][..], &["--no-latency"], &["--tasks-by-id"]] {
+        let trace = trace(options, &["/usr/bin/python3", "-c", script]);
+        assert!(!trace.run.header.losses.any(), "{options:?}: {:?}", trace.run.header.losses);
+        let on_null: Vec<_> = frame::group(&trace.run.calls, &[column::DEVICE, column::COMMAND_NAME])
+            .unwrap()
+            .into_iter()
+            .filter(|group| group.key[0] == "null")
+            .collect();
+        assert!(on_null.iter().map(|group| group.calls).sum::<u64>() >= 300_000, "{options:?}");
+        let others = on_null.iter().find(|group| group.key[1] == "other commands").unwrap();
+        assert!(others.calls > 290_000 && on_null.len() > 4000, "{options:?}: {} others", others.calls);
+    }
+}

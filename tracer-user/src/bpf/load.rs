@@ -6,7 +6,7 @@ use std::{
 };
 
 use gpuos_tracer_abi::{
-    ioctl, maps, programs,
+    losses, maps, programs,
     settings::globals,
     syscalls::{CHUNK_ROWS, DIRECTORY},
     tasks::ThreadState,
@@ -22,7 +22,7 @@ use super::{
     snapshot::Counters,
     syscall, tasks_by_id,
 };
-use crate::names::{devices::Devices, nvidia_rules};
+use crate::names::devices::Devices;
 
 /// What is asked of the BPF side. Every size is a number of entries.
 #[derive(Clone, Debug)]
@@ -177,12 +177,11 @@ impl Tracer {
             syscall::push(free, &chunk)
                 .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
         }
-        let rules = objects.map(maps::RULES)?;
-        for (index, rule) in (0_u32..).zip(nvidia_rules::rules(settings.devices.nvidia_version.as_ref())) {
-            if rule != ioctl::Rule::NONE {
-                syscall::set_element(rules, &index, &rule)
-                    .map_err(|error| LoadError::from_step("filling the map of rules", &error))?;
-            }
+        // Calls on GPUs that the filter leaves out, or that were made before, cannot tell that there are any.
+        let sees_ioctl = settings.wanted.as_ref().is_none_or(|calls| calls.contains(&(libc::SYS_ioctl as u32)));
+        if settings.attaching || !sees_ioctl {
+            syscall::set_element(objects.map(maps::LOSSES)?, &losses::GPU_CALLS, &1_u64)
+                .map_err(|error| LoadError::from_step("writing the counters", &error))?;
         }
         for (program, place) in wanted {
             objects.attach(program, place)?;
@@ -216,8 +215,15 @@ impl Tracer {
         let step = |error| LoadError::from_step("mapping the counters", &error);
         let clone = |name| self.objects.map(name)?.try_clone_to_owned().map_err(step);
         let (rows, losses) = (clone(maps::ROWS)?, clone(maps::LOSSES)?);
-        Counters::new(&rows, self.rows, clone(maps::TOTALS)?, clone(maps::PROCESSES)?, clone(maps::DRIVERS)?, &losses)
-            .map_err(step)
+        Counters::new(
+            &rows,
+            self.rows,
+            clone(maps::TOTALS)?,
+            clone(maps::PROCESSES)?,
+            [clone(maps::DRIVERS)?, clone(maps::RULES)?],
+            &losses,
+        )
+        .map_err(step)
     }
 
     /// Each loaded program, and how many instructions the verifier looked at.

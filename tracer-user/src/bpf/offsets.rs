@@ -40,11 +40,6 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     poll: u32::MAX,
     ppoll: libc::SYS_ppoll as u32,
     epoll_ctl: libc::SYS_epoll_ctl as u32,
-    #[cfg(target_arch = "x86_64")]
-    epoll_wait: libc::SYS_epoll_wait as u32,
-    #[cfg(not(target_arch = "x86_64"))]
-    epoll_wait: u32::MAX,
-    epoll_pwait: libc::SYS_epoll_pwait as u32,
 };
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without

@@ -8,7 +8,7 @@ use std::{
 };
 
 use gpuos_tracer_abi::{
-    ioctl::DRIVER_NONE,
+    ioctl::{DRIVER_NONE, Rule},
     losses::COUNTERS,
     syscalls::{Row, RowCounts, RowKey},
     tasks::ProcessRecord,
@@ -16,7 +16,7 @@ use gpuos_tracer_abi::{
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{load::keep_running, syscall};
-use crate::names::devices::Devices;
+use crate::names::{devices::Devices, nvidia_rules};
 
 /// The maps that hold the counts. They live on after the programs are detached.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub struct Counters {
     totals: OwnedFd,
     processes: OwnedFd,
     drivers: OwnedFd,
+    rules: OwnedFd,
 }
 
 impl Counters {
@@ -34,7 +35,7 @@ impl Counters {
         row_count: u32,
         totals: OwnedFd,
         processes: OwnedFd,
-        drivers: OwnedFd,
+        [drivers, rules]: [OwnedFd; 2],
         losses: &OwnedFd,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -43,6 +44,7 @@ impl Counters {
             totals,
             processes,
             drivers,
+            rules,
         })
     }
 
@@ -76,11 +78,16 @@ impl Counters {
         syscall::delete_from_hash(self.processes.as_fd(), processes)
     }
 
-    /// Tells the kernel side which driver has which major number.
+    /// Tells the kernel side which driver has which major number, and before that how to read its arguments.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn set_drivers(&self, devices: &Devices) -> io::Result<()> {
+        for (index, rule) in (0_u32..).zip(nvidia_rules::rules(devices.nvidia_version.as_ref())) {
+            if rule != Rule::NONE {
+                syscall::set_element(self.rules.as_fd(), &index, &rule)?;
+            }
+        }
         for (major, driver) in (0_u32..).zip(devices.drivers()) {
             if driver != DRIVER_NONE {
                 syscall::set_element(self.drivers.as_fd(), &major, &driver)?;

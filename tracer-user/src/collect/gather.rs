@@ -125,6 +125,7 @@ impl Gathered {
     /// # Errors
     /// What the kernel says.
     pub fn finish(mut self, counters: &Counters) -> io::Result<Finished> {
+        self.devices.look_at_all();
         let totals = counters.totals()?;
         for (key, counts) in totals.iter().copied().chain(counters.live_rows()) {
             add(&mut self.rows, key, &counts);

@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use gpuos_tracer_abi::syscalls::{ABI_NATIVE, RowCounts, RowKey};
+use gpuos_tracer_abi::{
+    ioctl::OTHER_COMMANDS,
+    syscalls::{ABI_NATIVE, RowCounts, RowKey},
+};
 use polars_core::prelude::*;
 
 use super::{
@@ -183,6 +186,11 @@ fn decode(key: &RowKey, devices: &Devices) -> Decoded {
         return Decoded::default();
     }
     match names::by_number(key.number).map(|call| call.name) {
+        Some("ioctl") if key.command == OTHER_COMMANDS => Decoded {
+            command: "other commands".to_owned(),
+            on_gpu: devices.kind(key.device) != Kind::NotGpu,
+            ..Decoded::default()
+        },
         Some("ioctl") => ioctls::decode(devices, key.device, key.command, key.detail)
             .unwrap_or_else(|| Decoded { command: ioctls::parts(key.command), ..Decoded::default() }),
         Some("mmap") => ioctls::decode_mapping(devices, key.device, key.detail).unwrap_or_default(),

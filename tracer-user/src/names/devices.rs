@@ -88,10 +88,18 @@ impl Devices {
         if found.iter().all(|(major, name)| self.characters.get(major) == Some(name)) {
             return false;
         }
-        let before = std::mem::replace(self, Self::of_this_machine());
-        self.characters.extend(before.characters.into_iter().filter(|(major, _)| !found.contains_key(major)));
-        self.nvidia_version = self.nvidia_version.take().or(before.nvidia_version);
+        self.look_at_all();
         true
+    }
+
+    /// Looks at everything again: a driver may have taken a node whose number was there before. Nothing is
+    /// forgotten, and a version that is known stays.
+    pub fn look_at_all(&mut self) {
+        let now = Self::of_this_machine();
+        self.characters.extend(now.characters);
+        self.miscellaneous.extend(now.miscellaneous);
+        self.graphics.extend(now.graphics);
+        self.nvidia_version = self.nvidia_version.take().or(now.nvidia_version);
     }
 
     #[cfg(test)]
@@ -203,7 +211,9 @@ fn graphics() -> BTreeMap<u32, String> {
             let (major, minor) = numbers.trim().split_once(':')?;
             let device = major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?;
             let behind = entry.path().join("device");
+            // Devices without hardware (vgem) have no driver, or a common one.
             let driver = fs::read_link(behind.join("driver")).ok().as_deref().and_then(base);
+            let driver = driver.filter(|driver| driver != "faux_driver");
             Some((device, driver.or_else(|| base(&fs::canonicalize(behind).ok()?))?))
         })
         .collect()

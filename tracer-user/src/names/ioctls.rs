@@ -307,6 +307,11 @@ fn drm(driver: &str, command: u32) -> Decoded {
     if command >> 8 & 0xff != 0x64 {
         return unknown(command);
     }
+    // Names of bus drivers, which sysfs has, where they differ from those of the DRM drivers in the tables.
+    let driver = match driver {
+        "intel_vpu" => "ivpu",
+        driver => driver.strip_suffix("-drm").unwrap_or(driver),
+    };
     let number = command & 0xff;
     if !DRM_OWN.contains(&number) {
         return plain(by_number(&tables::DRM, "drm", command), command);
@@ -317,7 +322,7 @@ fn drm(driver: &str, command: u32) -> Decoded {
         "xe" => &tables::XE,
         "nouveau" => &tables::NOUVEAU,
         "virtio_gpu" | "virtio-gpu" | "virtgpu" => &tables::VIRTIO_GPU,
-        "nvidia" | "nvidia-drm" => &tables::NVIDIA_DRM,
+        "nvidia" => &tables::NVIDIA_DRM,
         _ => &tables::OTHER_DRM,
     };
     let driver = table
