@@ -55,9 +55,13 @@ pub(crate) fn directory_entry(thread: &mut ThreadState, number: u32) -> &mut u16
 /// The call in flight is counted by its number alone.
 #[inline(always)]
 pub(crate) fn without_device(thread: &mut ThreadState) {
-    thread.pending.device = 0;
-    thread.pending.command = 0;
-    thread.pending.detail = 0;
+    // Volatile: `new_row` reads them through a pointer of its own, which the compiler does not know of.
+    // SAFETY: a valid reference.
+    unsafe {
+        (&raw mut thread.pending.device).write_volatile(0);
+        (&raw mut thread.pending.command).write_volatile(0);
+        (&raw mut thread.pending.detail).write_volatile(0);
+    }
 }
 
 /// Counts an entry and returns the slot to find its row again: row number + 1, or `SLOT_TOTALS`. `None` for
@@ -74,7 +78,7 @@ pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> Option<u32> {
             return Some(enter_by_number(thread, number, ABI_NATIVE));
         }
         without_device(thread);
-        slot = allocate(thread, number);
+        slot = new_row(number);
         if slot == 0 {
             return Some(enter_slowly(thread, number, ABI_NATIVE));
         }
@@ -106,7 +110,7 @@ pub(crate) extern "C" fn device_call_row(number: u32) -> u32 {
         // SAFETY: inside the thread's state.
         let slot = match u32::from(unsafe { *entry }) {
             0 => {
-                let slot = allocate(thread, number);
+                let slot = new_row(number);
                 if slot == 0 {
                     return 0;
                 }
@@ -182,9 +186,11 @@ pub(crate) fn exit(slot: u32, duration: u64, timed: bool, returned: i64) -> bool
     true
 }
 
-/// Gives the thread a row for the call in flight; 0 when none is free.
+/// Gives the thread a row for the call in flight; 0 when none is free. A global function, as below.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn allocate(thread: &mut ThreadState, number: u32) -> u32 {
+extern "C" fn new_row(number: u32) -> u32 {
+    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
     let used = thread.rows;
     let place = (used / CHUNK_ROWS) as usize;
     if place >= CHUNKS_PER_THREAD {

@@ -44,7 +44,7 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         let registers = unsafe { *ctx.as_ptr().cast::<*const c_void>() };
         let returned = argument(&ctx, 1) as i64;
         if exit(thread, returned, now).is_some() {
-            exit_without_entry(task, thread, kernel::number_of(registers), returned);
+            exit_without_entry(kernel::number_of(registers), returned);
         }
     }
     0
@@ -124,7 +124,7 @@ pub(crate) fn call_exit(ctx: TracePointContext) -> u32 {
             (*start.add(CALL_NUMBER).cast::<u32>(), *start.add(CALL_RETURNED).cast::<i64>())
         };
         if exit(thread, returned, now).is_some() {
-            exit_without_entry(task, thread, number, returned);
+            exit_without_entry(number, returned);
         }
     }
     0
@@ -235,16 +235,22 @@ fn begin(thread: &mut ThreadState, number: u32) -> bool {
 
 /// A return whose entry was not seen. Either a new child returning from its parent's fork, or a
 /// call that seccomp answered: the kernel skips the entry tracepoint then, not the exit.
-#[inline(always)]
-fn exit_without_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32, returned: i64) {
+///
+/// A global function: the verifier looks at it once, not once for every way that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn exit_without_entry(number: u32, returned: i64) -> u32 {
+    let task = kernel::current_task();
+    let Some(thread) = tasks::state_of(task) else { return 0 };
     if thread.stage != STAGE_RUNNING {
         if thread.stage != STAGE_ARMED {
             tasks::adopt(thread);
         }
-        return;
+        return 0;
     }
     let slot = count_entry(task, thread, number);
     finish(thread, slot, 0, false, returned);
+    0
 }
 
 /// 32-bit calls are counted apart: their numbers mean other calls, and a filter cannot name them.
