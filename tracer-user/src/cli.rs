@@ -97,7 +97,7 @@ pub struct TraceArgs {
     pub threads: u32,
 
     /// How many objects of NVIDIA's driver are remembered by their class
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub objects: u32,
 
     /// Decode calls on NVIDIA devices as those of this driver version [default: the version that is loaded]

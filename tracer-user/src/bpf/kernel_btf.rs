@@ -58,6 +58,8 @@ pub struct KernelBtf {
     strings: Range<usize>,
     /// By type id, where the type begins in `types`. Id 0 is `void`.
     starts: Vec<u32>,
+    /// Structures and typedefs: kind, place of the name, id.
+    named: Vec<(u32, u32, u32)>,
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
@@ -120,12 +122,15 @@ impl KernelBtf {
             Ok(start..end)
         };
         let (types, strings) = (part(8)?, part(16)?);
-        let mut btf = Self { starts: Vec::with_capacity(types.len() / 24), blob, types, strings };
+        let mut btf = Self { starts: Vec::with_capacity(types.len() / 24), named: Vec::new(), blob, types, strings };
         btf.starts.push(0);
         let mut at = 0;
         while at < btf.types.len() {
             btf.starts.push(at as u32);
             let entry = btf.header_at(at)?;
+            if matches!(entry.kind(), KIND_STRUCT | TYPEDEF) {
+                btf.named.push((entry.kind(), entry.name, btf.starts.len() as u32 - 1));
+            }
             let members = entry.members();
             at += 12
                 + match entry.kind() {
@@ -201,15 +206,16 @@ impl KernelBtf {
         Ok(None)
     }
 
-    /// The first type of a kind with a name, and its id.
+    /// A structure or typedef with a name, and its id.
     fn find(&self, kind: u32, name: &str) -> Result<Option<(u32, Header)>, BtfError> {
-        for (id, &at) in self.starts.iter().enumerate().skip(1) {
-            let entry = self.header_at(at as usize)?;
-            if entry.kind() == kind && self.is_named(entry.name, name) {
-                return Ok(Some((id as u32, entry)));
-            }
-        }
-        Ok(None)
+        // A name is there once, or where a writer did not care, more often: its first place is tried first.
+        let with_ends = [b"\0", name.as_bytes(), b"\0"].concat();
+        let first = memchr::memmem::find(&self.blob[self.strings.clone()], &with_ends).map(|at| at as u32 + 1);
+        let of_kind = || self.named.iter().filter(|(found, ..)| *found == kind);
+        let found = of_kind()
+            .find(|(_, place, _)| Some(*place) == first)
+            .or_else(|| of_kind().find(|(_, place, _)| self.is_named(*place, name)));
+        found.map(|&(_, _, id)| Ok((id, self.header(id)?))).transpose()
     }
 
     /// Id of a typedef. The kernel gives each tracepoint one, `btf_trace_NAME`.

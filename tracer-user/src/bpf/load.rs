@@ -66,7 +66,7 @@ impl Default for Settings {
             rows: 16_384,
             totals: 262_144,
             processes: 65_536,
-            objects: 262_144,
+            objects: 65_536,
             devices: Devices::default(),
         }
     }
