@@ -29,7 +29,7 @@ const MEANT: [(&str, &str, &str); 6] = [
 ];
 
 /// Calls of a program (by its name, or words of its command line) whose number depends on speed.
-const BY_SPEED: [(&str, &[&str], &str); 3] = [
+const BY_SPEED: [(&str, &[&str], &str); 4] = [
     (
         "import threading",
         &["mmap", "munmap", "mprotect", "madvise"],
@@ -39,6 +39,30 @@ const BY_SPEED: [(&str, &[&str], &str); 3] = [
         "node",
         &["mmap", "munmap", "mprotect", "madvise", "brk", "read", "write", "epoll_pwait", "epoll_wait", "sched_yield"],
         "its engine compiles and collects garbage on threads of their own, by the clock",
+    ),
+    (
+        "go",
+        &[
+            "nanosleep",
+            "clone",
+            "clone3",
+            "exit",
+            "mmap",
+            "munmap",
+            "mprotect",
+            "madvise",
+            "sigaltstack",
+            "rt_sigprocmask",
+            "gettid",
+            "set_robust_list",
+            "rseq",
+            "sched_yield",
+            "getpid",
+            "tgkill",
+            "rt_sigreturn",
+            "epoll_pwait",
+        ],
+        "a thread of its runtime naps and looks around until the program ends, and starts others when it waits",
     ),
     (
         "gpuos-trace",
