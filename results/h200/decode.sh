@@ -5,23 +5,8 @@
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`), bench, strace and oracle.so. The folders are left out of what is kept.
 set -u
 here=$(dirname "$(realpath "$0")")
-bin=$(realpath "$1") out=$(realpath "$2") lib=${3:+$(realpath "$3")}
-trace="$bin/gpuos-trace"
-before=${LD_LIBRARY_PATH-}
-under_strace() {
-    local log=$1
-    shift
-    env ${lib:+LD_LIBRARY_PATH="$lib"} "$bin/strace" ${lib:+-E LD_LIBRARY_PATH="$before"} -f -c -U name,calls,errors -o "$log" "$@"
-}
-{
-    uname -srm
-    head -1 /proc/driver/nvidia/version
-    grep -i nvidia /proc/devices
-    nvidia-smi -L | sed 's/ (UUID.*//'
-    nproc
-    python3 -c 'import torch, torchvision; print("torch", torch.__version__, "cuda", torch.version.cuda, "torchvision", torchvision.__version__)'
-    "$trace" --version
-} >"$out/environment.txt" 2>&1
+. "$here/common.sh"
+
 cat >/tmp/models.py <<'P'
 import sys, torch
 kind, steps = sys.argv[1], int(sys.argv[2])

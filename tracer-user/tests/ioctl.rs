@@ -5,7 +5,6 @@ mod support;
 use std::collections::BTreeMap;
 
 use gpuos_trace::{
-    bpf::kernel_version,
     model::frame::{self, column},
     names::devices::Devices,
 };
@@ -51,11 +50,7 @@ fn every_descriptor_leads_to_its_device() {
         let trace = trace(options, &[program.as_os_str(), "250".as_ref()]);
         assert!(trace.output.status.success(), "{}", trace.stderr());
         let (expected, counted) = (expected(&trace), counted(&trace));
-        // Before Linux 5.14 anonymous files have no file system of their own to be known by.
-        if kernel_version() >= (5, 14) {
-            assert_eq!(counted, expected, "{options:?}");
-        }
-        assert_eq!(counted.values().sum::<u64>(), expected.values().sum::<u64>(), "{options:?}");
+        assert_eq!(counted, expected, "{options:?}");
     }
 }
 

@@ -26,20 +26,19 @@ fn the_verifiers_work_does_not_grow_unnoticed() {
     found.extend(Tracer::start(&by_id).unwrap().verified_instructions().unwrap());
     found.sort();
     found.dedup_by(|a, b| a.0 == b.0);
-    // Every way of counting is accepted by this kernel; how much work that is was written down on one.
-    if kernel_version() != (6, 18) {
-        return;
-    }
     let text: String = found.iter().map(|(name, count)| format!("{name},{count}\n")).collect();
-    for line in WRITTEN_DOWN.lines().skip(1) {
-        let (name, written) = line.split_once(',').unwrap();
-        let written: u32 = written.parse().unwrap();
-        let (_, count) = found.iter().find(|(found, _)| found == name).unwrap_or_else(|| panic!("no program {name}"));
-        // Kernels differ by some; half as much again is ours.
+    // Written down on 6.18. Kernels look at more or less of the same program: 6.1 at three times as much of one.
+    let written_here = kernel_version() == (6, 18);
+    for (name, count) in &found {
+        let line = WRITTEN_DOWN.lines().find_map(|line| line.split_once(',').filter(|(program, _)| program == name));
+        let written: u32 = line.unwrap_or_else(|| panic!("write down:\n{text}")).1.parse().unwrap();
+        let most = if written_here { written + written / 2 } else { written * 4 };
         assert!(
-            *count <= written + written / 2,
+            *count <= most,
             "{name}: {count} instructions, {written} written down; if that is meant, write down:\n{text}"
         );
     }
-    assert_eq!(found.len(), WRITTEN_DOWN.lines().count() - 1, "write down:\n{text}");
+    if written_here {
+        assert_eq!(found.len(), WRITTEN_DOWN.lines().count() - 1, "write down:\n{text}");
+    }
 }

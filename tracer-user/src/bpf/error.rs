@@ -20,12 +20,12 @@ pub enum LoadError {
     },
     /// Tasks must be followed by number, and have other numbers here.
     #[error(
-        "on this kernel tracing works from outside of containers only: processes have other numbers in here\nhint: run it on the host; Linux 5.13 to 6.19 can be traced from inside"
+        "on this kernel tracing works from outside of containers only: processes have other numbers in here\nhint: run it on the host; Linux 5.15 to 6.19 can be traced from inside"
     )]
     InContainer,
     /// The kernel's tracepoints cannot be found.
     #[error(
-        "this kernel can be traced through the tracepoints of its trace file system only, and this user may not see them\nhint: run it as root; Linux 5.13 to 6.19 can be traced without"
+        "this kernel can be traced through the tracepoints of its trace file system only, and this user may not see them\nhint: run it as root; Linux 5.15 to 6.19 can be traced without"
     )]
     NoTracepoints,
     /// The kernel shows no type information.

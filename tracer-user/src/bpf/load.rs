@@ -18,7 +18,7 @@ use super::{
     kernel_btf::KernelBtf,
     kernel_objects::{KernelObjects, Place},
     object,
-    offsets::{SPECIAL_NUMBERS, task_offsets, task_registers_helper},
+    offsets::{SPECIAL_NUMBERS, task_offsets},
     snapshot::Counters,
     syscall, tasks_by_id,
 };
@@ -41,7 +41,7 @@ pub struct Settings {
     pub per_thread: bool,
     /// Count only these syscall numbers; `None`: all.
     pub wanted: Option<Vec<u32>>,
-    /// Rows of live threads, 392 bytes each; rounded up to chunks of 16, at most 65,520.
+    /// Rows of live threads, 424 bytes each; rounded up to chunks of 16, at most 65,520.
     pub rows: u32,
     /// Rows of exited threads of processes not yet read, about 400 bytes each while used.
     pub totals: u32,
@@ -112,8 +112,7 @@ impl Tracer {
         let rows = settings.chunks() * CHUNK_ROWS;
         let calls = settings.wanted.as_deref().and_then(call_tracepoints::of_calls);
         let by_id = tasks_by_id::choose(settings.tasks_by_id, settings.attaching)?;
-        let exit_only =
-            calls.is_none() && by_id.is_none() && !settings.timed && !settings.attaching && task_registers_helper();
+        let exit_only = calls.is_none() && by_id.is_none() && !settings.timed && !settings.attaching;
         let untyped = by_id.as_ref().is_some_and(|by_id| by_id.untyped);
         let mut wanted: Vec<(&'static str, Place)> = Vec::new();
         let typed = if by_id.is_some() { &[][..] } else { &programs::TRACEPOINTS };

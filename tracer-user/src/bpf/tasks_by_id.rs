@@ -1,7 +1,7 @@
 //! The second way to follow tasks: known by their number in a hash, events through perf's tracepoints.
 //!
-//! Slower than task storage and BTF tracepoints, and needed at both ends of the range of kernels. Before 5.13 there
-//! is no task storage for tracing programs. From 7.0 on BTF tracepoints run preemptibly, and while a task that was
+//! Slower than task storage and BTF tracepoints, and needed at both ends of the range of kernels. Before 5.15
+//! there is no `bpf_task_pt_regs`, and before 5.11 no task storage for tracing programs. From 7.0 on BTF tracepoints run preemptibly, and while a task that was
 //! preempted inside a program waits, the kernel skips that program for all others on that CPU; perf's tracepoints
 //! run with preemption off. See `docs/decisions/0007-tasks-by-id.md`.
 
@@ -13,8 +13,6 @@ use super::{
     perf_tracepoints::Events,
 };
 
-/// Task storage for tracing programs came in 5.11; what else is used with it in 5.13.
-const TASK_STORAGE: (u32, u32) = (5, 13);
 /// Tracepoint programs run preemptibly from here on.
 const PREEMPTIBLE: (u32, u32) = (7, 0);
 
@@ -45,7 +43,7 @@ pub(super) fn is_preemptible() -> bool {
 /// When it is needed and this user may not see the kernel's tracepoints, or is in a container.
 pub(super) fn choose(asked: bool, attaching: bool) -> Result<Option<TasksById>, LoadError> {
     let version = kernel_version();
-    let old = version < TASK_STORAGE;
+    let old = !task_registers_helper();
     let better = version >= PREEMPTIBLE || attaching && version < THREADS_BY_PIDFD;
     if !asked && !old && !better {
         return Ok(None);
@@ -54,7 +52,7 @@ pub(super) fn choose(asked: bool, attaching: bool) -> Result<Option<TasksById>, 
         // Processes have other numbers here than the kernel side sees.
         return if asked || old { Err(LoadError::InContainer) } else { Ok(None) };
     }
-    match find(!task_registers_helper()) {
+    match find(old) {
         Some(found) => Ok(Some(found)),
         // They may miss events, and then say so.
         None if !asked && !old => Ok(None),

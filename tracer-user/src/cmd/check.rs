@@ -108,7 +108,7 @@ fn kernel() -> Finding {
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (verdict, advice) = match bpf::kernel_version() {
         (0..=4, _) | (5, 0..=9) => (Verdict::Limited, "older than 5.10, the oldest kernel that was tried"),
-        (5, 10..=12) => (Verdict::Limited, "tasks are followed by number: from outside of containers, as root"),
+        (5, 10..=14) => (Verdict::Limited, "tasks are followed by number: from outside of containers, as root"),
         (7.., _) => (
             Verdict::Limited,
             "tasks are followed by number, where this is root outside of a container; else events can be missed, and the number is shown",

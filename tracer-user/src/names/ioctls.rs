@@ -155,28 +155,16 @@ pub fn parts(command: u32) -> String {
 /// Of the commands with a number, the one that this version of the driver means; without a version the newest.
 fn find(table: &'static [Command], number: u32, version: Option<&Version>) -> Option<&'static Command> {
     let start = table.partition_point(|command| command.number < number);
-    let same = table[start..].iter().take_while(|command| command.number == number);
+    let end = table.partition_point(|command| command.number <= number);
+    let same = table[start..end].iter();
     match version {
         Some(version) => {
             let distance = |command: &&Command| version.distance(command.first, command.last);
             // Of several as near, the first: aliases follow the name that the driver itself uses.
             same.min_by_key(distance)
         }
-        None => same.rev_newest(),
-    }
-}
-
-/// The newest of commands with one number.
-trait Newest {
-    fn rev_newest(self) -> Option<&'static Command>;
-}
-
-impl<I: Iterator<Item = &'static Command>> Newest for I {
-    fn rev_newest(self) -> Option<&'static Command> {
-        self.fold(None, |newest: Option<&'static Command>, command| match newest {
-            Some(best) if Version::parse(best.last) >= Version::parse(command.last) => Some(best),
-            _ => Some(command),
-        })
+        // Of several as new, likewise: `max_by_key` takes the last.
+        None => same.rev().max_by_key(|command| Version::parse(command.last)),
     }
 }
 
@@ -310,6 +298,7 @@ fn drm(driver: &str, command: u32) -> Decoded {
     // Names of bus drivers, which sysfs has, where they differ from those of the DRM drivers in the tables.
     let driver = match driver {
         "intel_vpu" => "ivpu",
+        "virtio_gpu" | "virtio-gpu" => "virtgpu",
         driver => driver.strip_suffix("-drm").unwrap_or(driver),
     };
     let number = command & 0xff;
@@ -321,13 +310,10 @@ fn drm(driver: &str, command: u32) -> Decoded {
         "i915" => &tables::I915,
         "xe" => &tables::XE,
         "nouveau" => &tables::NOUVEAU,
-        "virtio_gpu" | "virtio-gpu" | "virtgpu" => &tables::VIRTIO_GPU,
+        "virtgpu" => &tables::VIRTIO_GPU,
         "nvidia" => &tables::NVIDIA_DRM,
         _ => &tables::OTHER_DRM,
     };
-    let driver = table
-        .first()
-        .map_or(driver, |row| if std::ptr::eq(table, &raw const tables::OTHER_DRM) { driver } else { row.driver });
     plain(by_number(table, driver, command), command)
 }
 
