@@ -11,8 +11,9 @@ pub const OBJECTS_WITHOUT_CLASS: u32 = 3;
 /// Not a loss: arguments of device calls that could not be read, because the program passed no good address or
 /// the page was not in memory.
 pub const ARGUMENTS_UNREADABLE: u32 = 12;
-/// Not a loss: calls on devices of GPU drivers. While it is 0 nobody looks at the descriptors of `mmap` and `poll`.
-pub const GPU_CALLS: u32 = 13;
+/// Not a loss: 1 after an `ioctl` on a device of a GPU driver. While it is 0 nobody looks at the descriptors of
+/// `mmap` and `poll`.
+pub const GPU_SEEN: u32 = 13;
 /// Not a loss: calls counted on the slower path because no row was free.
 pub const CALLS_ON_SLOW_PATH: u32 = 8;
 /// Not a loss: traced threads that are alive now.

@@ -19,7 +19,7 @@ pub mod globals {
     /// `u32`: 1 when threads are known by their number and events come from perf's tracepoints, 0 with task storage
     /// and BTF tracepoints.
     pub const TASKS_BY_ID: &str = "TASKS_BY_ID";
-    /// `u32`: 1 when the kernel has no typed pointer to the current task (before 5.11).
+    /// `u32`: 1 when the kernel does not give programs the current task and its registers as typed pointers (before 5.15).
     pub const UNTYPED: &str = "UNTYPED";
     /// `[u32; 2]`: the [`PointOffsets`](super::PointOffsets) of this kernel.
     pub const POINT_OFFSETS: &str = "POINT_OFFSETS";

@@ -10,7 +10,7 @@ use gpuos_tracer_abi::{
         EFFECT_MAP, EFFECT_NONE, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR,
         NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, Rule, WAITS_ONLY, rule_index,
     },
-    losses::{ARGUMENTS_UNREADABLE, GPU_CALLS, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
+    losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
     tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
 };
@@ -94,7 +94,7 @@ pub(crate) extern "C" fn device_call_enter(number: u32) -> u32 {
         ioctl(thread, registers)
     } else {
         // SAFETY: the map returned it; it lives as long as the program.
-        if LOSSES.get_ptr(GPU_CALLS).is_some_and(|calls| unsafe { *calls } != 0) {
+        if LOSSES.get_ptr(GPU_SEEN).is_some_and(|seen| unsafe { *seen } != 0) {
             other_call(thread, number, registers);
         }
         false
@@ -127,7 +127,14 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     if driver == DRIVER_NONE {
         return false;
     }
-    losses::add(GPU_CALLS, 1);
+    if let Some(seen) = LOSSES.get_ptr_mut(GPU_SEEN) {
+        // SAFETY: the map returned it; whoever writes, writes the same. Read first: others share the cache line.
+        unsafe {
+            if *seen == 0 {
+                *seen = 1;
+            }
+        }
+    }
     pending.argument = argument_of(registers, 2);
     if driver == DRIVER_NVIDIA && pending.command & 0xff == NVIDIA_ENVELOPE {
         let Some([number_and_size, address]) = read::<[u64; 2]>(pending.argument) else {
@@ -144,7 +151,7 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     }
     let Some(index) = rule_index(driver, pending.command) else { return false };
     let Some(rule) = RULES.get_ptr(index) else { return false };
-    // SAFETY: the map returned it; nobody writes it any more.
+    // SAFETY: the map returned it; user space writes it only before the driver's major number is known here.
     let rule: &Rule = unsafe { &*rule };
     pending.rule = index;
     pending.detail = match rule.detail {
@@ -234,7 +241,7 @@ pub(crate) extern "C" fn device_call_exit(duration: u64, timed: u32, returned: i
     if returned >= 0 {
         let (argument, size) = (thread.pending.argument, thread.pending.size);
         if let Some(rule) = RULES.get_ptr(thread.pending.rule) {
-            // SAFETY: the map returned it; nobody writes it any more.
+            // SAFETY: the map returned it; user space writes it only before the driver's major number is known here.
             let rule: &Rule = unsafe { &*rule };
             for place in &rule.status {
                 if place.at != NO_STATUS && (place.size == ANY_SIZE || place.size == size) {

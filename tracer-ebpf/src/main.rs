@@ -1,5 +1,5 @@
 //! The programs that run in the kernel. One file per topic; this one lists every program.
-//! All but `call_*` and those of `floor.rs` are BTF tracepoints.
+//! All but `call_*`, `point_*` (perf's tracepoints) and those of `floor.rs` are BTF tracepoints.
 //!
 //! | program     | tracepoint           | file          |
 //! |-------------|----------------------|---------------|
@@ -7,12 +7,14 @@
 //! | `sys_exit`  | `sys_exit`           | `syscalls.rs` |
 //! | `call_enter` | `syscalls/sys_enter_NAME` | `syscalls.rs` |
 //! | `call_exit` | `syscalls/sys_exit_NAME` | `syscalls.rs` |
+//! | the same two | `raw_syscalls/sys_enter`, `sys_exit`, with tasks by number | `syscalls.rs` |
 //! | `floor_*`, `clock_*`, `storage_*` | `sys_enter`, `sys_exit` (raw) | `floor.rs` |
 //! | `count_exit` | `sys_exit`          | `syscalls.rs` |
 //! | `task_fork` | `sched_process_fork` | `tasks.rs`    |
 //! | `task_exec` | `sched_process_exec` | `tasks.rs`    |
 //! | `task_exit` | `sched_process_exit` | `tasks.rs`    |
 //! | `task_free` | `sched_process_free` | `tasks.rs`    |
+//! | `point_fork`, `point_exec`, `point_exit` | `sched/sched_process_*`, with tasks by number | `tasks.rs` |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]

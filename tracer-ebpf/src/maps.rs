@@ -67,7 +67,8 @@ pub(crate) static PROCESSES: HashMap<u64, ProcessRecord> = HashMap::with_max_ent
 #[map]
 pub(crate) static DRIVERS: Array<u32> = Array::with_max_entries(MAJORS, 0);
 
-/// How to read arguments. Written by user space before attaching; read by `ioctl.rs`.
+/// How to read arguments. Written by user space before the command is released, and again when a driver comes
+/// later; read by `ioctl.rs`.
 #[map]
 pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULE_COUNT, 0);
 

@@ -179,7 +179,7 @@ impl Tracer {
         // Calls on GPUs that the filter leaves out, or that were made before, cannot tell that there are any.
         let sees_ioctl = settings.wanted.as_ref().is_none_or(|calls| calls.contains(&(libc::SYS_ioctl as u32)));
         if settings.attaching || !sees_ioctl {
-            syscall::set_element(objects.map(maps::LOSSES)?, &losses::GPU_CALLS, &1_u64)
+            syscall::set_element(objects.map(maps::LOSSES)?, &losses::GPU_SEEN, &1_u64)
                 .map_err(|error| LoadError::from_step("writing the counters", &error))?;
         }
         for (program, place) in wanted {
