@@ -99,7 +99,7 @@ pub(crate) extern "C" fn device_call_enter(number: u32) -> u32 {
         }
         false
     };
-    let slot = match rows::device_call_row(number) {
+    let slot = match rows::enter_device_call(thread, number) {
         0 => {
             // SAFETY: the map returned it; it lives as long as the program.
             if LOSSES.get_ptr(SLOW_COMMANDS).is_some_and(|used| unsafe { *used } >= MOST_SLOW_COMMANDS) {

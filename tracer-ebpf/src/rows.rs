@@ -91,22 +91,49 @@ pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> Option<u32> {
     Some(slot)
 }
 
-/// Counts the entry of a call whose device, command and detail stand in [`ThreadState::pending`]. 0 when there
-/// is no row for it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn device_call_row(number: u32) -> u32 {
-    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
+/// A place in a thread's table of device rows.
+#[inline(always)]
+fn device_place(thread: &mut ThreadState, number: u32, probe: u32) -> *mut u16 {
     let Pending { device, command, detail, .. } = thread.pending;
     let mixed = command ^ detail.wrapping_mul(0x9e37_79b1) ^ device.wrapping_mul(0x85eb_ca6b) ^ number << 4;
     let first = mixed ^ mixed >> 16 ^ mixed >> 8;
+    // SAFETY: the mask keeps the index inside the array.
+    unsafe { thread.device_rows.get_unchecked_mut(bounded::<{ DEVICE_ROWS as u64 - 1 }>(first.wrapping_add(probe))) }
+}
+
+/// Counts the entry in the row of `slot`, if that is the row of the call in flight.
+#[inline(always)]
+fn count_in(slot: u32, thread: &ThreadState, number: u32) -> bool {
+    let Some(row) = ROWS.get_ptr_mut(slot.wrapping_sub(1)) else { return false };
+    // SAFETY: the map returned it, and this thread alone writes it.
+    let row = unsafe { &mut *row };
+    let (key, pending) = (&row.key, &thread.pending);
+    let same = key.command == pending.command
+        && key.detail == pending.detail
+        && key.device == pending.device
+        && key.number == number;
+    if same {
+        row.counts.calls += 1;
+    }
+    same
+}
+
+/// Counts the entry of a call whose device, command and detail stand in [`ThreadState::pending`]. 0 when there
+/// is no row for it.
+#[inline(always)]
+pub(crate) fn enter_device_call(thread: &mut ThreadState, number: u32) -> u32 {
+    // SAFETY: inside the thread's state.
+    let slot = u32::from(unsafe { *device_place(thread, number, 0) });
+    if count_in(slot, thread, number) { slot } else { search_device_row(number) }
+}
+
+/// The same when the first place has another call's row, or none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn search_device_row(number: u32) -> u32 {
+    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
     for probe in 0..PROBES {
-        // SAFETY: the mask keeps the index inside the array.
-        let entry = unsafe {
-            &raw mut *thread
-                .device_rows
-                .get_unchecked_mut(bounded::<{ DEVICE_ROWS as u64 - 1 }>(first.wrapping_add(probe)))
-        };
+        let entry = device_place(thread, number, probe);
         // SAFETY: inside the thread's state.
         let slot = match u32::from(unsafe { *entry }) {
             0 => {
@@ -120,12 +147,7 @@ pub(crate) extern "C" fn device_call_row(number: u32) -> u32 {
             }
             slot => slot,
         };
-        let Some(row) = ROWS.get_ptr_mut(slot - 1) else { return 0 };
-        // SAFETY: the map returned it, and this thread alone writes it.
-        let row = unsafe { &mut *row };
-        let key = &row.key;
-        if key.command == command && key.detail == detail && key.device == device && key.number == number {
-            row.counts.calls += 1;
+        if count_in(slot, thread, number) {
             return slot;
         }
     }
@@ -133,7 +155,7 @@ pub(crate) extern "C" fn device_call_row(number: u32) -> u32 {
     0
 }
 
-/// Counts the return of a call of [`device_call_row`], with the status that its argument told.
+/// Counts the return of a call of [`enter_device_call`], with the status that its argument told.
 #[inline(always)]
 pub(crate) fn exit_device_call(
     thread: &mut ThreadState,

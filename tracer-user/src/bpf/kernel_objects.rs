@@ -78,13 +78,11 @@ impl KernelObjects {
         });
         object.relocate_maps(placed, &text_sections).map_err(|error| broken(&error))?;
         object.relocate_calls(&text_sections).map_err(|error| broken(&error))?;
-        let mut programs = HashMap::new();
         if untyped {
             object.functions.values_mut().for_each(|function| without_exchange(&mut function.instructions));
         }
-        for (name, place) in wanted {
-            let name = *name;
-            let program = object.programs.get(name).ok_or_else(|| LoadError::no_program(name))?;
+        let load = |(name, place): &(&'static str, Place)| {
+            let program = object.programs.get(*name).ok_or_else(|| LoadError::no_program(name))?;
             let function = &object.functions[&program.function_key()];
             let request = syscall::ProgramRequest {
                 name,
@@ -96,8 +94,16 @@ impl KernelObjects {
                 place: place.clone(),
             };
             let loaded = syscall::load_program(&request).map_err(|refusal| LoadError::from_refusal(name, refusal))?;
-            programs.insert(name.to_owned(), loaded);
-        }
+            Ok(((*name).to_owned(), loaded))
+        };
+        // At once: the kernel verifies each on the thread that asks for it, which is most of the time that starting takes.
+        let programs = std::thread::scope(|scope| {
+            let loads: Vec<_> = wanted.iter().map(|one| scope.spawn(move || load(one))).collect();
+            let ended = loads.into_iter().map(std::thread::ScopedJoinHandle::join);
+            ended
+                .map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect::<Result<_, LoadError>>()
+        })?;
         Ok(Self { maps, programs, links: Vec::new() })
     }
 
