@@ -2,7 +2,10 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_probe_read_user};
+use aya_ebpf::{
+    bindings::{BPF_ANY, task_struct},
+    helpers::generated::bpf_probe_read_user,
+};
 use gpuos_tracer_abi::{
     ioctl::{
         ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WAITER, DETAIL_WORD, DIRECTORY_DEVICE,
@@ -12,7 +15,7 @@ use gpuos_tracer_abi::{
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
-    tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
+    tasks::{SLOT_RULED, ThreadState},
 };
 
 use crate::{
@@ -78,14 +81,8 @@ fn read<T: Copy>(address: u64) -> Option<T> {
 }
 
 /// Counts the entry of a call that is counted by device and returns where its return is to be counted.
-///
-/// A global function, like its fellows here: the verifier looks at it once, not once for every way that leads to
-/// it. So it takes and returns numbers only, and finds the thread anew.
-#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn device_call_enter(number: u32) -> u32 {
-    let task = kernel::current_task();
-    let Some(thread) = tasks::state_of(task) else { return SLOT_SKIPPED };
+pub(crate) fn device_call_enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> u32 {
     let registers = kernel::registers_of(task);
     thread.pending.device = 0;
     thread.pending.command = 0;

@@ -188,7 +188,7 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
     }
     match rows::enter(thread, number) {
         Some(slot) => slot,
-        None => ioctl::device_call_enter(number),
+        None => ioctl::device_call_enter(task, thread, number),
     }
 }
 
