@@ -214,8 +214,8 @@ pub const MOST_SLOW_COMMANDS: u64 = 4096;
 /// Command of the calls beyond.
 pub const OTHER_COMMANDS: u32 = u32::MAX;
 
-/// A thread finds this many rows of device calls without a search in a hash.
-pub const DEVICE_ROWS: usize = 256;
+/// Places in a thread's table of its rows.
+pub const ROW_TABLE: usize = 256;
 /// Entry of a thread's directory for calls that are counted by device.
 pub const DIRECTORY_DEVICE: u16 = u16::MAX;
 

@@ -7,6 +7,7 @@
 
 pub mod ioctl;
 pub mod losses;
+pub mod phases;
 pub mod settings;
 pub mod syscalls;
 pub mod tasks;
@@ -14,7 +15,7 @@ pub mod tasks;
 /// Raised with every change of a layout, a map name or a meaning in this crate.
 ///
 /// The object carries it in the ELF section [`ABI_SECTION`]; the loader refuses another value.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] as a little-endian `u32`.
 pub const ABI_SECTION: &str = "gpuos.abi";
@@ -45,6 +46,12 @@ pub mod maps {
     pub const RULES: &str = "RULES";
     /// Hash: [`Object`](crate::ioctl::Object) to the class it was made of.
     pub const OBJECTS: &str = "OBJECTS";
+    /// Hash: [`PhaseKey`](crate::phases::PhaseKey) to the number of the phase, from 1.
+    pub const PHASES: &str = "PHASES";
+    /// Array, mappable: a [`PhaseNode`](crate::phases::PhaseNode) by that number.
+    pub const PHASE_NODES: &str = "PHASE_NODES";
+    /// Stack: numbers that no phase has yet.
+    pub const FREE_PHASES: &str = "FREE_PHASES";
     /// Array of `u64`: the counters of [`losses`](crate::losses).
     pub const LOSSES: &str = "LOSSES";
 }

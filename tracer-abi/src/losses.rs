@@ -8,6 +8,9 @@ pub const CALLS_WITHOUT_TOTALS: u32 = 1;
 pub const PROCESSES_WITHOUT_RECORD: u32 = 2;
 /// Objects of the NVIDIA driver that found no place in the `OBJECTS` map: calls on them have no class.
 pub const OBJECTS_WITHOUT_CLASS: u32 = 3;
+/// Phases whose begin was not kept: no place (`--phases`), a label that could not be read, or more than
+/// [`MOST_NESTED`](crate::phases::MOST_NESTED) inside each other. Their calls are counted in the phase around.
+pub const PHASES_IGNORED: u32 = 4;
 /// Not a loss: arguments of device calls that could not be read, because the program passed no good address or
 /// the page was not in memory.
 pub const ARGUMENTS_UNREADABLE: u32 = 12;
@@ -25,5 +28,9 @@ pub const RINGS_FILTERED: u32 = 11;
 /// Not a loss: keys with a command that the slower path has put into `TOTALS`; bounded by
 /// [`MOST_SLOW_COMMANDS`](crate::ioctl::MOST_SLOW_COMMANDS).
 pub const SLOW_COMMANDS: u32 = 14;
+/// Not a loss: marker calls, which are not counted as calls of the program.
+pub const MARKERS: u32 = 15;
+/// Not a loss: ends of phases that never began, and operations that nobody knows.
+pub const MARKERS_WITHOUT_MEANING: u32 = 16;
 /// Length of the `LOSSES` array.
-pub const COUNTERS: u32 = 16;
+pub const COUNTERS: u32 = 20;

@@ -27,7 +27,7 @@ pub struct RowKey {
     pub process: u64,
     /// Thread id with `--per-thread`, else 0.
     pub thread: u32,
-    /// Phase slot of the process at entry; 0 before any phase was marked.
+    /// Number of the phase at entry; 0: none.
     pub phase: u32,
     /// System call number as the program gave it.
     pub number: u32,

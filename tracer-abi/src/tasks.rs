@@ -1,7 +1,7 @@
 //! Who is traced: a thread is traced when it has a [`ThreadState`] in task storage.
 
 use crate::{
-    ioctl::{DEVICE_ROWS, Pending},
+    ioctl::{Pending, ROW_TABLE},
     syscalls::{CHUNKS_PER_THREAD, DIRECTORY},
 };
 
@@ -77,7 +77,7 @@ pub struct ThreadState {
     pub number: u32,
     /// Call convention of the call in flight.
     pub abi: u32,
-    /// Phase slot that the rows of this thread belong to.
+    /// Number of the phase that its calls belong to; 0: none.
     pub phase: u32,
     /// Rows handed out from `chunks`.
     pub rows: u32,
@@ -85,15 +85,25 @@ pub struct ThreadState {
     pub thread: u32,
     /// Calls since the last one that was timed, with `--sample`.
     pub untimed: u32,
+    /// Value of the `PHASE_CHANGES` counter at which `phase` was right.
+    pub phase_changes: u32,
+    /// Phases of its own that are open; while there is one, those of the process do not matter.
+    pub own_phases: u32,
+    /// Begins inside those that were not kept: as many ends mean nothing.
+    pub own_ignored: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Clock when the innermost phase of its own began or went on.
+    pub own_since_ns: u64,
     /// What it had used when that was last added to its process.
     pub settled: Usage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
     pub chunks: [u32; CHUNKS_PER_THREAD],
     /// The device call in flight, and what earlier ones left.
     pub pending: Pending,
-    /// Row number + 1 by a hash of device, command and detail; 0: none yet.
-    pub device_rows: [u16; DEVICE_ROWS],
-    /// Row number + 1 by syscall number; 0: none yet; [`DIRECTORY_DEVICE`](crate::ioctl::DIRECTORY_DEVICE): look in `device_rows`.
+    /// Row number + 1 by a hash of call, device, command, detail and phase; 0: none yet.
+    pub row_table: [u16; ROW_TABLE],
+    /// Row number + 1 by syscall number; 0: none yet; [`DIRECTORY_DEVICE`](crate::ioctl::DIRECTORY_DEVICE): look in `row_table`. A row of another phase is looked for there, too.
     pub directory: [u16; DIRECTORY],
 }
 
@@ -117,10 +127,15 @@ impl ThreadState {
         rows: 0,
         thread: 0,
         untimed: 0,
+        phase_changes: 0,
+        own_phases: 0,
+        own_ignored: 0,
+        padding: 0,
+        own_since_ns: 0,
         settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
         pending: Pending::NONE,
-        device_rows: [0; DEVICE_ROWS],
+        row_table: [0; ROW_TABLE],
         directory: [0; DIRECTORY],
     };
 }
@@ -135,6 +150,8 @@ pub struct ProcessRecord {
     pub started_ns: u64,
     /// Clock when its last thread so far exited; 0 when none has.
     pub ended_ns: u64,
+    /// Clock when its innermost phase began or went on; 0 while that is its parent's.
+    pub phase_since_ns: u64,
     /// Sum over its exited threads.
     pub usage: Usage,
     /// Process number in the initial pid namespace.
@@ -147,6 +164,10 @@ pub struct ProcessRecord {
     pub exit_code: u32,
     /// Children and threads that it has made and that have not been seen yet.
     pub unborn: u32,
+    /// Number of its innermost phase; 0: none. A child begins in its parent's.
+    pub phase: u32,
+    /// Begins inside that were not kept: as many ends mean nothing.
+    pub phases_ignored: u32,
     /// Zero.
     pub padding: u32,
     /// Name of the command, NUL-padded.
@@ -165,10 +186,10 @@ pub const fn process_id(pid: u32, started_ns: u64) -> u64 {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Usage>() == 56);
-    assert!(offset_of!(ThreadState, settled) == 48);
-    assert!(offset_of!(ThreadState, chunks) == 104);
-    assert!(offset_of!(ThreadState, pending) == 168);
-    assert!(offset_of!(ThreadState, directory) == 216 + 2 * DEVICE_ROWS);
-    assert!(size_of::<ThreadState>() == 216 + 2 * DEVICE_ROWS + 2 * DIRECTORY);
-    assert!(size_of::<ProcessRecord>() == 120 && offset_of!(ProcessRecord, comm) == 104);
+    assert!(offset_of!(ThreadState, settled) == 72);
+    assert!(offset_of!(ThreadState, chunks) == 128);
+    assert!(offset_of!(ThreadState, pending) == 192);
+    assert!(offset_of!(ThreadState, directory) == 240 + 2 * ROW_TABLE);
+    assert!(size_of::<ThreadState>() == 240 + 2 * ROW_TABLE + 2 * DIRECTORY);
+    assert!(size_of::<ProcessRecord>() == 136 && offset_of!(ProcessRecord, comm) == 120);
 };

@@ -15,7 +15,7 @@ use gpuos_tracer_abi::{
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
-    tasks::{SLOT_RULED, ThreadState},
+    tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     kernel::{self, argument_of, call_number},
     losses,
     maps::{DRIVERS, LOSSES, OBJECTS, RULES},
-    rows, tasks,
+    phases, rows, tasks,
 };
 
 /// `MAP_ANONYMOUS` of `linux/mman.h`, the same on x86 and arm.
@@ -84,6 +84,12 @@ fn read<T: Copy>(address: u64) -> Option<T> {
 #[inline(never)]
 pub(crate) fn device_call_enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> u32 {
     let registers = kernel::registers_of(task);
+    if number == call_number::ioctl()
+        && let Some(marker) = phases::marker_of(registers)
+    {
+        phases::mark(marker);
+        return SLOT_SKIPPED;
+    }
     thread.pending.device = 0;
     thread.pending.command = 0;
     thread.pending.detail = 0;

@@ -32,6 +32,8 @@ mod losses;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod phases;
+#[cfg(target_arch = "bpf")]
 mod rows;
 #[cfg(target_arch = "bpf")]
 mod syscalls;

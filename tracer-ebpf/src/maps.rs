@@ -9,6 +9,7 @@ use aya_ebpf::{
 use gpuos_tracer_abi::{
     ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
+    phases::{PhaseKey, PhaseNode},
     settings::{PointOffsets, SpecialNumberWords, TaskOffsetWords},
     syscalls::{Row, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
@@ -75,6 +76,29 @@ pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULE_COUNT, 0);
 /// Classes of the NVIDIA driver's objects. Written and read by `ioctl.rs`.
 #[map]
 pub(crate) static OBJECTS: HashMap<Object, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Numbers of phases. Written by `phases.rs`; read by user space.
+#[map]
+pub(crate) static PHASES: HashMap<PhaseKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// What is counted about them. Written by `phases.rs`; read by user space through mmap.
+#[map]
+pub(crate) static PHASE_NODES: Array<PhaseNode> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Numbers that no phase has yet. Filled by user space before attaching; taken by `phases.rs`.
+#[map]
+pub(crate) static FREE_PHASES: Stack<u32> = Stack::with_max_entries(1, 0);
+
+/// A word that the programs change: in the object's `.bss`, so that reading it is one instruction.
+pub(crate) struct Word(pub(crate) core::cell::UnsafeCell<u32>);
+
+// SAFETY: an aligned word, read whole and changed by atomic additions only.
+unsafe impl Sync for Word {}
+
+/// How often any process has changed its phase. Written by `phases.rs`; a thread that has seen another value looks its
+/// phase up.
+#[unsafe(no_mangle)]
+pub(crate) static PHASE_CHANGES: Word = Word(core::cell::UnsafeCell::new(0));
 
 /// Loss counters. Written by every program, read by user space through mmap.
 #[map]

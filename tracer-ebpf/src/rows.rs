@@ -4,7 +4,7 @@
 //! A row has one writer, its thread, so counting needs no atomic, no per-CPU copy and no hash.
 
 use gpuos_tracer_abi::{
-    ioctl::{DEVICE_ROWS, Pending},
+    ioctl::{Pending, ROW_TABLE},
     losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS, SLOW_COMMANDS},
     syscalls::{
         ABI_COMPAT, ABI_NATIVE, BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey,
@@ -26,8 +26,8 @@ const COMPAT_SIGRETURN: u32 = 119;
 /// `rt_sigreturn` there.
 const COMPAT_RT_SIGRETURN: u32 = 173;
 
-/// Places in a thread's table of device rows that are looked at.
-const PROBES: u32 = 4;
+/// Places in a thread's table of rows that are looked at.
+const PROBES: u32 = 8;
 
 /// Key of the call in flight of a thread. Who counts a call without a device calls [`without_device`] first.
 #[inline(always)]
@@ -71,34 +71,45 @@ pub(crate) fn enter(thread: &mut ThreadState, number: u32) -> Option<u32> {
     if number as usize >= DIRECTORY {
         return Some(enter_by_number(thread, number, ABI_NATIVE));
     }
-    let mut slot = u32::from(*directory_entry(thread, number));
+    let slot = u32::from(*directory_entry(thread, number));
     if slot == 0 {
         // Its return value means nothing: the slow path knows that, and the fast one need not ask.
         if number == call_number::rt_sigreturn() {
             return Some(enter_by_number(thread, number, ABI_NATIVE));
         }
-        without_device(thread);
-        slot = new_row(number);
-        if slot == 0 {
-            return Some(enter_slowly(thread, number, ABI_NATIVE));
+    } else {
+        // No row has the number that marks a call counted by device.
+        let row = ROWS.get_ptr_mut(slot - 1)?;
+        // SAFETY: the map returned it, and this thread alone writes it.
+        let row = unsafe { &mut *row };
+        if row.key.phase == thread.phase {
+            row.counts.calls += 1;
+            return Some(slot);
         }
-        *directory_entry(thread, number) = slot as u16;
     }
-    // No row has the number that marks a call counted by device.
-    let row = ROWS.get_ptr_mut(slot - 1)?;
-    // SAFETY: the map returned it, and this thread alone writes it.
-    unsafe { (*row).counts.calls += 1 };
+    // The first of its number, or the first since the phase changed.
+    without_device(thread);
+    let slot = search_row(number);
+    if slot == 0 {
+        return Some(enter_slowly(thread, number, ABI_NATIVE));
+    }
+    *directory_entry(thread, number) = slot as u16;
     Some(slot)
 }
 
-/// A place in a thread's table of device rows.
+/// A place in a thread's table of rows.
 #[inline(always)]
-fn device_place(thread: &mut ThreadState, number: u32, probe: u32) -> *mut u16 {
+fn place_of(thread: &mut ThreadState, number: u32, probe: u32) -> *mut u16 {
     let Pending { device, command, detail, .. } = thread.pending;
-    let mixed = command ^ detail.wrapping_mul(0x9e37_79b1) ^ device.wrapping_mul(0x85eb_ca6b) ^ number << 4;
+    let phase = thread.phase;
+    let mixed = command
+        ^ detail.wrapping_mul(0x9e37_79b1)
+        ^ device.wrapping_mul(0x85eb_ca6b)
+        ^ number.wrapping_mul(0x27d4_eb2f)
+        ^ phase.wrapping_mul(0x1656_67b1);
     let first = mixed ^ mixed >> 16 ^ mixed >> 8;
     // SAFETY: the mask keeps the index inside the array.
-    unsafe { thread.device_rows.get_unchecked_mut(bounded::<{ DEVICE_ROWS as u64 - 1 }>(first.wrapping_add(probe))) }
+    unsafe { thread.row_table.get_unchecked_mut(bounded::<{ ROW_TABLE as u64 - 1 }>(first.wrapping_add(probe))) }
 }
 
 /// Counts the entry in the row of `slot`, if that is the row of the call in flight.
@@ -111,7 +122,8 @@ fn count_in(slot: u32, thread: &ThreadState, number: u32) -> bool {
     let same = key.command == pending.command
         && key.detail == pending.detail
         && key.device == pending.device
-        && key.number == number;
+        && key.number == number
+        && key.phase == thread.phase;
     if same {
         row.counts.calls += 1;
     }
@@ -123,17 +135,17 @@ fn count_in(slot: u32, thread: &ThreadState, number: u32) -> bool {
 #[inline(always)]
 pub(crate) fn enter_device_call(thread: &mut ThreadState, number: u32) -> u32 {
     // SAFETY: inside the thread's state.
-    let slot = u32::from(unsafe { *device_place(thread, number, 0) });
-    if count_in(slot, thread, number) { slot } else { search_device_row(number) }
+    let slot = u32::from(unsafe { *place_of(thread, number, 0) });
+    if count_in(slot, thread, number) { slot } else { search_row(number) }
 }
 
-/// The same when the first place has another call's row, or none.
+/// Counts an entry in the row that a search finds or makes. 0 when there is no row for it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn search_device_row(number: u32) -> u32 {
+extern "C" fn search_row(number: u32) -> u32 {
     let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
     for probe in 0..PROBES {
-        let entry = device_place(thread, number, probe);
+        let entry = place_of(thread, number, probe);
         // SAFETY: inside the thread's state.
         let slot = match u32::from(unsafe { *entry }) {
             0 => {

@@ -20,7 +20,7 @@ use crate::{
     kernel::{self, call_number},
     losses,
     maps::{EXIT_ONLY, FILTERED, SAMPLE, TIMED, WANTED},
-    rows, tasks,
+    phases, rows, tasks,
 };
 
 /// Arguments: registers, number.
@@ -180,7 +180,13 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
     if kernel::is_compat(task) {
         return enter_compat(thread, number);
     }
+    phases::keep_up(thread);
     if !is_wanted(number) {
+        if number == call_number::ioctl()
+            && let Some(marker) = phases::marker_of(kernel::registers_of(task))
+        {
+            phases::mark(marker);
+        }
         if number == call_number::io_uring_setup() {
             losses::add(RINGS_FILTERED, 1);
         }

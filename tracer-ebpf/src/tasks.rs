@@ -22,7 +22,7 @@ use gpuos_tracer_abi::{
 use crate::{
     atomic, ioctl, kernel, losses,
     maps::{POINT_OFFSETS, PROCESSES, TASKS_BY_ID, THREADS, THREADS_BY_ID},
-    rows, syscalls,
+    phases, rows, syscalls,
 };
 
 #[inline(always)]
@@ -78,12 +78,12 @@ fn inherit(parent: &ThreadState, child: Option<&'static mut ThreadState>) {
         return;
     };
     child.process = parent.process;
-    child.phase = parent.phase;
     child.slot = SLOT_NONE;
     child.stage = STAGE_BORN;
     // SAFETY: the helper has no arguments.
     child.entered_ns = unsafe { bpf_ktime_get_ns() };
     if let Some(process) = record(parent.process) {
+        child.phase = process.phase;
         atomic::add32(&mut process.unborn, 1);
     }
     losses::add(THREADS_ALIVE, 1);
@@ -169,6 +169,9 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
         usage: Usage::ZERO,
         exit_code: 0,
         unborn: 0,
+        phase: thread.phase,
+        phases_ignored: 0,
+        phase_since_ns: 0,
         padding: 0,
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
@@ -214,7 +217,9 @@ fn executed() -> i32 {
     } else if thread.stage != STAGE_RUNNING {
         adopt(thread);
     }
+    phases::end_all_own(thread);
     if let Some(process) = record(thread.process) {
+        thread.phase = process.phase;
         process.comm = bpf_get_current_comm().unwrap_or_default();
     }
     0
@@ -246,6 +251,7 @@ fn exited() -> i32 {
         adopt(thread);
     }
     syscalls::count_last(task, thread);
+    phases::end_all_own(thread);
     rows::release(thread);
     let usage = kernel::usage_of(task);
     thread.stage = STAGE_ENDED;
@@ -296,8 +302,9 @@ fn add_usage(sum: &mut Usage, now: &Usage, before: &Usage) {
     atomic::add(&mut sum.run_ns, now.run_ns.wrapping_sub(before.run_ns));
 }
 
+/// The record of a process.
 #[inline(always)]
-fn record(process: u64) -> Option<&'static mut ProcessRecord> {
+pub(crate) fn record(process: u64) -> Option<&'static mut ProcessRecord> {
     // SAFETY: the map returned it; it stays valid until the program ends.
     PROCESSES.get_ptr_mut(&process).map(|record| unsafe { &mut *record })
 }

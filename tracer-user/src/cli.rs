@@ -100,6 +100,10 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub objects: u32,
 
+    /// How many different phases are kept apart
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536), hide_short_help = true)]
+    pub phases: u32,
+
     /// Decode calls on NVIDIA devices as those of this driver version [default: the version that is loaded]
     #[arg(long, value_name = "VERSION", value_parser = driver_version, hide_short_help = true)]
     pub nvidia_driver: Option<Version>,

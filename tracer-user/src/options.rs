@@ -75,6 +75,7 @@ impl TraceOptions {
                 totals: args.totals,
                 processes: args.processes,
                 objects: args.objects,
+                phases: args.phases,
                 devices,
             },
             filter: args.events,

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
+    gpuos_phase::switch("init");
     let (options, choice) = match &arguments.model {
         cli::Model::Cpu(options) => (options, None),
         cli::Model::Alloc(options) | cli::Model::Kernel(options) => (&options.work, Some(options.backend)),

@@ -51,23 +51,27 @@ fn check(array: &[u32], issued: u64) -> Result<(), ModelError> {
     }
 }
 
-/// Warms up, then times `iters` units of work.
+/// Warms up, then times `iters` units of work. Marks the phases; what comes afterwards is teardown.
 fn timed(
     model: &'static str,
     backend: Option<Description>,
     options: &WorkOptions,
     mut unit: impl FnMut() -> Result<(), ModelError>,
 ) -> Result<Outcome, ModelError> {
+    gpuos_phase::switch("warmup");
     for _ in 0..options.warmup {
         unit()?;
     }
     let mut latencies = Latencies::new();
+    gpuos_phase::switch("work");
     let (before, start) = (Usage::now(), Instant::now());
     for _ in 0..options.iters {
         latencies.time(&mut unit)?;
     }
     let wall_ns = start.elapsed().as_nanos() as u64;
     let usage = Usage::now().since(before);
+    gpuos_phase::iterations(options.iters);
+    gpuos_phase::switch("teardown");
     Ok(Outcome { model, backend, options: options.clone(), latencies, wall_ns, usage })
 }
 

@@ -1,7 +1,7 @@
 //! Tracepoints of single system calls, for a filter that names few of them: every other call, of
 //! everybody, then costs less than half of what the general tracepoints cost it.
 
-use libc::SYS_rt_sigreturn;
+use libc::{SYS_ioctl, SYS_rt_sigreturn};
 
 use super::perf_tracepoints::Events;
 use crate::names;
@@ -24,8 +24,14 @@ pub(super) fn of_calls(numbers: &[u32]) -> Option<Vec<(u64, u64)>> {
     numbers.iter().map(pair).collect()
 }
 
+/// Number of the tracepoint that shows phase markers, when the entries of these calls do not.
+pub(super) fn entry_of_markers(numbers: Option<&[u32]>) -> Option<u64> {
+    let sees_them = numbers?.contains(&(SYS_ioctl as u32));
+    if sees_them { None } else { Events::open()?.id("syscalls/sys_enter_ioctl") }
+}
+
 /// Whether this user can find the tracepoints of single calls.
 #[must_use]
 pub fn has_call_tracepoints() -> bool {
-    of_calls(&[libc::SYS_ioctl as u32]).is_some()
+    of_calls(&[SYS_ioctl as u32]).is_some()
 }

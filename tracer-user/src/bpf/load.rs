@@ -49,6 +49,8 @@ pub struct Settings {
     pub processes: u32,
     /// Objects of NVIDIA's driver whose class is remembered, about 70 bytes each while used.
     pub objects: u32,
+    /// Phases that are kept apart, some 200 bytes each.
+    pub phases: u32,
     /// Drivers of this machine, to decode their calls.
     pub devices: Devices,
 }
@@ -67,6 +69,7 @@ impl Default for Settings {
             totals: 262_144,
             processes: 65_536,
             objects: 65_536,
+            phases: 1024,
             devices: Devices::default(),
         }
     }
@@ -96,6 +99,7 @@ impl Settings {
 pub struct Tracer {
     pub(super) objects: KernelObjects,
     rows: u32,
+    phases: u32,
     /// Whether tasks are known by their number.
     by_id: bool,
 }
@@ -136,7 +140,9 @@ impl Tracer {
         let single = calls.or_else(|| by_id.as_ref().map(|by_id| vec![(by_id.call_enter, by_id.call_exit)]));
         if let Some(pairs) = single {
             // Exits first: no entry is counted whose exit would be missed.
-            let (enters, exits) = pairs.into_iter().unzip();
+            let (mut enters, exits): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+            // Markers are ioctls.
+            enters.extend(call_tracepoints::entry_of_markers(settings.wanted.as_deref()));
             wanted.push((programs::CALL_EXIT, Place::Points(exits)));
             wanted.push((programs::CALL_ENTER, Place::Points(enters)));
         }
@@ -167,6 +173,9 @@ impl Tracer {
                 (maps::TOTALS, settings.totals.max(1)),
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
+                (maps::PHASES, settings.phases.max(1)),
+                (maps::PHASE_NODES, settings.phases.max(1)),
+                (maps::FREE_PHASES, settings.phases.max(1)),
             ],
             &wanted,
             untyped,
@@ -175,6 +184,10 @@ impl Tracer {
         for chunk in (0..settings.chunks()).rev() {
             syscall::push(free, &chunk)
                 .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
+        }
+        let free = objects.map(maps::FREE_PHASES)?;
+        for number in (1..=settings.phases.max(1)).rev() {
+            syscall::push(free, &number).map_err(|error| LoadError::from_step("filling the map of phases", &error))?;
         }
         // Calls on GPUs that the filter leaves out, or that were made before, cannot tell that there are any.
         let sees_ioctl = settings.wanted.as_ref().is_none_or(|calls| calls.contains(&(libc::SYS_ioctl as u32)));
@@ -185,7 +198,7 @@ impl Tracer {
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }
-        Ok(Self { objects, rows, by_id: by_id.is_some() })
+        Ok(Self { objects, rows, phases: settings.phases.max(1), by_id: by_id.is_some() })
     }
 
     /// Marks a suspended child: its calls are counted from its first `execve` on.
@@ -215,8 +228,8 @@ impl Tracer {
         let clone = |name| self.objects.map(name)?.try_clone_to_owned().map_err(step);
         let (rows, losses) = (clone(maps::ROWS)?, clone(maps::LOSSES)?);
         Counters::new(
-            &rows,
-            self.rows,
+            (&rows, self.rows),
+            (&clone(maps::PHASE_NODES)?, self.phases, clone(maps::PHASES)?),
             clone(maps::TOTALS)?,
             clone(maps::PROCESSES)?,
             [clone(maps::DRIVERS)?, clone(maps::RULES)?],

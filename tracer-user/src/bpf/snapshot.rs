@@ -10,6 +10,7 @@ use std::{
 use gpuos_tracer_abi::{
     ioctl::{DRIVER_NONE, Rule},
     losses::COUNTERS,
+    phases::{PhaseKey, PhaseNode},
     syscalls::{Row, RowCounts, RowKey},
     tasks::ProcessRecord,
 };
@@ -25,14 +26,16 @@ pub struct Counters {
     losses: Shared<u64>,
     totals: OwnedFd,
     processes: OwnedFd,
+    phases: OwnedFd,
+    phase_nodes: Shared<PhaseNode>,
     drivers: OwnedFd,
     rules: OwnedFd,
 }
 
 impl Counters {
     pub(super) fn new(
-        rows: &OwnedFd,
-        row_count: u32,
+        (rows, row_count): (&OwnedFd, u32),
+        (phase_nodes, phase_count, phases): (&OwnedFd, u32, OwnedFd),
         totals: OwnedFd,
         processes: OwnedFd,
         [drivers, rules]: [OwnedFd; 2],
@@ -40,6 +43,8 @@ impl Counters {
     ) -> io::Result<Self> {
         Ok(Self {
             rows: Shared::map(rows, row_count as usize)?,
+            phase_nodes: Shared::map(phase_nodes, phase_count as usize)?,
+            phases,
             losses: Shared::map(losses, COUNTERS as usize)?,
             totals,
             processes,
@@ -67,6 +72,23 @@ impl Counters {
     /// What the kernel says.
     pub fn processes(&self) -> io::Result<Vec<(u64, ProcessRecord)>> {
         syscall::read_hash(self.processes.as_fd())
+    }
+
+    /// Every phase, in the order of their numbers; the first has 1.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn phases(&self) -> io::Result<Vec<(PhaseKey, PhaseNode)>> {
+        let keys = syscall::read_hash::<PhaseKey, u32>(self.phases.as_fd())?;
+        let last = keys.iter().map(|(_, number)| *number).max().unwrap_or(0);
+        let mut phases: Vec<(PhaseKey, PhaseNode)> =
+            self.phase_nodes.values().take(last as usize).map(|node| (PhaseKey::EMPTY, node)).collect();
+        for (key, number) in keys {
+            if let Some((place, _)) = phases.get_mut((number as usize).wrapping_sub(1)) {
+                *place = key;
+            }
+        }
+        Ok(phases)
     }
 
     /// Takes totals and processes out of the maps, once read.

@@ -55,7 +55,7 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
 /// A run with its header.
 pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run> {
     let finished = findings.finished;
-    let calls = frame::build(&finished.rows, &finished.processes, &[], &options.roles, &finished.devices)?;
+    let calls = frame::build(&finished.rows, &finished.processes, &finished.phases, &options.roles, &finished.devices)?;
     let notes = notes(&finished);
     let header = Header {
         schema_version: SCHEMA_VERSION,
@@ -79,6 +79,7 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
         end: findings.end,
         losses: finished.losses,
         notes,
+        phases: finished.phases,
         processes: finished.processes,
     };
     Ok(Run { header, calls })
@@ -130,6 +131,18 @@ fn notes(finished: &Finished) -> Vec<String> {
         notes.push(format!(
             "{} of device calls could not be read: a bad address, or memory that was not there",
             units::plural(finished.unreadable_arguments, "argument", "arguments")
+        ));
+    }
+    if finished.markers_without_meaning != 0 {
+        notes.push(format!(
+            "{} of the program said nothing: the end of a phase that never began, or an unknown operation",
+            units::plural(finished.markers_without_meaning, "phase marker", "phase markers")
+        ));
+    }
+    if finished.markers != 0 {
+        notes.push(format!(
+            "{} of the program left out of the counts",
+            units::plural(finished.markers, "phase marker", "phase markers")
         ));
     }
     notes.extend(launches_without_calls(finished));

@@ -14,7 +14,10 @@ use gpuos_tracer_abi::{
 use super::environment::monotonic_ns;
 use crate::{
     bpf::Counters,
-    model::run::{Losses, Process},
+    model::{
+        phases::{self, Phase},
+        run::{Losses, Process},
+    },
     names::devices::Devices,
 };
 
@@ -34,6 +37,8 @@ pub struct Gathered {
     ended: HashMap<u64, Process>,
     /// By command name, the process that stands for all of it that are not kept apart.
     standing_for: HashMap<String, u64>,
+    /// Nanoseconds in the phases that processes were in at their end, by number.
+    unfinished_phases: HashMap<u32, u64>,
 }
 
 fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
@@ -92,6 +97,7 @@ impl Gathered {
         counters.forget(&keys, &ids)?;
         let mut renamed: HashMap<u64, u64> = HashMap::new();
         for (id, record) in over {
+            self.end_phase(&record, now);
             let process = Process::from_record(id, &record, now);
             if self.ended.len() < KEPT_APART {
                 self.ended.insert(id, process);
@@ -114,6 +120,14 @@ impl Gathered {
         Ok(())
     }
 
+    /// A process that ends in a phase has been in it until then.
+    fn end_phase(&mut self, record: &ProcessRecord, now: u64) {
+        if record.phase != 0 && record.phase_since_ns != 0 {
+            let end = if record.threads_alive == 0 { record.ended_ns } else { now };
+            *self.unfinished_phases.entry(record.phase).or_default() += end.saturating_sub(record.phase_since_ns);
+        }
+    }
+
     /// Whether no traced thread is alive.
     #[must_use]
     pub fn tree_is_empty(&self, counters: &Counters) -> bool {
@@ -133,13 +147,23 @@ impl Gathered {
         let now = monotonic_ns();
         let mut records = HashMap::new();
         for (id, record) in counters.processes()? {
+            self.end_phase(&record, now);
             self.ended.entry(id).or_insert_with(|| Process::from_record(id, &record, now));
             records.insert(id, record);
+        }
+        let mut nodes = counters.phases()?;
+        for (number, time) in &self.unfinished_phases {
+            if let Some((_, node)) = nodes.get_mut(*number as usize - 1) {
+                node.own_ns += time;
+            }
         }
         let mut processes: Vec<Process> = self.ended.into_values().collect();
         processes.sort_by_key(|process| (process.started_ns, process.id));
         Ok(Finished {
             rows: self.rows,
+            phases: phases::from_kernel(&nodes),
+            markers: counters.loss(losses::MARKERS),
+            markers_without_meaning: counters.loss(losses::MARKERS_WITHOUT_MEANING),
             processes,
             records,
             waits_for_tree: Some("`--wait-all` waits for them"),
@@ -149,6 +173,7 @@ impl Gathered {
                 process_records: counters.loss(losses::PROCESSES_WITHOUT_RECORD),
                 recursion_misses: 0,
                 objects: counters.loss(losses::OBJECTS_WITHOUT_CLASS),
+                phases: counters.loss(losses::PHASES_IGNORED),
             },
             devices: self.devices,
             unreadable_arguments: counters.loss(losses::ARGUMENTS_UNREADABLE),
@@ -165,6 +190,12 @@ impl Gathered {
 pub struct Finished {
     /// Counts.
     pub rows: HashMap<RowKey, RowCounts>,
+    /// Phases by their number, which begins at 1.
+    pub phases: Vec<Phase>,
+    /// Marker calls; they are not among the calls.
+    pub markers: u64,
+    /// Those that ended what never began, or said what nobody knows.
+    pub markers_without_meaning: u64,
     /// Processes, the first started first.
     pub processes: Vec<Process>,
     /// Records that were still in the kernel at the end, before user and system time were split.

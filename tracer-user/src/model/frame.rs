@@ -13,6 +13,7 @@ use polars_core::prelude::*;
 
 use super::{
     histogram::Histogram,
+    phases::Phase,
     roles::{Role, Roles},
     run::Process,
 };
@@ -97,7 +98,7 @@ fn name_of(key: &RowKey) -> String {
 pub fn build(
     rows: &HashMap<RowKey, RowCounts>,
     processes: &[Process],
-    phases: &[String],
+    phases: &[Phase],
     roles: &Roles,
     devices: &Devices,
 ) -> PolarsResult<DataFrame> {
@@ -141,7 +142,7 @@ pub fn build(
             .into_column(),
         words(column::COMMAND, &|key| process(key).map_or_else(String::new, |p| p.command.clone())),
         UInt32Chunked::from_iter_values(column::THREAD.into(), keys().map(|key| key.thread)).into_column(),
-        words(column::PHASE, &|key| phases.get(key.phase as usize).cloned().unwrap_or_default()),
+        words(column::PHASE, &|key| phase_of(key.phase, phases)),
         words(column::ABI, &|key| if key.abi == ABI_NATIVE { "native" } else { "compat" }.to_owned()),
         codes(column::NUMBER, |key| key.number),
         words(column::SYSCALL, &|key| name_of(key)),
@@ -178,6 +179,14 @@ pub fn build(
         numbers(column::MAX_NS, |counts| counts.max_ns),
         latency.finish().into_column(),
     ])
+}
+
+/// Path of a phase. A number without one is of a phase that was not read.
+fn phase_of(number: u32, phases: &[Phase]) -> String {
+    match (number as usize).checked_sub(1) {
+        None => String::new(),
+        Some(at) => phases.get(at).map_or_else(|| format!("phase {number}"), |phase| phase.path.clone()),
+    }
 }
 
 /// What the tables know of a call on a device.

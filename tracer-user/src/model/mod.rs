@@ -2,5 +2,6 @@
 
 pub mod frame;
 pub mod histogram;
+pub mod phases;
 pub mod roles;
 pub mod run;

@@ -4,6 +4,8 @@ use gpuos_tracer_abi::tasks::ProcessRecord;
 use polars_core::frame::DataFrame;
 use serde::{Deserialize, Serialize};
 
+use super::phases::Phase;
+
 /// Version of the file schema, described in `docs/file-format.md`. Raised when a reader must change.
 pub const SCHEMA_VERSION: u32 = 2;
 
@@ -48,6 +50,9 @@ pub struct Header {
     pub losses: Losses,
     /// What is worth knowing about the run, in sentences.
     pub notes: Vec<String>,
+    /// Phases that the program marked.
+    #[serde(default)]
+    pub phases: Vec<Phase>,
     /// Every process of the tree, the launched command first.
     pub processes: Vec<Process>,
 }
@@ -138,6 +143,9 @@ pub struct Losses {
     pub children: u64,
     /// Processes whose record found no place (`--processes`).
     pub process_records: u64,
+    /// Begins of phases that were not kept (`--phases`, or too deep): their calls are counted in the phase around.
+    #[serde(default)]
+    pub phases: u64,
     /// Objects of NVIDIA's driver that found no place (`--objects`): calls on them have no class.
     #[serde(default)]
     pub objects: u64,
@@ -319,6 +327,7 @@ mod tests {
             end: End::Exited(0),
             losses: Losses::default(),
             notes: vec![],
+            phases: vec![],
             processes: vec![process],
         };
         let text = serde_json::to_string(&header).unwrap();

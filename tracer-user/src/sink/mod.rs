@@ -404,6 +404,7 @@ mod tests {
             end: End::Exited(0),
             losses: Losses::default(),
             notes: vec![],
+            phases: vec![],
             processes: vec![process],
         };
         Run { header, calls }

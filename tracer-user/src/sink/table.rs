@@ -1,6 +1,6 @@
 //! The tables that people read: by role, the top system calls, processes, and what was lost.
 
-use std::io::Write;
+use std::{collections::HashMap, io::Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
 
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::model::{
     frame::{self, Group, column},
+    phases::{Phase, Scope},
     roles::Role,
     run::{End, Header, Process, Run},
 };
@@ -88,6 +89,7 @@ pub fn render(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
         sections.push("no system call was counted".to_owned());
     } else {
         sections.push(role_table(run, view, look, &total)?);
+        sections.extend(phase_table(run, look, &total)?);
         sections.push(syscall_table(run, view, look, &total)?);
         sections.extend(device_table(run, view, look)?);
         if !header.processes.is_empty() {
@@ -303,6 +305,73 @@ fn syscall_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Str
     Ok(finish(&mut table, look) + &left_out_line(&left_out, "more system call", "more system calls"))
 }
 
+/// Calls by phase and role; `None` where no phase was marked.
+fn phase_table(run: &Run, look: Look, total: &Group) -> Result<Option<String>, CodecError> {
+    let phases = &run.header.phases;
+    if phases.is_empty() {
+        return Ok(None);
+    }
+    let calls: HashMap<(String, String), u64> = frame::group(&run.calls, &[column::PHASE, column::ROLE])?
+        .into_iter()
+        .map(|group| ((group.key[0].clone(), group.key[1].clone()), group.calls))
+        .collect();
+    let calls_of = |phase: &str, role: Role| calls.get(&(phase.to_owned(), role.name().to_owned())).copied();
+    let roles: Vec<Role> =
+        Role::ALL.into_iter().filter(|role| calls.keys().any(|(_, name)| name == role.name())).collect();
+    let iterates = phases.iter().any(|phase| phase.iterations != 0);
+    let mut table = plain_table();
+    let mut heads = vec![head("phase", false, look)];
+    heads.extend(["times", "wall", "calls"].map(|text| head(text, true, look)));
+    heads.push(head("a second", true, look));
+    if iterates {
+        heads.push(head("an iteration", true, look));
+    }
+    let measures = heads.len();
+    heads.extend(roles.iter().map(|role| role_cell(role.name(), look).set_alignment(CellAlignment::Right)));
+    table.set_header(heads);
+    let outside = Phase { path: String::new(), ..Phase::default() };
+    let listed = (!calls.keys().all(|(phase, _)| !phase.is_empty())).then_some(&outside);
+    for phase in listed.into_iter().chain(phases) {
+        let counts: Vec<Option<u64>> = roles.iter().map(|role| calls_of(&phase.path, *role)).collect();
+        let sum = counts.iter().flatten().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        let per = |divisor: f64| if divisor > 0.0 { rate(sum as f64 / divisor) } else { String::new() };
+        let is_outside = phase.path.is_empty() && phase.entered == 0;
+        let whose = if phase.scope == Scope::Thread { " (thread)" } else { "" };
+        let name = if is_outside { "(none)".to_owned() } else { printable(&phase.path) + whose };
+        let mut row = vec![Cell::new(name)];
+        row.push(right(if is_outside { String::new() } else { count(phase.entered) }));
+        row.push(right(if is_outside { String::new() } else { duration(phase.wall_ns) }));
+        row.push(right(count(sum)));
+        row.push(right(per(phase.wall_ns as f64 / 1e9)));
+        if iterates {
+            row.push(right(per(phase.iterations as f64)));
+        }
+        row.extend(counts.into_iter().map(|calls| right(calls.map_or_else(String::new, count))));
+        table.add_row(row);
+    }
+    let mut last = vec![Cell::new("total"), Cell::new(""), Cell::new(""), right(count(total.calls)), Cell::new("")];
+    last.resize_with(measures, || Cell::new(""));
+    for role in &roles {
+        let sum = calls.iter().filter(|((_, name), _)| name == role.name()).map(|(_, calls)| calls);
+        last.push(right(count(sum.fold(0, |sum, calls| sum.saturating_add(*calls)))));
+    }
+    table.add_row(last);
+    // The roles from the right, then the rates.
+    let mut dispensable: Vec<(u8, usize)> = vec![(1, 1), (9, 4)];
+    dispensable.extend((2_u8..).zip(measures..measures + roles.len()));
+    fit(&mut table, &mut dispensable, look.width);
+    Ok(Some(finish(&mut table, look)))
+}
+
+/// A rate: whole from 100 on, else with three digits.
+fn rate(value: f64) -> String {
+    match value {
+        value if value >= 99.95 => count(value.round() as u64),
+        value if value >= 9.995 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
 /// Says what a table does not list.
 fn left_out_line(left_out: &[Group], one: &str, many: &str) -> String {
     if left_out.is_empty() {
@@ -377,7 +446,7 @@ impl Coverage {
 }
 
 fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
-    let calls: std::collections::HashMap<u64, u64> = run
+    let calls: HashMap<u64, u64> = run
         .calls
         .partition_by_stable([column::PROCESS], true)?
         .iter()
@@ -453,6 +522,10 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
         (
             losses.process_records,
             "processes have no record because the table was full (`--processes`) or the kernel had no memory",
+        ),
+        (
+            losses.phases,
+            "phases began that were not kept: no place (`--phases`), more than eight inside each other, or a label that could not be read",
         ),
         (losses.objects, "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class"),
         (losses.recursion_misses, "events were missed because a BPF program was running already on that CPU"),

@@ -1,0 +1,86 @@
+//! Phases that a program marks: the marker call, and the tree of their labels.
+//!
+//! A marker is an `ioctl` on descriptor −1 with the request [`MARKER`] and the address of a [`Marker`]. It always
+//! fails with `EBADF`, needs no file and works in any language; without a tracer it does nothing.
+
+/// Request of the marker call: `GPUS` in ASCII. No driver sees it, because no descriptor is −1.
+pub const MARKER: u32 = 0x4750_5553;
+
+/// A phase begins inside the current one.
+pub const OPERATION_BEGIN: u32 = 1;
+/// The current phase ends; the one around it goes on.
+pub const OPERATION_END: u32 = 2;
+/// The current phase ends and another begins in its place; without a current one it only begins.
+pub const OPERATION_SWITCH: u32 = 3;
+/// The program has done [`Marker::count`] iterations in the current phase.
+pub const OPERATION_ITERATIONS: u32 = 4;
+
+/// For the whole process: helper threads of a runtime work for it.
+pub const SCOPE_PROCESS: u32 = 0;
+/// For the calling thread only.
+pub const SCOPE_THREAD: u32 = 1;
+
+/// Bytes of a label, its final NUL included.
+pub const LABEL: usize = 64;
+/// Phases of one scope that may be open inside each other.
+pub const MOST_NESTED: u32 = 8;
+
+/// What the marker call points to. Its C twin is `struct gpuos_marker` of `gpuos_phase.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// One of the `OPERATION_` values.
+    pub operation: u32,
+    /// One of the `SCOPE_` values.
+    pub scope: u32,
+    /// Iterations; else 0.
+    pub count: u64,
+    /// Label, ended by a NUL.
+    pub label: [u8; LABEL],
+}
+
+/// A phase is told by its label and the phase around it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PhaseKey {
+    /// Number of the phase around it; 0: none.
+    pub parent: u32,
+    /// One of the `SCOPE_` values.
+    pub scope: u32,
+    /// Label, padded with NULs.
+    pub label: [u8; LABEL],
+}
+
+impl PhaseKey {
+    /// No label yet.
+    pub const EMPTY: Self = Self { parent: 0, scope: 0, label: [0; LABEL] };
+}
+
+/// What is counted about a phase, of all processes together.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhaseNode {
+    /// Number of the phase around it; 0: none.
+    pub parent: u32,
+    /// How many phases are around it.
+    pub depth: u32,
+    /// How often it began.
+    pub entered: u64,
+    /// Nanoseconds in it and not in a phase of the same scope inside it, of those that ended.
+    pub own_ns: u64,
+    /// Iterations that the program reported.
+    pub iterations: u64,
+}
+
+impl Default for PhaseKey {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+#[cfg(not(test))]
+const _: () = {
+    assert!(size_of::<Marker>() == 80 && core::mem::offset_of!(Marker, label) == 16);
+    assert!(size_of::<PhaseKey>() == 72 && core::mem::offset_of!(PhaseKey, label) == 8);
+    assert!(size_of::<PhaseNode>() == 32);
+};
