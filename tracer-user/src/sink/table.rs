@@ -321,7 +321,7 @@ fn phase_table(run: &Run, look: Look, total: &Group) -> Result<Option<String>, C
     let iterates = phases.iter().any(|phase| phase.iterations != 0);
     let mut table = plain_table();
     let mut heads = vec![head("phase", false, look)];
-    heads.extend(["times", "wall", "calls"].map(|text| head(text, true, look)));
+    heads.extend(["entered", "wall", "calls"].map(|text| head(text, true, look)));
     heads.push(head("a second", true, look));
     if iterates {
         heads.push(head("an iteration", true, look));
