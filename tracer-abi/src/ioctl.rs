@@ -86,8 +86,6 @@ pub const DETAIL_NONE: u32 = 0;
 pub const DETAIL_WORD: u32 = 1;
 /// The detail is the class of the object whose handle stands at `detail_at` and whose client at `client_at`.
 pub const DETAIL_CLASS: u32 = 2;
-/// The detail is [`WAITS_ONLY`] for a thread that never makes another call on this driver.
-pub const DETAIL_WAITER: u32 = 3;
 
 /// Nothing follows from success.
 pub const EFFECT_NONE: u32 = 0;
@@ -102,8 +100,6 @@ pub const EFFECT_MAP: u32 = 3;
 pub const DETAIL_UNREADABLE: u32 = 0xffff_fffe;
 /// The class is not known: the object was made before the trace, or found no place.
 pub const DETAIL_UNKNOWN: u32 = 0xffff_fffd;
-/// Of a wait: by a thread that makes no other call on this driver, as a runtime's own event thread.
-pub const WAITS_ONLY: u32 = 1;
 
 /// No status in the argument.
 pub const NO_STATUS: u32 = u32::MAX;
@@ -185,27 +181,12 @@ pub struct Pending {
     pub mapped: u32,
     /// Class of the object behind it.
     pub mapped_class: u32,
-    /// 1 after a call on the AMD compute driver that was no wait.
-    pub does_more_than_wait: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 impl Pending {
     /// None yet.
-    pub const NONE: Self = Self {
-        argument: 0,
-        slot: 0,
-        rule: 0,
-        size: 0,
-        device: 0,
-        command: 0,
-        detail: 0,
-        mapped: 0,
-        mapped_class: 0,
-        does_more_than_wait: 0,
-        padding: 0,
-    };
+    pub const NONE: Self =
+        Self { argument: 0, slot: 0, rule: 0, size: 0, device: 0, command: 0, detail: 0, mapped: 0, mapped_class: 0 };
 }
 
 /// So many commands are told apart by the slower path, of all threads together; a program chooses its numbers, and
@@ -228,7 +209,7 @@ pub const INODE_WINDOW: usize = 96;
 const _: () = {
     assert!(size_of::<Rule>() == 48);
     assert!(size_of::<Object>() == 8);
-    assert!(size_of::<Pending>() == 48);
+    assert!(size_of::<Pending>() == 40);
     assert!(KFD_RULES + 256 == RULES);
 };
 

@@ -5,6 +5,7 @@
 //! later version can add one in its place.
 #![no_std]
 
+pub mod hooks;
 pub mod ioctl;
 pub mod losses;
 pub mod phases;
@@ -52,6 +53,8 @@ pub mod maps {
     pub const PHASE_NODES: &str = "PHASE_NODES";
     /// Stack: numbers that no phase has yet.
     pub const FREE_PHASES: &str = "FREE_PHASES";
+    /// Array, mappable: [`HookCounts`](crate::hooks::HookCounts) by the index in [`HOOKS`](crate::hooks::HOOKS).
+    pub const HOOK_COUNTS: &str = "HOOK_COUNTS";
     /// Array of `u64`: the counters of [`losses`](crate::losses).
     pub const LOSSES: &str = "LOSSES";
 }

@@ -60,6 +60,10 @@ pub struct RowCounts {
     pub refused: u64,
     /// The last such status.
     pub status: u64,
+    /// Calls that reached a watched function of the driver.
+    pub driver_calls: u64,
+    /// Nanoseconds in it.
+    pub driver_ns: u64,
     /// Nanoseconds between entry and return, summed over the timed calls.
     pub total_ns: u64,
     /// The longest, in nanoseconds.
@@ -77,6 +81,8 @@ impl RowCounts {
         restarted: 0,
         refused: 0,
         status: 0,
+        driver_calls: 0,
+        driver_ns: 0,
         total_ns: 0,
         max_ns: 0,
         buckets: [0; BUCKETS],
@@ -177,9 +183,9 @@ const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<RowKey>() == 40);
     assert!(offset_of!(RowKey, thread) == 8 && offset_of!(RowKey, abi) == 20 && offset_of!(RowKey, detail) == 32);
-    assert!(size_of::<RowCounts>() == 64 + 8 * BUCKETS);
-    assert!(offset_of!(RowCounts, buckets) == 64);
-    assert!(size_of::<Row>() == 424 && offset_of!(Row, counts) == 40);
+    assert!(size_of::<RowCounts>() == 80 + 8 * BUCKETS);
+    assert!(offset_of!(RowCounts, buckets) == 80);
+    assert!(size_of::<Row>() == 440 && offset_of!(Row, counts) == 40);
 };
 
 #[cfg(test)]

@@ -91,8 +91,10 @@ pub struct ThreadState {
     pub own_phases: u32,
     /// Begins inside those that were not kept: as many ends mean nothing.
     pub own_ignored: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Watched functions of drivers that it is in, one inside the other.
+    pub hook_depth: u32,
+    /// Clock when it entered the outermost.
+    pub hook_since_ns: u64,
     /// Clock when the innermost phase of its own began or went on.
     pub own_since_ns: u64,
     /// What it had used when that was last added to its process.
@@ -130,7 +132,8 @@ impl ThreadState {
         phase_changes: 0,
         own_phases: 0,
         own_ignored: 0,
-        padding: 0,
+        hook_depth: 0,
+        hook_since_ns: 0,
         own_since_ns: 0,
         settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
@@ -186,9 +189,9 @@ pub const fn process_id(pid: u32, started_ns: u64) -> u64 {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Usage>() == 56);
-    assert!(offset_of!(ThreadState, settled) == 72);
-    assert!(offset_of!(ThreadState, chunks) == 128);
-    assert!(offset_of!(ThreadState, pending) == 192);
+    assert!(offset_of!(ThreadState, settled) == 80);
+    assert!(offset_of!(ThreadState, chunks) == 136);
+    assert!(offset_of!(ThreadState, pending) == 200);
     assert!(offset_of!(ThreadState, directory) == 240 + 2 * ROW_TABLE);
     assert!(size_of::<ThreadState>() == 240 + 2 * ROW_TABLE + 2 * DIRECTORY);
     assert!(size_of::<ProcessRecord>() == 136 && offset_of!(ProcessRecord, comm) == 120);

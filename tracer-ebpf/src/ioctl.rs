@@ -8,10 +8,10 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     ioctl::{
-        ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WAITER, DETAIL_WORD, DIRECTORY_DEVICE,
-        DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_LEARN,
-        EFFECT_MAP, EFFECT_NONE, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR,
-        NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, Rule, WAITS_ONLY, rule_index,
+        ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DIRECTORY_DEVICE, DRIVER_KFD,
+        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_LEARN, EFFECT_MAP,
+        EFFECT_NONE, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR,
+        NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, Rule, rule_index,
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
@@ -90,6 +90,8 @@ pub(crate) fn device_call_enter(task: *mut task_struct, thread: &mut ThreadState
         phases::mark(marker);
         return SLOT_SKIPPED;
     }
+    // A return that was missed must not last.
+    thread.hook_depth = 0;
     thread.pending.device = 0;
     thread.pending.command = 0;
     thread.pending.detail = 0;
@@ -160,12 +162,8 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     pending.detail = match rule.detail {
         DETAIL_WORD => read(pending.argument + u64::from(rule.detail_at)).unwrap_or(DETAIL_UNREADABLE),
         DETAIL_CLASS => class_of(pending.argument, rule.client_at, rule.detail_at),
-        DETAIL_WAITER if pending.does_more_than_wait == 0 => WAITS_ONLY,
         _ => 0,
     };
-    if driver == DRIVER_KFD && rule.detail != DETAIL_WAITER {
-        pending.does_more_than_wait = 1;
-    }
     rule.effect != EFFECT_NONE || rule.status[0].at != NO_STATUS
 }
 

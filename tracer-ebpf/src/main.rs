@@ -14,6 +14,7 @@
 //! | `task_exec` | `sched_process_exec` | `tasks.rs`    |
 //! | `task_exit` | `sched_process_exit` | `tasks.rs`    |
 //! | `task_free` | `sched_process_free` | `tasks.rs`    |
+//! | `nvidia_enter`, `nvidia_exit` and others | entry and return of a driver's function (kprobe) | `hooks.rs` |
 //! | `point_fork`, `point_exec`, `point_exit` | `sched/sched_process_*`, with tasks by number | `tasks.rs` |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
@@ -23,6 +24,8 @@ mod atomic;
 mod descriptors;
 #[cfg(target_arch = "bpf")]
 mod floor;
+#[cfg(target_arch = "bpf")]
+mod hooks;
 #[cfg(target_arch = "bpf")]
 mod ioctl;
 #[cfg(target_arch = "bpf")]

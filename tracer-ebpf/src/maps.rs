@@ -7,6 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, Stack},
 };
 use gpuos_tracer_abi::{
+    hooks::{HOOKS, HookCounts},
     ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
     phases::{PhaseKey, PhaseNode},
@@ -99,6 +100,10 @@ unsafe impl Sync for Word {}
 /// phase up.
 #[unsafe(no_mangle)]
 pub(crate) static PHASE_CHANGES: Word = Word(core::cell::UnsafeCell::new(0));
+
+/// Counts at the functions of drivers. Written by `hooks.rs`; read by user space through mmap.
+#[map]
+pub(crate) static HOOK_COUNTS: Array<HookCounts> = Array::with_max_entries(HOOKS.len() as u32, BPF_F_MMAPABLE);
 
 /// Loss counters. Written by every program, read by user space through mmap.
 #[map]

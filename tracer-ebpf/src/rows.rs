@@ -194,6 +194,22 @@ pub(crate) fn exit_device_call(
     }
 }
 
+/// Adds the time that the call in flight has spent in its driver.
+#[inline(always)]
+pub(crate) fn add_driver_time(thread: &ThreadState, slot: u32, duration: u64) {
+    if let Some(row) = ROWS.get_ptr_mut(slot.wrapping_sub(1)) {
+        // SAFETY: the map returned it, and this thread alone writes it.
+        let counts = unsafe { &mut (*row).counts };
+        counts.driver_calls += 1;
+        counts.driver_ns += duration;
+    } else if slot == SLOT_TOTALS
+        && let Some(total) = slow_counts(&key(thread, thread.number, thread.abi))
+    {
+        atomic::add(&mut total.driver_calls, 1);
+        atomic::add(&mut total.driver_ns, duration);
+    }
+}
+
 /// Counts a return in the row of `slot`. Says whether there is one.
 #[inline(always)]
 pub(crate) fn exit(slot: u32, duration: u64, timed: bool, returned: i64) -> bool {
@@ -306,6 +322,8 @@ fn add(total: &mut RowCounts, more: &RowCounts) {
     if more.status != 0 {
         total.status = more.status;
     }
+    atomic::add(&mut total.driver_calls, more.driver_calls);
+    atomic::add(&mut total.driver_ns, more.driver_ns);
     atomic::add(&mut total.total_ns, more.total_ns);
     atomic::raise(&mut total.max_ns, more.max_ns);
     for bucket in 0..BUCKETS {

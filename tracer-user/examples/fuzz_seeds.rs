@@ -71,6 +71,7 @@ fn run(with_calls: bool) -> Run {
             losses: Losses { calls: u64::from(with_calls), ..Default::default() },
             nvidia_driver: with_calls.then(|| "580.159.04".into()),
             notes: vec!["n".into()],
+            driver_functions: vec![],
             phases: vec![],
             processes,
         },

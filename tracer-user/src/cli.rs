@@ -100,6 +100,10 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub objects: u32,
 
+    /// Watch the drivers' own functions, too: how much of a call is spent in the driver (needs kprobes)
+    #[arg(long)]
+    pub driver_hooks: bool,
+
     /// How many different phases are kept apart
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536), hide_short_help = true)]
     pub phases: u32,

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use crate::{
-    bpf::Settings,
+    bpf::{self, Settings},
     cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs, TraceArgs},
     launch::{Account, AccountError},
     model::roles::{Roles, RolesError},
@@ -59,6 +59,14 @@ impl TraceOptions {
             (None, Some(_)) => return Err(OptionsError::FormatWithoutOutput),
             (None, None) => None,
         };
+        let hooks = if args.driver_hooks { bpf::driver_hooks() } else { Vec::new() };
+        if args.driver_hooks && hooks.is_empty() {
+            return Err(OptionsError::NoDriverHooks(if bpf::has_kprobes() {
+                "no driver is loaded that has one of them, or this user may not see the kernel's symbols"
+            } else {
+                "this kernel has no kprobes"
+            }));
+        }
         let mut devices = Devices::of_this_machine();
         devices.nvidia_version = args.nvidia_driver.or(devices.nvidia_version);
         let view = (!args.quiet).then(|| view(&args.tables));
@@ -76,6 +84,7 @@ impl TraceOptions {
                 processes: args.processes,
                 objects: args.objects,
                 phases: args.phases,
+                hooks,
                 devices,
             },
             filter: args.events,
@@ -115,6 +124,11 @@ pub enum OptionsError {
     /// The user of `-u`.
     #[error(transparent)]
     User(#[from] AccountError),
+    /// `--driver-hooks` where there is nothing to hook.
+    #[error(
+        "`--driver-hooks` finds no function to watch: {0}\nhint: `gpuos-trace check` lists the functions that this machine has; without the option calls are counted all the same"
+    )]
+    NoDriverHooks(&'static str),
     /// `--format` alone.
     #[error("`--format` needs an output\nhint: add `-o FILE`, or `-o -` for standard output")]
     FormatWithoutOutput,

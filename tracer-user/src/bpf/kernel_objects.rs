@@ -38,6 +38,8 @@ pub(super) enum Place {
     Raw(&'static str),
     /// Perf's tracepoints, by their numbers.
     Points(Vec<u64>),
+    /// The entry of a function, or its return.
+    Function { name: &'static str, at_return: bool },
 }
 
 /// A global variable and its bytes.
@@ -113,6 +115,9 @@ impl KernelObjects {
         let links = match place {
             Place::Typed(_) => syscall::open_raw_tracepoint(program, None).map(|link| vec![link]),
             Place::Raw(name) => syscall::open_raw_tracepoint(program, Some(name)).map(|link| vec![link]),
+            Place::Function { name, at_return } => {
+                perf_tracepoints::attach_to_function(program, name, at_return).map(|link| vec![link])
+            }
             Place::Points(ids) => ids.into_iter().map(|id| perf_tracepoints::attach(program, id)).collect(),
         };
         self.links.extend(links.map_err(|error| LoadError::from_step("attaching a program", &error))?);

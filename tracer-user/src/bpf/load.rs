@@ -6,6 +6,7 @@ use std::{
 };
 
 use gpuos_tracer_abi::{
+    hooks::HOOKS,
     losses, maps, programs,
     settings::globals,
     syscalls::{CHUNK_ROWS, DIRECTORY},
@@ -14,6 +15,7 @@ use gpuos_tracer_abi::{
 
 use super::{
     call_tracepoints,
+    driver_hooks::DriverHook,
     error::LoadError,
     kernel_btf::KernelBtf,
     kernel_objects::{KernelObjects, Place},
@@ -41,7 +43,7 @@ pub struct Settings {
     pub per_thread: bool,
     /// Count only these syscall numbers; `None`: all.
     pub wanted: Option<Vec<u32>>,
-    /// Rows of live threads, 424 bytes each; rounded up to chunks of 16, at most 65,520.
+    /// Rows of live threads, 440 bytes each; rounded up to chunks of 16, at most 65,520.
     pub rows: u32,
     /// Rows of exited threads of processes not yet read, about 400 bytes each while used.
     pub totals: u32,
@@ -51,6 +53,8 @@ pub struct Settings {
     pub objects: u32,
     /// Phases that are kept apart, some 200 bytes each.
     pub phases: u32,
+    /// Functions of drivers to watch.
+    pub hooks: Vec<DriverHook>,
     /// Drivers of this machine, to decode their calls.
     pub devices: Devices,
 }
@@ -70,6 +74,7 @@ impl Default for Settings {
             processes: 65_536,
             objects: 65_536,
             phases: 1024,
+            hooks: Vec::new(),
             devices: Devices::default(),
         }
     }
@@ -145,6 +150,11 @@ impl Tracer {
             enters.extend(call_tracepoints::entry_of_markers(settings.wanted.as_deref()));
             wanted.push((programs::CALL_EXIT, Place::Points(exits)));
             wanted.push((programs::CALL_ENTER, Place::Points(enters)));
+        }
+        for hook in &settings.hooks {
+            let (programs, name) = (&HOOKS[hook.index], hook.function);
+            wanted.push((programs.exit, Place::Function { name, at_return: true }));
+            wanted.push((programs.enter, Place::Function { name, at_return: false }));
         }
         // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
         if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) || tasks_by_id::is_preemptible() {
@@ -230,6 +240,7 @@ impl Tracer {
         Counters::new(
             (&rows, self.rows),
             (&clone(maps::PHASE_NODES)?, self.phases, clone(maps::PHASES)?),
+            &clone(maps::HOOK_COUNTS)?,
             clone(maps::TOTALS)?,
             clone(maps::PROCESSES)?,
             [clone(maps::DRIVERS)?, clone(maps::RULES)?],

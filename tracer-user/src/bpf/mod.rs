@@ -2,6 +2,7 @@
 
 mod attach;
 mod call_tracepoints;
+mod driver_hooks;
 pub mod error;
 mod floor;
 pub mod kernel_btf;
@@ -16,6 +17,7 @@ mod tasks_by_id;
 
 pub use attach::{AttachError, Attached};
 pub use call_tracepoints::has_call_tracepoints;
+pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
 pub use floor::Floor;
 pub use load::{Settings, Tracer};
 pub use offsets::kernel_version;

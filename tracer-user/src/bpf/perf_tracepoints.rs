@@ -7,6 +7,10 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+use aya_obj::generated::perf_event_attr;
+
+use super::driver_hooks;
+
 /// The folder `events` of the kernel's trace file system.
 #[derive(Debug)]
 pub(super) struct Events(OwnedFd);
@@ -73,14 +77,25 @@ fn offset_in_format(format: &str, field: &str) -> Option<u32> {
 
 /// Attaches a program to a tracepoint until the result is dropped.
 ///
-/// An event on one CPU is enough: a program on a tracepoint runs for all of them.
+/// An event on one CPU is enough: a program on a tracepoint, or on a function, runs for all of them.
 pub(super) fn attach(program: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd> {
-    let mut attr: aya_obj::generated::perf_event_attr =
-        // SAFETY: plain data, for which zero is valid.
-        unsafe { std::mem::zeroed() };
+    // SAFETY: plain data, for which zero is valid.
+    let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
     attr.size = size_of_val(&attr) as u32;
     attr.type_ = aya_obj::generated::perf_type_id::PERF_TYPE_TRACEPOINT as u32;
     attr.config = id;
+    attach_to_event(program, attr)
+}
+
+/// Attaches a program to a function's entry, or its return, until the result is dropped.
+pub(super) fn attach_to_function(program: BorrowedFd<'_>, function: &str, at_return: bool) -> io::Result<OwnedFd> {
+    let name = CString::new(function)?;
+    let event = driver_hooks::event(&name, at_return)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "this kernel has no kprobes"))?;
+    attach_to_event(program, event)
+}
+
+fn attach_to_event(program: BorrowedFd<'_>, mut attr: perf_event_attr) -> io::Result<OwnedFd> {
     // PERF_FLAG_FD_CLOEXEC, then `_IOW('$', 8, u32)` and `_IO('$', 0)`, of `linux/perf_event.h`.
     const CLOEXEC: u64 = 8;
     const SET_PROGRAM: libc::Ioctl = 0x4004_2408;

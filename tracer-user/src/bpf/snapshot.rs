@@ -8,6 +8,7 @@ use std::{
 };
 
 use gpuos_tracer_abi::{
+    hooks::{HOOKS, HookCounts},
     ioctl::{DRIVER_NONE, Rule},
     losses::COUNTERS,
     phases::{PhaseKey, PhaseNode},
@@ -28,6 +29,7 @@ pub struct Counters {
     processes: OwnedFd,
     phases: OwnedFd,
     phase_nodes: Shared<PhaseNode>,
+    hooks: Shared<HookCounts>,
     drivers: OwnedFd,
     rules: OwnedFd,
 }
@@ -36,6 +38,7 @@ impl Counters {
     pub(super) fn new(
         (rows, row_count): (&OwnedFd, u32),
         (phase_nodes, phase_count, phases): (&OwnedFd, u32, OwnedFd),
+        hooks: &OwnedFd,
         totals: OwnedFd,
         processes: OwnedFd,
         [drivers, rules]: [OwnedFd; 2],
@@ -45,6 +48,7 @@ impl Counters {
             rows: Shared::map(rows, row_count as usize)?,
             phase_nodes: Shared::map(phase_nodes, phase_count as usize)?,
             phases,
+            hooks: Shared::map(hooks, HOOKS.len())?,
             losses: Shared::map(losses, COUNTERS as usize)?,
             totals,
             processes,
@@ -89,6 +93,12 @@ impl Counters {
             }
         }
         Ok(phases)
+    }
+
+    /// What was counted at the functions of drivers, by the index in [`HOOKS`].
+    #[must_use]
+    pub fn hooks(&self) -> Vec<HookCounts> {
+        self.hooks.values().collect()
     }
 
     /// Takes totals and processes out of the maps, once read.

@@ -147,6 +147,7 @@ pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refu
         }
         Place::Raw(_) => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32,
         Place::Points(_) => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
+        Place::Function { .. } => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,
     }
     match bpf_descriptor(PROG_LOAD, &mut attr) {
         Ok(program) => return Ok(program),

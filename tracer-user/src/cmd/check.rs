@@ -99,9 +99,21 @@ fn findings() -> Vec<Finding> {
     all.push(sysctl("perf_event_paranoid", "/proc/sys/kernel/perf_event_paranoid", "no matter with CAP_PERFMON"));
     all.push(loading());
     all.push(call_tracepoints());
+    all.push(driver_hooks());
     all.extend(gpus());
     all.extend(runtimes());
     all
+}
+
+fn driver_hooks() -> Finding {
+    let names: Vec<&str> = bpf::driver_hooks().iter().map(|hook| hook.function).collect();
+    let found = match (bpf::has_kprobes(), names.is_empty()) {
+        (false, _) => "no kprobes in this kernel".to_owned(),
+        (true, true) => "no driver with a function to watch".to_owned(),
+        (true, false) => names.join(", "),
+    };
+    let verdict = if names.is_empty() { Verdict::Info } else { Verdict::Ok };
+    finding("driver hooks", found, verdict, "`--driver-hooks` cannot split calls into driver and rest")
 }
 
 fn kernel() -> Finding {

@@ -1,13 +1,14 @@
 //! What `run` and `attach` share at their end: the header, the notes, the file, the tables.
 
 use anyhow::{Result, anyhow};
-use gpuos_tracer_abi::{ABI_VERSION, syscalls::ABI_NATIVE};
+use gpuos_tracer_abi::{ABI_VERSION, hooks::HookCounts, syscalls::ABI_NATIVE};
 
 use crate::{
+    bpf::DriverHook,
     collect::{self, Finished},
     model::{
         frame,
-        run::{Clocks, End, Header, Mode, Run, SCHEMA_VERSION},
+        run::{Clocks, DriverFunction, End, Header, Mode, Run, SCHEMA_VERSION},
     },
     names::{self, devices::Kind, ioctls},
     options::TraceOptions,
@@ -79,10 +80,26 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
         end: findings.end,
         losses: finished.losses,
         notes,
+        driver_functions: driver_functions(options, &finished.hooks),
         phases: finished.phases,
         processes: finished.processes,
     };
     Ok(Run { header, calls })
+}
+
+/// The watched functions and what was counted there.
+fn driver_functions(options: &TraceOptions, counts: &[HookCounts]) -> Vec<DriverFunction> {
+    let function = |hook: &DriverHook| {
+        let counts = counts.get(hook.index).copied().unwrap_or_default();
+        DriverFunction {
+            name: hook.function.to_owned(),
+            calls: counts.calls,
+            returns: counts.returns,
+            outside: counts.outside,
+            total_ns: counts.total_ns,
+        }
+    };
+    options.settings.hooks.iter().map(function).collect()
 }
 
 /// What the tables cannot say by themselves.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use gpuos_tracer_abi::{
+    hooks::HookCounts,
     losses,
     syscalls::{RowCounts, RowKey},
     tasks::{ProcessRecord, Usage},
@@ -51,6 +52,8 @@ fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
     if more.status != 0 {
         sum.status = more.status;
     }
+    sum.driver_calls += more.driver_calls;
+    sum.driver_ns += more.driver_ns;
     sum.total_ns += more.total_ns;
     sum.max_ns = sum.max_ns.max(more.max_ns);
     for (sum, more) in sum.buckets.iter_mut().zip(more.buckets) {
@@ -162,6 +165,7 @@ impl Gathered {
         Ok(Finished {
             rows: self.rows,
             phases: phases::from_kernel(&nodes),
+            hooks: counters.hooks(),
             markers: counters.loss(losses::MARKERS),
             markers_without_meaning: counters.loss(losses::MARKERS_WITHOUT_MEANING),
             processes,
@@ -192,6 +196,8 @@ pub struct Finished {
     pub rows: HashMap<RowKey, RowCounts>,
     /// Phases by their number, which begins at 1.
     pub phases: Vec<Phase>,
+    /// What was counted at the functions of drivers, by the index in [`HOOKS`](gpuos_tracer_abi::hooks::HOOKS).
+    pub hooks: Vec<HookCounts>,
     /// Marker calls; they are not among the calls.
     pub markers: u64,
     /// Those that ended what never began, or said what nobody knows.

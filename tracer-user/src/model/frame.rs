@@ -15,7 +15,7 @@ use super::{
     histogram::Histogram,
     phases::Phase,
     roles::{Role, Roles},
-    run::Process,
+    run::{Process, SCHEMA_VERSION},
 };
 use crate::names::{
     self,
@@ -71,6 +71,10 @@ pub mod column {
     pub const RESTARTED: &str = "restarted";
     /// u64: entries without a return: never returns, or still running.
     pub const UNFINISHED: &str = "unfinished";
+    /// u64: with `--driver-hooks`, calls that reached a watched function of the driver; else 0.
+    pub const DRIVER_CALLS: &str = "driver_calls";
+    /// u64: nanoseconds in it.
+    pub const DRIVER_NS: &str = "driver_ns";
     /// u64: nanoseconds inside the call, finished ones.
     pub const TOTAL_NS: &str = "total_ns";
     /// u64: the longest.
@@ -79,7 +83,7 @@ pub mod column {
     pub const LATENCY: &str = "latency_log2";
 
     /// Columns that are summed when rows are grouped.
-    pub const SUMMED: [&str; 6] = [CALLS, ERRORS, REFUSED, RESTARTED, UNFINISHED, TOTAL_NS];
+    pub const SUMMED: [&str; 8] = [CALLS, ERRORS, REFUSED, RESTARTED, UNFINISHED, DRIVER_CALLS, DRIVER_NS, TOTAL_NS];
 }
 
 /// Name of a call as shown: 32-bit calls are never given a 64-bit name.
@@ -175,6 +179,8 @@ pub fn build(
         .into_column(),
         numbers(column::RESTARTED, |counts| counts.restarted),
         numbers(column::UNFINISHED, |counts| counts.unfinished()),
+        numbers(column::DRIVER_CALLS, |counts| counts.driver_calls),
+        numbers(column::DRIVER_NS, |counts| counts.driver_ns),
         numbers(column::TOTAL_NS, |counts| counts.total_ns),
         numbers(column::MAX_NS, |counts| counts.max_ns),
         latency.finish().into_column(),
@@ -249,6 +255,10 @@ pub struct Group {
     pub restarted: u64,
     /// Entries without a return.
     pub unfinished: u64,
+    /// Calls that reached a watched function of the driver.
+    pub driver_calls: u64,
+    /// Nanoseconds in it.
+    pub driver_ns: u64,
     /// Nanoseconds inside, finished calls.
     pub total_ns: u64,
     /// The longest.
@@ -319,6 +329,8 @@ pub fn summarize(part: &DataFrame, by: &[&str]) -> PolarsResult<Group> {
         status: part.column(column::STATUS)?.str()?.iter().flatten().rfind(|s| !s.is_empty()).unwrap_or("").to_owned(),
         restarted: sum(column::RESTARTED)?,
         unfinished: sum(column::UNFINISHED)?,
+        driver_calls: sum(column::DRIVER_CALLS)?,
+        driver_ns: sum(column::DRIVER_NS)?,
         total_ns: sum(column::TOTAL_NS)?,
         max_ns: part.column(column::MAX_NS)?.u64()?.max().unwrap_or(0),
         latency,
@@ -333,8 +345,8 @@ pub fn empty() -> PolarsResult<DataFrame> {
     build(&HashMap::new(), &[], &[], &Roles::default(), &Devices::default())
 }
 
-/// Columns that files of schema version 1 do not have.
-const SINCE_VERSION_2: [&str; 9] = [
+/// Columns that files of older schema versions do not have.
+const SINCE_VERSION_1: [&str; 11] = [
     column::DEVICE,
     column::DEVICE_NUMBER,
     column::COMMAND_NAME,
@@ -344,6 +356,9 @@ const SINCE_VERSION_2: [&str; 9] = [
     column::DECODED,
     column::REFUSED,
     column::STATUS,
+    // Since version 3.
+    column::DRIVER_CALLS,
+    column::DRIVER_NS,
 ];
 
 /// Adds the columns that an older file does not have, empty.
@@ -351,11 +366,11 @@ const SINCE_VERSION_2: [&str; 9] = [
 /// # Errors
 /// Never in practice.
 pub fn complete(calls: &mut DataFrame, schema_version: u32) -> PolarsResult<()> {
-    if schema_version >= 2 {
+    if schema_version >= SCHEMA_VERSION {
         return Ok(());
     }
     let empty = empty()?;
-    for name in SINCE_VERSION_2 {
+    for name in SINCE_VERSION_1 {
         if calls.column(name).is_err() {
             let value = match empty.column(name)?.dtype() {
                 DataType::String => AnyValue::String(""),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::phases::Phase;
 
 /// Version of the file schema, described in `docs/file-format.md`. Raised when a reader must change.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// A finished run, freshly collected or read from a file.
 #[derive(Clone, Debug)]
@@ -50,6 +50,9 @@ pub struct Header {
     pub losses: Losses,
     /// What is worth knowing about the run, in sentences.
     pub notes: Vec<String>,
+    /// Functions of drivers that were watched.
+    #[serde(default)]
+    pub driver_functions: Vec<DriverFunction>,
     /// Phases that the program marked.
     #[serde(default)]
     pub phases: Vec<Phase>,
@@ -92,6 +95,21 @@ pub struct Clocks {
     pub monotonic_ns: u64,
     /// `CLOCK_BOOTTIME`: monotonic, and counting while suspended.
     pub boottime_ns: u64,
+}
+
+/// A function of a driver, and what traced threads did there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverFunction {
+    /// Its name.
+    pub name: String,
+    /// Entries.
+    pub calls: u64,
+    /// Returns.
+    pub returns: u64,
+    /// Entries outside of a system call.
+    pub outside: u64,
+    /// Nanoseconds in it, where no other watched function called it.
+    pub total_ns: u64,
 }
 
 /// A machine.
@@ -327,6 +345,7 @@ mod tests {
             end: End::Exited(0),
             losses: Losses::default(),
             notes: vec![],
+            driver_functions: vec![],
             phases: vec![],
             processes: vec![process],
         };

@@ -4,11 +4,11 @@
 //! drivers share numbers, and `nvidia.ko` and `amdkfd` do not look at the magic. Rules of decoding and the
 //! source of every row stand beside the data, in `tracer-user/data/ioctls`.
 
-use gpuos_tracer_abi::ioctl::{DETAIL_UNKNOWN, DETAIL_UNREADABLE, WAITS_ONLY};
+use gpuos_tracer_abi::ioctl::{DETAIL_UNKNOWN, DETAIL_UNREADABLE};
 
 use super::{
     devices::{Devices, Kind},
-    ioctl_tables as tables,
+    ioctl_tables as tables, kfd,
     version::Version,
 };
 use crate::model::roles::Role;
@@ -341,9 +341,7 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
         }
         Kind::Kfd => {
             let mut decoded = plain(by_number(&tables::KFD, "", command), command);
-            if detail == WAITS_ONLY {
-                decoded.detail = "thread that only waits".to_owned();
-            }
+            decoded.detail = kfd::detail(command, detail).into_owned();
             decoded
         }
         Kind::Drm(driver) => drm(driver, command),

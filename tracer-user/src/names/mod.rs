@@ -5,6 +5,7 @@ pub mod devices;
 #[rustfmt::skip]
 mod ioctl_tables;
 pub mod ioctls;
+mod kfd;
 pub mod nvidia_rules;
 mod syscall_tables;
 pub mod version;

@@ -4,21 +4,18 @@
 //! compared with `struct_offsets.csv` by a test.
 
 use gpuos_tracer_abi::ioctl::{
-    ANY_SIZE, DETAIL_CLASS, DETAIL_WAITER, DETAIL_WORD, DRIVER_KFD, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, EFFECT_FORGET,
-    EFFECT_LEARN, EFFECT_MAP, NVIDIA_MODESET_RULES, RULES, Rule, StatusPlace, rule_index,
+    ANY_SIZE, DETAIL_CLASS, DETAIL_WORD, DRIVER_KFD, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, EFFECT_FORGET, EFFECT_LEARN,
+    EFFECT_MAP, NVIDIA_MODESET_RULES, RULES, Rule, StatusPlace, rule_index,
 };
 
 use super::{
     ioctls::{StatusOffset, escape_status, uvm_status},
+    kfd,
     version::Version,
 };
 
 /// The newest version whose layouts are known: a later one is taken to be like it.
 const NEWEST: &str = "595.45.04";
-
-/// `AMDKFD_IOC_WAIT_EVENTS`, and where its result stands (`kfd_ioctl.h`): 0 done, 1 timeout, 2 failed.
-const WAIT_EVENTS: u32 = 0x0c;
-const WAIT_RESULT: u32 = 20;
 
 /// An escape whose argument is read: its number, where its class, control command or function stands, or the
 /// client and the handle of the object it is about; and the object that it makes or ends.
@@ -113,9 +110,11 @@ pub fn rules(version: Option<&Version>) -> Vec<Rule> {
         }
     }
     set(Some(NVIDIA_MODESET_RULES), &|rule| *rule = word(0));
-    set(rule_index(DRIVER_KFD, WAIT_EVENTS), &|rule| {
-        rule.detail = DETAIL_WAITER;
-        rule.status[0] = StatusPlace { size: ANY_SIZE, at: WAIT_RESULT };
+    for field in &kfd::FIELDS {
+        set(rule_index(DRIVER_KFD, field.number), &|rule| *rule = word(field.at));
+    }
+    set(rule_index(DRIVER_KFD, kfd::WAIT_EVENTS), &|rule| {
+        rule.status[0] = StatusPlace { size: ANY_SIZE, at: kfd::WAIT_RESULT };
     });
     rules
 }

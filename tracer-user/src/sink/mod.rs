@@ -404,6 +404,7 @@ mod tests {
             end: End::Exited(0),
             losses: Losses::default(),
             notes: vec![],
+            driver_functions: vec![],
             phases: vec![],
             processes: vec![process],
         };

@@ -13,7 +13,7 @@ use crate::model::{
     frame::{self, Group, column},
     phases::{Phase, Scope},
     roles::Role,
-    run::{End, Header, Process, Run},
+    run::{DriverFunction, End, Header, Process, Run},
 };
 
 /// What is listed and in which order.
@@ -162,6 +162,12 @@ const REFUSED: Measure = Measure {
         }
     },
 };
+/// Inside the driver's own function.
+const DRIVER: Measure = Measure {
+    head: "in driver",
+    dispensable: 0,
+    text: |group, _| if group.driver_calls == 0 { String::new() } else { duration(group.driver_ns) },
+};
 const TOTAL: Measure = Measure { head: "total", dispensable: 0, text: |group, _| duration(group.estimated_total_ns()) };
 const MEAN: Measure = Measure { head: "mean", dispensable: 5, text: |group, _| optional(group.mean_ns()) };
 const P50: Measure =
@@ -183,6 +189,8 @@ struct Measures {
 
 const OF_CALLS: Measures =
     Measures { counted: &[CALLS, ERRORS, SHARE], timed: &[TOTAL, MEAN, P50, P99, MAX], pictures: true };
+const OF_HOOKED_DEVICES: Measures =
+    Measures { counted: &[CALLS, ERRORS, REFUSED, DRIVER], timed: &[TOTAL, P50, P99, MAX], pictures: false };
 const OF_DEVICES: Measures =
     Measures { counted: &[CALLS, ERRORS, REFUSED], timed: &[TOTAL, P50, P99, MAX], pictures: false };
 
@@ -405,9 +413,22 @@ fn device_table(run: &Run, view: View, look: Look) -> Result<Option<String>, Cod
     groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
     let total = frame::summarize(&calls, &[])?;
     let left_out = groups.split_off(view.top.min(groups.len()));
-    let mut table = group_table(&run.header, &groups, &["device", "call", "role"], &total, None, &OF_DEVICES, look);
+    let measures = if run.header.driver_functions.is_empty() { &OF_DEVICES } else { &OF_HOOKED_DEVICES };
+    let mut table = group_table(&run.header, &groups, &["device", "call", "role"], &total, None, measures, look);
+    let hooks: String = run.header.driver_functions.iter().map(hook_line).collect();
     let rest = left_out_line(&left_out, "more device call", "more device calls");
-    Ok(Some(format!("{}{rest}\n{}", finish(&mut table, look), coverage.line(&run.header))))
+    Ok(Some(format!("{}{rest}\n{}{hooks}", finish(&mut table, look), coverage.line(&run.header))))
+}
+
+/// A watched function of a driver.
+fn hook_line(function: &DriverFunction) -> String {
+    let outside = if function.outside == 0 {
+        String::new()
+    } else {
+        format!(", {} outside of a system call", count(function.outside))
+    };
+    let calls = plural(function.calls, "call", "calls");
+    format!("\ndriver function {}: {calls}{outside}, {}", printable(&function.name), duration(function.total_ns))
 }
 
 /// How many ioctls on GPU devices the tables know.

@@ -12,4 +12,11 @@ for options in "" "--no-latency" "-e ioctl" "--tasks-by-id" "--per-thread"; do
     gpuos-trace run -q --strict $options -o /tmp/run.csv -- kfd_calls 100 >/tmp/made || { echo "FAILED: run $options"; exit 1; }
     compare /tmp/run.csv /tmp/made || { echo "FAILED: run $options"; exit 1; }
 done
-gpuos-trace run --top 6 -- kfd_calls 1000 2>&1 | tail -n 25
+gpuos-trace check --json | grep kfd_ioctl || { echo "FAILED: check does not know kfd_ioctl"; exit 1; }
+for options in "" "-e ioctl" "--tasks-by-id"; do
+    # shellcheck disable=SC2086 # several options in one word
+    gpuos-trace run -q --strict --driver-hooks $options -o /tmp/run.csv -- kfd_calls 100 >/tmp/made || { echo "FAILED: run --driver-hooks $options"; exit 1; }
+    compare /tmp/run.csv /tmp/made && hooks /tmp/run.csv kfd || { echo "FAILED: run --driver-hooks $options"; exit 1; }
+    grep '"name":"kfd_ioctl"' /tmp/run.csv | grep '"outside":0' >/dev/null || { echo "FAILED: outside"; exit 1; }
+done
+gpuos-trace run --driver-hooks --top 6 -- kfd_calls 1000 2>&1 | tail -n 25
