@@ -28,8 +28,10 @@ pub const SYNC_FILE: u32 = NO_DEVICE | 17;
 pub const SYNCOBJ: u32 = NO_DEVICE | 18;
 /// Events of the AMD compute driver.
 pub const KFD_EVENTS: u32 = NO_DEVICE | 19;
-/// An anonymous file of the kernel: eventfd, epoll, perf event and others.
+/// An anonymous file of the kernel: eventfd, perf event and others.
 pub const ANONYMOUS: u32 = NO_DEVICE | 24;
+/// An epoll instance.
+pub const EPOLL: u32 = NO_DEVICE | 25;
 
 /// Values of the `DRIVERS` map. Major 195 has the NVIDIA driver, and on minor 254 its modeset part.
 pub const DRIVER_NONE: u32 = 0;

@@ -55,6 +55,12 @@ pub struct SpecialNumbers {
     pub ppoll: u32,
     /// `epoll_ctl`: puts a GPU device among what is waited for.
     pub epoll_ctl: u32,
+    /// `epoll_wait`: waits for it. `u32::MAX` where the architecture has none.
+    pub epoll_wait: u32,
+    /// `epoll_pwait`: likewise.
+    pub epoll_pwait: u32,
+    /// `epoll_pwait2`: likewise.
+    pub epoll_pwait2: u32,
 }
 
 /// [`SpecialNumbers`] as words, the form in which it crosses into the object.
@@ -77,6 +83,9 @@ impl SpecialNumbers {
             self.poll,
             self.ppoll,
             self.epoll_ctl,
+            self.epoll_wait,
+            self.epoll_pwait,
+            self.epoll_pwait2,
         ]
     }
 }
@@ -165,6 +174,16 @@ pub struct TaskOffsets {
     pub superblock_magic: u32,
     /// `d_name.name` of `struct dentry`.
     pub dentry_name: u32,
+    /// `private_data`, from the beginning of `struct file`.
+    pub file_private: u32,
+    /// `rbr`, the tree of what it waits for, of `struct eventpoll`; 0 when the kernel does not say.
+    pub epoll_tree: u32,
+    /// `ffd.file` of `struct epitem`, which begins with its node of that tree.
+    pub epoll_file: u32,
+    /// `rb_left` of `struct rb_node`.
+    pub node_left: u32,
+    /// `rb_right` there.
+    pub node_right: u32,
 }
 
 /// [`TaskOffsets`] as words, the form in which it crosses into the object.
@@ -210,6 +229,11 @@ impl TaskOffsets {
             self.inode_superblock,
             self.superblock_magic,
             self.dentry_name,
+            self.file_private,
+            self.epoll_tree,
+            self.epoll_file,
+            self.node_left,
+            self.node_right,
         ]
     }
 }

@@ -7,8 +7,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use gpuos_tracer_abi::ioctl::{
-    ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, FILE_WINDOW, INODE_WINDOW, KFD_EVENTS, NOT_OPEN, PIPE, REGULAR_FILE,
-    SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
+    ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, EPOLL, FILE_WINDOW, INODE_WINDOW, KFD_EVENTS, NOT_OPEN, PIPE,
+    REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
 };
 
 use crate::kernel;
@@ -61,15 +61,54 @@ fn word(address: u64) -> Option<u64> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn device_of(descriptor: u32) -> u32 {
+    match file_behind(descriptor) {
+        Ok(file) => device_of_file(file),
+        Err(problem) => problem,
+    }
+}
+
+/// The open file behind a descriptor.
+#[inline(always)]
+fn file_behind(descriptor: u32) -> Result<u64, u32> {
     let (places, files) = kernel::descriptors_of(kernel::current_task());
     if descriptor >= places {
-        return NOT_OPEN;
+        return Err(NOT_OPEN);
     }
-    let file = match word(files + u64::from(descriptor) * 8) {
-        None => return UNREADABLE,
-        Some(0) => return NOT_OPEN,
-        Some(file) => file,
+    match word(files + u64::from(descriptor) * 8) {
+        None => Err(UNREADABLE),
+        Some(0) => Err(NOT_OPEN),
+        Some(file) => Ok(file),
+    }
+}
+
+/// File among those that an epoll instance waits for, in the order of a walk from the root of their tree: `place` 0 is
+/// the root, 1 and 2 are below it. 0 when there is none, or the descriptor is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn awaited_file(descriptor: u32, place: u32) -> u64 {
+    if kernel::epoll_tree() == 0 || kernel::epoll_file() == 0 {
+        return 0;
+    }
+    let Ok(file) = file_behind(descriptor) else { return 0 };
+    if device_of_file(file) != EPOLL {
+        return 0;
+    }
+    let root = word(file + kernel::file_private() as u64)
+        .filter(|epoll| *epoll != 0)
+        .and_then(|epoll| word(epoll + kernel::epoll_tree() as u64));
+    let node = match (root, place) {
+        (None | Some(0), _) => None,
+        (root, 0) => root,
+        (Some(root), 1) => word(root + kernel::node_left() as u64),
+        (Some(root), _) => word(root + kernel::node_right() as u64),
     };
+    node.filter(|node| *node != 0).and_then(|node| word(node + kernel::epoll_file() as u64)).unwrap_or(0)
+}
+
+/// What an open file is. A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn device_of_file(file: u64) -> u32 {
     let Some(window) = Window::<{ FILE_WINDOW / 8 }>::read(file + kernel::file_window() as u64) else {
         return UNREADABLE;
     };
@@ -107,6 +146,7 @@ fn file_of(file: u64, superblock: u64) -> u32 {
         Some(name) if name == *b"sync_fil" => SYNC_FILE,
         Some(name) if name == *b"syncobj_" => SYNCOBJ,
         Some(name) if name == *b"kfd_smi_" => KFD_EVENTS,
+        Some(name) if name == *b"[eventpo" => EPOLL,
         _ => ANONYMOUS,
     }
 }

@@ -19,7 +19,7 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    descriptors::device_of,
+    descriptors::{awaited_file, device_of, device_of_file},
     kernel::{self, argument_of, call_number},
     losses,
     maps::{DRIVERS, LOSSES, OBJECTS, RULES},
@@ -30,6 +30,8 @@ use crate::{
 const MAP_ANONYMOUS: u64 = 0x20;
 /// As many descriptors of a `poll` are looked at.
 const POLLED: u64 = 4;
+/// As many of those that an epoll instance waits for.
+const AWAITED: u32 = 3;
 
 /// Marks the calls of a new thread that are counted by device.
 #[inline(always)]
@@ -41,6 +43,9 @@ pub(crate) fn watch(thread: &mut ThreadState) {
         call_number::poll(),
         call_number::ppoll(),
         call_number::epoll_ctl(),
+        call_number::epoll_wait(),
+        call_number::epoll_pwait(),
+        call_number::epoll_pwait2(),
     ] {
         if (number as usize) < DIRECTORY {
             *rows::directory_entry(thread, number) = DIRECTORY_DEVICE;
@@ -197,6 +202,23 @@ fn other_call(thread: &mut ThreadState, number: u32, registers: *const c_void) {
             }
             let Some(descriptor) = read::<u32>(list + place * 8) else { return };
             let device = device_of(descriptor);
+            if driver_of(device) != DRIVER_NONE {
+                thread.pending.device = device;
+                return;
+            }
+        }
+        return;
+    }
+    if number == call_number::epoll_wait()
+        || number == call_number::epoll_pwait()
+        || number == call_number::epoll_pwait2()
+    {
+        for place in 0..AWAITED {
+            let file = awaited_file(argument_of(registers, 0) as u32, place);
+            if file == 0 {
+                continue;
+            }
+            let device = device_of_file(file);
             if driver_of(device) != DRIVER_NONE {
                 thread.pending.device = device;
                 return;

@@ -112,6 +112,11 @@ task_field!(inode_device);
 task_field!(inode_superblock);
 task_field!(superblock_magic);
 task_field!(dentry_name);
+task_field!(file_private);
+task_field!(epoll_tree);
+task_field!(epoll_file);
+task_field!(node_left);
+task_field!(node_right);
 
 macro_rules! special_number {
     ($call:ident) => {
@@ -144,6 +149,9 @@ pub(crate) mod call_number {
     special_number!(poll);
     special_number!(ppoll);
     special_number!(epoll_ctl);
+    special_number!(epoll_wait);
+    special_number!(epoll_pwait);
+    special_number!(epoll_pwait2);
 }
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());

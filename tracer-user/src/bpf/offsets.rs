@@ -40,6 +40,12 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     poll: u32::MAX,
     ppoll: libc::SYS_ppoll as u32,
     epoll_ctl: libc::SYS_epoll_ctl as u32,
+    #[cfg(target_arch = "x86_64")]
+    epoll_wait: libc::SYS_epoll_wait as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    epoll_wait: u32::MAX,
+    epoll_pwait: libc::SYS_epoll_pwait as u32,
+    epoll_pwait2: libc::SYS_epoll_pwait2 as u32,
 };
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without
@@ -56,6 +62,7 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     let dentry = btf.structure("dentry")?;
     let of_task = |path| task.offset_of(path);
     let optional = |path| of_task(path).unwrap_or(0);
+    let of_epoll = |name, path| btf.structure(name).and_then(|structure| structure.offset_of(path)).unwrap_or(0);
     let (compat_word, compat_mask, registers_number) = if cfg!(target_arch = "x86_64") {
         // TS_COMPAT in arch/x86/include/asm/thread_info.h.
         (
@@ -113,6 +120,11 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         inode_superblock: inode_window("i_sb")?,
         superblock_magic: superblock.offset_of("s_magic")?,
         dentry_name: dentry.offset_of("d_name.name")?,
+        file_private: file.offset_of("private_data")?,
+        epoll_tree: of_epoll("eventpoll", "rbr.rb_root.rb_node"),
+        epoll_file: of_epoll("epitem", "ffd.file"),
+        node_left: of_epoll("rb_node", "rb_left"),
+        node_right: of_epoll("rb_node", "rb_right"),
     })
 }
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use gpuos_tracer_abi::ioctl::{
     ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM,
-    DRIVER_OTHER_GPU, KFD_EVENTS, MAJORS, NO_DEVICE, NOT_OPEN, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, PIPE, REGULAR_FILE,
-    SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
+    DRIVER_OTHER_GPU, EPOLL, KFD_EVENTS, MAJORS, NO_DEVICE, NOT_OPEN, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, PIPE,
+    REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
 };
 
 use super::version::{Version, in_driver_text};
@@ -173,6 +173,7 @@ impl Devices {
             SYNCOBJ => "syncobj",
             KFD_EVENTS => "kfd events",
             ANONYMOUS => "anonymous file",
+            EPOLL => "epoll",
             _ => match (major, self.characters.get(&major).map_or("", String::as_str)) {
                 (NVIDIA_MAJOR, _) if minor == 255 => "nvidiactl",
                 (NVIDIA_MAJOR, _) if minor == NVIDIA_MODESET_MINOR => "nvidia-modeset",

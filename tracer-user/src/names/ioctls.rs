@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(drm(129, 0xc010_6464), "DRM_IOCTL_I915_GEM_MMAP_GTT");
         assert_eq!(drm(129, 0xc020_6464), "DRM_IOCTL_I915_GEM_MMAP_OFFSET");
         assert_eq!(drm(129, 0xc040_6400), "DRM_IOCTL_VERSION");
-        assert_eq!(drm(130, 0xc00c_6441), "DRM_IOCTL_VGEM_FENCE_ATTACH");
+        assert_eq!(drm(130, 0xc010_6441), "DRM_IOCTL_VGEM_FENCE_ATTACH");
         assert_eq!(decode(&devices, DMA_BUF, 0x4008_6200, 0).unwrap().command, "DMA_BUF_IOCTL_SYNC");
         assert_eq!(decode(&devices, SOCKET, 0x4008_6200, 0), None);
         assert_eq!(

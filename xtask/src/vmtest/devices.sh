@@ -1,8 +1,8 @@
 # compare FILE EXPECTED: calls on GPU devices in a CSV run against lines of `DEVICE COMMAND[/DETAIL] CALLS ERRORS REFUSED`.
 # Fields that may hold commas are cut at the first one, in both.
 compare() {
-    awk -F, '!/^#/ && $8 ~ /^(ioctl|poll)$/ && $9 ~ /^(kfd|nvidia|card0|dma-buf|sync_file)/ {
-        name = $8 == "poll" ? "poll" : $11; detail = $13
+    awk -F, '!/^#/ && $8 ~ /^(ioctl|poll|epoll_wait|epoll_ctl)$/ && $9 ~ /^(kfd|nvidia|card0|dma-buf|sync_file)/ {
+        name = $8 == "ioctl" ? $11 : $8; detail = $13
         if (name ~ /^"/) { sub(/^"/, "", name); detail = "" }
         gsub(/"/, "", detail)
         key = $9 " " name (detail == "" ? "" : "/" detail)

@@ -2,6 +2,7 @@
 //! and nothing is installed.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -21,7 +22,7 @@ pub(super) struct Line {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Archive {
+pub(super) enum Archive {
     Main,
     Security,
 }
@@ -101,22 +102,13 @@ pub(super) fn fetch(line: &'static Line, cache: &Path, refresh: bool) -> Result<
 }
 
 fn download(line: &'static Line, cache: &Path, folder: &Path) -> Result<()> {
-    let apt = Apt::new(line, &cache.join("apt").join(line.name))?;
+    let apt = Apt::new(line.suites, &cache.join("apt").join(line.name))?;
     eprintln!("{}: asking Debian for the newest kernel", line.name);
-    process::run(apt.command("apt-get").args(["--quiet=2", "update"]))?;
+    apt.update()?;
     let packages = apt.packages_of_newest(line.name)?;
     let unpacked = cache.join(format!("kernels/{}.part", line.name));
     let _ = fs::remove_dir_all(&unpacked);
-    let archives = apt.root.join("archives");
-    let _ = fs::remove_dir_all(&archives);
-    fs::create_dir_all(&archives)?;
-    fs::create_dir_all(&unpacked)?;
-    eprintln!("{}: fetching {}", line.name, packages.join(" "));
-    process::run(apt.command("apt-get").args(["--quiet=2", "download"]).args(&packages).current_dir(&archives))?;
-    for entry in fs::read_dir(&archives)? {
-        process::run(Command::new("dpkg-deb").arg("--extract").arg(entry?.path()).arg(&unpacked))?;
-    }
-    fs::remove_dir_all(&archives)?;
+    apt.unpack(line.name, &packages, &unpacked)?;
     let kernel = Kernel::in_folder(line.name, &unpacked)?;
     let base = kernel.modules.ancestors().nth(3).context("modules lie three folders deep")?;
     process::run(Command::new("depmod").arg("--basedir").arg(base).arg(&kernel.release))?;
@@ -125,18 +117,17 @@ fn download(line: &'static Line, cache: &Path, folder: &Path) -> Result<()> {
 }
 
 /// An apt with its own sources, lists and caches. Proxies and credentials stay the machine's.
-struct Apt {
+pub(super) struct Apt {
     root: PathBuf,
 }
 
 impl Apt {
-    fn new(line: &Line, root: &Path) -> Result<Self> {
+    pub(super) fn new(suites: &[(Archive, &str)], root: &Path) -> Result<Self> {
         fs::create_dir_all(root.join("lists/partial"))?;
         fs::create_dir_all(root.join("cache/archives/partial"))?;
         fs::create_dir_all(root.join("nothing"))?;
         fs::write(root.join("status"), "")?;
-        let sources: String = line
-            .suites
+        let sources: String = suites
             .iter()
             .map(|(archive, suite)| Ok(format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror(*archive)?)))
             .collect::<Result<_>>()?;
@@ -171,6 +162,26 @@ impl Apt {
             set(option, value);
         }
         command
+    }
+
+    /// Fetches packages and unpacks them into a folder.
+    pub(super) fn unpack<S: AsRef<OsStr>>(&self, what: &str, packages: &[S], folder: &Path) -> Result<()> {
+        let archives = self.root.join("archives");
+        let _ = fs::remove_dir_all(&archives);
+        fs::create_dir_all(&archives)?;
+        fs::create_dir_all(folder)?;
+        eprintln!("{what}: fetching {} packages of Debian", packages.len());
+        process::run(self.command("apt-get").args(["--quiet=2", "download"]).args(packages).current_dir(&archives))?;
+        for entry in fs::read_dir(&archives)? {
+            process::run(Command::new("dpkg-deb").arg("--extract").arg(entry?.path()).arg(folder))?;
+        }
+        fs::remove_dir_all(&archives)?;
+        Ok(())
+    }
+
+    /// Asks the archives what they have.
+    pub(super) fn update(&self) -> Result<()> {
+        process::run(self.command("apt-get").args(["--quiet=2", "update"]))
     }
 
     /// The packages of the newest kernel of a line. Since 6.19 it is split into four.

@@ -3,6 +3,7 @@
 mod initramfs;
 mod kernels;
 mod machine;
+mod rocr;
 mod tests;
 
 use std::{
@@ -63,7 +64,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         lines.into_iter().map(|line| kernels::fetch(line, &cache, options.refresh)).collect::<Result<Vec<_>>>()?;
     let selected =
         |test: &GuestTest| options.tests.is_empty() || options.tests.iter().any(|part| test.name.contains(part));
-    let tests: Vec<GuestTest> = tests::all(options.command.as_deref())?.into_iter().filter(selected).collect();
+    let mut tests: Vec<GuestTest> = tests::all(options.command.as_deref())?.into_iter().filter(selected).collect();
+    for test in tests.iter_mut().filter(|test| test.needs_rocr) {
+        test.files.extend(rocr::files(&cache)?);
+    }
     if tests.is_empty() {
         bail!("no test has such a name\n  hint: `cargo xtask vmtest` without names runs them all");
     }

@@ -23,6 +23,8 @@ pub(super) struct GuestTest {
     minimum: (u32, u32),
     /// Kernel modules that are loaded before.
     pub(super) modules: &'static [&'static str],
+    /// Whether AMD's runtime is to be there, in `/rocr`.
+    pub(super) needs_rocr: bool,
     /// Path in the guest, path here.
     pub(super) files: Vec<(String, PathBuf)>,
     pub(super) script: String,
@@ -35,6 +37,7 @@ impl GuestTest {
             name: name.to_owned(),
             minimum: MINIMUM,
             modules: &[],
+            needs_rocr: false,
             files: [&programs.tracer]
                 .into_iter()
                 .chain(&programs.examples)
@@ -76,6 +79,12 @@ pub(super) fn all(command: Option<&str>) -> Result<Vec<GuestTest>> {
         GuestTest::new("privileges", &programs, include_str!("privileges.sh")).with_program("setpriv")?,
         GuestTest { modules: &["cuse"], ..GuestTest::new("losses", &programs, include_str!("losses.sh")) },
         GuestTest { modules: &["amdgpu"], ..GuestTest::new("kfd", &programs, &on_devices(include_str!("kfd.sh"))) },
+        GuestTest {
+            modules: &["amdgpu"],
+            needs_rocr: true,
+            ..GuestTest::new("rocr", &programs, &on_devices(include_str!("rocr.sh")))
+        },
+        GuestTest { modules: &["vgem"], ..GuestTest::new("vgem", &programs, &on_devices(include_str!("vgem.sh"))) },
         GuestTest { modules: &["cuse"], ..GuestTest::new("nvidia", &programs, &on_devices(include_str!("nvidia.sh"))) },
     ];
     for program in &programs.tests {
@@ -98,7 +107,7 @@ fn on_devices(script: &str) -> String {
 
 /// Test programs of the tracer that need little but the kernel and a shell; the oldest kernel for them; tests in
 /// them that need more than a guest has.
-const TESTS: [(&str, (u32, u32), &[&str]); 6] = [
+const TESTS: [(&str, (u32, u32), &[&str]); 7] = [
     (
         "syscalls",
         MINIMUM,
@@ -119,11 +128,13 @@ const TESTS: [(&str, (u32, u32), &[&str]); 6] = [
         &["calls_beyond_the_rows_of_a_thread_are_exact", "a_program_cannot_fill_the_maps_with_numbers"],
     ),
     ("exactness", MINIMUM, &[]),
+    ("phases", MINIMUM, &["c_and_python_mark_phases_too"]),
     ("verifier", MINIMUM, &[]),
 ];
 
 /// Programs that make known calls.
-const EXAMPLES: [&str; 4] = ["known_calls", "device_calls", "kfd_calls", "nvidia_double"];
+const EXAMPLES: [&str; 7] =
+    ["known_calls", "device_calls", "kfd_calls", "nvidia_double", "vgem_calls", "hsa_calls", "phase_calls"];
 
 /// A program: where it is here and in the guest, and its copy without debug information.
 struct Program {
