@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     hooks::HookCounts,
-    tasks::{SLOT_NONE, SLOT_RULED, STAGE_RUNNING},
+    tasks::{SLOT_NONE, SLOT_RULED, STAGE_RUNNING, ThreadState},
 };
 
 use crate::{atomic, kernel, maps::HOOK_COUNTS, rows, tasks};
@@ -32,9 +32,17 @@ fn enter(hook: u32) -> u32 {
     if thread.hook_depth == 0 {
         // SAFETY: the helper has no arguments.
         thread.hook_since_ns = unsafe { bpf_ktime_get_ns() };
+        // Now, because the kernel may miss the return: it has room for a number of returns at a time.
+        rows::reached_driver(thread, slot_of(thread), 1, 0);
     }
     thread.hook_depth += 1;
     0
+}
+
+/// Where the call in flight is counted.
+#[inline(always)]
+fn slot_of(thread: &ThreadState) -> u32 {
+    if thread.slot == SLOT_RULED { thread.pending.slot } else { thread.slot }
 }
 
 #[inline(always)]
@@ -52,8 +60,7 @@ fn exit(hook: u32) -> u32 {
     if thread.hook_depth == 0 {
         let duration = now.wrapping_sub(thread.hook_since_ns);
         atomic::add(&mut counts.total_ns, duration);
-        let slot = if thread.slot == SLOT_RULED { thread.pending.slot } else { thread.slot };
-        rows::add_driver_time(thread, slot, duration);
+        rows::reached_driver(thread, slot_of(thread), 0, duration);
     }
     0
 }

@@ -194,18 +194,18 @@ pub(crate) fn exit_device_call(
     }
 }
 
-/// Adds the time that the call in flight has spent in its driver.
+/// Counts that the call in flight has reached its driver, and the time that it spent there.
 #[inline(always)]
-pub(crate) fn add_driver_time(thread: &ThreadState, slot: u32, duration: u64) {
+pub(crate) fn reached_driver(thread: &ThreadState, slot: u32, calls: u64, duration: u64) {
     if let Some(row) = ROWS.get_ptr_mut(slot.wrapping_sub(1)) {
         // SAFETY: the map returned it, and this thread alone writes it.
         let counts = unsafe { &mut (*row).counts };
-        counts.driver_calls += 1;
+        counts.driver_calls += calls;
         counts.driver_ns += duration;
     } else if slot == SLOT_TOTALS
         && let Some(total) = slow_counts(&key(thread, thread.number, thread.abi))
     {
-        atomic::add(&mut total.driver_calls, 1);
+        atomic::add(&mut total.driver_calls, calls);
         atomic::add(&mut total.driver_ns, duration);
     }
 }

@@ -4,6 +4,8 @@ use std::{collections::HashMap, io::Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
 
+use polars_core::frame::DataFrame;
+
 use super::{
     Codec, CodecError,
     palette::color_of,
@@ -262,6 +264,9 @@ fn group_table(
         .filter(|(_, m)| m.dispensable != 0)
         .map(|(at, m)| (m.dispensable, names.len() + at))
         .collect();
+    if let Some(phases) = names.iter().position(|name| *name == "phases") {
+        dispensable.push((7, phases));
+    }
     if span.is_some() {
         dispensable.push((6, names.len() + measures().count()));
     }
@@ -398,27 +403,54 @@ fn device_table(run: &Run, view: View, look: Look) -> Result<Option<String>, Cod
     let calls = frame::on_gpu(&run.calls)?;
     let by = [column::DEVICE, column::SYSCALL, column::COMMAND_NAME, column::DETAIL, column::ROLE, column::DECODED];
     let mut groups = frame::group(&calls, &by)?;
+    let has_phases = !run.header.phases.is_empty();
+    let phases = if has_phases { phases_of_groups(&calls, &by)? } else { HashMap::new() };
     if groups.is_empty() {
         return Ok(None);
     }
     let mut coverage = Coverage::default();
     for group in &mut groups {
+        let by_phase = phases.get(&group.key).cloned().unwrap_or_default();
         let [device, call, command, detail, role, decoded] = std::array::from_fn(|at| group.key[at].clone());
         if call == "ioctl" {
             coverage.add(decoded == "yes", detail.starts_with("opaque"), group.calls);
         }
         let command = if command.is_empty() { call } else { command };
         group.key = vec![device, if detail.is_empty() { command } else { format!("{command} {detail}") }, role];
+        group.key.extend(has_phases.then_some(by_phase));
     }
     groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
     let total = frame::summarize(&calls, &[])?;
     let left_out = groups.split_off(view.top.min(groups.len()));
+    let names: &[&str] = if has_phases { &["device", "call", "role", "phases"] } else { &["device", "call", "role"] };
     let measures = if run.header.driver_functions.is_empty() { &OF_DEVICES } else { &OF_HOOKED_DEVICES };
-    let mut table = group_table(&run.header, &groups, &["device", "call", "role"], &total, None, measures, look);
+    let mut table = group_table(&run.header, &groups, names, &total, None, measures, look);
     let hooks: String = run.header.driver_functions.iter().map(hook_line).collect();
     let rest = left_out_line(&left_out, "more device call", "more device calls");
     Ok(Some(format!("{}{rest}\n{}{hooks}", finish(&mut table, look), coverage.line(&run.header))))
 }
+
+/// For each group, the phases that its calls were made in, the most frequent first.
+fn phases_of_groups(calls: &DataFrame, by: &[&str]) -> Result<HashMap<Vec<String>, String>, CodecError> {
+    let with_phase = [by, &[column::PHASE]].concat();
+    let mut phases: HashMap<Vec<String>, Vec<(u64, String)>> = HashMap::new();
+    for mut group in frame::group(calls, &with_phase)? {
+        let phase = group.key.pop().unwrap_or_default();
+        let phase = if phase.is_empty() { "(none)".to_owned() } else { phase };
+        phases.entry(group.key).or_default().push((group.calls, phase));
+    }
+    let text = |mut list: Vec<(u64, String)>| {
+        list.sort_by_key(|(calls, _)| std::cmp::Reverse(*calls));
+        let more = list.len().saturating_sub(PHASES_OF_A_CALL);
+        let shown: Vec<String> =
+            list.iter().take(PHASES_OF_A_CALL).map(|(calls, phase)| format!("{phase} {}", count(*calls))).collect();
+        shown.join(", ") + &if more == 0 { String::new() } else { format!(", {more} more") }
+    };
+    Ok(phases.into_iter().map(|(key, list)| (key, text(list))).collect())
+}
+
+/// As many phases of a call are named in the table of devices.
+const PHASES_OF_A_CALL: usize = 2;
 
 /// A watched function of a driver.
 fn hook_line(function: &DriverFunction) -> String {
@@ -427,8 +459,18 @@ fn hook_line(function: &DriverFunction) -> String {
     } else {
         format!(", {} outside of a system call", count(function.outside))
     };
+    let missed = function.calls.saturating_sub(function.returns);
+    let missed = if missed == 0 {
+        String::new()
+    } else {
+        format!(
+            ", {} still in it or missed by the kernel, whose time is not known",
+            plural(missed, "return", "returns")
+        )
+    };
     let calls = plural(function.calls, "call", "calls");
-    format!("\ndriver function {}: {calls}{outside}, {}", printable(&function.name), duration(function.total_ns))
+    let time = duration(function.total_ns);
+    format!("\ndriver function {}: {calls}{outside}, {time}{missed}", printable(&function.name))
 }
 
 /// How many ioctls on GPU devices the tables know.

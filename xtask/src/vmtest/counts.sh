@@ -12,7 +12,7 @@ expect() {
         return
     fi
     # Counted from the end of a row: a field before it may hold commas.
-    counted=$(awk -F, -v call="$call" '!/^#/ && $8 == call { sum += $(NF - 8) } END { print sum + 0 }' /tmp/run.csv)
+    counted=$(awk -F, -v call="$call" '!/^#/ && $8 == call { sum += $(NF - 10) } END { print sum + 0 }' /tmp/run.csv)
     echo "$wanted $call made, $counted counted: run $options -- known_calls $*"
     [ "$counted" = "$wanted" ] || failures=$((failures + 1))
 }
