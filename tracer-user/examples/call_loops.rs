@@ -14,6 +14,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Commands of AMD's compute driver that need no GPU: `AMDKFD_IOC_GET_VERSION`, and `AMDKFD_IOC_ALLOC_MEMORY_OF_GPU` for a GPU
+/// that is not there, of whose argument the tracer reads a word.
+const KFD_VERSION: usize = 0x8008_4b01;
+const KFD_ALLOC: usize = 0xc028_4b16;
+
 /// Nanoseconds a call of a loop that makes `calls` of them.
 fn time(calls: usize, mut work: impl FnMut()) -> f64 {
     let chunk = || {
@@ -27,7 +32,7 @@ fn time(calls: usize, mut work: impl FnMut()) -> f64 {
 }
 
 fn call(number: libc::c_long, arguments: [usize; 3]) {
-    // SAFETY: the calls used here touch no memory.
+    // SAFETY: the calls used here touch no memory but the caller's, which lives on.
     unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2]) };
 }
 
@@ -37,6 +42,13 @@ fn main() {
     let nanoseconds = match std::env::args().nth(1).as_deref() {
         Some("getppid") => time(5000, || call(libc::SYS_getppid, [0; 3])),
         Some("ioctl") => time(5000, || call(libc::SYS_ioctl, [null, 0x5401, 0])),
+        Some(what @ ("kfd" | "kfd-argument")) => {
+            // SAFETY: a valid path.
+            let kfd = unsafe { libc::open(c"/dev/kfd".as_ptr(), libc::O_RDWR) } as usize;
+            let mut argument = [0_u64; 8];
+            let command = if what == "kfd" { KFD_VERSION } else { KFD_ALLOC };
+            time(1000, || call(libc::SYS_ioctl, [kfd, command, std::ptr::from_mut(&mut argument) as usize]))
+        }
         // Two calls a round.
         Some("mmap") => {
             time(1000, || {

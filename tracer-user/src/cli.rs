@@ -136,6 +136,14 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
 
+    /// Count by the program's NVTX ranges, without a change of the program
+    #[arg(long)]
+    pub nvtx: bool,
+
+    /// Count by its roctx ranges; programs that load roctx by dlopen go past this
+    #[arg(long)]
+    pub roctx: bool,
+
     /// Go on until every descendant has ended, not only the command
     #[arg(long)]
     pub wait_all: bool,

@@ -234,18 +234,23 @@ pub struct Running {
 
 impl Suspended {
     /// Forks the child. To be called while this process has a single thread and has not touched
-    /// its signals yet: the child inherits them.
+    /// its signals yet: the child inherits them. `variables` are added to its environment.
     ///
     /// # Errors
     /// [`LaunchError::System`].
-    pub fn spawn(command: &Command, account: Option<&Account>) -> Result<Self, LaunchError> {
+    pub fn spawn(
+        command: &Command,
+        account: Option<&Account>,
+        variables: &[(&'static str, OsString)],
+    ) -> Result<Self, LaunchError> {
         let system = |what| move |errno| LaunchError::System { what, errno };
         let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC).map_err(system("pipe"))?;
         let (report_read, report_write) = pipe2(OFlag::O_CLOEXEC).map_err(system("pipe"))?;
-        let replaced = account.map(Account::environment);
+        let mut replaced = variables.to_vec();
+        replaced.extend(account.map(Account::environment).into_iter().flatten());
         let environment: Vec<CString> = env::vars_os()
-            .filter(|(name, _)| !replaced.iter().flatten().any(|(replaced, _)| name == replaced))
-            .chain(replaced.clone().into_iter().flatten().map(|(name, value)| (name.into(), value)))
+            .filter(|(name, _)| !replaced.iter().any(|(replaced, _)| name == replaced))
+            .chain(replaced.iter().cloned().map(|(name, value)| (name.into(), value)))
             .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
             .collect();
         // Looked up here: the child may not allocate.

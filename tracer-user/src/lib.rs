@@ -11,6 +11,7 @@ pub mod model;
 pub mod names;
 pub mod options;
 pub mod proc_text;
+pub mod ranges;
 pub mod signals;
 pub mod sink;
 pub mod talk;

@@ -8,6 +8,7 @@ use crate::{
     launch::{Account, AccountError},
     model::roles::{Roles, RolesError},
     names::devices::Devices,
+    ranges::{self, RangesError},
     sink::{
         Destination, Format, SinkError,
         table::{Order, View},
@@ -44,6 +45,8 @@ pub struct RunOptions {
     pub user: Option<Account>,
     /// Until the tree is empty.
     pub wait_all: bool,
+    /// Added to the command's environment.
+    pub variables: Vec<(&'static str, OsString)>,
 }
 
 impl TraceOptions {
@@ -108,6 +111,7 @@ impl RunOptions {
             command: args.command,
             user: args.user.as_deref().map(Account::find).transpose()?,
             wait_all: args.wait_all,
+            variables: ranges::variables(args.nvtx, args.roctx)?,
         })
     }
 }
@@ -121,6 +125,9 @@ pub enum OptionsError {
     /// The output file.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The library behind `--nvtx`.
+    #[error(transparent)]
+    Ranges(#[from] RangesError),
     /// The user of `-u`.
     #[error(transparent)]
     User(#[from] AccountError),

@@ -28,7 +28,9 @@ const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 /// A Rust with `core` for BPF, and the LLVM of its version for bpf-linker.
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 /// Programs that tests run or compare with.
-const TESTS: [&str; 6] = ["strace", "gcc", "golang-go", "python3", "git", "util-linux"];
+const TESTS: [&str; 7] = ["strace", "gcc", "golang-go", "python3", "python3-pip", "git", "util-linux"];
+/// Python packages that tests use, in `target/python`: NVTX as Python programs have it, and its C headers.
+const PYTHON: [&str; 2] = ["nvtx==0.2.17", "nvidia-nvtx-cu12==12.9.79"];
 /// An emulator, a shell for its guest, what fetches and unpacks kernels, `strip`.
 const VM: [&str; 9] = [
     "qemu-system-x86",
@@ -52,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         runtime()?;
     }
     if all || options.tests {
-        install(&TESTS)?;
+        tests()?;
     }
     if all || options.bpf {
         bpf()?;
@@ -70,7 +72,21 @@ pub(crate) fn runtime() -> Result<()> {
 
 /// What the tests compare with.
 pub(crate) fn tests() -> Result<()> {
-    install(&TESTS)
+    install(&TESTS)?;
+    python()
+}
+
+fn python() -> Result<()> {
+    let folder = process::target_folder().join("python");
+    let wanted = PYTHON.join(" ");
+    let written = folder.join("installed");
+    if std::fs::read_to_string(&written).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--root-user-action", "ignore", "--target"];
+    process::run(Command::new("/usr/bin/python3").args(pip).arg(&folder).args(PYTHON))?;
+    std::fs::write(written, wanted)?;
+    Ok(())
 }
 
 /// What `vmtest` needs.

@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::runtime()?;
     setup::tests()?;
     // The programs that tests run, built by whom the folder belongs to: the tests may run as root.
-    process::run(cargo().args(["build", "--quiet", "--workspace", "--bins", "--examples"]))?;
+    process::run(cargo().args(["build", "--quiet", "--workspace", "--lib", "--bins", "--examples"]))?;
     let skips = process::target_folder().join("skipped-tests");
     let _ = fs::remove_file(&skips);
     let mut command = cargo();

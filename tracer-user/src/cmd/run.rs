@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn run(args: RunArgs) -> Result<()> {
     let mut options = RunOptions::from_args(args)?;
     let command = Command::find(&options.command)?;
-    let suspended = Suspended::spawn(&command, options.user.as_ref())?;
+    let suspended = Suspended::spawn(&command, options.user.as_ref(), &options.variables)?;
     let (ended, run) = trace(&options, suspended)?;
 
     report::publish(&mut options.trace, &run)?;

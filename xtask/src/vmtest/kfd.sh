@@ -20,3 +20,8 @@ for options in "" "-e ioctl" "--tasks-by-id"; do
     grep '"name":"kfd_ioctl"' /tmp/run.csv | grep '"outside":0' >/dev/null || { echo "FAILED: outside"; exit 1; }
 done
 gpuos-trace run --driver-hooks --top 6 -- kfd_calls 1000 2>&1 | tail -n 25
+# What tracing adds, to be read and not judged: the machine is emulated.
+for what in getppid kfd kfd-argument; do
+    echo "$what $(call_loops $what) $(gpuos-trace run -q -- call_loops $what)" >>/tmp/times
+done
+awk '{ added = $3 - $2; if (!first) first = added; printf "%s: bare %.0f ns, traced +%.0f ns, %.2f of a traced getppid\n", $1, $2, added, added / first }' /tmp/times

@@ -133,8 +133,16 @@ const TESTS: [(&str, (u32, u32), &[&str]); 7] = [
 ];
 
 /// Programs that make known calls.
-const EXAMPLES: [&str; 7] =
-    ["known_calls", "device_calls", "kfd_calls", "nvidia_double", "vgem_calls", "hsa_calls", "phase_calls"];
+const EXAMPLES: [&str; 8] = [
+    "known_calls",
+    "call_loops",
+    "device_calls",
+    "kfd_calls",
+    "nvidia_double",
+    "vgem_calls",
+    "hsa_calls",
+    "phase_calls",
+];
 
 /// A program: where it is here and in the guest, and its copy without debug information.
 struct Program {
