@@ -102,9 +102,9 @@ fn main() {
     ] {
         on(name(fd), fd, times);
     }
-    for fd in [event.as_raw_fd(), epoll.0.as_raw_fd()] {
-        // Linux 6.16 shows them as regular files to `fstat`.
-        on("anonymous file".to_owned(), fd, times);
+    // Linux 6.16 shows them as regular files to `fstat`.
+    for (name, fd) in [("anonymous file", event.as_raw_fd()), ("epoll", epoll.0.as_raw_fd())] {
+        on(name.to_owned(), fd, times);
     }
     // The same device by other ways.
     let copy = zero.try_clone().expect("a duplicate");
