@@ -108,8 +108,12 @@ impl Default for RowCounts {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Whose calls; `process` is 0 while the row is free.
+    /// Whose calls; `process` is 0 while the row is free. Rows of a chunk of [`CHUNK_ROWS`] are used in their order.
     pub key: RowKey,
+    /// The thread that holds it, also where rows are counted by process.
+    pub thread: u32,
+    /// Zero.
+    pub padding: u32,
     /// The counts.
     pub counts: RowCounts,
 }
@@ -185,7 +189,7 @@ const _: () = {
     assert!(offset_of!(RowKey, thread) == 8 && offset_of!(RowKey, abi) == 20 && offset_of!(RowKey, detail) == 32);
     assert!(size_of::<RowCounts>() == 80 + 8 * BUCKETS);
     assert!(offset_of!(RowCounts, buckets) == 80);
-    assert!(size_of::<Row>() == 440 && offset_of!(Row, counts) == 40);
+    assert!(size_of::<Row>() == 448 && offset_of!(Row, counts) == 48);
 };
 
 #[cfg(test)]

@@ -260,6 +260,7 @@ extern "C" fn new_row(number: u32) -> u32 {
     // SAFETY: the map returned it, and the chunk is this thread's.
     unsafe {
         (*row).counts = RowCounts::ZERO;
+        (*row).thread = thread.thread;
         (*row).key = key(thread, number, ABI_NATIVE);
     }
     thread.rows = used + 1;

@@ -24,6 +24,8 @@ pub enum Verb {
     Run(RunArgs),
     /// Count every system call of running processes, until Ctrl-C or their end
     Attach(AttachArgs),
+    /// Show what all processes that have a GPU open ask of the system, while they do
+    Top(TopArgs),
     /// Say whether this machine can be traced, and what is missing
     Check(CheckArgs),
     /// Print the tables of a file that `run -o` wrote
@@ -63,6 +65,10 @@ pub struct TraceArgs {
     /// Time every Nth call of each thread only; all are counted
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "no_latency")]
     pub sample: u32,
+
+    /// Show the counts while they grow: on a terminal a screen, else a line a second
+    #[arg(long)]
+    pub live: bool,
 
     /// Fail (exit status 125) when anything was lost
     #[arg(long)]
@@ -164,6 +170,15 @@ pub struct AttachArgs {
     /// Processes, by number (comma-separated); all their threads and later children are counted
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo gpuos-trace top")]
+pub struct TopArgs {
+    /// What is counted.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Arguments of `check`.

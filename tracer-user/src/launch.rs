@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
@@ -213,6 +213,17 @@ static REMEMBER_SIGPIPE: extern "C" fn() = {
     remember
 };
 
+/// What a command gets that this process does not have.
+#[derive(Debug, Default)]
+pub struct Given<'a> {
+    /// Whom it runs as; `None`: as we do.
+    pub account: Option<&'a Account>,
+    /// Added to its environment.
+    pub variables: &'a [(&'static str, OsString)],
+    /// Its streams, by number, and the descriptors that they are to be.
+    pub streams: Vec<(RawFd, RawFd)>,
+}
+
 /// A child that waits to be released. Dropping it ends it before it executed anything.
 #[derive(Debug)]
 pub struct Suspended {
@@ -234,19 +245,16 @@ pub struct Running {
 
 impl Suspended {
     /// Forks the child. To be called while this process has a single thread and has not touched
-    /// its signals yet: the child inherits them. `variables` are added to its environment.
+    /// its signals yet: the child inherits them.
     ///
     /// # Errors
     /// [`LaunchError::System`].
-    pub fn spawn(
-        command: &Command,
-        account: Option<&Account>,
-        variables: &[(&'static str, OsString)],
-    ) -> Result<Self, LaunchError> {
+    pub fn spawn(command: &Command, given: &Given<'_>) -> Result<Self, LaunchError> {
+        let account = given.account;
         let system = |what| move |errno| LaunchError::System { what, errno };
         let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC).map_err(system("pipe"))?;
         let (report_read, report_write) = pipe2(OFlag::O_CLOEXEC).map_err(system("pipe"))?;
-        let mut replaced = variables.to_vec();
+        let mut replaced = given.variables.to_vec();
         replaced.extend(account.map(Account::environment).into_iter().flatten());
         let environment: Vec<CString> = env::vars_os()
             .filter(|(name, _)| !replaced.iter().any(|(replaced, _)| name == replaced))
@@ -277,6 +285,7 @@ impl Suspended {
                         &go_read,
                         &report_write,
                         identity,
+                        &given.streams,
                         &command.path,
                         &arguments,
                         &environment_pointers,
@@ -354,6 +363,7 @@ unsafe fn wait_and_execute(
     go: &OwnedFd,
     report: &OwnedFd,
     identity: Option<(&Account, &[nix::unistd::Gid])>,
+    streams: &[(RawFd, RawFd)],
     path: &CString,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
@@ -371,6 +381,9 @@ unsafe fn wait_and_execute(
         }
         if INHERITED_SIGPIPE.load(Relaxed) != libc::SIG_IGN {
             let _ = signal(Signal::SIGPIPE, SigHandler::SigDfl);
+        }
+        for (stream, file) in streams {
+            libc::dup2(*file, *stream);
         }
         let identified = match identity {
             None => true,

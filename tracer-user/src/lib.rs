@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cmd;
 pub mod collect;
 pub mod launch;
+pub mod live;
 pub mod model;
 pub mod names;
 pub mod options;

@@ -1,11 +1,12 @@
 //! Plain values from the command line: the rest of the crate never sees clap.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, io, os::fd::OwnedFd, path::PathBuf};
 
 use crate::{
     bpf::{self, Settings},
     cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs, TraceArgs},
     launch::{Account, AccountError},
+    live::{Live, output::Output},
     model::roles::{Roles, RolesError},
     names::devices::Devices,
     ranges::{self, RangesError},
@@ -30,6 +31,8 @@ pub struct TraceOptions {
     pub strict: bool,
     /// Where the counts go besides the tables.
     pub destination: Option<Destination>,
+    /// The counts are shown while they grow.
+    pub live: bool,
     /// Tables on standard error; `None`: none.
     pub view: Option<View>,
 }
@@ -94,9 +97,24 @@ impl TraceOptions {
             roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),
             roles,
             strict: args.strict,
+            live: args.live,
             destination,
             view,
         })
+    }
+}
+
+impl TraceOptions {
+    /// The live view, if one was asked for. `output`: where the command's output is read from.
+    ///
+    /// # Errors
+    /// What the terminal or the kernel says.
+    pub fn live_view(&self, title: String, output: Option<OwnedFd>) -> io::Result<Option<Live>> {
+        if !self.live {
+            return Ok(None);
+        }
+        let output = output.map(Output::read).transpose()?;
+        Live::begin(title, self.roles.clone(), self.settings.devices.clone(), output).map(Some)
     }
 }
 

@@ -49,7 +49,7 @@ fn calls_belong_to_the_phase_they_were_made_in() {
         return;
     }
     let nine = "getppid,read,write,close,futex,mmap,munmap,brk,openat";
-    let modes: [&[&str]; 8] = [
+    let modes: [&[&str]; 10] = [
         &[],
         &["--no-latency"],
         &["--sample", "3"],
@@ -57,6 +57,8 @@ fn calls_belong_to_the_phase_they_were_made_in() {
         &["--tasks-by-id"],
         &["-e", "getppid"],
         &["-e", nine],
+        &["--tasks-by-id", "-e", nine],
+        &["--tasks-by-id", "-e", "getppid"],
         &["-e", nine, "--no-latency"],
     ];
     for options in modes {

@@ -21,7 +21,6 @@ use super::{
     kernel_objects::{KernelObjects, Place},
     object,
     offsets::{SPECIAL_NUMBERS, task_offsets},
-    snapshot::Counters,
     syscall, tasks_by_id,
 };
 use crate::names::devices::Devices;
@@ -43,7 +42,7 @@ pub struct Settings {
     pub per_thread: bool,
     /// Count only these syscall numbers; `None`: all.
     pub wanted: Option<Vec<u32>>,
-    /// Rows of live threads, 440 bytes each; rounded up to chunks of 16, at most 65,520.
+    /// Rows of live threads, 448 bytes each; rounded up to chunks of 16, at most 65,520.
     pub rows: u32,
     /// Rows of exited threads of processes not yet read, about 400 bytes each while used.
     pub totals: u32,
@@ -103,8 +102,8 @@ impl Settings {
 #[derive(Debug)]
 pub struct Tracer {
     pub(super) objects: KernelObjects,
-    rows: u32,
-    phases: u32,
+    pub(super) rows: u32,
+    pub(super) phases: u32,
     /// Whether tasks are known by their number.
     by_id: bool,
 }
@@ -142,12 +141,13 @@ impl Tracer {
                 (programs::POINT_EXEC, Place::Points(vec![by_id.exec])),
             ]);
         }
+        // Markers are ioctls; the general tracepoints show them anyway.
+        let markers = calls.as_ref().and_then(|_| call_tracepoints::entry_of_markers(settings.wanted.as_deref()));
         let single = calls.or_else(|| by_id.as_ref().map(|by_id| vec![(by_id.call_enter, by_id.call_exit)]));
         if let Some(pairs) = single {
             // Exits first: no entry is counted whose exit would be missed.
             let (mut enters, exits): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-            // Markers are ioctls.
-            enters.extend(call_tracepoints::entry_of_markers(settings.wanted.as_deref()));
+            enters.extend(markers);
             wanted.push((programs::CALL_EXIT, Place::Points(exits)));
             wanted.push((programs::CALL_ENTER, Place::Points(enters)));
         }
@@ -227,26 +227,6 @@ impl Tracer {
     /// The map of threads by number, where tasks are followed so.
     pub(super) fn threads_by_id(&self) -> Result<Option<BorrowedFd<'_>>, LoadError> {
         if self.by_id { self.objects.map(maps::THREADS_BY_ID).map(Some) } else { Ok(None) }
-    }
-
-    /// The maps that hold the counts.
-    ///
-    /// # Errors
-    /// [`LoadError::Other`] when the kernel refuses to map them.
-    pub fn counters(&self) -> Result<Counters, LoadError> {
-        let step = |error| LoadError::from_step("mapping the counters", &error);
-        let clone = |name| self.objects.map(name)?.try_clone_to_owned().map_err(step);
-        let (rows, losses) = (clone(maps::ROWS)?, clone(maps::LOSSES)?);
-        Counters::new(
-            (&rows, self.rows),
-            (&clone(maps::PHASE_NODES)?, self.phases, clone(maps::PHASES)?),
-            &clone(maps::HOOK_COUNTS)?,
-            clone(maps::TOTALS)?,
-            clone(maps::PROCESSES)?,
-            [clone(maps::DRIVERS)?, clone(maps::RULES)?],
-            &losses,
-        )
-        .map_err(step)
     }
 
     /// Each loaded program, and how many instructions the verifier looked at.

@@ -11,13 +11,18 @@ use gpuos_tracer_abi::{
     hooks::{HOOKS, HookCounts},
     ioctl::{DRIVER_NONE, Rule},
     losses::COUNTERS,
+    maps,
     phases::{PhaseKey, PhaseNode},
-    syscalls::{Row, RowCounts, RowKey},
+    syscalls::{CHUNK_ROWS, Row, RowCounts, RowKey},
     tasks::ProcessRecord,
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{load::keep_running, syscall};
+use super::{
+    error::LoadError,
+    load::{Tracer, keep_running},
+    syscall,
+};
 use crate::names::{devices::Devices, nvidia_rules};
 
 /// The maps that hold the counts. They live on after the programs are detached.
@@ -32,34 +37,49 @@ pub struct Counters {
     hooks: Shared<HookCounts>,
     drivers: OwnedFd,
     rules: OwnedFd,
+    programs: Vec<OwnedFd>,
+}
+
+impl Tracer {
+    /// The maps that hold the counts.
+    ///
+    /// # Errors
+    /// [`LoadError::Other`] when the kernel refuses to map them.
+    pub fn counters(&self) -> Result<Counters, LoadError> {
+        let step = |error| LoadError::from_step("mapping the counters", &error);
+        let clone = |name| self.objects.map(name)?.try_clone_to_owned().map_err(step);
+        let programs = self.objects.programs().map(|(_, program)| program.try_clone_to_owned());
+        Ok(Counters {
+            rows: Shared::map(&clone(maps::ROWS)?, self.rows as usize).map_err(step)?,
+            losses: Shared::map(&clone(maps::LOSSES)?, COUNTERS as usize).map_err(step)?,
+            totals: clone(maps::TOTALS)?,
+            processes: clone(maps::PROCESSES)?,
+            phases: clone(maps::PHASES)?,
+            phase_nodes: Shared::map(&clone(maps::PHASE_NODES)?, self.phases as usize).map_err(step)?,
+            hooks: Shared::map(&clone(maps::HOOK_COUNTS)?, HOOKS.len()).map_err(step)?,
+            drivers: clone(maps::DRIVERS)?,
+            rules: clone(maps::RULES)?,
+            programs: programs.collect::<io::Result<_>>().map_err(step)?,
+        })
+    }
 }
 
 impl Counters {
-    pub(super) fn new(
-        (rows, row_count): (&OwnedFd, u32),
-        (phase_nodes, phase_count, phases): (&OwnedFd, u32, OwnedFd),
-        hooks: &OwnedFd,
-        totals: OwnedFd,
-        processes: OwnedFd,
-        [drivers, rules]: [OwnedFd; 2],
-        losses: &OwnedFd,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            rows: Shared::map(rows, row_count as usize)?,
-            phase_nodes: Shared::map(phase_nodes, phase_count as usize)?,
-            phases,
-            hooks: Shared::map(hooks, HOOKS.len())?,
-            losses: Shared::map(losses, COUNTERS as usize)?,
-            totals,
-            processes,
-            drivers,
-            rules,
-        })
+    /// Rows of threads that have not exited. Torn between two calls of a thread, never within a number.
+    pub fn live_rows(&self) -> impl Iterator<Item = Row> + '_ {
+        // A chunk whose first row is free has no other in use.
+        let chunks = (0..self.rows.length).step_by(CHUNK_ROWS as usize);
+        let used = chunks.filter(|&first| self.process_of(first) != 0);
+        let rows = used.flat_map(|first| first..(first + CHUNK_ROWS as usize).min(self.rows.length));
+        rows.filter(|&row| self.process_of(row) != 0)
+            .filter_map(|row| self.rows.value(row))
+            .filter(|row| row.key.process != 0 && row.counts.calls != 0)
     }
 
-    /// Rows of threads that have not exited. Torn between two calls of a thread, never within a number.
-    pub fn live_rows(&self) -> impl Iterator<Item = (RowKey, RowCounts)> + '_ {
-        self.rows.values().filter(|row| row.key.process != 0 && row.counts.calls != 0).map(|row| (row.key, row.counts))
+    /// Whose a row is, without reading all of it.
+    fn process_of(&self, row: usize) -> u64 {
+        // SAFETY: `row` is inside the mapping, and the key stands at the beginning of a row.
+        unsafe { self.rows.start.add(row).cast::<u64>().read_volatile() }
     }
 
     /// Counts of threads that have exited.
@@ -128,10 +148,18 @@ impl Counters {
         Ok(())
     }
 
+    /// Events that programs have missed so far because one was running already on that CPU.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn recursion_misses(&self) -> io::Result<u64> {
+        self.programs.iter().map(|program| Ok(syscall::facts_of(program.as_fd())?.recursion_misses)).sum()
+    }
+
     /// A counter of the ABI crate's `losses`.
     #[must_use]
     pub fn loss(&self, counter: u32) -> u64 {
-        self.losses.values().nth(counter as usize).unwrap_or(0)
+        self.losses.value(counter as usize).unwrap_or(0)
     }
 }
 
@@ -157,9 +185,13 @@ impl<T: Copy> Shared<T> {
         Ok(Self { start: start.cast(), length })
     }
 
-    fn values(&self) -> impl Iterator<Item = T> + '_ {
+    fn value(&self, index: usize) -> Option<T> {
         // SAFETY: inside the mapping; volatile, because the kernel writes meanwhile; all bit patterns are valid.
-        (0..self.length).map(|index| unsafe { self.start.add(index).read_volatile() })
+        (index < self.length).then(|| unsafe { self.start.add(index).read_volatile() })
+    }
+
+    fn values(&self) -> impl Iterator<Item = T> + '_ {
+        (0..self.length).filter_map(|index| self.value(index))
     }
 }
 

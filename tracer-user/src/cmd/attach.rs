@@ -22,7 +22,7 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
     let watched = collect::watch(&pids)?;
     let tracer = Tracer::start(&options.settings)?;
     let counters = tracer.counters()?;
-    let mut gathered = Gathered::begin(options.settings.devices.clone(), &counters)
+    let mut gathered = Gathered::begin(options.settings.devices.clone(), &counters, options.live)
         .context("cannot tell the kernel side of the drivers")?;
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
@@ -35,12 +35,15 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
             pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         ));
     }
+    let title = format!("attached to {}", pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let mut live = options.live_view(title, None)?;
     let signals = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(collect::until_detached(watched, signals, &counters, &mut gathered))
+        .block_on(collect::until_detached(watched, signals, &counters, &mut gathered, &mut live, || Ok(())))
         .context("cannot wait for the processes")?;
+    drop(live);
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;

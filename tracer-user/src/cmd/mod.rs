@@ -7,6 +7,7 @@ mod ioctls;
 mod report;
 mod run;
 mod show;
+mod top;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -27,6 +28,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     let done = match cli.verb {
         Verb::Run(args) => run::run(args),
         Verb::Attach(args) => attach::attach(args),
+        Verb::Top(args) => top::top(args),
         Verb::Check(args) => return check::check(&args),
         Verb::Ioctls(args) => ioctls::ioctls(&args),
         Verb::Show(args) => show::show(&args),

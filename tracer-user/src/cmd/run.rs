@@ -4,6 +4,8 @@
 //! arm, release, wait, detach, read the counts, write the file, print the tables. Detaching comes
 //! before the last reading, so that nothing moves while it is read.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::{Context as _, Result, anyhow};
 
 use super::report::{self, Findings};
@@ -11,7 +13,8 @@ use crate::{
     bpf::Tracer,
     cli::RunArgs,
     collect::{self, Gathered},
-    launch::{Command, Suspended},
+    launch::{Command, Given, Suspended},
+    live::output::{CommandSide, Output},
     model::run::{End, Run},
     options::RunOptions,
     signals::{Ended, Signals, end_like},
@@ -21,8 +24,22 @@ use crate::{
 pub(super) fn run(args: RunArgs) -> Result<()> {
     let mut options = RunOptions::from_args(args)?;
     let command = Command::find(&options.command)?;
-    let suspended = Suspended::spawn(&command, options.user.as_ref(), &options.variables)?;
-    let (ended, run) = trace(&options, suspended)?;
+    // The view needs the terminal for itself: the command's output is read from one of its own.
+    let takes_screen = options.trace.live && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let (master, side) = if takes_screen {
+        let (master, side) = Output::prepare().context("cannot make a terminal for the command's output")?;
+        (Some(master), Some(side))
+    } else {
+        (None, None)
+    };
+    let given = Given {
+        account: options.user.as_ref(),
+        variables: &options.variables,
+        streams: side.as_ref().map_or_else(Vec::new, CommandSide::streams),
+    };
+    let suspended = Suspended::spawn(&command, &given)?;
+    drop(side);
+    let (ended, run) = trace(&options, suspended, master)?;
 
     report::publish(&mut options.trace, &run)?;
     if options.trace.view.is_some() && options.user.is_none() && std::env::var_os("SUDO_USER").is_some() {
@@ -42,22 +59,27 @@ fn ended_words(ended: Ended) -> String {
 }
 
 /// From the suspended child to a run.
-fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Ended, Run)> {
+fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>) -> Result<(Ended, Run)> {
     let tracer = Tracer::start(&options.trace.settings)?;
     tracer.arm(suspended.pid(), suspended.pidfd())?;
     let counters = tracer.counters()?;
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = collect::clocks();
-    let mut gathered = Gathered::begin(options.trace.settings.devices.clone(), &counters)
+    let mut gathered = Gathered::begin(options.trace.settings.devices.clone(), &counters, options.trace.live)
         .context("cannot tell the kernel side of the drivers")?;
+    let words: Vec<String> = options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut live = options.trace.live_view(words.join(" "), output)?;
     let running = suspended.release()?;
     let (stopped, signals) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(collect::until_end(running, signals, options.wait_all, &counters, &mut gathered))
+        .block_on(collect::until_end(running, signals, options.wait_all, &counters, &mut gathered, &mut live))
         .context("cannot wait for the command")?;
+    if let Some(live) = live {
+        live.finish().context("cannot write the command's output")?;
+    }
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
@@ -70,7 +92,7 @@ fn trace(options: &RunOptions, suspended: Suspended) -> Result<(Ended, Run)> {
     let run = report::assemble(
         &options.trace,
         Findings {
-            command: options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: words,
             wait_all: options.wait_all,
             started: started.to_string(),
             wall_ns,

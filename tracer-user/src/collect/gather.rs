@@ -1,7 +1,7 @@
 //! Adds up counts as they leave the kernel: of ended processes while the run goes on, of all at its end.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     io,
 };
 
@@ -12,14 +12,18 @@ use gpuos_tracer_abi::{
     tasks::{ProcessRecord, Usage},
 };
 
-use super::environment::monotonic_ns;
+use super::environment::{in_pid_namespace, monotonic_ns};
 use crate::{
     bpf::Counters,
+    live::{
+        processes,
+        state::{LiveProcess, Reading},
+    },
     model::{
         phases::{self, Phase},
         run::{Losses, Process},
     },
-    names::devices::Devices,
+    names::devices::{Devices, Kind},
 };
 
 /// The kernel frees a thread, and books its last microseconds, some time after its exit.
@@ -35,6 +39,12 @@ pub struct Gathered {
     /// Drivers of the machine, as far as they have come.
     devices: Devices,
     rows: HashMap<RowKey, RowCounts>,
+    /// Somebody looks at the counts while they grow.
+    is_watched: bool,
+    /// Then, counts of processes that have ended, of all together (process 0).
+    of_ended: HashMap<RowKey, RowCounts>,
+    /// Processes that have called a GPU.
+    on_gpu: HashSet<u64>,
     ended: HashMap<u64, Process>,
     /// By command name, the process that stands for all of it that are not kept apart.
     standing_for: HashMap<String, u64>,
@@ -62,13 +72,68 @@ fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
 }
 
 impl Gathered {
-    /// Begins a run on a machine with these drivers.
+    /// Begins a run on a machine with these drivers. `is_watched`: there will be readings.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn begin(devices: Devices, counters: &Counters) -> io::Result<Self> {
+    pub fn begin(devices: Devices, counters: &Counters, is_watched: bool) -> io::Result<Self> {
         counters.set_drivers(&devices)?;
-        Ok(Self { devices, ..Self::default() })
+        Ok(Self { devices, is_watched, ..Self::default() })
+    }
+
+    /// Drivers of the machine, as far as they have come.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// What the counts are now. A row of a thread that exits at this moment may be missing for once. With `has_usage`
+    /// also what threads have used, which takes longer.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn reading(&mut self, counters: &Counters, has_usage: bool) -> io::Result<Reading> {
+        let at_ns = monotonic_ns();
+        let mut sums = self.of_ended.clone();
+        let mut threads: HashMap<u32, u64> = HashMap::new();
+        for (mut key, counts) in counters.totals()? {
+            key.thread = 0;
+            add(&mut sums, key, &counts);
+        }
+        for row in counters.live_rows() {
+            if row.key.device != 0 && self.devices.kind(row.key.device) != Kind::NotGpu {
+                self.on_gpu.insert(row.key.process);
+            }
+            *threads.entry(row.thread).or_default() += row.counts.calls;
+            add(&mut sums, RowKey { thread: 0, ..row.key }, &row.counts);
+        }
+        // Process numbers are those of the initial namespace; elsewhere `/proc` has others.
+        let has_usage = has_usage && !in_pid_namespace();
+        let alive = counters.processes()?.into_iter().filter(|(_, record)| record.threads_alive != 0);
+        let mut processes = Vec::new();
+        for (id, record) in alive {
+            if has_usage && !self.on_gpu.contains(&id) && processes::has_gpu_open(record.pid) {
+                self.on_gpu.insert(id);
+            }
+            processes.push(LiveProcess {
+                id,
+                pid: record.pid,
+                command: Process::from_record(id, &record, at_ns).command,
+                phase: record.phase,
+                uses_gpu: self.on_gpu.contains(&id),
+                threads: if has_usage { processes::thread_usages(record.pid) } else { Vec::new() },
+            });
+        }
+        Ok(Reading {
+            at_ns,
+            rows: sums.into_iter().collect(),
+            threads,
+            processes,
+            has_usage,
+            phases: phases::from_kernel(&counters.phases()?),
+            losses: Losses { recursion_misses: counters.recursion_misses()?, ..losses_of(counters) },
+            threads_alive: counters.loss(losses::THREADS_ALIVE),
+        })
     }
 
     /// Takes processes that have ended out of the kernel's maps, so that the maps stay small.
@@ -114,6 +179,9 @@ impl Gathered {
             }
         }
         for (mut key, counts) in totals {
+            if self.is_watched {
+                add(&mut self.of_ended, RowKey { process: 0, thread: 0, ..key }, &counts);
+            }
             if let Some(standing) = renamed.get(&key.process) {
                 key.process = *standing;
                 key.thread = 0;
@@ -144,7 +212,8 @@ impl Gathered {
     pub fn finish(mut self, counters: &Counters) -> io::Result<Finished> {
         self.devices.look_at_all();
         let totals = counters.totals()?;
-        for (key, counts) in totals.iter().copied().chain(counters.live_rows()) {
+        let live = counters.live_rows().map(|row| (row.key, row.counts));
+        for (key, counts) in totals.iter().copied().chain(live) {
             add(&mut self.rows, key, &counts);
         }
         let now = monotonic_ns();
@@ -171,14 +240,7 @@ impl Gathered {
             processes,
             records,
             waits_for_tree: Some("`--wait-all` waits for them"),
-            losses: Losses {
-                calls: counters.loss(losses::CALLS_WITHOUT_TOTALS),
-                children: counters.loss(losses::CHILDREN_NOT_FOLLOWED),
-                process_records: counters.loss(losses::PROCESSES_WITHOUT_RECORD),
-                recursion_misses: 0,
-                objects: counters.loss(losses::OBJECTS_WITHOUT_CLASS),
-                phases: counters.loss(losses::PHASES_IGNORED),
-            },
+            losses: losses_of(counters),
             devices: self.devices,
             unreadable_arguments: counters.loss(losses::ARGUMENTS_UNREADABLE),
             threads_running: counters.loss(losses::THREADS_ALIVE),
@@ -186,6 +248,18 @@ impl Gathered {
             compat_calls_filtered: counters.loss(losses::COMPAT_CALLS_FILTERED),
             rings_filtered: counters.loss(losses::RINGS_FILTERED),
         })
+    }
+}
+
+/// What the kernel side could not keep. What its programs missed is known to who loaded them.
+fn losses_of(counters: &Counters) -> Losses {
+    Losses {
+        calls: counters.loss(losses::CALLS_WITHOUT_TOTALS),
+        children: counters.loss(losses::CHILDREN_NOT_FOLLOWED),
+        process_records: counters.loss(losses::PROCESSES_WITHOUT_RECORD),
+        recursion_misses: 0,
+        objects: counters.loss(losses::OBJECTS_WITHOUT_CLASS),
+        phases: counters.loss(losses::PHASES_IGNORED),
     }
 }
 

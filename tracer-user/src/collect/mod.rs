@@ -17,6 +17,7 @@ pub use gather::{Finished, Gathered};
 use crate::{
     bpf::{AttachError, Counters},
     launch::Running,
+    live::{self, Live, Wish},
     model::run::CommandUsage,
     signals::{Arrived, Ended, JobControl, Signals, reap},
 };
@@ -26,6 +27,9 @@ const GATHER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often `--wait-all` looks whether the tree is empty.
 const EMPTY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often new processes are looked for.
+const NEWCOMERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,7 @@ pub async fn until_end(
     wait_all: bool,
     counters: &Counters,
     gathered: &mut Gathered,
+    live: &mut Option<Live>,
 ) -> io::Result<(Stopped, Signals)> {
     let pid = running.pid;
     // SAFETY: both own their descriptors and never exchange them.
@@ -58,6 +63,7 @@ pub async fn until_end(
     };
     let mut gather = tokio::time::interval(GATHER_INTERVAL);
     let mut empty = tokio::time::interval(EMPTY_INTERVAL);
+    let mut view = tokio::time::interval(live::INTERVAL);
     let mut jobs = JobControl::default();
     let mut stopped: Option<Stopped> = None;
     loop {
@@ -90,6 +96,14 @@ pub async fn until_end(
             },
             _ = gather.tick() => gathered.take_ended(counters)?,
             _ = empty.tick(), if stopped.is_some() => {}
+            _ = view.tick(), if live.is_some() => {
+                if show(live, counters, gathered)? == Wish::Interrupt {
+                    match stopped {
+                        Some(stopped) => return Ok((stopped, signals.into_inner())),
+                        None => drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)),
+                    }
+                }
+            }
         }
     }
 }
@@ -110,7 +124,8 @@ pub fn watch(pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
         .collect()
 }
 
-/// Waits until the user wants no more, or none of the processes is left. Gives the signals back.
+/// Waits until the user wants no more, or none of the processes is left; without processes to watch, until the user
+/// wants no more. `newcomers` is called each second. Gives the signals back.
 ///
 /// # Errors
 /// What the kernel says.
@@ -119,6 +134,8 @@ pub async fn until_detached(
     signals: Signals,
     counters: &Counters,
     gathered: &mut Gathered,
+    live: &mut Option<Live>,
+    mut newcomers: impl FnMut() -> io::Result<()>,
 ) -> io::Result<Signals> {
     // SAFETY: all own their descriptors and never exchange them.
     let (signals, watched) = unsafe {
@@ -138,9 +155,11 @@ pub async fn until_detached(
     };
     tokio::pin!(all_ended);
     let mut gather = tokio::time::interval(GATHER_INTERVAL);
+    let mut view = tokio::time::interval(live::INTERVAL);
+    let mut look = tokio::time::interval(NEWCOMERS_INTERVAL);
     loop {
         tokio::select! {
-            ended = &mut all_ended => {
+            ended = &mut all_ended, if !watched.is_empty() => {
                 ended?;
                 return Ok(signals.into_inner());
             }
@@ -151,6 +170,18 @@ pub async fn until_detached(
                 Ok(Err(error)) => return Err(error),
             },
             _ = gather.tick() => gathered.take_ended(counters)?,
+            _ = look.tick() => newcomers()?,
+            _ = view.tick(), if live.is_some() => {
+                let wish = show(live, counters, gathered)?;
+                if wish == Wish::Interrupt || live.as_ref().is_some_and(Live::is_closed) {
+                    return Ok(signals.into_inner());
+                }
+            }
         }
     }
+}
+
+/// Shows the counts, where there is a view.
+fn show(live: &mut Option<Live>, counters: &Counters, gathered: &mut Gathered) -> io::Result<Wish> {
+    live.as_mut().map_or(Ok(Wish::GoOn), |live| live.tick(counters, gathered))
 }

@@ -214,6 +214,28 @@ fn decode(key: &RowKey, devices: &Devices) -> Decoded {
     }
 }
 
+/// A call as it is named in one column, and its role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The system call, or the device with what was asked of it.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+}
+
+/// Names a row's call.
+#[must_use]
+pub fn call_of(key: &RowKey, roles: &Roles, devices: &Devices) -> Call {
+    let decoded = decode(key, devices);
+    let role = role_of(key, &decoded, roles);
+    let mut name = name_of(key);
+    if decoded.on_gpu {
+        let what = if decoded.command.is_empty() { &name } else { &decoded.command };
+        name = format!("{} {what} {}", devices.name(key.device), decoded.detail).trim_end().to_owned();
+    }
+    Call { name, role }
+}
+
 /// Role of a row: what the user said of the call, else that of the driver's command, else that of the call.
 fn role_of(key: &RowKey, decoded: &Decoded, roles: &Roles) -> Role {
     match decoded.role {

@@ -1,0 +1,192 @@
+//! The command's output while the screen is taken: read from a terminal of its own, kept in a file without a name, and
+//! given to standard output when the view is over.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read, Seek as _, Write as _},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::{OpenptyResult, openpty},
+};
+
+/// As many bytes of its end are looked at for the pane.
+const END: usize = 16 << 10;
+
+/// What has been read so far.
+#[derive(Debug)]
+struct Held {
+    spool: File,
+    end: Vec<u8>,
+    /// From now on straight to standard output.
+    is_released: bool,
+    /// The command has ended: what is there is all.
+    is_over: bool,
+}
+
+/// The command's output.
+#[derive(Debug)]
+pub struct Output {
+    held: Arc<Mutex<Held>>,
+    reader: JoinHandle<io::Result<()>>,
+}
+
+/// The end of the terminal that the command gets.
+#[derive(Debug)]
+pub struct CommandSide {
+    terminal: OwnedFd,
+    nothing: File,
+}
+
+impl CommandSide {
+    /// Streams of the command and what they are to be: those that are our terminal, and standard input, whose keys are
+    /// for the view.
+    #[must_use]
+    pub fn streams(&self) -> Vec<(RawFd, RawFd)> {
+        let mut streams = Vec::new();
+        if io::stdin().is_terminal() {
+            streams.push((0, self.nothing.as_raw_fd()));
+        }
+        if io::stdout().is_terminal() {
+            streams.push((1, self.terminal.as_raw_fd()));
+        }
+        if io::stderr().is_terminal() {
+            streams.push((2, self.terminal.as_raw_fd()));
+        }
+        streams
+    }
+}
+
+impl Output {
+    /// A terminal for the command, as large as ours. The thread that reads it begins with [`Output::read`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn prepare() -> io::Result<(OwnedFd, CommandSide)> {
+        // SAFETY: plain data; the call fills it or leaves zeros.
+        let size = unsafe {
+            let mut size: libc::winsize = std::mem::zeroed();
+            libc::ioctl(2, libc::TIOCGWINSZ, &raw mut size);
+            size
+        };
+        let OpenptyResult { master, slave } = openpty(&size, None)?;
+        // What the command writes must not come back as its input.
+        let mut modes = nix::sys::termios::tcgetattr(&slave)?;
+        modes.local_flags.remove(nix::sys::termios::LocalFlags::ECHO);
+        nix::sys::termios::tcsetattr(&slave, nix::sys::termios::SetArg::TCSANOW, &modes)?;
+        for fd in [&master, &slave] {
+            fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        }
+        Ok((master, CommandSide { terminal: slave, nothing: File::open("/dev/null")? }))
+    }
+
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// When there is no room for a temporary file.
+    pub fn read(master: OwnedFd) -> io::Result<Self> {
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let held = Arc::new(Mutex::new(Held {
+            spool: tempfile::tempfile()?,
+            end: Vec::new(),
+            is_released: false,
+            is_over: false,
+        }));
+        let ours = held.clone();
+        let reader = std::thread::Builder::new().name("output".into()).spawn(move || follow(&master, &ours))?;
+        Ok(Self { held, reader })
+    }
+
+    fn held(held: &Mutex<Held>) -> std::sync::MutexGuard<'_, Held> {
+        held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last lines, without what steers a terminal.
+    #[must_use]
+    pub fn last_lines(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&Self::held(&self.held).end).into_owned();
+        let mut lines: Vec<String> = anstream::adapter::strip_str(&text)
+            .to_string()
+            .lines()
+            // A carriage return begins the line anew.
+            .map(|line| line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned())
+            .collect();
+        drop(lines.drain(..lines.len().saturating_sub(200)));
+        lines
+    }
+
+    /// Gives what is there to standard output, and from now on everything at once.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn release(&self) -> io::Result<()> {
+        let mut held = Self::held(&self.held);
+        if std::mem::replace(&mut held.is_released, true) {
+            return Ok(());
+        }
+        held.spool.rewind()?;
+        copy_to_stdout(&mut held.spool)
+    }
+
+    /// Reads what is left when the command has ended, and gives it to standard output.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(self) -> io::Result<()> {
+        Self::held(&self.held).is_over = true;
+        // What was written before the command ended is in the terminal's buffer already.
+        let Self { held, reader } = self;
+        reader.join().map_err(|_| io::Error::other("the thread that reads the command's output has panicked"))??;
+        let mut held = Self::held(&held);
+        if held.is_released {
+            return Ok(());
+        }
+        held.spool.rewind()?;
+        copy_to_stdout(&mut held.spool)
+    }
+}
+
+fn copy_to_stdout(from: &mut impl Read) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    io::copy(from, &mut stdout)?;
+    stdout.flush()
+}
+
+/// Reads until the command's side is closed, or everything that was written has been read after the end.
+fn follow(master: &OwnedFd, held: &Mutex<Held>) -> io::Result<()> {
+    let mut file = File::from(master.try_clone()?);
+    let mut buffer = [0_u8; 8192];
+    loop {
+        let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(master), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::try_from(Duration::from_millis(50)).unwrap_or(PollTimeout::ZERO))?;
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => {
+                let mut held = Output::held(held);
+                if held.is_released {
+                    copy_to_stdout(&mut &buffer[..length])?;
+                    continue;
+                }
+                held.spool.write_all(&buffer[..length])?;
+                held.end.extend_from_slice(&buffer[..length]);
+                let surplus = held.end.len().saturating_sub(END);
+                drop(held.end.drain(..surplus));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Output::held(held).is_over {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nobody has the other side open any more.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The terminal: taken over while the view is shown, and given back on every way out.
+
+use std::io::{self, Stderr};
+
+use ratatui::{
+    Terminal,
+    backend::CrosstermBackend,
+    crossterm::{
+        cursor::Show,
+        execute,
+        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    },
+};
+
+/// The screen on standard error, because standard output is the command's.
+#[derive(Debug)]
+pub(super) struct Screen {
+    terminal: Terminal<CrosstermBackend<Stderr>>,
+}
+
+impl Screen {
+    /// Takes the terminal over.
+    ///
+    /// # Errors
+    /// What the terminal says.
+    pub(super) fn take() -> io::Result<Self> {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            give_back();
+            before(panic);
+        }));
+        enable_raw_mode()?;
+        // From here on `Drop` gives it back.
+        let screen = Self { terminal: Terminal::new(CrosstermBackend::new(io::stderr()))? };
+        execute!(io::stderr(), EnterAlternateScreen)?;
+        Ok(screen)
+    }
+
+    /// Draws a whole screen; only what has changed is sent.
+    ///
+    /// # Errors
+    /// What the terminal says.
+    pub(super) fn draw(&mut self, draw: impl FnOnce(&mut ratatui::Frame<'_>)) -> io::Result<()> {
+        self.terminal.draw(draw).map(drop)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+fn give_back() {
+    let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
+    let _ = disable_raw_mode();
+}

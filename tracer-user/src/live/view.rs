@@ -1,0 +1,276 @@
+//! Draws the state. Reads nothing and changes nothing.
+
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    text::{Line as Text, Span},
+    widgets::{Block, Borders, Clear, Paragraph, Row, Table, TableState},
+};
+
+use super::state::{HISTORY, Line, State};
+use crate::{
+    model::roles::Role,
+    sink::{
+        palette::color_of,
+        units::{count, duration, plural, printable},
+    },
+};
+
+/// What the user has chosen to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Nothing is read.
+    pub is_paused: bool,
+    /// The view is to end.
+    pub wants_end: bool,
+    /// The help is open.
+    pub has_help: bool,
+    /// A filter is being typed.
+    pub typing: Option<String>,
+    /// Place of the cursor in the list of processes.
+    pub cursor: usize,
+    /// The command's last lines of output, where they have a pane.
+    pub output: Option<Vec<String>>,
+}
+
+const HELP: [&str; 10] = [
+    "p, space   pause and go on",
+    "s          order: a second, calls, total, max",
+    "/          filter calls by name or role; Enter keeps it, Esc drops it",
+    "↑ ↓        choose a process",
+    "Enter      look at that process only; again: at all",
+    "o          the command's output",
+    "?, h       this help",
+    "Ctrl-C     interrupts the command",
+    "q          ends the view; the command runs on and is traced",
+    "",
+];
+
+fn color(role: Option<Role>) -> Style {
+    role.map_or_else(Style::default, |role| {
+        let (red, green, blue) = color_of(role);
+        Style::default().fg(Color::Rgb(red, green, blue))
+    })
+}
+
+fn bold() -> Style {
+    Style::default().add_modifier(Modifier::BOLD)
+}
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame<'_>, state: &State, shown: &Shown) {
+    let spins = u16::from(!state.spins.is_empty());
+    let output = shown.output.as_ref().map_or(0, |lines| (lines.len() as u16 + 1).min(frame.area().height / 3));
+    let roles = state.roles.len() as u16 + 2;
+    let [header, warning, role_area, rest, output_area, footer] = Layout::vertical([
+        Constraint::Length(2),
+        Constraint::Length(spins),
+        Constraint::Length(roles),
+        Constraint::Min(4),
+        Constraint::Length(output),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    draw_header(frame, header, state, shown);
+    draw_spins(frame, warning, state);
+    draw_roles(frame, role_area, state);
+    let right = if rest.width >= 100 { 44 } else { 0 };
+    let [calls, side] = Layout::horizontal([Constraint::Min(40), Constraint::Length(right)]).areas(rest);
+    draw_calls(frame, calls, state);
+    if right > 0 {
+        let phases = if state.phases.is_empty() { 0 } else { (state.phases.len() as u16 + 2).min(side.height / 2) };
+        let [phase_area, process_area] = Layout::vertical([Constraint::Length(phases), Constraint::Min(0)]).areas(side);
+        draw_phases(frame, phase_area, state);
+        draw_processes(frame, process_area, state, shown);
+    }
+    if let Some(lines) = &shown.output {
+        draw_output(frame, output_area, lines);
+    }
+    draw_footer(frame, footer, state, shown);
+    if shown.has_help {
+        draw_help(frame);
+    }
+}
+
+fn draw_header(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
+    let losses = state.losses;
+    let lost = [
+        (losses.calls, "calls"),
+        (losses.children, "children"),
+        (losses.process_records, "process records"),
+        (losses.phases, "phases"),
+        (losses.objects, "objects"),
+        (losses.recursion_misses, "events"),
+    ];
+    let lost: Vec<String> = lost
+        .iter()
+        .filter(|(number, _)| *number != 0)
+        .map(|(number, what)| format!("{} {what}", count(*number)))
+        .collect();
+    let mut first = vec![Span::styled(printable(&state.title), bold())];
+    if shown.is_paused {
+        first.push(Span::styled(" · paused", Style::default().fg(Color::Yellow)));
+    }
+    let mut second = vec![Span::raw(format!(
+        "{} · {} · {} a second · {}",
+        duration(state.elapsed_ns()),
+        plural(state.total.calls, "call", "calls"),
+        count(state.total.rate.round() as u64),
+        plural(state.threads_alive, "thread", "threads"),
+    ))];
+    if lost.is_empty() {
+        second.push(Span::raw(" · nothing lost"));
+    } else {
+        let red = Style::default().fg(Color::Red).add_modifier(Modifier::BOLD);
+        second.push(Span::styled(format!(" · LOST {}", lost.join(", ")), red));
+    }
+    frame.render_widget(Paragraph::new(vec![Text::from(first), Text::from(second)]), area);
+}
+
+fn draw_spins(frame: &mut Frame<'_>, area: Rect, state: &State) {
+    let words: Vec<String> = state
+        .spins
+        .iter()
+        .map(|spin| format!("thread {} of {} for {} s", spin.thread, printable(&spin.command), spin.seconds))
+        .collect();
+    let text = format!("SPINS: {}: user code, no system call, while a GPU is used", words.join(", "));
+    frame.render_widget(Paragraph::new(text).style(Style::default().fg(Color::Yellow)), area);
+}
+
+const HEADS: [&str; 7] = ["calls", "errors", "a second", "total", "p50", "p99", "max"];
+
+fn cells(line: &Line) -> [String; 7] {
+    let quantile = |q| line.latency.quantile(q, line.max_ns).map_or_else(|| "-".to_owned(), duration);
+    [
+        count(line.calls),
+        if line.errors == 0 { String::new() } else { count(line.errors) },
+        count(line.rate.round() as u64),
+        duration(line.total_ns),
+        quantile(0.5),
+        quantile(0.99),
+        duration(line.max_ns),
+    ]
+}
+
+fn right(text: String) -> Text<'static> {
+    Text::from(text).right_aligned()
+}
+
+/// Bars of one character each, the newest at the right; the highest is as high as the line's largest.
+fn sparkline(points: impl ExactSizeIterator<Item = u64> + Clone, width: usize) -> String {
+    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let largest = points.clone().max().unwrap_or(0).max(1);
+    let skip = points.len().saturating_sub(width);
+    let bar = |value: u64| BARS[(value as f64 / largest as f64 * 8.0).ceil() as usize];
+    points.skip(skip).map(bar).collect()
+}
+
+fn draw_roles(frame: &mut Frame<'_>, area: Rect, state: &State) {
+    let span = state.total.latency.span();
+    let picture_head = span.map_or_else(String::new, |(first, last)| {
+        format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1))
+    });
+    let mut heads = vec![Text::from("role")];
+    heads.extend(HEADS.map(|head| right(head.to_owned())));
+    heads.extend([Text::from(picture_head), Text::from("calls a second, by the second")]);
+    let rows = state.roles.iter().map(|line| {
+        let mut row = vec![Text::styled(line.name.clone(), color(line.role))];
+        row.extend(cells(line).map(right));
+        let picture = span.map_or_else(String::new, |(first, last)| line.latency.picture(first, last));
+        row.push(Text::styled(picture, color(line.role)));
+        let history = line.role.and_then(|role| state.history.get(&role));
+        let points = history.map_or_else(String::new, |points| sparkline(points.iter().copied(), HISTORY));
+        row.push(Text::styled(points, color(line.role)));
+        Row::new(row)
+    });
+    let widths = widths([16, 12, 8, 10, 9, 9, 9, 9]).into_iter().chain([Constraint::Length(30), Constraint::Min(0)]);
+    frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(bold())), area);
+}
+
+fn widths<const N: usize>(widths: [u16; N]) -> [Constraint; N] {
+    widths.map(Constraint::Length)
+}
+
+fn draw_calls(frame: &mut Frame<'_>, area: Rect, state: &State) {
+    let mut title = format!("calls, by {}", state.order.name());
+    if !state.filter.is_empty() {
+        title += &format!(", with `{}`", printable(&state.filter));
+    }
+    if state.process.is_some() {
+        title += ", of one process";
+    }
+    let mut heads = vec![Text::from(title)];
+    heads.extend(HEADS.map(|head| right(head.to_owned())));
+    let rows = state.calls.iter().take(area.height as usize).map(|line| {
+        let mut row = vec![Text::styled(printable(&line.name), color(line.role))];
+        row.extend(cells(line).map(right));
+        Row::new(row)
+    });
+    let widths = [Constraint::Min(20)].into_iter().chain(widths([12, 8, 10, 9, 9, 9, 9]));
+    frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(bold())), area);
+}
+
+fn draw_phases(frame: &mut Frame<'_>, area: Rect, state: &State) {
+    let rows = state.phases.iter().map(|phase| {
+        let style = if phase.is_current { bold() } else { Style::default() };
+        let sign = if phase.is_current { "▶" } else { " " };
+        let path = Text::from(format!("{sign} {}", printable(&phase.path)));
+        Row::new([path, right(count(phase.entered)), right(count(phase.calls))]).style(style)
+    });
+    let head = Row::new([Text::from("  phase"), right("entered".to_owned()), right("calls".to_owned())]).style(bold());
+    let widths = [Constraint::Min(10), Constraint::Length(8), Constraint::Length(12)];
+    frame.render_widget(Table::new(rows, widths).header(head).block(side()), area);
+}
+
+fn side() -> Block<'static> {
+    Block::new().borders(Borders::LEFT)
+}
+
+fn draw_processes(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
+    let rows = state.processes.iter().map(|process| {
+        let sign = if state.process == Some(process.id) { "●" } else { " " };
+        Row::new([
+            Text::from(format!("{sign} {} {}", process.pid, printable(&process.command))),
+            right(count(process.calls)),
+            right(format!("{:.0}%", (process.user + process.system) * 100.0)),
+            right(count(process.switches.round() as u64)),
+        ])
+    });
+    let heads = ["calls", "cpu", "switches"].map(|head| right(head.to_owned()));
+    let head = Row::new([Text::from("  process")].into_iter().chain(heads)).style(bold());
+    let widths = [Constraint::Min(12), Constraint::Length(10), Constraint::Length(6), Constraint::Length(8)];
+    let table = Table::new(rows, widths)
+        .header(head)
+        .block(side())
+        .row_highlight_style(Style::default().add_modifier(Modifier::REVERSED));
+    let mut selected = TableState::default().with_selected((!state.processes.is_empty()).then_some(shown.cursor));
+    frame.render_stateful_widget(table, area, &mut selected);
+}
+
+fn draw_output(frame: &mut Frame<'_>, area: Rect, lines: &[String]) {
+    let room = area.height.saturating_sub(1) as usize;
+    let last = &lines[lines.len().saturating_sub(room)..];
+    let text: Vec<Text<'_>> = last.iter().map(|line| Text::from(printable(line))).collect();
+    let block = Block::new().borders(Borders::TOP).title("output of the command");
+    frame.render_widget(Paragraph::new(text).block(block), area);
+}
+
+fn draw_footer(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
+    let text = match &shown.typing {
+        Some(typed) => format!("filter: {}▏", printable(typed)),
+        None => {
+            format!("p pause  s order ({})  / filter  ↑↓ Enter process  o output  ? help  q end", state.order.name())
+        }
+    };
+    frame.render_widget(Paragraph::new(text).style(Style::default().add_modifier(Modifier::REVERSED)), area);
+}
+
+fn draw_help(frame: &mut Frame<'_>) {
+    let whole = frame.area();
+    let (width, height) = (72.min(whole.width), (HELP.len() as u16 + 2).min(whole.height));
+    let area = Rect { x: (whole.width - width) / 2, y: (whole.height - height) / 2, width, height };
+    frame.render_widget(Clear, area);
+    let lines: Vec<Text<'_>> = HELP.iter().map(|line| Text::from(format!(" {line}"))).collect();
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" keys ")), area);
+}
