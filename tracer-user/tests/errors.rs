@@ -8,6 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
+use gpuos_trace::model::run::SCHEMA_VERSION;
 use support::{TRACER, privileged};
 
 fn run(arguments: &[&str]) -> Output {
@@ -178,9 +179,14 @@ fn a_newer_schema_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
     assert!(run(&["run", "-q", "-o", file.to_str().unwrap(), "--", "true"]).status.success());
-    let text = fs::read_to_string(&file).unwrap().replacen("\"schema_version\": 2", "\"schema_version\": 99", 1);
+    let ours = format!("\"schema_version\": {SCHEMA_VERSION}");
+    let text = fs::read_to_string(&file).unwrap().replacen(&ours, "\"schema_version\": 99", 1);
     fs::write(&file, text).unwrap();
-    expect(&run(&["show", file.to_str().unwrap()]), 125, &["schema version 99", "reads up to 2"]);
+    expect(
+        &run(&["show", file.to_str().unwrap()]),
+        125,
+        &["schema version 99", &format!("reads up to {SCHEMA_VERSION}")],
+    );
 }
 
 #[test]
