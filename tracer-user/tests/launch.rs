@@ -4,26 +4,17 @@ mod support;
 
 use std::{
     fs::File,
-    io::{Read as _, Write as _},
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::process::{CommandExt as _, ExitStatusExt as _},
-    },
+    io::Write as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use nix::{
-    fcntl::OFlag,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
-    sys::{
-        signal::{Signal, kill},
-        stat::Mode,
-    },
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{TRACER, known_calls, privileged};
+use support::{TRACER, known_calls, privileged, terminal::Terminal};
 
 fn traced(words: &[&str]) -> Command {
     let mut command = Command::new(TRACER);
@@ -264,63 +255,6 @@ fn a_killed_tracer_leaves_the_command_alone() {
     }
 }
 
-/// A shell on a terminal of its own.
-struct Terminal {
-    shell: Child,
-    screen: File,
-    seen: String,
-}
-
-impl Terminal {
-    fn open() -> Self {
-        // Close-on-exec from the start: other tests start programs meanwhile, and count their descriptors.
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let master = posix_openpt(flags).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let slave: OwnedFd = nix::fcntl::open(ptsname_r(&master).unwrap().as_str(), flags, Mode::empty()).unwrap();
-        let mut command = Command::new("bash");
-        command.args(["--norc", "--noprofile", "-i"]).env("PS1", "ready> ").env("TERM", "dumb");
-        let stream = || Stdio::from(slave.try_clone().unwrap());
-        command.stdin(stream()).stdout(stream()).stderr(stream());
-        // SAFETY: two async-signal-safe calls: a session of its own, on this terminal.
-        unsafe {
-            command.pre_exec(|| {
-                nix::unistd::setsid()?;
-                if libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                Ok(())
-            });
-        }
-        let mut terminal =
-            Self { shell: command.spawn().unwrap(), screen: File::from(OwnedFd::from(master)), seen: String::new() };
-        terminal.expect("ready> ");
-        terminal
-    }
-
-    fn send(&mut self, keys: &str) {
-        self.screen.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Reads until `text` appears; returns what came before it.
-    fn expect(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(at) = self.seen.find(text) {
-                return self.seen.drain(..at + text.len()).collect();
-            }
-            assert!(Instant::now() < deadline, "no `{text}` in:\n{}", self.seen);
-            let mut ready = [PollFd::new(self.screen.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ready, PollTimeout::from(200_u8)).unwrap() > 0 {
-                let mut buffer = [0; 4096];
-                let length = self.screen.read(&mut buffer).unwrap_or(0);
-                self.seen += &String::from_utf8_lossy(&buffer[..length]);
-            }
-        }
-    }
-}
-
 /// Characters of a line without its colours.
 fn printed_width(line: &str) -> usize {
     let mut width = 0;
@@ -334,13 +268,6 @@ fn printed_width(line: &str) -> usize {
         }
     }
     width
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.shell.kill();
-        let _ = self.shell.wait();
-    }
 }
 
 #[test]

@@ -33,6 +33,9 @@ const SETTLING_NS: u64 = 250_000_000;
 /// storm of short processes does not fill the memory of the tracer.
 const KEPT_APART: usize = 4096;
 
+/// Processes, threads that have exited, calls on the slower path.
+type Signature = (usize, u64, u64);
+
 /// Counts and processes, as far as they were read.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -43,6 +46,8 @@ pub struct Gathered {
     is_watched: bool,
     /// Then, counts of processes that have ended, of all together (process 0).
     of_ended: HashMap<RowKey, RowCounts>,
+    /// The totals as they were read last for a reading, and what tells whether they have changed.
+    totals: Option<(Signature, Vec<(RowKey, RowCounts)>)>,
     /// Processes that have called a GPU.
     on_gpu: HashSet<u64>,
     ended: HashMap<u64, Process>,
@@ -88,18 +93,25 @@ impl Gathered {
     }
 
     /// What the counts are now. A row of a thread that exits at this moment may be missing for once. With `has_usage`
-    /// also what threads have used, which takes longer.
+    /// also what threads have used, and every total, which takes longer.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn reading(&mut self, counters: &Counters, has_usage: bool) -> io::Result<Reading> {
         let at_ns = monotonic_ns();
-        let mut sums = self.of_ended.clone();
-        let mut threads: HashMap<u32, u64> = HashMap::new();
-        for (mut key, counts) in counters.totals()? {
-            key.thread = 0;
-            add(&mut sums, key, &counts);
+        let records = counters.processes()?;
+        // The totals change when a thread exits, or a call takes the slower path. To read them is to walk a large table.
+        let exits =
+            records.iter().map(|(_, record)| u64::from(record.threads.wrapping_sub(record.threads_alive))).sum();
+        let seen = (records.len(), exits, counters.loss(losses::CALLS_ON_SLOW_PATH));
+        if has_usage || self.totals.as_ref().is_none_or(|(before, _)| *before != seen) {
+            self.totals = Some((seen, counters.totals()?));
         }
+        let mut sums = self.of_ended.clone();
+        for (key, counts) in self.totals.iter().flat_map(|(_, totals)| totals) {
+            add(&mut sums, RowKey { thread: 0, ..*key }, counts);
+        }
+        let mut threads: HashMap<u32, u64> = HashMap::new();
         for row in counters.live_rows() {
             if row.key.device != 0 && self.devices.kind(row.key.device) != Kind::NotGpu {
                 self.on_gpu.insert(row.key.process);
@@ -109,7 +121,7 @@ impl Gathered {
         }
         // Process numbers are those of the initial namespace; elsewhere `/proc` has others.
         let has_usage = has_usage && !in_pid_namespace();
-        let alive = counters.processes()?.into_iter().filter(|(_, record)| record.threads_alive != 0);
+        let alive = records.into_iter().filter(|(_, record)| record.threads_alive != 0);
         let mut processes = Vec::new();
         for (id, record) in alive {
             if has_usage && !self.on_gpu.contains(&id) && processes::has_gpu_open(record.pid) {

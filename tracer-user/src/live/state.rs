@@ -442,11 +442,13 @@ impl State {
                 threads: process.threads.len(),
                 ..ProcessLine::default()
             };
-            if !reading.has_usage
-                && let Some(before) = self.processes.iter().find(|before| before.id == line.id)
-            {
-                line.threads = before.threads;
-                (line.user, line.system, line.switches) = (before.user, before.system, before.switches);
+            if !reading.has_usage {
+                if let Some(before) = self.processes.iter().find(|before| before.id == line.id) {
+                    line.threads = before.threads;
+                    (line.user, line.system, line.switches) = (before.user, before.system, before.switches);
+                }
+                lines.push(line);
+                continue;
             }
             for now in &process.threads {
                 alive.insert(now.thread);

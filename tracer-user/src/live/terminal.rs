@@ -1,6 +1,6 @@
 //! The terminal: taken over while the view is shown, and given back on every way out.
 
-use std::io::{self, Stderr};
+use std::io::{self, BufWriter, Stderr};
 
 use ratatui::{
     Terminal,
@@ -15,7 +15,8 @@ use ratatui::{
 /// The screen on standard error, because standard output is the command's.
 #[derive(Debug)]
 pub(super) struct Screen {
-    terminal: Terminal<CrosstermBackend<Stderr>>,
+    /// Buffered: standard error alone would make a system call of every change of colour.
+    terminal: Terminal<CrosstermBackend<BufWriter<Stderr>>>,
 }
 
 impl Screen {
@@ -31,7 +32,7 @@ impl Screen {
         }));
         enable_raw_mode()?;
         // From here on `Drop` gives it back.
-        let screen = Self { terminal: Terminal::new(CrosstermBackend::new(io::stderr()))? };
+        let screen = Self { terminal: Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr())))? };
         execute!(io::stderr(), EnterAlternateScreen)?;
         Ok(screen)
     }

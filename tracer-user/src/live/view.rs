@@ -109,6 +109,9 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) 
         .map(|(number, what)| format!("{} {what}", count(*number)))
         .collect();
     let mut first = vec![Span::styled(printable(&state.title), bold())];
+    if let Some(process) = state.processes.iter().find(|process| state.process == Some(process.id)) {
+        first.push(Span::raw(format!(" · only process {}", process.pid)));
+    }
     if shown.is_paused {
         first.push(Span::styled(" · paused", Style::default().fg(Color::Yellow)));
     }
@@ -168,9 +171,14 @@ fn sparkline(points: impl ExactSizeIterator<Item = u64> + Clone, width: usize) -
 
 fn draw_roles(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let span = state.total.latency.span();
+    // Where there is room, it says what its ends are.
+    let is_wide = area.width >= 120;
     let picture_head = span.map_or_else(String::new, |(first, last)| {
-        format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1))
+        let ends = format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1));
+        if is_wide { ends } else { "latency".to_owned() }
     });
+    let buckets = span.map_or(0, |(first, last)| (last - first + 1) as u16);
+    let picture_width = buckets.max(picture_head.chars().count() as u16);
     let mut heads = vec![Text::from("role")];
     heads.extend(HEADS.map(|head| right(head.to_owned())));
     heads.extend([Text::from(picture_head), Text::from("calls a second, by the second")]);
@@ -184,7 +192,8 @@ fn draw_roles(frame: &mut Frame<'_>, area: Rect, state: &State) {
         row.push(Text::styled(points, color(line.role)));
         Row::new(row)
     });
-    let widths = widths([16, 12, 8, 10, 9, 9, 9, 9]).into_iter().chain([Constraint::Length(30), Constraint::Min(0)]);
+    let widths =
+        widths([16, 12, 8, 10, 9, 9, 9, 9]).into_iter().chain([Constraint::Length(picture_width), Constraint::Min(0)]);
     frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(bold())), area);
 }
 
@@ -193,14 +202,7 @@ fn widths<const N: usize>(widths: [u16; N]) -> [Constraint; N] {
 }
 
 fn draw_calls(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let mut title = format!("calls, by {}", state.order.name());
-    if !state.filter.is_empty() {
-        title += &format!(", with `{}`", printable(&state.filter));
-    }
-    if state.process.is_some() {
-        title += ", of one process";
-    }
-    let mut heads = vec![Text::from(title)];
+    let mut heads = vec![Text::from(format!("calls, by {}", state.order.name()))];
     heads.extend(HEADS.map(|head| right(head.to_owned())));
     let rows = state.calls.iter().take(area.height as usize).map(|line| {
         let mut row = vec![Text::styled(printable(&line.name), color(line.role))];
@@ -260,7 +262,10 @@ fn draw_footer(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) 
     let text = match &shown.typing {
         Some(typed) => format!("filter: {}▏", printable(typed)),
         None => {
-            format!("p pause  s order ({})  / filter  ↑↓ Enter process  o output  ? help  q end", state.order.name())
+            let filter =
+                if state.filter.is_empty() { String::new() } else { format!(" `{}`", printable(&state.filter)) };
+            let order = state.order.name();
+            format!("p pause  s order ({order})  / filter{filter}  ↑↓ Enter process  o output  ? help  q end")
         }
     };
     frame.render_widget(Paragraph::new(text).style(Style::default().add_modifier(Modifier::REVERSED)), area);
@@ -273,4 +278,108 @@ fn draw_help(frame: &mut Frame<'_>) {
     frame.render_widget(Clear, area);
     let lines: Vec<Text<'_>> = HELP.iter().map(|line| Text::from(format!(" {line}"))).collect();
     frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" keys ")), area);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use gpuos_tracer_abi::syscalls::{ABI_NATIVE, RowCounts, RowKey};
+    use ratatui::{Terminal, backend::TestBackend};
+
+    use super::*;
+    use crate::{
+        live::state::{LiveProcess, Reading, ThreadUsage},
+        model::{phases::Phase, roles::Roles, run::Losses},
+        names::devices::Devices,
+    };
+
+    fn row(process: u64, phase: u32, number: i64, calls: u64) -> (RowKey, RowCounts) {
+        let mut counts =
+            RowCounts { calls, errors: calls / 10, total_ns: calls * 900, max_ns: 9000, ..RowCounts::ZERO };
+        counts.buckets[9] = calls - calls / 4;
+        counts.buckets[12] = calls / 4;
+        (RowKey { process, phase, number: number as u32, abi: ABI_NATIVE, ..Default::default() }, counts)
+    }
+
+    /// Some seconds of two processes, one of which spins and one of which has a name to be careful with.
+    fn state() -> State {
+        let mut state = State::new("python3 infer.py".into(), Roles::default(), Devices::default());
+        for tenth in 0..=32_u64 {
+            let usage = |thread, share: u64| ThreadUsage {
+                thread,
+                user_ns: tenth * share * 1_000_000,
+                system_ns: tenth * 1_000_000,
+                switches: tenth * 3,
+            };
+            let process = |id, pid, command: &str, threads| LiveProcess {
+                id,
+                pid,
+                command: command.to_owned(),
+                phase: if id == 1 { 2 } else { 0 },
+                uses_gpu: true,
+                threads,
+            };
+            let phase = |path: &str| Phase { path: path.to_owned(), entered: 1, ..Phase::default() };
+            let reading = Reading {
+                at_ns: 1_000_000_000 + tenth * 100_000_000,
+                rows: vec![
+                    row(1, 2, libc::SYS_mmap, 400 + tenth * 100),
+                    row(1, 1, libc::SYS_futex, 200),
+                    row(2, 0, libc::SYS_openat, 40 + tenth),
+                ],
+                threads: HashMap::from([(11, 5), (21, tenth)]),
+                processes: vec![
+                    process(1, 11, "python3", vec![usage(11, 100)]),
+                    process(2, 21, "wor\u{1b}[31mker", vec![usage(21, 10)]),
+                ],
+                has_usage: tenth % 10 == 0,
+                phases: vec![phase("init"), phase("work")],
+                losses: Losses::default(),
+                threads_alive: 2,
+            };
+            state.read(reading, &Devices::default());
+        }
+        state
+    }
+
+    fn drawn(state: &State, shown: &Shown, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, state, shown)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn the_screen_of_two_processes() {
+        insta::assert_snapshot!(drawn(&state(), &Shown::default(), 140, 24));
+    }
+
+    #[test]
+    fn a_narrow_screen_leaves_the_side_out() {
+        insta::assert_snapshot!(drawn(&state(), &Shown::default(), 90, 16));
+    }
+
+    #[test]
+    fn losses_pause_filter_help_and_output() {
+        let mut state = state();
+        state.losses = Losses { calls: 3, recursion_misses: 1200, ..Losses::default() };
+        state.set_filter("mm".into());
+        let shown = Shown {
+            is_paused: true,
+            typing: Some("mm".into()),
+            output: Some(vec!["loading".into(), "step 1 \u{7}of 3".into()]),
+            ..Shown::default()
+        };
+        insta::assert_snapshot!(drawn(&state, &shown, 140, 24));
+        let shown = Shown { has_help: true, ..Shown::default() };
+        insta::assert_snapshot!(drawn(&state, &shown, 100, 20));
+    }
+
+    #[test]
+    fn no_size_is_too_small() {
+        let shown = Shown { has_help: true, output: Some(vec!["line".into()]), ..Shown::default() };
+        for (width, height) in [(1, 1), (3, 2), (20, 3), (39, 7), (200, 2)] {
+            drawn(&state(), &shown, width, height);
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! What the tests share: tracing a command and asking for its counts.
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
+pub(crate) mod terminal;
+
 use std::{
     ffi::OsStr,
     fs::OpenOptions,
