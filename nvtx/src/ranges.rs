@@ -15,9 +15,16 @@ struct Started {
 
 static STARTED: Mutex<Started> = Mutex::new(Started { open: Vec::new(), last: 0 });
 
+/// A label without the numbers that PyTorch's `emit_nvtx` gives every single call (`aten::conv2d, seq = 4, op_id = 17`):
+/// with them each call would be a phase of its own.
+fn without_numbers(label: &str) -> &str {
+    let ends = [", seq = ", ", op_id = "].iter().filter_map(|word| label.find(word));
+    ends.min().map_or(label, |end| &label[..end])
+}
+
 /// Begins a range of this thread; returns how many are around it.
 pub(crate) fn push(label: &str) -> i32 {
-    gpuos_phase::thread_begin(label);
+    gpuos_phase::thread_begin(without_numbers(label));
     PUSHED.replace(PUSHED.get() + 1)
 }
 
@@ -83,6 +90,16 @@ mod tests {
         end(a);
         end(c);
         assert!(started().open.is_empty());
+    }
+
+    #[test]
+    fn numbers_of_single_calls_are_left_out() {
+        assert_eq!(without_numbers("aten::conv2d, op_id = 1"), "aten::conv2d");
+        assert_eq!(
+            without_numbers("autograd::AddBackward0, seq = 4, op_id = 17, sizes = [[2]]"),
+            "autograd::AddBackward0"
+        );
+        assert_eq!(without_numbers("batch 1, step 2"), "batch 1, step 2");
     }
 
     #[test]

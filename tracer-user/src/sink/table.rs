@@ -4,8 +4,6 @@ use std::{collections::HashMap, io::Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
 
-use polars_core::frame::DataFrame;
-
 use super::{
     Codec, CodecError,
     palette::color_of,
@@ -91,9 +89,10 @@ pub fn render(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
         sections.push("no system call was counted".to_owned());
     } else {
         sections.push(role_table(run, view, look, &total)?);
-        sections.extend(phase_table(run, look, &total)?);
+        sections.extend(phase_table(run, view, look, &total)?);
         sections.push(syscall_table(run, view, look, &total)?);
         sections.extend(device_table(run, view, look)?);
+        sections.extend(device_phase_table(run, view, look)?);
         if !header.processes.is_empty() {
             sections.push(process_table(run, view, look)?);
         }
@@ -264,9 +263,6 @@ fn group_table(
         .filter(|(_, m)| m.dispensable != 0)
         .map(|(at, m)| (m.dispensable, names.len() + at))
         .collect();
-    if let Some(phases) = names.iter().position(|name| *name == "phases") {
-        dispensable.push((7, phases));
-    }
     if span.is_some() {
         dispensable.push((6, names.len() + measures().count()));
     }
@@ -319,7 +315,7 @@ fn syscall_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Str
 }
 
 /// Calls by phase and role; `None` where no phase was marked.
-fn phase_table(run: &Run, look: Look, total: &Group) -> Result<Option<String>, CodecError> {
+fn phase_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Option<String>, CodecError> {
     let phases = &run.header.phases;
     if phases.is_empty() {
         return Ok(None);
@@ -344,13 +340,23 @@ fn phase_table(run: &Run, look: Look, total: &Group) -> Result<Option<String>, C
     table.set_header(heads);
     let outside = Phase { path: String::new(), ..Phase::default() };
     let listed = (!calls.keys().all(|(phase, _)| !phase.is_empty())).then_some(&outside);
-    for phase in listed.into_iter().chain(phases) {
+    let sum_of = |phase: &Phase| {
+        let counts = roles.iter().filter_map(|role| calls_of(&phase.path, *role));
+        counts.fold(0_u64, u64::saturating_add)
+    };
+    // In the order in which they began, where all can be listed; else those with the most calls.
+    let mut shown: Vec<&Phase> = phases.iter().collect();
+    if shown.len() > view.top {
+        shown.sort_by_key(|phase| std::cmp::Reverse(sum_of(phase)));
+    }
+    let left_out = shown.split_off(view.top.min(shown.len()));
+    for phase in listed.into_iter().chain(shown) {
         let counts: Vec<Option<u64>> = roles.iter().map(|role| calls_of(&phase.path, *role)).collect();
-        let sum = counts.iter().flatten().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        let sum = sum_of(phase);
         let per = |divisor: f64| if divisor > 0.0 { rate(sum as f64 / divisor) } else { String::new() };
         let is_outside = phase.path.is_empty() && phase.entered == 0;
         let whose = if phase.scope == Scope::Thread { " (thread)" } else { "" };
-        let name = if is_outside { "(none)".to_owned() } else { printable(&phase.path) + whose };
+        let name = if is_outside { "(none)".to_owned() } else { short_path(&printable(&phase.path)) + whose };
         let mut row = vec![Cell::new(name)];
         row.push(right(if is_outside { String::new() } else { count(phase.entered) }));
         row.push(right(if is_outside { String::new() } else { duration(phase.wall_ns) }));
@@ -373,7 +379,24 @@ fn phase_table(run: &Run, look: Look, total: &Group) -> Result<Option<String>, C
     let mut dispensable: Vec<(u8, usize)> = vec![(1, 1), (9, 4)];
     dispensable.extend((2_u8..).zip(measures..measures + roles.len()));
     fit(&mut table, &mut dispensable, look.width);
-    Ok(Some(finish(&mut table, look)))
+    let mut text = finish(&mut table, look);
+    if !left_out.is_empty() {
+        let calls = plural(left_out.iter().map(|phase| sum_of(phase)).fold(0, u64::saturating_add), "call", "calls");
+        let phases = plural(left_out.len() as u64, "more phase", "more phases");
+        text += &format!("\n … {phases} with {calls}; `--top 0` lists them");
+    }
+    Ok(Some(text))
+}
+
+/// The end of a path that is longer than a table has room for; files have all of it.
+fn short_path(path: &str) -> String {
+    const MOST: usize = 48;
+    let length = path.chars().count();
+    if length <= MOST {
+        path.to_owned()
+    } else {
+        path.chars().skip(length - MOST).fold("…".to_owned(), |text, letter| text + &letter.to_string())
+    }
 }
 
 /// A rate: whole from 100 on, else with three digits.
@@ -403,54 +426,54 @@ fn device_table(run: &Run, view: View, look: Look) -> Result<Option<String>, Cod
     let calls = frame::on_gpu(&run.calls)?;
     let by = [column::DEVICE, column::SYSCALL, column::COMMAND_NAME, column::DETAIL, column::ROLE, column::DECODED];
     let mut groups = frame::group(&calls, &by)?;
-    let has_phases = !run.header.phases.is_empty();
-    let phases = if has_phases { phases_of_groups(&calls, &by)? } else { HashMap::new() };
     if groups.is_empty() {
         return Ok(None);
     }
     let mut coverage = Coverage::default();
     for group in &mut groups {
-        let by_phase = phases.get(&group.key).cloned().unwrap_or_default();
         let [device, call, command, detail, role, decoded] = std::array::from_fn(|at| group.key[at].clone());
         if call == "ioctl" {
             coverage.add(decoded == "yes", detail.starts_with("opaque"), group.calls);
         }
         let command = if command.is_empty() { call } else { command };
         group.key = vec![device, if detail.is_empty() { command } else { format!("{command} {detail}") }, role];
-        group.key.extend(has_phases.then_some(by_phase));
     }
     groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
     let total = frame::summarize(&calls, &[])?;
     let left_out = groups.split_off(view.top.min(groups.len()));
-    let names: &[&str] = if has_phases { &["device", "call", "role", "phases"] } else { &["device", "call", "role"] };
-    let measures = if run.header.driver_functions.is_empty() { &OF_DEVICES } else { &OF_HOOKED_DEVICES };
-    let mut table = group_table(&run.header, &groups, names, &total, None, measures, look);
+    let names = ["device", "call", "role"];
+    let measures = device_measures(&run.header);
+    let mut table = group_table(&run.header, &groups, &names, &total, None, measures, look);
     let hooks: String = run.header.driver_functions.iter().map(hook_line).collect();
     let rest = left_out_line(&left_out, "more device call", "more device calls");
     Ok(Some(format!("{}{rest}\n{}{hooks}", finish(&mut table, look), coverage.line(&run.header))))
 }
 
-/// For each group, the phases that its calls were made in, the most frequent first.
-fn phases_of_groups(calls: &DataFrame, by: &[&str]) -> Result<HashMap<Vec<String>, String>, CodecError> {
-    let with_phase = [by, &[column::PHASE]].concat();
-    let mut phases: HashMap<Vec<String>, Vec<(u64, String)>> = HashMap::new();
-    for mut group in frame::group(calls, &with_phase)? {
-        let phase = group.key.pop().unwrap_or_default();
-        let phase = if phase.is_empty() { "(none)".to_owned() } else { phase };
-        phases.entry(group.key).or_default().push((group.calls, phase));
+/// Calls on GPU devices by phase; `None` where there are none, or no phases.
+fn device_phase_table(run: &Run, view: View, look: Look) -> Result<Option<String>, CodecError> {
+    if run.header.phases.is_empty() {
+        return Ok(None);
     }
-    let text = |mut list: Vec<(u64, String)>| {
-        list.sort_by_key(|(calls, _)| std::cmp::Reverse(*calls));
-        let more = list.len().saturating_sub(PHASES_OF_A_CALL);
-        let shown: Vec<String> =
-            list.iter().take(PHASES_OF_A_CALL).map(|(calls, phase)| format!("{phase} {}", count(*calls))).collect();
-        shown.join(", ") + &if more == 0 { String::new() } else { format!(", {more} more") }
-    };
-    Ok(phases.into_iter().map(|(key, list)| (key, text(list))).collect())
+    let calls = frame::on_gpu(&run.calls)?;
+    let mut groups = frame::group(&calls, &[column::PHASE, column::DEVICE, column::ROLE])?;
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
+    for group in &mut groups {
+        let path = std::mem::take(&mut group.key[0]);
+        group.key[0] = if path.is_empty() { "(none)".to_owned() } else { short_path(&printable(&path)) };
+    }
+    let total = frame::summarize(&calls, &[])?;
+    let left_out = groups.split_off(view.top.min(groups.len()));
+    let names = ["phase", "device", "role"];
+    let mut table = group_table(&run.header, &groups, &names, &total, None, device_measures(&run.header), look);
+    Ok(Some(finish(&mut table, look) + &left_out_line(&left_out, "more line", "more lines")))
 }
 
-/// As many phases of a call are named in the table of devices.
-const PHASES_OF_A_CALL: usize = 2;
+fn device_measures(header: &Header) -> &'static Measures {
+    if header.driver_functions.is_empty() { &OF_DEVICES } else { &OF_HOOKED_DEVICES }
+}
 
 /// A watched function of a driver.
 fn hook_line(function: &DriverFunction) -> String {
