@@ -190,10 +190,12 @@ pub(crate) fn end_all_own(thread: &mut ThreadState) {
 /// Adds to the time of a phase. 0 as its beginning: it began in the parent process, which counts it.
 #[inline(always)]
 fn add_time(number: u32, since: u64, now: u64) {
+    // Two threads that change the phase of their process at once may have been here the other way round.
     if since != 0
+        && now > since
         && let Some(node) = node(number)
     {
-        atomic::add(&mut node.own_ns, now.wrapping_sub(since));
+        atomic::add(&mut node.own_ns, now - since);
     }
 }
 

@@ -101,8 +101,11 @@ impl Signals {
         Ok(match Signal::try_from(info.ssi_signo as i32)? {
             Signal::SIGCHLD => Arrived::Child,
             Signal::SIGTSTP => Arrived::Stop,
-            // SI_KERNEL: from the terminal's line discipline.
-            signal => Arrived::Request { signal, from_terminal: info.ssi_code == 0x80 },
+            // SI_KERNEL: from the terminal's line discipline; or from the live view, which has its keys.
+            signal => {
+                let from_view = info.ssi_pid == std::process::id();
+                Arrived::Request { signal, from_terminal: info.ssi_code == 0x80 || from_view }
+            }
         })
     }
 }

@@ -105,11 +105,11 @@ fn markers_without_meaning_do_no_harm() {
         return;
     }
     let trace = of_program(&[], "odd");
-    let label = "\u{1b}[31mred/\u{7}";
+    let label = "\u{1b}[31mred\\/\u{7}";
     assert_eq!(counted(&trace), [(String::new(), 1), (label.to_owned(), 2)].into());
     let text = trace.stderr();
     assert!(text.contains("note: 4 phase markers of the program said nothing"), "{text}");
-    assert!(text.contains("\\u{1b}[31mred/\\u{7}") && !text.contains('\u{1b}'), "{text}");
+    assert!(text.contains("\\u{1b}[31mred\\/\\u{7}") && !text.contains('\u{1b}'), "{text}");
     // The two that are no markers.
     assert_eq!((trace.calls("ioctl"), trace.group("ioctl").errors), (2, 2));
 }

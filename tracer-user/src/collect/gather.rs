@@ -238,7 +238,7 @@ impl Gathered {
         let mut nodes = counters.phases()?;
         for (number, time) in &self.unfinished_phases {
             if let Some((_, node)) = nodes.get_mut(*number as usize - 1) {
-                node.own_ns += time;
+                node.own_ns = node.own_ns.saturating_add(*time);
             }
         }
         let mut processes: Vec<Process> = self.ended.into_values().collect();

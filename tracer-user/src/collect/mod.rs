@@ -100,7 +100,8 @@ pub async fn until_end(
                 if show(live, counters, gathered)? == Wish::Interrupt {
                     match stopped {
                         Some(stopped) => return Ok((stopped, signals.into_inner())),
-                        None => drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)),
+                        // To the whole group, as the terminal would; ours is one of them.
+                        None => drop(nix::sys::signal::killpg(nix::unistd::getpgrp(), nix::sys::signal::Signal::SIGINT)),
                     }
                 }
             }

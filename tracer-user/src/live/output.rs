@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,6 +18,9 @@ use nix::{
 
 /// As many bytes of its end are looked at for the pane.
 const END: usize = 16 << 10;
+
+/// How long what is left is read after the command's end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What has been read so far.
 #[derive(Debug)]
@@ -131,7 +134,7 @@ impl Output {
             return Ok(());
         }
         held.spool.rewind()?;
-        copy_to_stdout(&mut held.spool)
+        give(&mut held.spool)
     }
 
     /// Reads what is left when the command has ended, and gives it to standard output.
@@ -148,21 +151,28 @@ impl Output {
             return Ok(());
         }
         held.spool.rewind()?;
-        copy_to_stdout(&mut held.spool)
+        give(&mut held.spool)
     }
 }
 
-fn copy_to_stdout(from: &mut impl Read) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    io::copy(from, &mut stdout)?;
-    stdout.flush()
+fn give(from: &mut impl Read) -> io::Result<()> {
+    // What was read is standard error's alone where standard output goes elsewhere.
+    let mut to: Box<dyn io::Write> =
+        if io::stdout().is_terminal() { Box::new(io::stdout()) } else { Box::new(io::stderr()) };
+    io::copy(from, &mut to)?;
+    to.flush()
 }
 
 /// Reads until the command's side is closed, or everything that was written has been read after the end.
 fn follow(master: &OwnedFd, held: &Mutex<Held>) -> io::Result<()> {
     let mut file = File::from(master.try_clone()?);
     let mut buffer = [0_u8; 8192];
+    let mut over: Option<Instant> = None;
     loop {
+        // Descendants may write for ever.
+        if Output::held(held).is_over && over.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            return Ok(());
+        }
         let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(master), PollFlags::POLLIN)];
         poll(&mut ready, PollTimeout::try_from(Duration::from_millis(50)).unwrap_or(PollTimeout::ZERO))?;
         match file.read(&mut buffer) {
@@ -170,7 +180,7 @@ fn follow(master: &OwnedFd, held: &Mutex<Held>) -> io::Result<()> {
             Ok(length) => {
                 let mut held = Output::held(held);
                 if held.is_released {
-                    copy_to_stdout(&mut &buffer[..length])?;
+                    give(&mut &buffer[..length])?;
                     continue;
                 }
                 held.spool.write_all(&buffer[..length])?;

@@ -1,5 +1,7 @@
 //! Phases that the program marked: their paths, how often and how long they were entered.
 
+use std::collections::HashSet;
+
 use gpuos_tracer_abi::phases::{PhaseKey, PhaseNode, SCOPE_THREAD};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,9 @@ pub struct Phase {
     /// Nanoseconds in it, phases of the same scope inside it included; summed over the processes, or threads, that
     /// began it. One that is a thread's own and never ended does not count.
     pub wall_ns: u64,
+    /// The same without those inside it: what the rate of its own calls is taken from.
+    #[serde(default)]
+    pub own_ns: u64,
     /// Iterations that the program reported in it, and in no phase inside it.
     pub iterations: u64,
 }
@@ -33,30 +38,54 @@ pub enum Scope {
     Thread,
 }
 
-/// The phases by their numbers; the first has 1. `own_ns` of each holds what the kernel side has added up.
+/// A label as it stands in a path: what is no UTF-8, a separator and no label at all stay apart from each other.
+fn label_of(key: &PhaseKey) -> String {
+    let length = key.label.iter().position(|&byte| byte == 0).unwrap_or(key.label.len());
+    match std::str::from_utf8(&key.label[..length]) {
+        Ok("") => "(no label)".to_owned(),
+        Ok(label) => label.replace(SEPARATOR, "\\/"),
+        Err(_) => key.label[..length].escape_ascii().to_string(),
+    }
+}
+
+/// The phases by their numbers; the first has 1. `own_ns` of each holds what the kernel side has added up. No two have
+/// the same path.
 #[must_use]
 pub fn from_kernel(nodes: &[(PhaseKey, PhaseNode)]) -> Vec<Phase> {
     let place = |number: u32| (number as usize).checked_sub(1).filter(|&at| at < nodes.len());
     let scope = |key: &PhaseKey| if key.scope == SCOPE_THREAD { Scope::Thread } else { Scope::Process };
-    let mut phases: Vec<Phase> = Vec::with_capacity(nodes.len());
-    for (key, node) in nodes {
-        let length = key.label.iter().position(|&byte| byte == 0).unwrap_or(key.label.len());
-        let label = String::from_utf8_lossy(&key.label[..length]);
-        // The one around has the smaller number as a rule; where two threads made both at once, its label is missing.
-        let around = place(node.parent).and_then(|at| phases.get(at));
-        let path = around.map_or_else(|| label.to_string(), |around| format!("{}{SEPARATOR}{label}", around.path));
-        phases.push(Phase {
-            path,
+    let mut phases: Vec<Phase> = nodes
+        .iter()
+        .map(|(key, node)| Phase {
+            path: String::new(),
             scope: scope(key),
             entered: node.entered,
+            own_ns: node.own_ns,
             wall_ns: node.own_ns,
             iterations: node.iterations,
-        });
+        })
+        .collect();
+    // From the outside in. Numbers are no order: where two threads make the same phase at once, the larger may win.
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.sort_by_key(|&at| nodes[at].1.depth);
+    let mut taken = HashSet::new();
+    for &at in &order {
+        let (key, node) = &nodes[at];
+        let around = place(node.parent).filter(|&around| nodes[around].1.depth < node.depth);
+        let label = label_of(key);
+        let mut path =
+            around.map_or_else(|| label.clone(), |around| format!("{}{SEPARATOR}{label}", phases[around].path));
+        if taken.contains(&path) && phases[at].scope == Scope::Thread {
+            path += " (thread)";
+        }
+        while taken.contains(&path) {
+            path += "'";
+        }
+        taken.insert(path.clone());
+        phases[at].path = path;
     }
-    // From the inside out.
-    for at in (0..nodes.len()).rev() {
-        if let Some(around) = place(nodes[at].1.parent)
-            && around < at
+    for &at in order.iter().rev() {
+        if let Some(around) = place(nodes[at].1.parent).filter(|&around| nodes[around].1.depth < nodes[at].1.depth)
             && phases[around].scope == phases[at].scope
         {
             phases[around].wall_ns = phases[around].wall_ns.saturating_add(phases[at].wall_ns);
@@ -69,13 +98,33 @@ pub fn from_kernel(nodes: &[(PhaseKey, PhaseNode)]) -> Vec<Phase> {
 mod tests {
     use super::*;
 
+    fn node(parent: u32, depth: u32, label: &[u8], scope: u32, own_ns: u64) -> (PhaseKey, PhaseNode) {
+        let mut key = PhaseKey { parent, scope, ..PhaseKey::EMPTY };
+        key.label[..label.len()].copy_from_slice(label);
+        (key, PhaseNode { parent, depth, entered: 2, own_ns, iterations: 0 })
+    }
+
+    #[test]
+    fn no_two_paths_are_the_same_and_order_does_not_matter() {
+        // The one inside has the smaller number.
+        let nodes = [
+            node(2, 1, b"b", 0, 1),
+            node(0, 0, b"a", 0, 1),
+            node(0, 0, b"a/b", 0, 1),
+            node(2, 1, b"b", 1, 1),
+            node(0, 0, b"", 0, 1),
+            node(0, 0, b"\xff", 0, 1),
+            node(0, 0, b"\xfe", 0, 1),
+        ];
+        let phases = from_kernel(&nodes);
+        let paths: Vec<_> = phases.iter().map(|phase| phase.path.as_str()).collect();
+        assert_eq!(paths, ["a/b", "a", "a\\/b", "a/b (thread)", "(no label)", "\\xff", "\\xfe"]);
+        assert_eq!(phases[1].wall_ns, 2);
+    }
+
     #[test]
     fn times_hold_what_is_inside() {
-        let node = |parent: u32, label: &[u8], scope: u32, own_ns: u64| {
-            let mut key = PhaseKey { parent, scope, ..PhaseKey::EMPTY };
-            key.label[..label.len()].copy_from_slice(label);
-            (key, PhaseNode { parent, depth: 0, entered: 2, own_ns, iterations: 0 })
-        };
+        let node = |parent, label, scope, own_ns| node(parent, parent, label, scope, own_ns);
         let phases = from_kernel(&[
             node(0, b"work", 0, 5),
             node(1, b"copy", 0, 3),

@@ -361,7 +361,7 @@ fn phase_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Optio
         row.push(right(if is_outside { String::new() } else { count(phase.entered) }));
         row.push(right(if is_outside { String::new() } else { duration(phase.wall_ns) }));
         row.push(right(count(sum)));
-        row.push(right(per(phase.wall_ns as f64 / 1e9)));
+        row.push(right(per(phase.own_ns as f64 / 1e9)));
         if iterates {
             row.push(right(per(phase.iterations as f64)));
         }
