@@ -198,7 +198,7 @@ pub const MOST_SLOW_COMMANDS: u64 = 4096;
 pub const OTHER_COMMANDS: u32 = u32::MAX;
 
 /// Places in a thread's table of its rows.
-pub const ROW_TABLE: usize = 256;
+pub const ROW_TABLE: usize = 512;
 /// Entry of a thread's directory for calls that are counted by device.
 pub const DIRECTORY_DEVICE: u16 = u16::MAX;
 

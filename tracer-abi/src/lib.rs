@@ -5,6 +5,7 @@
 //! later version can add one in its place.
 #![no_std]
 
+pub mod events;
 pub mod hooks;
 pub mod ioctl;
 pub mod losses;
@@ -16,7 +17,7 @@ pub mod tasks;
 /// Raised with every change of a layout, a map name or a meaning in this crate.
 ///
 /// The object carries it in the ELF section [`ABI_SECTION`]; the loader refuses another value.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] as a little-endian `u32`.
 pub const ABI_SECTION: &str = "gpuos.abi";
@@ -55,6 +56,8 @@ pub mod maps {
     pub const FREE_PHASES: &str = "FREE_PHASES";
     /// Array, mappable: [`HookCounts`](crate::hooks::HookCounts) by the index in [`HOOKS`](crate::hooks::HOOKS).
     pub const HOOK_COUNTS: &str = "HOOK_COUNTS";
+    /// Ring buffer: the records of [`events`](crate::events).
+    pub const EVENTS: &str = "EVENTS";
     /// Array of `u64`: the counters of [`losses`](crate::losses).
     pub const LOSSES: &str = "LOSSES";
 }
@@ -85,6 +88,15 @@ pub mod programs {
     pub const POINT_EXEC: &str = "point_exec";
     /// Tracepoint `sched/sched_process_exit`, likewise.
     pub const POINT_EXIT: &str = "point_exit";
+
+    /// `sched_switch`, when a recording wants it.
+    pub const TASK_SWITCH: &str = "task_switch";
+    /// Tracepoint `sched/sched_switch`, likewise, with threads by number.
+    pub const POINT_SWITCH: &str = "point_switch";
+    /// `page_fault_user`, when a recording wants it.
+    pub const TASK_FAULT: &str = "task_fault";
+    /// Tracepoint `exceptions/page_fault_user`, likewise, with threads by number.
+    pub const POINT_FAULT: &str = "point_fault";
 
     /// `sys_exit`, in place of [`SYS_ENTER`] and [`SYS_EXIT`] when calls are counted and not timed.
     pub const COUNT_EXIT: &str = "count_exit";

@@ -11,6 +11,8 @@ pub const OBJECTS_WITHOUT_CLASS: u32 = 3;
 /// Phases whose begin was not kept: no place (`--phases`), a label that could not be read, or more than
 /// [`MOST_NESTED`](crate::phases::MOST_NESTED) inside each other. Their calls are counted in the phase around.
 pub const PHASES_IGNORED: u32 = 4;
+/// Events that found no place in the ring.
+pub const EVENTS_LOST: u32 = 5;
 /// Not a loss: arguments of device calls that could not be read, because the program passed no good address or
 /// the page was not in memory.
 pub const ARGUMENTS_UNREADABLE: u32 = 12;

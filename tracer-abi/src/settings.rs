@@ -21,7 +21,9 @@ pub mod globals {
     pub const TASKS_BY_ID: &str = "TASKS_BY_ID";
     /// `u32`: 1 when the kernel does not give programs the current task and its registers as typed pointers (before 5.15).
     pub const UNTYPED: &str = "UNTYPED";
-    /// `[u32; 2]`: the [`PointOffsets`](super::PointOffsets) of this kernel.
+    /// `u32`: 1 when every call is written to the ring, too.
+    pub const RECORDED: &str = "RECORDED";
+    /// `[u32; N]`: the [`PointOffsets`](super::PointOffsets) of this kernel.
     pub const POINT_OFFSETS: &str = "POINT_OFFSETS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
     pub const TASK_OFFSETS: &str = "TASK_OFFSETS";
@@ -61,6 +63,8 @@ pub struct SpecialNumbers {
     pub epoll_pwait: u32,
     /// `epoll_pwait2`: likewise.
     pub epoll_pwait2: u32,
+    /// `prctl`: it may give the thread another name.
+    pub prctl: u32,
 }
 
 /// [`SpecialNumbers`] as words, the form in which it crosses into the object.
@@ -86,6 +90,7 @@ impl SpecialNumbers {
             self.epoll_wait,
             self.epoll_pwait,
             self.epoll_pwait2,
+            self.prctl,
         ]
     }
 }
@@ -98,12 +103,22 @@ pub struct PointOffsets {
     pub fork_child: u32,
     /// `old_pid` of `sched_process_exec`.
     pub exec_before: u32,
+    /// `prev_state` of `sched_switch`.
+    pub switch_state: u32,
+    /// `next_pid` there.
+    pub switch_next: u32,
+    /// `address` of `page_fault_user`.
+    pub fault_address: u32,
+    /// `error_code` there.
+    pub fault_code: u32,
 }
 
 /// Byte offsets inside the kernel's `task_struct`, `pt_regs` and what descriptors lead to, read from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskOffsets {
+    /// `__state`, before 5.14 `state`: why it does not run.
+    pub state: u32,
     /// Word of `thread_info` that tells a 32-bit call (x86_64: `status`, aarch64: `flags`).
     pub compat_word: u32,
     /// Bits of that word (x86_64: `TS_COMPAT` 2, aarch64: `TIF_32BIT` 1 << 22); 0: no such calls here.
@@ -189,11 +204,23 @@ pub struct TaskOffsets {
 /// [`TaskOffsets`] as words, the form in which it crosses into the object.
 pub type TaskOffsetWords = [u32; size_of::<TaskOffsets>() / 4];
 
+/// [`PointOffsets`] as words, the form in which it crosses into the object.
+pub type PointOffsetWords = [u32; size_of::<PointOffsets>() / 4];
+
+impl PointOffsets {
+    /// The same offsets as an array of words, in field order.
+    #[must_use]
+    pub const fn words(self) -> PointOffsetWords {
+        [self.fork_child, self.exec_before, self.switch_state, self.switch_next, self.fault_address, self.fault_code]
+    }
+}
+
 impl TaskOffsets {
     /// The same offsets as an array of words, in field order.
     #[must_use]
     pub const fn words(self) -> TaskOffsetWords {
         [
+            self.state,
             self.compat_word,
             self.compat_mask,
             self.voluntary_switches,

@@ -97,6 +97,14 @@ pub struct ThreadState {
     pub hook_since_ns: u64,
     /// Clock when the innermost phase of its own began or went on.
     pub own_since_ns: u64,
+    /// Clock when it stopped running, where switches are recorded; 0: it runs.
+    pub stopped_ns: u64,
+    /// State in which it did.
+    pub stopped_state: u32,
+    /// Zero.
+    pub padding: u32,
+    /// First arguments of the call in flight, where calls are recorded.
+    pub arguments: [u64; 4],
     /// What it had used when that was last added to its process.
     pub settled: Usage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
@@ -135,6 +143,10 @@ impl ThreadState {
         hook_depth: 0,
         hook_since_ns: 0,
         own_since_ns: 0,
+        stopped_ns: 0,
+        stopped_state: 0,
+        padding: 0,
+        arguments: [0; 4],
         settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
         pending: Pending::NONE,
@@ -189,10 +201,10 @@ pub const fn process_id(pid: u32, started_ns: u64) -> u64 {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Usage>() == 56);
-    assert!(offset_of!(ThreadState, settled) == 80);
-    assert!(offset_of!(ThreadState, chunks) == 136);
-    assert!(offset_of!(ThreadState, pending) == 200);
-    assert!(offset_of!(ThreadState, directory) == 240 + 2 * ROW_TABLE);
-    assert!(size_of::<ThreadState>() == 240 + 2 * ROW_TABLE + 2 * DIRECTORY);
+    assert!(offset_of!(ThreadState, settled) == 128);
+    assert!(offset_of!(ThreadState, chunks) == 184);
+    assert!(offset_of!(ThreadState, pending) == 248);
+    assert!(offset_of!(ThreadState, directory) == 288 + 2 * ROW_TABLE);
+    assert!(size_of::<ThreadState>() == 288 + 2 * ROW_TABLE + 2 * DIRECTORY);
     assert!(size_of::<ProcessRecord>() == 136 && offset_of!(ProcessRecord, comm) == 120);
 };

@@ -20,6 +20,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     descriptors::{awaited_file, device_of, device_of_file},
+    emit,
     kernel::{self, argument_of, call_number},
     losses,
     maps::{DRIVERS, LOSSES, OBJECTS, RULES},
@@ -159,8 +160,10 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     } else {
         pending.size = pending.command >> 16 & 0x3fff;
     }
-    let Some(index) = rule_index(driver, pending.command) else { return false };
-    let Some(rule) = RULES.get_ptr(index) else { return false };
+    // Recorded calls have their arguments copied at their return, whether or not there is a rule.
+    pending.rule = u32::MAX;
+    let Some(index) = rule_index(driver, pending.command) else { return emit::is_on() };
+    let Some(rule) = RULES.get_ptr(index) else { return emit::is_on() };
     // SAFETY: the map returned it; user space writes it only before the driver's major number is known here.
     let rule: &Rule = unsafe { &*rule };
     pending.rule = index;
@@ -169,7 +172,7 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
         DETAIL_CLASS => class_of(pending.argument, rule.client_at, rule.detail_at),
         _ => 0,
     };
-    rule.effect != EFFECT_NONE || rule.status[0].at != NO_STATUS
+    emit::is_on() || rule.effect != EFFECT_NONE || rule.status[0].at != NO_STATUS
 }
 
 /// The object whose client and handle stand in an argument.
@@ -278,6 +281,9 @@ pub(crate) extern "C" fn device_call_exit(duration: u64, timed: u32, returned: i
         }
     }
     rows::exit_device_call(thread, slot, duration, timed != 0, returned, status);
+    if emit::is_on() {
+        emit::device_call(thread, duration, timed != 0, returned, status, true);
+    }
     0
 }
 

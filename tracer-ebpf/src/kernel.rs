@@ -7,11 +7,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
 };
 use gpuos_tracer_abi::{
-    settings::{SpecialNumbers, TaskOffsetWords, TaskOffsets},
+    settings::{PointOffsets, SpecialNumbers, TaskOffsetWords, TaskOffsets},
     tasks::Usage,
 };
 
-use crate::maps::{SPECIAL_NUMBERS, TASK_OFFSETS, UNTYPED};
+use crate::maps::{POINT_OFFSETS, SPECIAL_NUMBERS, TASK_OFFSETS, UNTYPED};
 
 /// Whether the call in flight came through the 32-bit entry.
 #[inline(always)]
@@ -77,6 +77,7 @@ macro_rules! task_field {
         }
     };
 }
+task_field!(state);
 task_field!(compat_word);
 task_field!(compat_mask);
 task_field!(voluntary_switches);
@@ -118,6 +119,33 @@ task_field!(epoll_file);
 task_field!(node_left);
 task_field!(node_right);
 
+macro_rules! point_field {
+    ($field:ident) => {
+        /// Offset of this field in the record of its tracepoint.
+        #[inline(always)]
+        pub(crate) fn $field() -> usize {
+            // SAFETY: inside the array; volatile, because the value is set after compilation.
+            unsafe {
+                (&raw const POINT_OFFSETS)
+                    .cast::<u32>()
+                    .add(core::mem::offset_of!(PointOffsets, $field) / 4)
+                    .read_volatile() as usize
+            }
+        }
+    };
+}
+
+/// Offsets in the records of perf's tracepoints.
+pub(crate) mod point {
+    use super::{POINT_OFFSETS, PointOffsets};
+    point_field!(fork_child);
+    point_field!(exec_before);
+    point_field!(switch_state);
+    point_field!(switch_next);
+    point_field!(fault_address);
+    point_field!(fault_code);
+}
+
 macro_rules! special_number {
     ($call:ident) => {
         /// The number of this call on this architecture.
@@ -152,6 +180,7 @@ pub(crate) mod call_number {
     special_number!(epoll_wait);
     special_number!(epoll_pwait);
     special_number!(epoll_pwait2);
+    special_number!(prctl);
 }
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());
@@ -169,6 +198,12 @@ fn task_value(task: *mut task_struct, offset: usize) -> u64 {
         return 0;
     }
     field(task.cast(), offset)
+}
+
+/// Why a task does not run. 0: it could.
+#[inline(always)]
+pub(crate) fn state_of(task: *mut task_struct) -> u32 {
+    task_word(task, state())
 }
 
 /// The system call number in the registers of a call.

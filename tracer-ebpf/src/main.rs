@@ -15,6 +15,8 @@
 //! | `task_exit` | `sched_process_exit` | `tasks.rs`    |
 //! | `task_free` | `sched_process_free` | `tasks.rs`    |
 //! | `nvidia_enter`, `nvidia_exit` and others | entry and return of a driver's function (kprobe) | `hooks.rs` |
+//! | `task_switch`, `task_fault` | `sched_switch`, `page_fault_user` | `sched.rs` |
+//! | `point_switch`, `point_fault` | `sched/sched_switch`, `exceptions/page_fault_user`, likewise | `sched.rs` |
 //! | `point_fork`, `point_exec`, `point_exit` | `sched/sched_process_*`, with tasks by number | `tasks.rs` |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
@@ -22,6 +24,8 @@
 mod atomic;
 #[cfg(target_arch = "bpf")]
 mod descriptors;
+#[cfg(target_arch = "bpf")]
+mod emit;
 #[cfg(target_arch = "bpf")]
 mod floor;
 #[cfg(target_arch = "bpf")]
@@ -38,6 +42,8 @@ mod maps;
 mod phases;
 #[cfg(target_arch = "bpf")]
 mod rows;
+#[cfg(target_arch = "bpf")]
+mod sched;
 #[cfg(target_arch = "bpf")]
 mod syscalls;
 #[cfg(target_arch = "bpf")]

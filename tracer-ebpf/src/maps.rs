@@ -4,14 +4,14 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, Stack},
+    maps::{Array, HashMap, RingBuf, Stack},
 };
 use gpuos_tracer_abi::{
     hooks::{HOOKS, HookCounts},
     ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
     phases::{PhaseKey, PhaseNode},
-    settings::{PointOffsets, SpecialNumberWords, TaskOffsetWords},
+    settings::{PointOffsetWords, SpecialNumberWords, TaskOffsetWords},
     syscalls::{Row, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
 };
@@ -105,6 +105,10 @@ pub(crate) static PHASE_CHANGES: Word = Word(core::cell::UnsafeCell::new(0));
 #[map]
 pub(crate) static HOOK_COUNTS: Array<HookCounts> = Array::with_max_entries(HOOKS.len() as u32, BPF_F_MMAPABLE);
 
+/// Recorded events. Written by `emit.rs`, read by user space through mmap. User space sets the size.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
 /// Loss counters. Written by every program, read by user space through mmap.
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(COUNTERS, BPF_F_MMAPABLE);
@@ -130,6 +134,8 @@ pub(crate) static TASKS_BY_ID: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static UNTYPED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-pub(crate) static POINT_OFFSETS: Global<PointOffsets> = Global::new(PointOffsets { fork_child: 0, exec_before: 0 });
+pub(crate) static RECORDED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static POINT_OFFSETS: Global<PointOffsetWords> = Global::new([0; _]);
 #[unsafe(no_mangle)]
 pub(crate) static TASK_OFFSETS: Global<TaskOffsetWords> = Global::new([0; _]);

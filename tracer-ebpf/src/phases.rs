@@ -23,6 +23,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     atomic,
+    emit::{self, Marked},
     kernel::{self, argument_of},
     losses,
     maps::{FREE_PHASES, PHASE_CHANGES, PHASE_NODES, PHASES},
@@ -80,6 +81,7 @@ pub(crate) extern "C" fn mark(address: u64) -> u32 {
         if let Some(node) = node(thread.phase) {
             atomic::add(&mut node.iterations, head[1]);
         }
+        emit::phase_change(thread, &Marked { operation, scope, count: head[1], begun: 0, parent: 0, label: 0 });
         return 0;
     }
     let Some(process) = tasks::record(thread.process) else {
@@ -90,12 +92,13 @@ pub(crate) extern "C" fn mark(address: u64) -> u32 {
     let now = unsafe { bpf_ktime_get_ns() };
     let ended = operation != OPERATION_BEGIN
         && if scope == SCOPE_THREAD { end_own(thread, process, now) } else { end(process, now) };
+    let label = address + core::mem::offset_of!(Marker, label) as u64;
+    let (mut begun, mut parent) = (0, 0);
     if operation == OPERATION_END {
         if !ended {
             losses::add(MARKERS_WITHOUT_MEANING, 1);
         }
     } else {
-        let label = address + core::mem::offset_of!(Marker, label) as u64;
         let around = if scope == SCOPE_THREAD { thread.phase } else { process.phase };
         let (open, ignored) = if scope == SCOPE_THREAD {
             (thread.own_phases, thread.own_ignored)
@@ -105,6 +108,7 @@ pub(crate) extern "C" fn mark(address: u64) -> u32 {
         // Inside one that was not kept there is no place either.
         let number = if open < MOST_NESTED && ignored == 0 { inside(around, scope, label) } else { 0 };
         begin(thread, process, scope, number, now);
+        (begun, parent) = (number, around);
     }
     if scope != SCOPE_THREAD {
         // SAFETY: an aligned word.
@@ -113,6 +117,7 @@ pub(crate) extern "C" fn mark(address: u64) -> u32 {
             thread.phase = process.phase;
         }
     }
+    emit::phase_change(thread, &Marked { operation, scope, count: 0, begun, parent, label });
     0
 }
 

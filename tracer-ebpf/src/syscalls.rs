@@ -16,7 +16,7 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    ioctl,
+    emit, ioctl,
     kernel::{self, call_number},
     losses,
     maps::{EXIT_ONLY, FILTERED, SAMPLE, TIMED, WANTED},
@@ -170,6 +170,9 @@ fn enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) {
         return;
     }
     thread.slot = count_entry(task, thread, number);
+    if emit::is_on() && thread.slot != SLOT_SKIPPED {
+        emit::begin_call(task, thread, number);
+    }
     // Last of all, so that our own work is not in the time of the call.
     thread.entered_ns = clock_at_entry(thread);
 }
@@ -177,6 +180,10 @@ fn enter(task: *mut task_struct, thread: &mut ThreadState, number: u32) {
 /// Counts an entry, and returns where its return is to be counted.
 #[inline(always)]
 fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) -> u32 {
+    if emit::is_on() {
+        // Of the call before; the fast path leaves it alone.
+        rows::without_device(thread);
+    }
     if kernel::is_compat(task) {
         return enter_compat(thread, number);
     }
@@ -207,6 +214,9 @@ fn exit(thread: &mut ThreadState, returned: i64, now: u64) -> Option<()> {
     let duration = if now > thread.entered_ns { now - thread.entered_ns } else { 0 };
     let timed = if SAMPLE.load() > 1 { now != 0 } else { TIMED.load() != 0 };
     finish(thread, slot, duration, timed, returned);
+    if emit::is_on() {
+        emit::end_call(thread, slot, duration, timed, returned);
+    }
     if slot == SLOT_NONE { Some(()) } else { None }
 }
 
@@ -255,7 +265,14 @@ extern "C" fn exit_without_entry(number: u32, returned: i64) -> u32 {
         return 0;
     }
     let slot = count_entry(task, thread, number);
+    if emit::is_on() && slot != SLOT_SKIPPED {
+        thread.entered_ns = 0;
+        emit::begin_call(task, thread, number);
+    }
     finish(thread, slot, 0, false, returned);
+    if emit::is_on() {
+        emit::end_call(thread, slot, 0, false, returned);
+    }
     0
 }
 

@@ -13,6 +13,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use gpuos_tracer_abi::{
+    events::{END, EXEC, PROCESS, THREAD},
     losses::{CHILDREN_NOT_FOLLOWED, PROCESSES_WITHOUT_RECORD, THREADS_ALIVE},
     tasks::{
         ProcessRecord, SLOT_NONE, STAGE_ARMED, STAGE_BORN, STAGE_ENDED, STAGE_RUNNING, ThreadState, Usage, process_id,
@@ -20,13 +21,13 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    atomic, ioctl, kernel, losses,
-    maps::{POINT_OFFSETS, PROCESSES, TASKS_BY_ID, THREADS, THREADS_BY_ID},
+    atomic, emit, ioctl, kernel, losses,
+    maps::{PROCESSES, TASKS_BY_ID, THREADS, THREADS_BY_ID},
     phases, rows, syscalls,
 };
 
 #[inline(always)]
-fn storage(task: *mut task_struct, flags: u64) -> Option<&'static mut ThreadState> {
+pub(crate) fn storage(task: *mut task_struct, flags: u64) -> Option<&'static mut ThreadState> {
     // SAFETY: the verifier knows both pointers; the value lives as long as the task.
     unsafe {
         bpf_task_storage_get(
@@ -47,14 +48,14 @@ pub(crate) fn state_of(current: *mut task_struct) -> Option<&'static mut ThreadS
 }
 
 #[inline(always)]
-fn state_by_id(thread: u32) -> Option<&'static mut ThreadState> {
+pub(crate) fn state_by_id(thread: u32) -> Option<&'static mut ThreadState> {
     // SAFETY: the map returned it; it lives until the thread's exit, as long as the thread can ask for it.
     THREADS_BY_ID.get_ptr_mut(&thread).map(|state| unsafe { &mut *state })
 }
 
 /// An argument of a tracepoint that is a task.
 #[inline(always)]
-fn task_argument(ctx: &BtfTracePointContext, index: usize) -> *mut task_struct {
+pub(crate) fn task_argument(ctx: &BtfTracePointContext, index: usize) -> *mut task_struct {
     // SAFETY: callers name an argument that is a task; read as a pointer, so that the verifier keeps its type.
     unsafe { *ctx.as_ptr().cast::<*mut task_struct>().add(index) }
 }
@@ -91,10 +92,16 @@ fn inherit(parent: &ThreadState, child: Option<&'static mut ThreadState>) {
 
 /// A field of a tracepoint's record, at an offset that differs between kernels.
 #[inline(always)]
-fn point_field(ctx: &TracePointContext, offset: u32) -> u32 {
-    let mut value = 0_u32;
-    // SAFETY: the helper writes four bytes; the offset is that of a field of the record.
-    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 4, ctx.as_ptr().cast::<u8>().add(offset as usize).cast()) };
+pub(crate) fn point_field<T: Copy + Default>(ctx: &TracePointContext, offset: usize) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper writes as much as the value holds; the offset is that of a field of the record.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            ctx.as_ptr().cast::<u8>().add(offset).cast(),
+        )
+    };
     value
 }
 
@@ -105,7 +112,7 @@ pub(crate) fn point_fork(ctx: TracePointContext) -> u32 {
     if parent.stage == STAGE_ARMED {
         return 0;
     }
-    let child = point_field(&ctx, POINT_OFFSETS.load().fork_child);
+    let child = point_field(&ctx, kernel::point::fork_child());
     // The number may be left from a thread whose exit was missed.
     let made = THREADS_BY_ID.insert(&child, &ThreadState::ARMED, BPF_ANY.into()).is_ok();
     inherit(parent, if made { state_by_id(child) } else { None });
@@ -134,6 +141,7 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
         thread.stage = STAGE_RUNNING;
         ioctl::watch(thread);
         thread.thread = ids as u32;
+        emit::lifecycle(thread, THREAD, 0, 0);
         if let Some(process) = record(parent) {
             process.pid = (ids >> 32) as u32;
             atomic::add32(&mut process.threads_alive, 1);
@@ -181,13 +189,14 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
     thread.thread = pid;
     thread.stage = STAGE_RUNNING;
     ioctl::watch(thread);
+    emit::lifecycle(thread, PROCESS, parent, 0);
     0
 }
 
 /// `task_exec` where threads are known by their number: a thread that executes takes the number of its process.
 #[tracepoint]
 pub(crate) fn point_exec(ctx: TracePointContext) -> u32 {
-    let before = point_field(&ctx, POINT_OFFSETS.load().exec_before);
+    let before = point_field(&ctx, kernel::point::exec_before());
     let now = bpf_get_current_pid_tgid() as u32;
     if before != now
         && let Some(state) = state_by_id(before)
@@ -222,6 +231,7 @@ fn executed() -> i32 {
         thread.phase = process.phase;
         process.comm = bpf_get_current_comm().unwrap_or_default();
     }
+    emit::lifecycle(thread, EXEC, 0, 0);
     0
 }
 
@@ -251,6 +261,11 @@ fn exited() -> i32 {
         adopt(thread);
     }
     syscalls::count_last(task, thread);
+    let (of_group, code) = kernel::exit_code_of(task);
+    if emit::is_on() {
+        emit::unfinished_call(thread);
+        emit::lifecycle(thread, END, 0, code);
+    }
     phases::end_all_own(thread);
     rows::release(thread);
     let usage = kernel::usage_of(task);
@@ -263,7 +278,6 @@ fn exited() -> i32 {
         if is_leader {
             process.comm = bpf_get_current_comm().unwrap_or_default();
         }
-        let (of_group, code) = kernel::exit_code_of(task);
         if of_group || is_leader {
             process.exit_code = code;
         }

@@ -70,6 +70,7 @@ fn run(with_calls: bool) -> Run {
             end: if with_calls { End::Killed(9) } else { End::Exited(0) },
             losses: Losses { calls: u64::from(with_calls), ..Default::default() },
             nvidia_driver: with_calls.then(|| "580.159.04".into()),
+            devices: None,
             notes: vec!["n".into()],
             driver_functions: vec![],
             phases: vec![],

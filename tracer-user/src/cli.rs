@@ -24,11 +24,13 @@ pub enum Verb {
     Run(RunArgs),
     /// Count every system call of running processes, until Ctrl-C or their end
     Attach(AttachArgs),
+    /// Record every event of a command, or of running processes, with its time
+    Record(RecordArgs),
     /// Show what all processes that have a GPU open ask of the system, while they do
     Top(TopArgs),
     /// Say whether this machine can be traced, and what is missing
     Check(CheckArgs),
-    /// Print the tables of a file that `run -o` wrote
+    /// Print the tables of a file that `run -o` or `record` wrote
     Show(ShowArgs),
     /// List and search the built-in tables of GPU driver commands
     Ioctls(IoctlsArgs),
@@ -172,6 +174,68 @@ pub struct AttachArgs {
     pub pids: Vec<u32>,
 }
 
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    sudo gpuos-trace record -o infer.parquet -- python3 infer.py\n  \
+    sudo gpuos-trace record -o server.parquet --sched -p 1234")]
+pub struct RecordArgs {
+    /// What is recorded and where it goes.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// Record running processes in place of a command (comma-separated), until Ctrl-C or their end
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["user", "nvtx", "roctx", "wait_all"])]
+    pub pids: Vec<u32>,
+
+    /// Record also when threads do not run, and why
+    #[arg(long)]
+    pub sched: bool,
+
+    /// Record also page faults
+    #[arg(long)]
+    pub faults: bool,
+
+    /// Memory between the kernel and the recorder, a power of two with K, M or G
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = ring_bytes)]
+    pub ring: u32,
+
+    /// Run the command as this user, by name or number
+    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
+
+    /// Take the program's NVTX ranges as phases, without a change of the program
+    #[arg(long)]
+    pub nvtx: bool,
+
+    /// Take its roctx ranges; programs that load roctx by dlopen go past this
+    #[arg(long)]
+    pub roctx: bool,
+
+    /// Go on until every descendant has ended, not only the command
+    #[arg(long)]
+    pub wait_all: bool,
+
+    /// The command and its arguments
+    #[arg(last = true, required_unless_present = "pids", conflicts_with = "pids", value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (64 << 10..=1 << 30).contains(bytes))
+        .ok_or_else(|| "the ring has a power of two of bytes, from 64K to 1G".to_owned())
+}
+
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sudo gpuos-trace top")]
@@ -254,7 +318,7 @@ pub enum Format {
 /// Arguments of `show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// A file that `run -o` wrote
+    /// A file that `run -o` or `record` wrote
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
 

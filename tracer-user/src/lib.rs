@@ -13,6 +13,7 @@ pub mod names;
 pub mod options;
 pub mod proc_text;
 pub mod ranges;
+pub mod record;
 pub mod signals;
 pub mod sink;
 pub mod talk;

@@ -92,6 +92,7 @@ impl TraceOptions {
                 phases: args.phases,
                 hooks,
                 devices,
+                recording: None,
             },
             filter: args.events,
             roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),

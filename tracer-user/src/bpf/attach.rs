@@ -2,15 +2,17 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use gpuos_tracer_abi::{
+    events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
     maps,
-    tasks::{ProcessRecord, ThreadState, Usage, process_id},
+    syscalls::ABI_COMPAT,
+    tasks::{ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, ThreadState, Usage, process_id},
 };
 
-use super::{error::LoadError, load::Tracer, syscall};
+use super::{error::LoadError, load::Tracer, snapshot::Counters, syscall};
 use crate::proc_text;
 
 impl Tracer {
@@ -66,9 +68,63 @@ impl Tracer {
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
             if !found_new {
-                return Ok(Attached { id, pid, before });
+                return Ok(Attached { id, pid, comm, now_ns, before });
             }
         }
+    }
+}
+
+impl Tracer {
+    /// The calls that threads are in, of the processes that are alive. To be called when nothing moves any more. Linux
+    /// 5.15 to 6.8 tell those of first threads only.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn calls_in_flight(&self, counters: &Counters) -> Result<Vec<Call>, LoadError> {
+        let step = |error| LoadError::from_step("reading the calls in flight", &error);
+        let now_ns = crate::collect::clocks().monotonic_ns;
+        let by_id = self.threads_by_id()?;
+        let storage = if by_id.is_none() { Some(self.objects.map(maps::THREADS)?) } else { None };
+        let mut calls = Vec::new();
+        for (_, process) in counters.processes().map_err(step)?.iter().filter(|(_, process)| process.threads_alive != 0)
+        {
+            let entries = std::fs::read_dir(format!("/proc/{}/task", process.pid)).into_iter().flatten().flatten();
+            for thread in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+                let state = match (by_id, storage) {
+                    (Some(threads), _) => syscall::lookup(threads, &thread, ThreadState::ARMED),
+                    (None, Some(storage)) => pidfd_of(process.pid, thread)
+                        .and_then(|pidfd| syscall::lookup(storage, &pidfd.as_raw_fd(), ThreadState::ARMED)),
+                    (None, None) => continue,
+                };
+                // It ended meanwhile, or cannot be asked.
+                let Ok(state) = state else { continue };
+                if state.stage == STAGE_RUNNING && !matches!(state.slot, SLOT_NONE | SLOT_SKIPPED) {
+                    calls.push(call_in_flight(&state, process.pid, thread, now_ns));
+                }
+            }
+        }
+        Ok(calls)
+    }
+}
+
+fn call_in_flight(state: &ThreadState, pid: u32, thread: u32, now_ns: u64) -> Call {
+    let compat = if state.abi == ABI_COMPAT { COMPAT } else { 0 };
+    let head = Head {
+        at_ns: state.entered_ns,
+        pid,
+        thread,
+        phase: state.phase,
+        kind: CALL,
+        flags: UNFINISHED | compat,
+        padding: 0,
+    };
+    Call {
+        head,
+        duration_ns: now_ns.saturating_sub(state.entered_ns),
+        returned: 0,
+        arguments: state.arguments,
+        number: state.number,
+        device: state.pending.device,
     }
 }
 
@@ -81,10 +137,19 @@ pub struct Attached {
     /// Process id in the counts.
     pub id: u64,
     pid: u32,
+    comm: [u8; 16],
+    now_ns: u64,
     before: HashMap<u32, Usage>,
 }
 
 impl Attached {
+    /// For a recording: its life begins here.
+    #[must_use]
+    pub fn beginning(&self) -> Lifecycle {
+        let head = Head { at_ns: self.now_ns, pid: self.pid, thread: self.pid, kind: PROCESS, ..Head::default() };
+        Lifecycle { head, process: self.id, comm: self.comm, ..Lifecycle::default() }
+    }
+
     /// What its threads that are still alive have used since: the kernel side settles with a thread only
     /// at its end.
     #[must_use]
@@ -145,19 +210,20 @@ pub enum AttachError {
     Load(#[from] LoadError),
 }
 
-/// Gives one thread task storage, unless it has some.
-fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
+/// A descriptor of a thread.
+fn pidfd_of(pid: u32, thread: u32) -> std::io::Result<OwnedFd> {
     // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
     let flags = if thread == pid { 0 } else { libc::O_EXCL };
     // SAFETY: two integers; what the call returns is a new descriptor.
-    let pidfd = unsafe {
+    unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, thread, flags);
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd as i32)
-    };
-    syscall::set_task_storage(storage, pidfd.as_fd(), state)
+        if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
+    }
+}
+
+/// Gives one thread task storage, unless it has some.
+fn mark_thread(storage: BorrowedFd<'_>, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
+    syscall::set_task_storage(storage, pidfd_of(pid, thread)?.as_fd(), state)
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub enum LoadError {
         "this kernel can be traced through the tracepoints of its trace file system only, and this user may not see them\nhint: run it as root; Linux 5.15 to 6.19 can be traced without"
     )]
     NoTracepoints,
+    /// A tracepoint that a recording wants.
+    #[error(
+        "this kernel has no tracepoint `{0}`\nhint: record without `{option}`", option = if *.0 == "sched_switch" { "--sched" } else { "--faults" }
+    )]
+    NoSuchTracepoint(&'static str),
     /// The kernel shows no type information.
     #[error(
         "this kernel shows no type information, which is needed to follow child processes: {0}\n\

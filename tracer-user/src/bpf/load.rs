@@ -1,9 +1,6 @@
 //! Sizes the maps, writes the settings, loads and attaches the programs, arms the suspended child.
 
-use std::{
-    os::fd::BorrowedFd,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::os::fd::BorrowedFd;
 
 use gpuos_tracer_abi::{
     hooks::HOOKS,
@@ -21,9 +18,20 @@ use super::{
     kernel_objects::{KernelObjects, Place},
     object,
     offsets::{SPECIAL_NUMBERS, task_offsets},
-    syscall, tasks_by_id,
+    syscall, tasks_by_id, uninterrupted,
 };
 use crate::names::devices::Devices;
+
+/// What a recording asks of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recording {
+    /// Bytes of the ring: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Record when threads do not run.
+    pub switches: bool,
+    /// Record page faults.
+    pub faults: bool,
+}
 
 /// What is asked of the BPF side. Every size is a number of entries.
 #[derive(Clone, Debug)]
@@ -56,6 +64,8 @@ pub struct Settings {
     pub hooks: Vec<DriverHook>,
     /// Drivers of this machine, to decode their calls.
     pub devices: Devices,
+    /// Send every call through the ring, too.
+    pub recording: Option<Recording>,
 }
 
 impl Default for Settings {
@@ -75,9 +85,13 @@ impl Default for Settings {
             phases: 1024,
             hooks: Vec::new(),
             devices: Devices::default(),
+            recording: None,
         }
     }
 }
+
+/// Of a trace without a recording: a page of any size the kernel may have.
+const SMALLEST_RING: u32 = 64 << 10;
 
 impl Settings {
     /// The largest `rows`: a directory entry is 16 bits wide, with 0 for none.
@@ -141,6 +155,29 @@ impl Tracer {
                 (programs::POINT_EXEC, Place::Points(vec![by_id.exec])),
             ]);
         }
+        for (wish, typed, point, name) in [
+            (
+                settings.recording.is_some_and(|wish| wish.switches),
+                programs::TASK_SWITCH,
+                programs::POINT_SWITCH,
+                "sched_switch",
+            ),
+            (
+                settings.recording.is_some_and(|wish| wish.faults),
+                programs::TASK_FAULT,
+                programs::POINT_FAULT,
+                "page_fault_user",
+            ),
+        ] {
+            if !wish {
+                continue;
+            }
+            let found = match &by_id {
+                Some(by_id) => by_id.point(name).map(|id| (point, Place::Points(vec![id]))),
+                None => btf.id_of_typedef(&format!("btf_trace_{name}")).ok().map(|id| (typed, Place::Typed(id))),
+            };
+            wanted.push(found.ok_or(LoadError::NoSuchTracepoint(name))?);
+        }
         // Markers are ioctls; the general tracepoints show them anyway.
         let markers = calls.as_ref().and_then(|_| call_tracepoints::entry_of_markers(settings.wanted.as_deref()));
         let single = calls.or_else(|| by_id.as_ref().map(|by_id| vec![(by_id.call_enter, by_id.call_exit)]));
@@ -158,7 +195,7 @@ impl Tracer {
         }
         // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
         if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) || tasks_by_id::is_preemptible() {
-            keep_running(true);
+            uninterrupted::want();
         }
         let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
         let mut objects = KernelObjects::load(
@@ -172,7 +209,8 @@ impl Tracer {
                 (globals::WANTED, &settings.bitmap().map(u64::to_ne_bytes).concat()),
                 (globals::TASKS_BY_ID, &u32::from(by_id.is_some()).to_ne_bytes()),
                 (globals::UNTYPED, &u32::from(untyped).to_ne_bytes()),
-                (globals::POINT_OFFSETS, &[points.fork_child, points.exec_before].map(u32::to_ne_bytes).concat()),
+                (globals::RECORDED, &u32::from(settings.recording.is_some()).to_ne_bytes()),
+                (globals::POINT_OFFSETS, &points.words().map(u32::to_ne_bytes).concat()),
                 (globals::SPECIAL_NUMBERS, &SPECIAL_NUMBERS.words().map(u32::to_ne_bytes).concat()),
                 (globals::TASK_OFFSETS, &offsets.words().map(u32::to_ne_bytes).concat()),
             ],
@@ -183,6 +221,7 @@ impl Tracer {
                 (maps::TOTALS, settings.totals.max(1)),
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
+                (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |wish| wish.ring_bytes)),
                 (maps::PHASES, settings.phases.max(1)),
                 (maps::PHASE_NODES, settings.phases.max(1)),
                 (maps::FREE_PHASES, settings.phases.max(1)),
@@ -246,7 +285,7 @@ impl Tracer {
     ///
     /// # Errors
     /// [`LoadError::Other`] when the kernel does not say.
-    pub fn detach(mut self, tree_is_empty: bool) -> Result<u64, LoadError> {
+    pub fn detach(&mut self, tree_is_empty: bool) -> Result<u64, LoadError> {
         // Forks first: a process that begins now is not of this run.
         self.objects.detach();
         if !tree_is_empty {
@@ -262,26 +301,6 @@ impl Tracer {
         }
         Ok(misses)
     }
-}
-
-/// Keeps this thread from being interrupted while it works on maps, where that would lose events.
-///
-/// While a map is read or written by system call, no program on perf's tracepoints runs on that CPU
-/// (`bpf_disable_instrumentation`): if the reader is preempted then, the events of whoever runs in its place are
-/// missed. Where it may not be kept running (no `CAP_SYS_NICE`), they are, and counted.
-pub(super) fn keep_running(keep: bool) {
-    static KEPT: AtomicBool = AtomicBool::new(false);
-    if !keep && !KEPT.swap(false, Ordering::Relaxed) {
-        return;
-    }
-    // Children do not inherit the policy.
-    let (policy, priority) =
-        if keep { (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1) } else { (libc::SCHED_OTHER, 0) };
-    let priority: libc::c_int = priority;
-    // By the system call: musl's function of this name refuses.
-    // SAFETY: `struct sched_param` of the kernel is one integer.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
-    KEPT.store(keep && result == 0, Ordering::Relaxed);
 }
 
 /// Returns when every code in the kernel that ran before has left its read-side section, programs included.

@@ -11,14 +11,16 @@ mod load;
 pub mod object;
 mod offsets;
 mod perf_tracepoints;
+pub mod ring;
 mod snapshot;
 pub mod syscall;
 mod tasks_by_id;
+mod uninterrupted;
 
 pub use attach::{AttachError, Attached};
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
 pub use floor::Floor;
-pub use load::{Settings, Tracer};
+pub use load::{Recording, Settings, Tracer};
 pub use offsets::kernel_version;
 pub use snapshot::Counters;

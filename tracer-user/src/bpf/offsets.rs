@@ -46,6 +46,7 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     epoll_wait: u32::MAX,
     epoll_pwait: libc::SYS_epoll_pwait as u32,
     epoll_pwait2: libc::SYS_epoll_pwait2 as u32,
+    prctl: libc::SYS_prctl as u32,
 };
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without
@@ -85,6 +86,8 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     let file_window = file_inode.min(file_mode) & !7;
     let inode_window = |path| in_window(inode.offset_of(path)?, 0, INODE_WINDOW);
     Ok(TaskOffsets {
+        // Renamed in Linux 5.14.
+        state: of_task("__state").or_else(|_| of_task("state"))?,
         compat_word,
         compat_mask,
         voluntary_switches: optional("nvcsw"),

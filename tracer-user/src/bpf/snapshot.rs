@@ -18,11 +18,7 @@ use gpuos_tracer_abi::{
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{
-    error::LoadError,
-    load::{Tracer, keep_running},
-    syscall,
-};
+use super::{error::LoadError, load::Tracer, syscall};
 use crate::names::{devices::Devices, nvidia_rules};
 
 /// The maps that hold the counts. They live on after the programs are detached.
@@ -163,29 +159,22 @@ impl Counters {
     }
 }
 
-impl Drop for Counters {
-    /// The maps are not read any more.
-    fn drop(&mut self) {
-        keep_running(false);
-    }
-}
-
 /// A BPF array, mapped for reading. Elements are laid out at multiples of 8 bytes, as all types here are.
 #[derive(Debug)]
-struct Shared<T> {
+pub(super) struct Shared<T> {
     start: NonNull<T>,
     length: usize,
 }
 
 impl<T: Copy> Shared<T> {
-    fn map(file: &OwnedFd, length: usize) -> io::Result<Self> {
+    pub(super) fn map(file: &OwnedFd, length: usize) -> io::Result<Self> {
         let bytes = NonZeroUsize::new(length * size_of::<T>()).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping; the kernel checks that the map is as large.
         let start = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Self { start: start.cast(), length })
     }
 
-    fn value(&self, index: usize) -> Option<T> {
+    pub(super) fn value(&self, index: usize) -> Option<T> {
         // SAFETY: inside the mapping; volatile, because the kernel writes meanwhile; all bit patterns are valid.
         (index < self.length).then(|| unsafe { self.start.add(index).read_volatile() })
     }

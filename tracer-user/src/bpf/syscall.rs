@@ -6,10 +6,11 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
-use super::kernel_objects::Place;
+use super::{kernel_objects::Place, uninterrupted};
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_prog_type};
 
 // Command numbers from the kernel's `include/uapi/linux/bpf.h`, `enum bpf_cmd`.
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
@@ -46,6 +47,7 @@ struct BatchAttr {
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
+    let _kept = matches!(command, MAP_UPDATE_ELEM | MAP_LOOKUP_BATCH | MAP_DELETE_BATCH).then(uninterrupted::begin);
     // SAFETY: every attribute type here is a prefix of `union bpf_attr` whose pointers outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
@@ -229,6 +231,21 @@ pub fn set_task_storage<T: Copy>(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, val
         },
     )
     .map(drop)
+}
+
+/// The element of a hash map at `key`, or the task storage of the task whose pidfd that is.
+///
+/// # Errors
+/// What the kernel says; `ENOENT` when there is none.
+pub fn lookup<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, mut value: V) -> io::Result<V> {
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u32,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_mut(&mut value) as u64,
+        ..Default::default()
+    };
+    bpf(MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
 }
 
 /// Sets an element of an array.

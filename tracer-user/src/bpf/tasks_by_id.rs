@@ -24,9 +24,23 @@ pub(super) struct TasksById {
     pub(super) exit: u64,
     pub(super) call_enter: u64,
     pub(super) call_exit: u64,
+    /// `sched_switch` and `page_fault_user`, where the kernel has them.
+    switch: Option<u64>,
+    fault: Option<u64>,
     pub(super) offsets: PointOffsets,
     /// The kernel gives programs no typed pointer to the current task.
     pub(super) untyped: bool,
+}
+
+impl TasksById {
+    /// Number of a tracepoint that only recordings want.
+    pub(super) fn point(&self, name: &str) -> Option<u64> {
+        match name {
+            "sched_switch" => self.switch,
+            "page_fault_user" => self.fault,
+            _ => None,
+        }
+    }
 }
 
 /// Threads of a running process can be given task storage from here on (`PIDFD_THREAD`).
@@ -67,15 +81,23 @@ pub(super) fn choose(asked: bool, attaching: bool) -> Result<Option<TasksById>, 
 fn find(untyped: bool) -> Option<TasksById> {
     let events = Events::open()?;
     let (fork, exec) = ("sched/sched_process_fork", "sched/sched_process_exec");
+    let (switch, fault) = ("sched/sched_switch", "exceptions/page_fault_user");
+    let optional = |event, field| events.offset(event, field).unwrap_or(0);
     Some(TasksById {
         fork: events.id(fork)?,
         exec: events.id(exec)?,
         exit: events.id("sched/sched_process_exit")?,
         call_enter: events.id("raw_syscalls/sys_enter")?,
         call_exit: events.id("raw_syscalls/sys_exit")?,
+        switch: events.id(switch),
+        fault: events.id(fault),
         offsets: PointOffsets {
             fork_child: events.offset(fork, "child_pid")?,
             exec_before: events.offset(exec, "old_pid")?,
+            switch_state: optional(switch, "prev_state"),
+            switch_next: optional(switch, "next_pid"),
+            fault_address: optional(fault, "address"),
+            fault_code: optional(fault, "error_code"),
         },
         untyped,
     })

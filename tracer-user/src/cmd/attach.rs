@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::report::{self, Findings};
+use super::{
+    record::Plan,
+    report::{self, Findings},
+};
 use crate::{
     bpf::Tracer,
     cli::AttachArgs,
@@ -13,29 +16,33 @@ use crate::{
     talk,
 };
 
-pub(super) fn attach(args: AttachArgs) -> Result<()> {
+pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
     let mut pids = args.pids;
     pids.sort_unstable();
     pids.dedup();
     let mut options = TraceOptions::from_args(args.trace)?;
     options.settings.attaching = true;
+    options.settings.recording = plan.as_ref().map(Plan::settings);
     let watched = collect::watch(&pids)?;
-    let tracer = Tracer::start(&options.settings)?;
+    let mut tracer = Tracer::start(&options.settings)?;
     let counters = tracer.counters()?;
     let mut gathered = Gathered::begin(options.settings.devices.clone(), &counters, options.live)
         .context("cannot tell the kernel side of the drivers")?;
     let signals = Signals::take().context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = collect::clocks();
+    let names = pids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let command = ["attach".to_owned(), "-p".to_owned(), names.join(",")];
+    let recorder = plan.map(|plan| plan.begin(&tracer, &options, &command, started, clocks)).transpose()?;
     let attached =
         pids.iter().map(|pid| tracer.attach_to(*pid, collect::clocks().monotonic_ns)).collect::<Result<Vec<_>, _>>()?;
-    if options.view.is_some() {
-        talk::say(&format!(
-            "attached to {}; Ctrl-C ends it",
-            pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        ));
+    if let Some(recorder) = &recorder {
+        attached.iter().for_each(|process| recorder.add(&process.beginning()));
     }
-    let title = format!("attached to {}", pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let title = format!("attached to {}", names.join(", "));
+    if options.view.is_some() {
+        talk::say(&format!("{title}; Ctrl-C ends it"));
+    }
     let mut live = options.live_view(title, None)?;
     let signals = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -46,6 +53,9 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
     drop(live);
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
+    if let Some(recorder) = &recorder {
+        recorder.stop(&tracer.calls_in_flight(&counters)?);
+    }
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
     finished.losses.recursion_misses = recursion_misses;
     finished.waits_for_tree = None;
@@ -56,12 +66,7 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
     let run = report::assemble(
         &options,
         Findings {
-            command: [
-                "attach".to_owned(),
-                "-p".to_owned(),
-                pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-            ]
-            .into(),
+            command: command.into(),
             wait_all: false,
             started: started.to_string(),
             wall_ns,
@@ -70,7 +75,9 @@ pub(super) fn attach(args: AttachArgs) -> Result<()> {
             finished,
         },
     )?;
+    let recorded = recorder.map(|recorder| recorder.finish(&run.header));
     report::publish(&mut options, &run)?;
+    Plan::tell(recorded, options.view.is_some())?;
     if options.strict && run.header.losses.any() {
         return Err(anyhow!(report::STRICT));
     }

@@ -185,7 +185,7 @@ fn memlock() -> Finding {
 /// The proof: everything is loaded and attached, then taken away again.
 fn loading() -> Finding {
     let start = Instant::now();
-    match Tracer::start(&Settings::default()).and_then(|tracer| tracer.detach(true)) {
+    match Tracer::start(&Settings::default()).and_then(|mut tracer| tracer.detach(true)) {
         Ok(_) => {
             finding("loading and attaching", format!("works, {} ms", start.elapsed().as_millis()), Verdict::Ok, "")
         }

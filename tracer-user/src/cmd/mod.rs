@@ -4,6 +4,7 @@ mod attach;
 mod check;
 mod completions;
 mod ioctls;
+mod record;
 mod report;
 mod run;
 mod show;
@@ -26,8 +27,9 @@ const TRACER_FAILED: u8 = 125;
 /// Does what the command line says. Returns only when the traced command decides nothing.
 pub fn dispatch(cli: Cli) -> ExitCode {
     let done = match cli.verb {
-        Verb::Run(args) => run::run(args),
-        Verb::Attach(args) => attach::attach(args),
+        Verb::Run(args) => run::run(args, None),
+        Verb::Attach(args) => attach::attach(args, None),
+        Verb::Record(args) => record::record(args),
         Verb::Top(args) => top::top(args),
         Verb::Check(args) => return check::check(&args),
         Verb::Ioctls(args) => ioctls::ioctls(&args),

@@ -76,6 +76,7 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
         clocks: findings.clocks,
         host: collect::host(),
         nvidia_driver: finished.devices.nvidia_version.as_ref().map(ToString::to_string),
+        devices: options.settings.recording.map(|_| finished.devices.clone()),
         user: collect::user(),
         end: findings.end,
         losses: finished.losses,

@@ -8,7 +8,10 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::report::{self, Findings};
+use super::{
+    record::Plan,
+    report::{self, Findings},
+};
 use crate::{
     bpf::Tracer,
     cli::RunArgs,
@@ -17,12 +20,14 @@ use crate::{
     live::output::{CommandSide, Output},
     model::run::{End, Run},
     options::RunOptions,
+    record::Recorder,
     signals::{Ended, Signals, end_like},
     talk,
 };
 
-pub(super) fn run(args: RunArgs) -> Result<()> {
+pub(super) fn run(args: RunArgs, plan: Option<Plan>) -> Result<()> {
     let mut options = RunOptions::from_args(args)?;
+    options.trace.settings.recording = plan.as_ref().map(Plan::settings);
     let command = Command::find(&options.command)?;
     // The view needs the terminal for itself: the command's output is read from one of its own.
     let takes_screen = options.trace.live && std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -39,9 +44,11 @@ pub(super) fn run(args: RunArgs) -> Result<()> {
     };
     let suspended = Suspended::spawn(&command, &given)?;
     drop(side);
-    let (ended, run) = trace(&options, suspended, master)?;
+    let (ended, run, recording) = trace(&options, suspended, master, plan.as_ref())?;
 
+    let recorded = recording.map(|recording| recording.finish(&run.header));
     report::publish(&mut options.trace, &run)?;
+    Plan::tell(recorded, options.trace.view.is_some())?;
     if options.trace.view.is_some() && options.user.is_none() && std::env::var_os("SUDO_USER").is_some() {
         talk::print("note: the command ran as root; `-u $USER` runs it as you\n");
     }
@@ -59,8 +66,13 @@ fn ended_words(ended: Ended) -> String {
 }
 
 /// From the suspended child to a run.
-fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>) -> Result<(Ended, Run)> {
-    let tracer = Tracer::start(&options.trace.settings)?;
+fn trace(
+    options: &RunOptions,
+    suspended: Suspended,
+    output: Option<OwnedFd>,
+    plan: Option<&Plan>,
+) -> Result<(Ended, Run, Option<Recorder>)> {
+    let mut tracer = Tracer::start(&options.trace.settings)?;
     tracer.arm(suspended.pid(), suspended.pidfd())?;
     let counters = tracer.counters()?;
     let signals = Signals::take().context("cannot take signals over")?;
@@ -70,6 +82,7 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>) ->
         .context("cannot tell the kernel side of the drivers")?;
     let words: Vec<String> = options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut live = options.trace.live_view(words.join(" "), output)?;
+    let recorder = plan.map(|plan| plan.begin(&tracer, &options.trace, &words, started, clocks)).transpose()?;
     let running = suspended.release()?;
     let (stopped, signals) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,6 +95,9 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>) ->
     }
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
+    if let Some(recorder) = &recorder {
+        recorder.stop(&tracer.calls_in_flight(&counters)?);
+    }
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
     finished.losses.recursion_misses = recursion_misses;
     if let [command] = finished.processes.as_mut_slice() {
@@ -104,5 +120,5 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>) ->
             finished,
         },
     )?;
-    Ok((stopped.ended, run))
+    Ok((stopped.ended, run, recorder))
 }

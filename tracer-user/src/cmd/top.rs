@@ -25,7 +25,7 @@ pub(super) fn top(args: TopArgs) -> Result<()> {
     let mut options = TraceOptions::from_args(args.trace)?;
     options.settings.attaching = true;
     options.live = true;
-    let tracer = Tracer::start(&options.settings)?;
+    let mut tracer = Tracer::start(&options.settings)?;
     let counters = tracer.counters()?;
     let mut gathered = Gathered::begin(options.settings.devices.clone(), &counters, true)
         .context("cannot tell the kernel side of the drivers")?;

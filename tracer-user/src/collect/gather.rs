@@ -272,6 +272,7 @@ fn losses_of(counters: &Counters) -> Losses {
         recursion_misses: 0,
         objects: counters.loss(losses::OBJECTS_WITHOUT_CLASS),
         phases: counters.loss(losses::PHASES_IGNORED),
+        events: counters.loss(losses::EVENTS_LOST),
     }
 }
 

@@ -101,6 +101,7 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) 
         (losses.process_records, "process records"),
         (losses.phases, "phases"),
         (losses.objects, "objects"),
+        (losses.events, "recorded events"),
         (losses.recursion_misses, "events"),
     ];
     let lost: Vec<String> = lost

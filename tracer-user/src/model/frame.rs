@@ -174,7 +174,7 @@ pub fn build(
         numbers(column::REFUSED, |counts| counts.refused),
         StringChunked::from_iter_values(
             column::STATUS.into(),
-            rows.iter().map(|(key, counts)| status_of(key, counts, devices)),
+            rows.iter().map(|(key, counts)| status_name(key.device, counts.status as u32, devices)),
         )
         .into_column(),
         numbers(column::RESTARTED, |counts| counts.restarted),
@@ -223,6 +223,37 @@ pub struct Call {
     pub role: Role,
 }
 
+/// A call by all its names, as the columns of files have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The system call.
+    pub syscall: String,
+    /// What its descriptor is; empty where nobody looked.
+    pub device: String,
+    /// The driver's command.
+    pub command: String,
+    /// What tells calls of one command apart.
+    pub detail: String,
+    /// Kind of kernel service.
+    pub category: String,
+    /// Role.
+    pub role: &'static str,
+}
+
+/// Names a row's call in every column.
+#[must_use]
+pub fn names_of(key: &RowKey, roles: &Roles, devices: &Devices) -> Names {
+    let decoded = decode(key, devices);
+    Names {
+        syscall: name_of(key),
+        device: if key.device == 0 { String::new() } else { devices.name(key.device) },
+        role: role_of(key, &decoded, roles).name(),
+        category: if key.abi == ABI_NATIVE { roles.category(key.number) } else { "unknown" }.to_owned(),
+        command: decoded.command,
+        detail: decoded.detail,
+    }
+}
+
 /// Names a row's call.
 #[must_use]
 pub fn call_of(key: &RowKey, roles: &Roles, devices: &Devices) -> Call {
@@ -245,10 +276,10 @@ fn role_of(key: &RowKey, decoded: &Decoded, roles: &Roles) -> Role {
     }
 }
 
-/// Name of the last status of a row's calls.
-fn status_of(key: &RowKey, counts: &RowCounts, devices: &Devices) -> String {
-    let status = counts.status as u32;
-    match devices.kind(key.device) {
+/// Name of a driver's status; empty for 0.
+#[must_use]
+pub fn status_name(device: u32, status: u32, devices: &Devices) -> String {
+    match devices.kind(device) {
         _ if status == 0 => String::new(),
         // KFD_IOC_WAIT_RESULT_TIMEOUT and _FAIL of kfd_ioctl.h.
         Kind::Kfd if status == 1 => "timeout".to_owned(),

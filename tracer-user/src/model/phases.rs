@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// What stands between the labels of nested phases.
 pub const SEPARATOR: &str = "/";
 
+/// End of the path of a thread's own phase, where a phase of the process has the same.
+pub const THREADS_OWN: &str = " (thread)";
+
 /// A phase of a run, of all processes that were in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
@@ -38,14 +41,36 @@ pub enum Scope {
     Thread,
 }
 
+impl Scope {
+    /// From one of the `SCOPE_` values of the ABI crate.
+    #[must_use]
+    pub const fn from_kernel(scope: u32) -> Self {
+        if scope == SCOPE_THREAD { Self::Thread } else { Self::Process }
+    }
+}
+
 /// A label as it stands in a path: what is no UTF-8, a separator and no label at all stay apart from each other.
-fn label_of(key: &PhaseKey) -> String {
-    let length = key.label.iter().position(|&byte| byte == 0).unwrap_or(key.label.len());
-    match std::str::from_utf8(&key.label[..length]) {
+fn label_of(label: &[u8]) -> String {
+    let length = label.iter().position(|&byte| byte == 0).unwrap_or(label.len());
+    match std::str::from_utf8(&label[..length]) {
         Ok("") => "(no label)".to_owned(),
         Ok(label) => label.replace(SEPARATOR, "\\/"),
-        Err(_) => key.label[..length].escape_ascii().to_string(),
+        Err(_) => label[..length].escape_ascii().to_string(),
     }
+}
+
+/// Path of a phase with this label inside another one, unlike all that are taken; it is taken from now on.
+pub fn path_of(around: Option<&str>, label: &[u8], scope: Scope, taken: &mut HashSet<String>) -> String {
+    let label = label_of(label);
+    let mut path = around.map_or_else(|| label.clone(), |around| format!("{around}{SEPARATOR}{label}"));
+    if taken.contains(&path) && scope == Scope::Thread {
+        path += THREADS_OWN;
+    }
+    while taken.contains(&path) {
+        path += "'";
+    }
+    taken.insert(path.clone());
+    path
 }
 
 /// The phases by their numbers; the first has 1. `own_ns` of each holds what the kernel side has added up. No two have
@@ -53,12 +78,11 @@ fn label_of(key: &PhaseKey) -> String {
 #[must_use]
 pub fn from_kernel(nodes: &[(PhaseKey, PhaseNode)]) -> Vec<Phase> {
     let place = |number: u32| (number as usize).checked_sub(1).filter(|&at| at < nodes.len());
-    let scope = |key: &PhaseKey| if key.scope == SCOPE_THREAD { Scope::Thread } else { Scope::Process };
     let mut phases: Vec<Phase> = nodes
         .iter()
         .map(|(key, node)| Phase {
             path: String::new(),
-            scope: scope(key),
+            scope: Scope::from_kernel(key.scope),
             entered: node.entered,
             own_ns: node.own_ns,
             wall_ns: node.own_ns,
@@ -72,17 +96,8 @@ pub fn from_kernel(nodes: &[(PhaseKey, PhaseNode)]) -> Vec<Phase> {
     for &at in &order {
         let (key, node) = &nodes[at];
         let around = place(node.parent).filter(|&around| nodes[around].1.depth < node.depth);
-        let label = label_of(key);
-        let mut path =
-            around.map_or_else(|| label.clone(), |around| format!("{}{SEPARATOR}{label}", phases[around].path));
-        if taken.contains(&path) && phases[at].scope == Scope::Thread {
-            path += " (thread)";
-        }
-        while taken.contains(&path) {
-            path += "'";
-        }
-        taken.insert(path.clone());
-        phases[at].path = path;
+        let around = around.map(|around| phases[around].path.clone());
+        phases[at].path = path_of(around.as_deref(), &key.label, phases[at].scope, &mut taken);
     }
     for &at in order.iter().rev() {
         if let Some(around) = place(nodes[at].1.parent).filter(|&around| nodes[around].1.depth < nodes[at].1.depth)

@@ -5,6 +5,7 @@ use polars_core::frame::DataFrame;
 use serde::{Deserialize, Serialize};
 
 use super::phases::Phase;
+use crate::names::devices::Devices;
 
 /// Version of the file schema, described in `docs/file-format.md`. Raised when a reader must change.
 pub const SCHEMA_VERSION: u32 = 3;
@@ -42,6 +43,9 @@ pub struct Header {
     /// Version of NVIDIA's driver, where there was one.
     #[serde(default)]
     pub nvidia_driver: Option<String>,
+    /// Its drivers, by whose numbers calls were named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Devices>,
     /// Who ran it.
     pub user: User,
     /// How the command ended.
@@ -167,6 +171,9 @@ pub struct Losses {
     /// Objects of NVIDIA's driver that found no place (`--objects`): calls on them have no class.
     #[serde(default)]
     pub objects: u64,
+    /// Events of a recording that found no place in the ring (`--ring`).
+    #[serde(default)]
+    pub events: u64,
     /// Events that BPF programs missed because one was running already on that CPU.
     pub recursion_misses: u64,
 }
@@ -341,6 +348,7 @@ mod tests {
             clocks: Clocks::default(),
             host: Host::default(),
             nvidia_driver: None,
+            devices: None,
             user: User::default(),
             end: End::Exited(0),
             losses: Losses::default(),

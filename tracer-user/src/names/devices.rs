@@ -8,6 +8,8 @@ use gpuos_tracer_abi::ioctl::{
     REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::version::{Version, in_driver_text};
 
 const DRM_MAJOR: u32 = 226;
@@ -44,7 +46,7 @@ pub enum Kind<'a> {
 }
 
 /// Which drivers this machine has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Devices {
     /// Names of character devices, by major number.
     characters: BTreeMap<u32, String>,

@@ -2,6 +2,8 @@
 //! the commands of GPU drivers.
 
 pub mod devices;
+mod field_tables;
+pub mod fields;
 #[rustfmt::skip]
 mod ioctl_tables;
 pub mod ioctls;

@@ -275,11 +275,32 @@ fn try_folder(folder: &Path) -> io::Result<()> {
 /// Under sudo it belongs to who called sudo. Where it takes the place of a file of ours, or of who
 /// called sudo, it keeps that file's owner and mode; nobody else's file decides who may read it.
 fn replace(path: &Path, content: &[u8], old: Option<&File>) -> io::Result<()> {
+    let mut unfinished = beside(path)?;
+    unfinished.write_all(content)?;
+    give_name(unfinished, path, old)
+}
+
+/// A file in the folder of another one, with a name that nobody else has; gone when it is dropped.
+///
+/// # Errors
+/// What the file system says.
+pub fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(".gpuos-trace-").tempfile_in(folder_of(path))
+}
+
+/// Gives such a file its name, with the owner and the mode that [`Destination::write`] would give it.
+///
+/// # Errors
+/// What the file system says.
+pub fn persist(unfinished: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    let old = OpenOptions::new().write(true).open(path).ok();
+    give_name(unfinished, path, old.as_ref())
+}
+
+fn give_name(unfinished: tempfile::NamedTempFile, path: &Path, old: Option<&File>) -> io::Result<()> {
     let id = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
     let us = nix::unistd::Uid::effective();
     let caller = if us.is_root() { id("SUDO_UID").zip(id("SUDO_GID")) } else { None };
-    let mut unfinished = tempfile::Builder::new().prefix(".gpuos-trace-").tempfile_in(folder_of(path))?;
-    unfinished.write_all(content)?;
     let file = unfinished.as_file();
     if let Some((user, group)) = caller {
         fchown(file, Some(user), Some(group))?;
@@ -338,7 +359,7 @@ pub fn from_bytes(bytes: Vec<u8>, shown: &str) -> Result<Run, SinkError> {
 }
 
 /// Calls `work`; `None` when it panicked, which nobody gets to see.
-fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     // The hook is the process's: one caller at a time.
     static HOOK: Mutex<()> = Mutex::new(());
     let _one = HOOK.lock();
@@ -400,6 +421,7 @@ mod tests {
             clocks: Clocks::default(),
             host: Host::default(),
             nvidia_driver: None,
+            devices: None,
             user: User::default(),
             end: End::Exited(0),
             losses: Losses::default(),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     frame::{self, Group, column},
-    phases::{Phase, Scope},
+    phases::{Phase, Scope, THREADS_OWN},
     roles::Role,
     run::{DriverFunction, End, Header, Process, Run},
 };
@@ -355,7 +355,7 @@ fn phase_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Optio
         let sum = sum_of(phase);
         let per = |divisor: f64| if divisor > 0.0 { rate(sum as f64 / divisor) } else { String::new() };
         let is_outside = phase.path.is_empty() && phase.entered == 0;
-        let whose = if phase.scope == Scope::Thread { " (thread)" } else { "" };
+        let whose = if phase.scope == Scope::Thread && !phase.path.ends_with(THREADS_OWN) { THREADS_OWN } else { "" };
         let name = if is_outside { "(none)".to_owned() } else { short_path(&printable(&phase.path)) + whose };
         let mut row = vec![Cell::new(name)];
         row.push(right(if is_outside { String::new() } else { count(phase.entered) }));
@@ -614,6 +614,7 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
             "phases began that were not kept: no place (`--phases`), more than eight inside each other, or a label that could not be read",
         ),
         (losses.objects, "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class"),
+        (losses.events, "events found no place in the ring (`--ring` makes it larger); the recording says when"),
         (losses.recursion_misses, "events were missed because a BPF program was running already on that CPU"),
     ] {
         if number != 0 {

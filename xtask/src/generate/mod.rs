@@ -18,7 +18,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    for (file, text) in [("syscall_tables.rs", format(&syscalls::tables()?)?), ("ioctl_tables.rs", ioctls::tables()?)] {
+    let tables = [
+        ("syscall_tables.rs", format(&syscalls::tables()?)?),
+        ("ioctl_tables.rs", ioctls::tables()?),
+        ("field_tables.rs", ioctls::fields()?),
+    ];
+    for (file, text) in tables {
         let path = root().join("tracer-user/src/names").join(file);
         let old = fs::read_to_string(&path).unwrap_or_default();
         if old == text {

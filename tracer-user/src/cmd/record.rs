@@ -1,0 +1,103 @@
+//! `gpuos-trace record -o FILE -- CMD`: `run` or `attach`, and every event in a file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use gpuos_tracer_abi::ABI_VERSION;
+
+use super::{attach, run};
+use crate::{
+    bpf::{Recording, Tracer},
+    cli::{AttachArgs, RecordArgs, RunArgs, TraceArgs},
+    collect,
+    model::run::Clocks,
+    options::TraceOptions,
+    record::{Recorded, Recorder, RecordingError, journal::Head},
+    sink::units,
+    talk,
+};
+
+/// What is to be recorded besides counts, and where to.
+pub(super) struct Plan {
+    path: PathBuf,
+    settings: Recording,
+    /// The text of the `--roles` file.
+    roles: String,
+}
+
+pub(super) fn record(args: RecordArgs) -> Result<()> {
+    let RecordArgs { mut trace, pids, sched, faults, ring, user, nvtx, roctx, wait_all, command } = args;
+    let plan = Plan::new(&mut trace, Recording { ring_bytes: ring, switches: sched, faults })?;
+    if pids.is_empty() {
+        run::run(RunArgs { trace, user, nvtx, roctx, wait_all, command }, Some(plan))
+    } else {
+        attach::attach(AttachArgs { trace, pids }, Some(plan))
+    }
+}
+
+impl Plan {
+    fn new(trace: &mut TraceArgs, settings: Recording) -> Result<Self> {
+        let Some(path) = trace.output.take() else {
+            bail!("a recording needs a file\nhint: `gpuos-trace record -o FILE.parquet …`");
+        };
+        if path.as_os_str() == "-" || trace.format.is_some_and(|format| format != crate::cli::Format::Parquet) {
+            bail!(
+                "a recording is a Parquet file\nhint: `-o FILE.parquet`; `gpuos-trace export` makes other formats of it"
+            );
+        }
+        if trace.no_latency || trace.sample != 1 {
+            bail!("every recorded call is timed\nhint: leave `--no-latency` and `--sample` to `run`");
+        }
+        let roles = match &trace.roles {
+            Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?,
+            None => String::new(),
+        };
+        trace.format = None;
+        Ok(Self { path, settings, roles })
+    }
+
+    /// For the kernel side.
+    pub(super) fn settings(&self) -> Recording {
+        self.settings
+    }
+
+    /// Begins to record what the programs write from now on.
+    pub(super) fn begin(
+        &self,
+        tracer: &Tracer,
+        options: &TraceOptions,
+        command: &[String],
+        started: jiff::Timestamp,
+        clocks: Clocks,
+    ) -> Result<Recorder> {
+        let head = Head {
+            abi_version: ABI_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: command.to_vec(),
+            started: started.to_string(),
+            clocks,
+            host: collect::host(),
+            devices: options.settings.devices.clone(),
+            roles: self.roles.clone(),
+            filter: options.filter.clone(),
+        };
+        let ring = tracer.ring(self.settings.ring_bytes)?;
+        Recorder::begin(&self.path, ring, &head, &options.roles)
+            .map_err(|error| anyhow!("{error}").context(self.path.display().to_string()))
+    }
+
+    /// Says what came of a recording.
+    pub(super) fn tell(recorded: Option<Result<(PathBuf, Recorded), RecordingError>>, speaks: bool) -> Result<()> {
+        if let Some((path, recorded)) = recorded.transpose()?
+            && speaks
+        {
+            talk::print(&format!(
+                "\nrecorded {} in {} to {}\n",
+                units::plural(recorded.rows, "event", "events"),
+                units::plural(recorded.bytes, "byte", "bytes"),
+                path.display()
+            ));
+        }
+        Ok(())
+    }
+}

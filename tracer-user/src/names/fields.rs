@@ -1,0 +1,85 @@
+//! Fields of the arguments of GPU drivers' commands, by their measured layouts.
+
+use super::{
+    devices::{Devices, Kind},
+    field_tables::FIELDS,
+};
+
+/// A field of the argument of one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    driver: &'static str,
+    number: u32,
+    size: u32,
+    name: &'static str,
+    offset: usize,
+    width: usize,
+    /// Versions of NVIDIA's driver that have it; empty for other drivers.
+    first: &'static str,
+    last: &'static str,
+}
+
+#[expect(clippy::too_many_arguments, reason = "a row of a generated table")]
+pub(super) const fn field(
+    driver: &'static str,
+    number: u32,
+    size: u32,
+    name: &'static str,
+    offset: usize,
+    width: usize,
+    first: &'static str,
+    last: &'static str,
+) -> Field {
+    Field { driver, number, size, name, offset, width, first, last }
+}
+
+/// The newest version of NVIDIA's driver whose layouts are known: a later one is taken to be like it.
+const NEWEST: &str = "595.45.04";
+
+/// The fields of a call's argument as `name=0xVALUE`, with spaces between: those of which all bytes are there. Empty
+/// where no layout is known.
+#[must_use]
+pub fn decode(devices: &Devices, device: u32, command: u32, argument: &[u8]) -> String {
+    let driver = match devices.kind(device) {
+        Kind::Nvidia => "nvidia",
+        Kind::Kfd => "kfd",
+        // Commands of a driver begin at 0x40; the others are those of every driver.
+        Kind::Drm(_) if !(0x40..0xa0).contains(&(command & 0xff)) => "drm",
+        Kind::Drm(driver) => driver,
+        _ => return String::new(),
+    };
+    let (number, size) = (command & 0xff, command >> 16 & 0x3fff);
+    let version = devices.nvidia_version.as_ref();
+    let holds = |field: &&Field| {
+        let newest = field.last == NEWEST;
+        field.driver == driver
+            && field.number == number
+            && field.size == size
+            && version.is_none_or(|version| version.in_branch(field.first, if newest { "" } else { field.last }))
+    };
+    let value = |field: &Field| {
+        let bytes = argument.get(field.offset..field.offset + field.width)?;
+        let value = bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+        Some(format!("{}={value:#x}", field.name))
+    };
+    FIELDS.iter().filter(holds).filter_map(value).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::version::Version;
+
+    #[test]
+    fn an_argument_is_taken_apart_as_far_as_it_was_read() {
+        let devices = Devices::for_tests("Character devices:\n195 nvidia\n", &[], Version::parse("580.159.04"));
+        let mut argument = [0_u8; 32];
+        argument[8..12].copy_from_slice(&0x2080_1802_u32.to_le_bytes());
+        let text = decode(&devices, 195 << 20 | 255, 0xc020_462a, &argument);
+        assert!(text.starts_with("hClient=0x0 hObject=0x0 cmd=0x20801802 "), "{text}");
+        assert!(text.contains("status="), "{text}");
+        let shorter = decode(&devices, 195 << 20 | 255, 0xc020_462a, &argument[..12]);
+        assert_eq!(shorter, "hClient=0x0 hObject=0x0 cmd=0x20801802");
+        assert_eq!(decode(&devices, 1 << 20 | 3, 0xc020_462a, &argument), "");
+    }
+}

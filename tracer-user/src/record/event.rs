@@ -1,0 +1,63 @@
+//! Events as they are read: the bytes of the ring or of a journal, which may hold anything.
+
+use gpuos_tracer_abi::events::{
+    CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, FAULT, Fault, GAP, Gap, Head, Lifecycle, NAME, PHASE, PROCESS,
+    PhaseChange, SWITCH, Switch, THREAD,
+};
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A system call.
+    Call(Call),
+    /// One on a GPU driver.
+    DeviceCall(DeviceCall),
+    /// A step in the life of a thread.
+    Lifecycle(Lifecycle),
+    /// A marker.
+    Phase(PhaseChange),
+    /// A time in which a thread did not run.
+    Switch(Switch),
+    /// A page fault.
+    Fault(Fault),
+    /// Events were lost.
+    Gap(Gap),
+}
+
+impl Event {
+    /// From its bytes. `None` for a kind that nobody knows, and for too few bytes.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let head: Head = read(bytes)?;
+        Some(match head.kind {
+            CALL => Self::Call(read(bytes)?),
+            DEVICE_CALL => Self::DeviceCall(read(bytes)?),
+            PROCESS | THREAD | EXEC | NAME | END => Self::Lifecycle(read(bytes)?),
+            PHASE => Self::Phase(read(bytes)?),
+            SWITCH => Self::Switch(read(bytes)?),
+            FAULT => Self::Fault(read(bytes)?),
+            GAP => Self::Gap(read(bytes)?),
+            _ => return None,
+        })
+    }
+
+    /// What every event has.
+    #[must_use]
+    pub const fn head(&self) -> &Head {
+        match self {
+            Self::Call(call) => &call.head,
+            Self::DeviceCall(call) => &call.call.head,
+            Self::Lifecycle(life) => &life.head,
+            Self::Phase(phase) => &phase.head,
+            Self::Switch(switch) => &switch.head,
+            Self::Fault(fault) => &fault.head,
+            Self::Gap(gap) => &gap.head,
+        }
+    }
+}
+
+/// A value that consists of integers only, all of whose bit patterns are valid.
+fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: long enough; the types above are plain data.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}

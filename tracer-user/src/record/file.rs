@@ -1,0 +1,215 @@
+//! The file of a recording: Parquet, one row for each event, the header of the run in its metadata.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use polars_core::{frame::DataFrame, prelude::PolarsError};
+use polars_io::{
+    SerReader as _,
+    parquet::{
+        read::ParquetReader,
+        write::{BatchedWriter, KeyValueMetadata, ParquetCompression, ParquetMetadataContext, ParquetWriter},
+    },
+};
+use tempfile::NamedTempFile;
+
+use super::{Recorded, journal::JournalError, table::Table};
+use crate::{
+    model::{
+        roles::Roles,
+        run::{Header, SCHEMA_VERSION},
+    },
+    names::devices::Devices,
+    sink::{self, units},
+};
+
+/// Key of the header in the file's metadata; that of a file of counts is `gpuos-trace`.
+const HEADER: &str = "gpuos-trace-recording";
+
+/// Why a recording cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The file cannot be made.
+    #[error("cannot write `{path}`: {source}\nhint: name a file in a folder that you may write to")]
+    NotWritable {
+        /// Where.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The reader had to stop.
+    #[error(
+        "the recording ended early: {source}\nhint: what was recorded until then is in `{journal}`; `gpuos-trace show {journal}` shows it, `gpuos-trace export --to parquet {journal} -o FILE` makes a recording of it"
+    )]
+    Stopped {
+        /// Where what was recorded is.
+        journal: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was read is no record.
+    #[error("the journal is damaged: {0}")]
+    Damaged(io::Error),
+    /// Writing failed.
+    #[error("cannot write the recording: {0}")]
+    Columns(#[from] PolarsError),
+    /// The kernel gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The input cannot be read.
+    #[error("cannot read `{path}`: {reason}")]
+    NotReadable {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A recording's file while it is written, under a name of its own.
+pub struct Unfinished {
+    writer: BatchedWriter<File>,
+    file: NamedTempFile,
+    rows: u64,
+    unknown: u64,
+}
+
+impl std::fmt::Debug for Unfinished {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Unfinished").field("file", &self.file).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl Unfinished {
+    /// Begins one in the folder of `path`.
+    ///
+    /// # Errors
+    /// [`RecordingError::NotWritable`].
+    pub fn create(path: &Path) -> Result<Self, RecordingError> {
+        let not_writable = |source| RecordingError::NotWritable { path: path.display().to_string(), source };
+        if path.is_dir() {
+            return Err(not_writable(io::ErrorKind::IsADirectory.into()));
+        }
+        let file = sink::beside(path).map_err(not_writable)?;
+        let writer = ParquetWriter::new(file.reopen().map_err(not_writable)?)
+            .with_compression(ParquetCompression::Zstd(None))
+            // Rayon's threads are not at idle priority.
+            .set_parallel(false)
+            .batched(empty()?.schema())?;
+        Ok(Self { writer, file, rows: 0, unknown: 0 })
+    }
+
+    /// Counts a record that nobody knows.
+    pub fn count(&mut self, known: Option<()>) {
+        self.unknown += u64::from(known.is_none());
+    }
+
+    /// Writes rows.
+    ///
+    /// # Errors
+    /// [`RecordingError::Columns`].
+    pub fn write(&mut self, frame: DataFrame) -> Result<(), RecordingError> {
+        self.rows += frame.height() as u64;
+        Ok(self.writer.write_batch(&frame)?)
+    }
+
+    /// Writes the header and gives the file its name.
+    ///
+    /// # Errors
+    /// [`RecordingError::Columns`], [`RecordingError::NotWritable`].
+    pub fn finish(self, path: &Path, header: &Header) -> Result<Recorded, RecordingError> {
+        let mut header = header.clone();
+        if self.unknown != 0 {
+            header
+                .notes
+                .push(format!("{} of an unknown kind left out", units::plural(self.unknown, "event", "events")));
+        }
+        let text = serde_json::to_string(&header).unwrap_or_default();
+        // The schema that polars itself adds says nothing that Parquet's own does not.
+        let metadata = KeyValueMetadata::from_static(vec![(HEADER.to_owned(), text)])
+            .collect(ParquetMetadataContext { arrow_schema: "" })?;
+        let writer = self.writer.get_writer();
+        let bytes = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(Some(metadata))?;
+        sink::persist(self.file, path)
+            .map_err(|source| RecordingError::NotWritable { path: path.display().to_string(), source })?;
+        Ok(Recorded { rows: self.rows, bytes })
+    }
+}
+
+/// A frame of events without rows.
+///
+/// # Errors
+/// Never in practice.
+pub fn empty() -> Result<DataFrame, PolarsError> {
+    Table::new(Roles::default(), Devices::default()).frame()
+}
+
+/// A recording on disk.
+#[derive(Debug)]
+pub struct Recording {
+    path: PathBuf,
+    /// What it says of itself.
+    pub header: Header,
+    /// Its rows.
+    pub rows: usize,
+}
+
+impl Recording {
+    /// Opens a file; `None` when it is no recording.
+    ///
+    /// # Errors
+    /// [`RecordingError::NotReadable`].
+    pub fn open(path: &Path) -> Result<Option<Self>, RecordingError> {
+        let not_readable = |reason: String| RecordingError::NotReadable {
+            path: path.display().to_string(),
+            reason: units::printable(&reason),
+        };
+        let file = File::open(path).map_err(|error| not_readable(error.to_string()))?;
+        let open = || {
+            let mut reader = ParquetReader::new(file);
+            let metadata = reader.get_metadata().ok()?.clone();
+            let header =
+                metadata.key_value_metadata().iter().flatten().find(|pair| pair.key == HEADER)?.value.clone()?;
+            Some((header, metadata.num_rows))
+        };
+        // polars panics on some damaged files.
+        let Some((header, rows)) = sink::without_panic(open).flatten() else { return Ok(None) };
+        let header: Header = serde_json::from_str(&header).map_err(|error| not_readable(error.to_string()))?;
+        if header.schema_version > SCHEMA_VERSION {
+            return Err(not_readable(format!(
+                "it has schema version {}, this gpuos-trace reads up to {SCHEMA_VERSION}",
+                header.schema_version
+            )));
+        }
+        Ok(Some(Self { path: path.to_path_buf(), header, rows }))
+    }
+
+    /// Gives its rows to `take`, some at a time.
+    ///
+    /// # Errors
+    /// [`RecordingError::NotReadable`], and what `take` says.
+    pub fn read(&self, mut take: impl FnMut(&DataFrame) -> Result<(), RecordingError>) -> Result<(), RecordingError> {
+        let not_readable = |reason: String| RecordingError::NotReadable {
+            path: self.path.display().to_string(),
+            reason: units::printable(&reason),
+        };
+        for first in (0..self.rows).step_by(super::writer::ROWS) {
+            let file = File::open(&self.path).map_err(|error| not_readable(error.to_string()))?;
+            let read = || ParquetReader::new(file).with_slice(Some((first, super::writer::ROWS))).finish();
+            let frame = sink::without_panic(read)
+                .ok_or_else(|| not_readable("its pages are damaged".to_owned()))?
+                .map_err(|error| not_readable(error.to_string()))?;
+            if frame.schema() != empty()?.schema() {
+                return Err(not_readable("its columns are not those of a recording".to_owned()));
+            }
+            take(&frame)?;
+        }
+        Ok(())
+    }
+}

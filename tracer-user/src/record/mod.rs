@@ -1,0 +1,147 @@
+//! Recordings: every event with its time, from the kernel's ring through a journal to a Parquet file.
+//!
+//! ```text
+//! ring ─► reader (a thread, every 10 ms) ─► journal FILE.part ─► writer (another, idle priority) ─► FILE
+//! ```
+//!
+//! The reader does nothing but write what is in the ring to the journal, so it keeps up with whatever the machine can
+//! do; what the writer has not turned into columns yet waits on disk, not in memory. When the Parquet file is complete
+//! the journal goes. See `docs/decisions/0010-recordings.md`.
+
+pub mod counts;
+pub mod event;
+pub mod file;
+pub mod journal;
+mod reader;
+pub mod story;
+pub mod table;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use gpuos_tracer_abi::events::Call;
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use file::RecordingError;
+use journal::Head;
+use table::Table;
+
+use crate::{
+    bpf::ring::Ring,
+    model::{roles::Roles, run::Header},
+};
+
+/// What the threads of a recording tell each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The reader is to drain the ring once more and end.
+    ends: AtomicBool,
+    /// Nothing more comes to the journal.
+    is_complete: AtomicBool,
+    /// Bytes that the reader has written to the journal, its head left out.
+    written: AtomicU64,
+    /// Bytes that the writer has read.
+    converted: AtomicU64,
+    /// Records that do not come from the ring.
+    added: Mutex<Vec<u8>>,
+}
+
+/// A recording while it goes on.
+#[derive(Debug)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+    reader: JoinHandle<io::Result<()>>,
+    writer: JoinHandle<Result<file::Unfinished, RecordingError>>,
+    path: PathBuf,
+    journal: PathBuf,
+}
+
+/// A finished recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Rows of the file.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+impl Recorder {
+    /// Begins to write what comes through the ring.
+    ///
+    /// # Errors
+    /// [`RecordingError`] when the files cannot be made.
+    pub fn begin(path: &Path, ring: Ring, head: &Head, roles: &Roles) -> Result<Self, RecordingError> {
+        let journal = journal::path_for(path);
+        let file = journal::create(&journal, head)?;
+        let shared = Arc::new(Shared::default());
+        let unfinished = file::Unfinished::create(path).inspect_err(|_| drop(std::fs::remove_file(&journal)))?;
+        let input = journal::Reader::open(&journal)?;
+        let spawn = |error| RecordingError::Thread(error);
+        let reader = {
+            let shared = shared.clone();
+            let work = move || reader::run(ring, file, &shared);
+            std::thread::Builder::new().name("gpuos-ring".to_owned()).spawn(work).map_err(spawn)?
+        };
+        let writer = {
+            let shared = shared.clone();
+            let table = Table::new(roles.clone(), head.devices.clone());
+            let work = move || writer::run(input, unfinished, table, &shared);
+            std::thread::Builder::new().name("gpuos-writer".to_owned()).spawn(work).map_err(spawn)?
+        };
+        Ok(Self { shared, reader, writer, path: path.to_path_buf(), journal })
+    }
+
+    /// Adds an event that does not come from the ring.
+    pub fn add<T: Copy>(&self, event: &T) {
+        let mut added = self.shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        journal::append(&mut added, event);
+    }
+
+    /// Drains the ring for the last time. To be called when nothing comes any more. `in_flight`: calls that had not
+    /// returned.
+    pub fn stop(&self, in_flight: &[Call]) {
+        in_flight.iter().for_each(|call| self.add(call));
+        self.shared.ends.store(true, Ordering::Release);
+        self.reader.thread().unpark();
+    }
+
+    /// Waits until all of it is in the file, gives the file its name, and says which that is.
+    ///
+    /// # Errors
+    /// [`RecordingError`]; what was recorded is in the journal then.
+    pub fn finish(self, header: &Header) -> Result<(PathBuf, Recorded), RecordingError> {
+        let Self { shared, reader, writer, path, journal } = self;
+        let in_journal = |source: io::Error| RecordingError::Stopped { journal: journal.display().to_string(), source };
+        let panicked = || io::Error::other("the thread panicked");
+        let read = reader.join().unwrap_or_else(|_| Err(panicked()));
+        shared.is_complete.store(true, Ordering::Release);
+        writer.thread().unpark();
+        // Nothing is drawn where nobody looks.
+        let progress = ProgressBar::new(shared.written.load(Ordering::Relaxed)).with_style(progress_style());
+        while !writer.is_finished() {
+            progress.set_position(shared.converted.load(Ordering::Relaxed));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        progress.finish_and_clear();
+        let unfinished = writer.join().unwrap_or_else(|_| Err(in_journal(panicked())))?;
+        read.map_err(in_journal)?;
+        let recorded = unfinished.finish(&path, header)?;
+        // What it held is in the file.
+        let _ = std::fs::remove_file(&journal);
+        Ok((path, recorded))
+    }
+}
+
+fn progress_style() -> ProgressStyle {
+    ProgressStyle::with_template("writing the recording {bar:30} {bytes} of {total_bytes}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,189 @@
+//! Follows a recording from its beginning: which process a thread is of, what it is called, which phases are open.
+
+use std::collections::{HashMap, HashSet};
+
+use gpuos_tracer_abi::{
+    events::{EXEC, Lifecycle, NAME, PROCESS, PhaseChange, THREAD},
+    phases::{OPERATION_BEGIN, OPERATION_END, OPERATION_SWITCH},
+};
+
+use crate::model::phases::{Scope, path_of};
+
+/// What is known at a moment of a recording.
+#[derive(Debug, Default)]
+pub struct Story {
+    /// By process number.
+    processes: HashMap<u32, OfProcess>,
+    /// By thread number.
+    threads: HashMap<u32, OfThread>,
+    /// By number.
+    phases: HashMap<u32, OfPhase>,
+    paths: HashSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct OfProcess {
+    id: u64,
+    phase: u32,
+    ignored: u32,
+}
+
+#[derive(Debug, Default)]
+struct OfThread {
+    name: String,
+    own: Vec<u32>,
+    ignored: u32,
+}
+
+#[derive(Debug)]
+struct OfPhase {
+    path: String,
+    parent: u32,
+}
+
+/// What a marker did to one phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// It began, or it ended.
+    pub began: bool,
+    /// Its number.
+    pub phase: u32,
+}
+
+impl Story {
+    /// Id of a process, unique unlike its number; 0 for one that is not known.
+    #[must_use]
+    pub fn process(&self, pid: u32) -> u64 {
+        self.processes.get(&pid).map_or(0, |process| process.id)
+    }
+
+    /// Name of a thread, empty when it is not known.
+    #[must_use]
+    pub fn thread_name(&self, thread: u32) -> &str {
+        self.threads.get(&thread).map_or("", |thread| thread.name.as_str())
+    }
+
+    /// Path of a phase; none for 0.
+    #[must_use]
+    pub fn phase_path(&self, number: u32) -> &str {
+        self.phases.get(&number).map_or("", |phase| phase.path.as_str())
+    }
+
+    /// Takes a step in the life of a thread in.
+    pub fn live(&mut self, life: &Lifecycle) {
+        let head = &life.head;
+        match head.kind {
+            PROCESS => {
+                let process = OfProcess { id: life.process, phase: head.phase, ignored: 0 };
+                self.processes.insert(head.pid, process);
+                self.threads.insert(head.thread, OfThread::default());
+            }
+            THREAD => {
+                // Of a process that was attached to, or whose beginning was lost.
+                self.processes.entry(head.pid).or_insert_with(|| OfProcess {
+                    id: life.process,
+                    phase: head.phase,
+                    ignored: 0,
+                });
+                self.threads.insert(head.thread, OfThread::default());
+            }
+            EXEC => {
+                self.threads.insert(head.thread, OfThread::default());
+            }
+            NAME => {}
+            // Its events are all there: a thread's own are in order.
+            _ => return,
+        }
+        let length = life.comm.iter().position(|&byte| byte == 0).unwrap_or(life.comm.len());
+        self.threads.entry(head.thread).or_default().name = String::from_utf8_lossy(&life.comm[..length]).into_owned();
+    }
+
+    /// Forgets a thread that has ended.
+    pub fn forget(&mut self, thread: u32) {
+        self.threads.remove(&thread);
+    }
+
+    /// Takes a marker in, and says which phases it ended and began, in this order.
+    pub fn mark(&mut self, change: &PhaseChange) -> Vec<Change> {
+        let head = &change.head;
+        let scope = Scope::from_kernel(change.scope);
+        if change.begun != 0 && !self.phases.contains_key(&change.begun) {
+            let around = self.phases.get(&change.parent).map(|phase| phase.path.as_str());
+            let path = path_of(around, &change.label, scope, &mut self.paths);
+            self.phases.insert(change.begun, OfPhase { path, parent: change.parent });
+        }
+        let mut changes = Vec::new();
+        let ends = matches!(change.operation, OPERATION_END | OPERATION_SWITCH);
+        let begins = matches!(change.operation, OPERATION_BEGIN | OPERATION_SWITCH);
+        let parents = &self.phases;
+        let parent = |number: u32| parents.get(&number).map_or(0, |phase| phase.parent);
+        match scope {
+            Scope::Process => {
+                let process = self.processes.entry(head.pid).or_default();
+                if ends && process.ignored != 0 {
+                    process.ignored -= 1;
+                } else if ends && process.phase != 0 {
+                    changes.push(Change { began: false, phase: process.phase });
+                    process.phase = parent(process.phase);
+                }
+                if begins && change.begun == 0 {
+                    process.ignored += 1;
+                } else if begins {
+                    changes.push(Change { began: true, phase: change.begun });
+                    process.phase = change.begun;
+                }
+            }
+            Scope::Thread => {
+                let thread = self.threads.entry(head.thread).or_default();
+                if ends && thread.ignored != 0 {
+                    thread.ignored -= 1;
+                } else if ends && let Some(phase) = thread.own.pop() {
+                    changes.push(Change { began: false, phase });
+                }
+                if begins && change.begun == 0 {
+                    thread.ignored += 1;
+                } else if begins {
+                    changes.push(Change { began: true, phase: change.begun });
+                    thread.own.push(change.begun);
+                }
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpuos_tracer_abi::{
+        events::{Head, PHASE},
+        phases::{LABEL, SCOPE_PROCESS, SCOPE_THREAD},
+    };
+
+    fn marker(operation: u32, scope: u32, begun: u32, parent: u32, label: &[u8]) -> PhaseChange {
+        let mut bytes = [0; LABEL];
+        bytes[..label.len()].copy_from_slice(label);
+        let head = Head { pid: 1, thread: 1, kind: PHASE, ..Default::default() };
+        PhaseChange { head, operation, scope, count: 0, begun, parent, label: bytes }
+    }
+
+    #[test]
+    fn phases_end_in_the_order_in_which_they_began() {
+        let mut story = Story::default();
+        let began = |phase| Change { began: true, phase };
+        let ended = |phase| Change { began: false, phase };
+        assert_eq!(story.mark(&marker(OPERATION_BEGIN, SCOPE_PROCESS, 1, 0, b"work")), [began(1)]);
+        assert_eq!(story.mark(&marker(OPERATION_BEGIN, SCOPE_PROCESS, 2, 1, b"copy")), [began(2)]);
+        assert_eq!(story.mark(&marker(OPERATION_BEGIN, SCOPE_THREAD, 3, 2, b"mine")), [began(3)]);
+        assert_eq!(story.mark(&marker(OPERATION_SWITCH, SCOPE_PROCESS, 4, 1, b"next")), [ended(2), began(4)]);
+        // One that found no place, and its end.
+        assert_eq!(story.mark(&marker(OPERATION_BEGIN, SCOPE_PROCESS, 0, 4, b"lost")), []);
+        assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), []);
+        assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_THREAD, 0, 0, b"")), [ended(3)]);
+        assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), [ended(4)]);
+        assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), [ended(1)]);
+        assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), []);
+        assert_eq!(story.phase_path(4), "work/next");
+        assert_eq!(story.phase_path(3), "work/copy/mine");
+    }
+}
