@@ -15,6 +15,7 @@ pub mod journal;
 mod reader;
 pub mod story;
 pub mod table;
+pub mod words;
 mod writer;
 
 use std::{

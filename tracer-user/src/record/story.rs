@@ -1,17 +1,22 @@
 //! Follows a recording from its beginning: which process a thread is of, what it is called, which phases are open.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use gpuos_tracer_abi::{
     events::{EXEC, Lifecycle, NAME, PROCESS, PhaseChange, THREAD},
     phases::{OPERATION_BEGIN, OPERATION_END, OPERATION_SWITCH},
 };
 
+use hashbrown::HashMap;
+
+use super::words::{Code, Words};
 use crate::model::phases::{Scope, path_of};
 
 /// What is known at a moment of a recording.
 #[derive(Debug, Default)]
 pub struct Story {
+    /// Names of threads and phases, among others.
+    pub words: Words,
     /// By process number.
     processes: HashMap<u32, OfProcess>,
     /// By thread number.
@@ -30,14 +35,14 @@ struct OfProcess {
 
 #[derive(Debug, Default)]
 struct OfThread {
-    name: String,
+    name: Code,
     own: Vec<u32>,
     ignored: u32,
 }
 
 #[derive(Debug)]
 struct OfPhase {
-    path: String,
+    path: Code,
     parent: u32,
 }
 
@@ -59,14 +64,18 @@ impl Story {
 
     /// Name of a thread, empty when it is not known.
     #[must_use]
-    pub fn thread_name(&self, thread: u32) -> &str {
-        self.threads.get(&thread).map_or("", |thread| thread.name.as_str())
+    pub fn thread_name(&self, thread: u32) -> Code {
+        self.threads.get(&thread).map_or(Words::EMPTY, |thread| thread.name)
     }
 
-    /// Path of a phase; none for 0.
-    #[must_use]
-    pub fn phase_path(&self, number: u32) -> &str {
-        self.phases.get(&number).map_or("", |phase| phase.path.as_str())
+    /// Path of a phase; empty for 0.
+    pub fn phase_path(&mut self, number: u32) -> Code {
+        match self.phases.get(&number) {
+            _ if number == 0 => Words::EMPTY,
+            Some(phase) => phase.path,
+            // Its beginning was lost.
+            None => self.words.code(&format!("phase {number}")),
+        }
     }
 
     /// Takes a step in the life of a thread in.
@@ -95,7 +104,8 @@ impl Story {
             _ => return,
         }
         let length = life.comm.iter().position(|&byte| byte == 0).unwrap_or(life.comm.len());
-        self.threads.entry(head.thread).or_default().name = String::from_utf8_lossy(&life.comm[..length]).into_owned();
+        let name = self.words.code(&String::from_utf8_lossy(&life.comm[..length]));
+        self.threads.entry(head.thread).or_default().name = name;
     }
 
     /// Forgets a thread that has ended.
@@ -108,8 +118,9 @@ impl Story {
         let head = &change.head;
         let scope = Scope::from_kernel(change.scope);
         if change.begun != 0 && !self.phases.contains_key(&change.begun) {
-            let around = self.phases.get(&change.parent).map(|phase| phase.path.as_str());
+            let around = self.phases.get(&change.parent).map(|phase| self.words.word(phase.path));
             let path = path_of(around, &change.label, scope, &mut self.paths);
+            let path = self.words.code(&path);
             self.phases.insert(change.begun, OfPhase { path, parent: change.parent });
         }
         let mut changes = Vec::new();
@@ -183,7 +194,7 @@ mod tests {
         assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), [ended(4)]);
         assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), [ended(1)]);
         assert_eq!(story.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), []);
-        assert_eq!(story.phase_path(4), "work/next");
-        assert_eq!(story.phase_path(3), "work/copy/mine");
+        let paths = [4, 3, 9].map(|number| story.phase_path(number));
+        assert_eq!(paths.map(|path| story.words.word(path)), ["work/next", "work/copy/mine", "phase 9"]);
     }
 }

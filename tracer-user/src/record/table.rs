@@ -1,17 +1,20 @@
 //! Events as rows of a table: every number with its name beside it. The columns are described in
 //! `docs/file-format.md`.
 
-use std::collections::HashMap;
-
 use gpuos_tracer_abi::{
     events::{COMPAT, Call, DeviceCall, END, EXEC, Head, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
     phases::OPERATION_ITERATIONS,
     syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowKey, is_code, outcome_of},
 };
+use hashbrown::HashMap;
 use nix::errno::Errno;
 use polars_core::prelude::*;
 
-use super::{event::Event, story::Story};
+use super::{
+    event::Event,
+    story::Story,
+    words::{Code, Words},
+};
 use crate::{
     model::{
         frame::{self, Names},
@@ -104,27 +107,8 @@ pub mod word {
     pub const LOST: &str = "lost";
 }
 
-/// A word by its number in [`Words`].
-type Code = u32;
-
-/// Words that occur again and again, once.
-#[derive(Debug, Default)]
-struct Words {
-    codes: HashMap<String, Code>,
-    words: Vec<String>,
-}
-
-impl Words {
-    fn code(&mut self, word: &str) -> Code {
-        if let Some(&code) = self.codes.get(word) {
-            return code;
-        }
-        let code = self.words.len() as Code;
-        self.words.push(word.to_owned());
-        self.codes.insert(word.to_owned(), code);
-        code
-    }
-}
+/// Number, ABI, device, command, detail.
+type CallKey = (u32, u32, u32, u32, u32);
 
 /// The names of a call, as codes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,8 +149,7 @@ pub struct Table {
     story: Story,
     roles: Roles,
     devices: Devices,
-    words: Words,
-    calls: HashMap<RowKey, NameCodes>,
+    calls: HashMap<CallKey, NameCodes>,
     rows: Vec<Row>,
 }
 
@@ -174,10 +157,7 @@ impl Table {
     /// An empty one.
     #[must_use]
     pub fn new(roles: Roles, devices: Devices) -> Self {
-        let mut words = Words::default();
-        // Number 0 is the empty word.
-        words.code("");
-        Self { story: Story::default(), roles, devices, words, calls: HashMap::new(), rows: Vec::new() }
+        Self { story: Story::default(), roles, devices, calls: HashMap::new(), rows: Vec::new() }
     }
 
     /// Rows that wait.
@@ -242,7 +222,7 @@ impl Table {
                 row.duration = Some(switch.duration_ns);
                 row.arguments[0] = switch.cpu.into();
                 row.detail = switch.state;
-                row.names.detail = self.words.code(state_name(switch.state));
+                row.names.detail = self.story.words.code(state_name(switch.state));
                 self.rows.push(row);
             }
             Event::Fault(fault) => {
@@ -265,11 +245,8 @@ impl Table {
             head,
             process: self.story.process(head.pid),
             event,
-            comm: self.words.code(self.story.thread_name(head.thread)),
-            phase: match self.story.phase_path(head.phase) {
-                "" if head.phase != 0 => self.words.code(&format!("phase {}", head.phase)),
-                path => self.words.code(path),
-            },
+            comm: self.story.thread_name(head.thread),
+            phase: self.story.phase_path(head.phase),
             ..Row::default()
         }
     }
@@ -287,8 +264,8 @@ impl Table {
         row.arguments = call.arguments;
         row.returned = (!is_unfinished).then_some(call.returned);
         row.error = match is_code(call.returned) && !is_unfinished {
-            true => self.words.code(&error_name(call.returned)),
-            false => 0,
+            true => self.story.words.code(&error_name(call.returned)),
+            false => Words::EMPTY,
         };
         (row.device, row.command, row.detail) = (call.device, command, detail);
         row.names = self.names(&row, abi);
@@ -298,7 +275,7 @@ impl Table {
     fn device_call(&mut self, device_call: &DeviceCall) -> Row {
         let mut row = self.call(&device_call.call, device_call.command, device_call.detail);
         row.status = device_call.status;
-        row.status_name = self.words.code(&frame::status_name(row.device, row.status, &self.devices));
+        row.status_name = self.story.words.code(&frame::status_name(row.device, row.status, &self.devices));
         let length = (device_call.length as usize).min(device_call.argument.len());
         row.fields = fields::decode(&self.devices, row.device, row.command, &device_call.argument[..length]);
         row
@@ -306,21 +283,21 @@ impl Table {
 
     fn names(&mut self, row: &Row, abi: u32) -> NameCodes {
         let Row { number, device, command, detail, .. } = *row;
-        let key = RowKey { number, abi, device, command, detail, ..RowKey::default() };
-        if let Some(names) = self.calls.get(&key) {
+        if let Some(names) = self.calls.get(&(number, abi, device, command, detail)) {
             return *names;
         }
+        let key = RowKey { number, abi, device, command, detail, ..RowKey::default() };
         let Names { syscall, device, command, detail, category, role } =
             frame::names_of(&key, &self.roles, &self.devices);
         let names = NameCodes {
-            syscall: self.words.code(&syscall),
-            device: self.words.code(&device),
-            command: self.words.code(&command),
-            detail: self.words.code(&detail),
-            category: self.words.code(&category),
-            role: self.words.code(role),
+            syscall: self.story.words.code(&syscall),
+            device: self.story.words.code(&device),
+            command: self.story.words.code(&command),
+            detail: self.story.words.code(&detail),
+            category: self.story.words.code(&category),
+            role: self.story.words.code(role),
         };
-        self.calls.insert(key, names);
+        self.calls.insert((key.number, abi, key.device, key.command, key.detail), names);
         names
     }
 
@@ -330,7 +307,7 @@ impl Table {
     /// Never in practice: all columns have the same length.
     pub fn frame(&mut self) -> PolarsResult<DataFrame> {
         let rows = std::mem::take(&mut self.rows);
-        let words = &self.words.words;
+        let words = &self.story.words;
         let long = |name: &str, value: fn(&Row) -> u64| {
             UInt64Chunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
         };
@@ -341,7 +318,7 @@ impl Table {
             StringChunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
         };
         let coded = |name: &str, value: fn(&Row) -> Code| {
-            let word = |row| words.get(value(row) as usize).map_or("", String::as_str);
+            let word = |row| words.word(value(row));
             StringChunked::from_iter_values(name.into(), rows.iter().map(word)).into_column()
         };
         let [argument0, argument1, argument2, argument3] = column::ARGUMENTS;
