@@ -61,6 +61,7 @@ fn run(with_calls: bool) -> Run {
                 wait_all: false,
                 filter: vec![],
                 roles: None,
+                roles_text: String::new(),
             },
             started: "2026-01-01T00:00:00Z".into(),
             wall_ns: 1_000_000,

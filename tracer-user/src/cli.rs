@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::names::version::Version;
+use crate::{export::Target, names::version::Version};
 
 /// Shows what a GPU program asks of the operating system
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ pub enum Verb {
     Check(CheckArgs),
     /// Print the tables of a file that `run -o` or `record` wrote
     Show(ShowArgs),
+    /// Write a recording in a format that other tools open
+    Export(ExportArgs),
     /// List and search the built-in tables of GPU driver commands
     Ioctls(IoctlsArgs),
     /// Print a completion script for a shell
@@ -313,6 +315,23 @@ pub enum Format {
     Csv,
     /// The tables as text
     Table,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gpuos-trace export --to perfetto infer.parquet -o infer.pftrace")]
+pub struct ExportArgs {
+    /// The format
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub to: Target,
+
+    /// Where it goes [default: standard output]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+
+    /// A recording, or the `.part` of one that was not finished
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
 }
 
 /// Arguments of `show`.

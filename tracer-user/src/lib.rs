@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cli;
 pub mod cmd;
 pub mod collect;
+pub mod export;
 pub mod launch;
 pub mod live;
 pub mod model;

@@ -33,7 +33,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
     let clocks = collect::clocks();
     let names = pids.iter().map(ToString::to_string).collect::<Vec<_>>();
     let command = ["attach".to_owned(), "-p".to_owned(), names.join(",")];
-    let recorder = plan.map(|plan| plan.begin(&tracer, &options, &command, started, clocks)).transpose()?;
+    let recorder = plan.as_ref().map(|plan| plan.begin(&tracer, &options, &command, started, clocks)).transpose()?;
     let attached =
         pids.iter().map(|pid| tracer.attach_to(*pid, collect::clocks().monotonic_ns)).collect::<Result<Vec<_>, _>>()?;
     if let Some(recorder) = &recorder {
@@ -73,6 +73,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
             clocks,
             end: End::Detached,
             finished,
+            roles_text: plan.map(|plan| plan.roles).unwrap_or_default(),
         },
     )?;
     let recorded = recorder.map(|recorder| recorder.finish(&run.header));

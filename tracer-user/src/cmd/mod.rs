@@ -3,6 +3,7 @@
 mod attach;
 mod check;
 mod completions;
+mod export;
 mod ioctls;
 mod record;
 mod report;
@@ -34,6 +35,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Check(args) => return check::check(&args),
         Verb::Ioctls(args) => ioctls::ioctls(&args),
         Verb::Show(args) => show::show(&args),
+        Verb::Export(args) => export::export(&args),
         Verb::Completions { shell } => completions::print(shell),
     };
     match done {

@@ -22,7 +22,7 @@ pub(super) struct Plan {
     path: PathBuf,
     settings: Recording,
     /// The text of the `--roles` file.
-    roles: String,
+    pub(super) roles: String,
 }
 
 pub(super) fn record(args: RecordArgs) -> Result<()> {

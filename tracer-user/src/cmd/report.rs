@@ -29,6 +29,8 @@ pub(super) struct Findings {
     pub(super) clocks: Clocks,
     pub(super) end: End,
     pub(super) finished: Finished,
+    /// What is in the `--roles` file of a recording.
+    pub(super) roles_text: String,
 }
 
 /// Writes the file, then prints the tables: nobody listening must not cost the file.
@@ -70,6 +72,7 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
             wait_all: findings.wait_all,
             filter: options.filter.clone(),
             roles: options.roles_file.clone(),
+            roles_text: findings.roles_text,
         },
         started: findings.started,
         wall_ns: findings.wall_ns,

@@ -118,6 +118,7 @@ fn trace(
                 Ended::Killed(signal) => End::Killed(signal),
             },
             finished,
+            roles_text: plan.map(|plan| plan.roles.clone()).unwrap_or_default(),
         },
     )?;
     Ok((stopped.ended, run, recorder))

@@ -1,8 +1,8 @@
 //! `gpuos-trace show FILE`: the tables of an earlier run, of a recording, or of one that was not finished.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use gpuos_tracer_abi::ABI_VERSION;
 
 use crate::{
@@ -12,9 +12,8 @@ use crate::{
         roles::Roles,
         run::{End, Header, Losses, Mode, Run, SCHEMA_VERSION, User},
     },
-    names::devices::Devices,
     options,
-    record::{counts::Counts, event::Event, file::Recording, journal, table::Table},
+    record::{counts::Counts, journal::Head, source::Source},
     sink::{self, units},
 };
 
@@ -28,84 +27,53 @@ pub(super) fn show(args: &ShowArgs) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Run> {
-    let mut start = [0; 8];
-    let begins = File::open(path).and_then(|mut file| file.read(&mut start));
-    if begins.is_ok() && journal::is_journal(&start) {
-        return of_journal(path);
-    }
-    match Recording::open(path) {
-        Ok(Some(recording)) => of_recording(&recording),
-        _ => Ok(sink::read(path)?),
-    }
-}
-
-/// The counts of a recording are those of its events.
-fn of_recording(recording: &Recording) -> Result<Run> {
-    let mut counts = Counts::new(&recording.header);
-    recording.read(|rows| Ok(counts.add(rows)?))?;
-    let mut header = recording.header.clone();
-    header.phases.clone_from(&counts.phases);
-    header.notes.push(span(&counts));
-    // Names stand in the file; the numbers are named again as those of that machine.
-    let (roles, devices) = (Roles::default(), recording_devices(&header));
+    let Some(mut source) = Source::open(path)? else { return Ok(sink::read(path)?) };
+    let mut counts = match &source {
+        Source::Finished(recording) => Counts::new(&recording.header),
+        Source::Journal(_) => Counts::default(),
+    };
+    let damage = source.read(|rows| Ok(counts.add(rows)?))?;
+    let (mut header, roles) = match source {
+        // The names in the file are given again from its numbers, by the devices in its header.
+        Source::Finished(recording) => {
+            let roles = Roles::parse(&recording.header.mode.roles_text).unwrap_or_default();
+            let header = Header { phases: Vec::new(), processes: Vec::new(), ..recording.header };
+            (header, roles)
+        }
+        Source::Journal(reader) => {
+            let roles =
+                Roles::parse(&reader.head.roles).map_err(|reason| anyhow!("its roles are not valid: {reason}"))?;
+            (header_of(reader.head, &mut counts, damage), roles)
+        }
+    };
+    header.phases.append(&mut counts.phases);
+    header.processes.append(&mut counts.processes);
+    let devices = header.devices.clone().unwrap_or_default();
     Ok(Run { calls: frame::build(&counts.rows, &header.processes, &header.phases, &roles, &devices)?, header })
 }
 
-fn recording_devices(header: &Header) -> Devices {
-    header.devices.clone().unwrap_or_default()
-}
-
-/// What a recording holds, as a note.
-fn span(counts: &Counts) -> String {
-    let (begin, end) = counts.span.unwrap_or_default();
-    format!("{} in {}", units::plural(counts.events, "event", "events"), units::duration(end.saturating_sub(begin)))
-}
-
-/// What there is of a recording that was not finished.
-fn of_journal(path: &Path) -> Result<Run> {
-    const ROWS: usize = 1 << 17;
-    let mut input = journal::Reader::open(path)?;
-    let head = input.head.clone();
-    let roles = Roles::parse(&head.roles).map_err(|reason| anyhow!("its roles are not valid: {reason}"))?;
-    let mut table = Table::new(roles.clone(), head.devices.clone());
-    let mut counts = Counts::default();
-    let mut damage = None;
-    loop {
-        let read = input.next(|bytes| {
-            if let Some(event) = Event::parse(bytes) {
-                table.take(&event);
-            }
-        });
-        let ends = match read {
-            Ok(read) => read == 0,
-            Err(error) => {
-                damage = Some(error);
-                true
-            }
-        };
-        if ends || table.len() >= ROWS {
-            counts.add(&table.frame()?)?;
-        }
-        if ends {
-            break;
-        }
-    }
+/// What is known of a recording that was not finished.
+pub(super) fn header_of(head: Head, counts: &mut Counts, damage: Option<String>) -> Header {
     let (begin, end) = counts.span.unwrap_or_default();
     let since = units::duration(end.saturating_sub(head.clocks.monotonic_ns));
+    let events = units::plural(counts.events, "event", "events");
     let mut notes =
-        vec![format!("this recording was not finished: it ends {since} after its beginning"), span(&counts)];
-    if let Some(damage) = damage {
-        notes.push(format!("what follows is damaged: {damage}"));
-    }
-    let processes = std::mem::take(&mut counts.processes);
-    let calls = frame::build(&counts.rows, &processes, &counts.phases, &roles, &head.devices)
-        .with_context(|| path.display().to_string())?;
-    let header = Header {
+        vec![format!("this recording was not finished: it ends {since} after its beginning, with {events}")];
+    notes.extend(damage.map(|damage| format!("what follows in the file is damaged: {damage}")));
+    Header {
         schema_version: SCHEMA_VERSION,
         tool_version: head.tool_version,
         abi_version: ABI_VERSION,
         command: head.command,
-        mode: Mode { timed: true, sample: 1, per_thread: false, wait_all: false, filter: head.filter, roles: None },
+        mode: Mode {
+            timed: true,
+            sample: 1,
+            per_thread: false,
+            wait_all: false,
+            filter: head.filter,
+            roles: None,
+            roles_text: head.roles,
+        },
         started: head.started,
         wall_ns: end.saturating_sub(begin),
         clocks: head.clocks,
@@ -117,8 +85,7 @@ fn of_journal(path: &Path) -> Result<Run> {
         losses: Losses { events: counts.lost, ..Losses::default() },
         notes,
         driver_functions: Vec::new(),
-        phases: counts.phases,
-        processes,
-    };
-    Ok(Run { header, calls })
+        phases: std::mem::take(&mut counts.phases),
+        processes: std::mem::take(&mut counts.processes),
+    }
 }

@@ -80,6 +80,9 @@ pub struct Mode {
     pub filter: Vec<String>,
     /// The file of `--roles`.
     pub roles: Option<String>,
+    /// Of a recording: what is in that file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub roles_text: String,
 }
 
 fn every_call() -> u32 {
@@ -342,7 +345,15 @@ mod tests {
             tool_version: "0.1.0".into(),
             abi_version: 1,
             command: vec!["true".into()],
-            mode: Mode { timed: true, sample: 1, per_thread: false, wait_all: false, filter: vec![], roles: None },
+            mode: Mode {
+                timed: true,
+                sample: 1,
+                per_thread: false,
+                wait_all: false,
+                filter: vec![],
+                roles: None,
+                roles_text: String::new(),
+            },
             started: "2026-01-01T00:00:00Z".into(),
             wall_ns: 1,
             clocks: Clocks::default(),

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use gpuos_tracer_abi::syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowCounts, RowKey, bucket_of, is_code, outcome_of};
-use polars_core::prelude::*;
+use polars_core::{frame::DataFrame, prelude::PolarsResult};
 
-use super::table::{column, word};
+use super::{
+    rows::{self, Row},
+    table::word,
+};
 use crate::model::{
     phases::Phase,
     run::{Header, Process},
@@ -59,86 +62,71 @@ impl Counts {
     /// # Errors
     /// When a column is missing.
     pub fn add(&mut self, frame: &DataFrame) -> PolarsResult<()> {
-        let text = |name: &str| frame.column(name)?.str();
-        let long = |name: &str| frame.column(name)?.u64();
-        let short = |name: &str| frame.column(name)?.u32();
-        let (event, phase, abi, comm) =
-            (text(column::EVENT)?, text(column::PHASE)?, text(column::ABI)?, text(column::COMM)?);
-        let (time, duration, process) = (long(column::TIME)?, long(column::DURATION)?, long(column::PROCESS)?);
-        let (pid, number, device) = (short(column::PID)?, short(column::NUMBER)?, short(column::DEVICE_NUMBER)?);
-        let (command, detail) = (short(column::COMMAND_NUMBER)?, short(column::DETAIL_NUMBER)?);
-        let status = short(column::STATUS_NUMBER)?;
-        let (first, returned) = (long(column::ARGUMENTS[0])?, frame.column(column::RETURNED)?.i64()?);
-        for row in 0..frame.height() {
-            let at = time.get(row).unwrap_or(0);
-            let lasted = duration.get(row);
-            let end = at.saturating_add(lasted.unwrap_or(0));
-            let word = event.get(row).unwrap_or("");
-            self.events += 1;
-            if word == word::LOST {
-                self.lost = self.lost.saturating_add(first.get(row).unwrap_or(0));
-                continue;
-            }
-            let (begin, last) = self.span.unwrap_or((at, end));
-            self.span = Some((begin.min(at), last.max(end)));
-            let id = process.get(row).unwrap_or(0);
-            match word {
-                word::CALL | word::UNFINISHED => {}
-                word::PROCESS | word::EXEC | word::END => {
-                    self.live(word, id, at, pid.get(row).unwrap_or(0), comm.get(row).unwrap_or(""));
-                    continue;
-                }
-                _ => continue,
-            }
-            let value = |column: &UInt32Chunked| column.get(row).unwrap_or(0);
-            let key = RowKey {
-                process: id,
-                phase: self.phase(phase.get(row).unwrap_or("")),
-                number: value(number),
-                abi: if abi.get(row) == Some("compat") { ABI_COMPAT } else { ABI_NATIVE },
-                device: value(device),
-                command: value(command),
-                detail: value(detail),
-                ..RowKey::default()
-            };
-            let counts = self.rows.entry(key).or_default();
-            counts.calls += 1;
-            let Some(returned) = returned.get(row) else { continue };
-            if is_code(returned) {
-                match outcome_of(returned) {
-                    Outcome::Restart => counts.restarted += 1,
-                    _ => counts.errors += 1,
-                }
-            }
-            if value(status) != 0 {
-                counts.refused += 1;
-                counts.status = value(status).into();
-            }
-            match lasted {
-                Some(lasted) => {
-                    counts.total_ns += lasted;
-                    counts.max_ns = counts.max_ns.max(lasted);
-                    counts.buckets[bucket_of(lasted)] += 1;
-                }
-                None => counts.untimed += 1,
+        rows::each(frame, |row| {
+            self.take(&row);
+            Ok(())
+        })
+    }
+
+    fn take(&mut self, row: &Row<'_>) {
+        self.events += 1;
+        if row.event == word::LOST {
+            self.lost = self.lost.saturating_add(row.arguments[0]);
+            return;
+        }
+        let (begin, last) = self.span.unwrap_or((row.time, row.end()));
+        self.span = Some((begin.min(row.time), last.max(row.end())));
+        match row.event {
+            word::CALL | word::UNFINISHED => {}
+            word::PROCESS | word::EXEC | word::END => return self.live(row),
+            _ => return,
+        }
+        let key = RowKey {
+            process: row.process,
+            phase: self.phase(row.phase),
+            number: row.number,
+            abi: if row.abi == "compat" { ABI_COMPAT } else { ABI_NATIVE },
+            device: row.device_number,
+            command: row.command_number,
+            detail: row.detail_number,
+            ..RowKey::default()
+        };
+        let counts = self.rows.entry(key).or_default();
+        counts.calls += 1;
+        let Some(returned) = row.returned else { return };
+        if is_code(returned) {
+            match outcome_of(returned) {
+                Outcome::Restart => counts.restarted += 1,
+                _ => counts.errors += 1,
             }
         }
-        Ok(())
+        if row.status_number != 0 {
+            counts.refused += 1;
+            counts.status = row.status_number.into();
+        }
+        match row.duration {
+            Some(lasted) => {
+                counts.total_ns = counts.total_ns.saturating_add(lasted);
+                counts.max_ns = counts.max_ns.max(lasted);
+                counts.buckets[bucket_of(lasted)] += 1;
+            }
+            None => counts.untimed += 1,
+        }
     }
 
     /// Processes of a recording without a header.
-    fn live(&mut self, word: &str, id: u64, at: u64, pid: u32, comm: &str) {
-        let known = self.processes.iter_mut().find(|process| process.id == id);
-        match (known, word) {
+    fn live(&mut self, row: &Row<'_>) {
+        let known = self.processes.iter_mut().find(|process| process.id == row.process);
+        match (known, row.event) {
             // The header knows better.
             (Some(process), _) if process.threads != 0 => {}
-            (Some(process), word::EXEC) => process.command = comm.to_owned(),
-            (Some(process), _) => process.wall_ns = at.saturating_sub(process.started_ns),
+            (Some(process), word::EXEC) => row.comm.clone_into(&mut process.command),
+            (Some(process), _) => process.wall_ns = row.time.saturating_sub(process.started_ns),
             (None, word::PROCESS) => self.processes.push(Process {
-                id,
-                pid,
-                command: comm.to_owned(),
-                started_ns: at,
+                id: row.process,
+                pid: row.pid,
+                command: row.comm.to_owned(),
+                started_ns: row.time,
                 stands_for: 1,
                 ..Process::default()
             }),

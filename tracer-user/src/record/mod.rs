@@ -13,6 +13,8 @@ pub mod event;
 pub mod file;
 pub mod journal;
 mod reader;
+pub mod rows;
+pub mod source;
 pub mod story;
 pub mod table;
 pub mod words;

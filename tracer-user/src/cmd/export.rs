@@ -1,0 +1,62 @@
+//! `gpuos-trace export --to FORMAT FILE`: a recording for other tools.
+
+use std::io::{self, BufWriter, Write as _};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::{
+    cli::ExportArgs,
+    export::{self, ExportError, Target},
+    record::{file::Unfinished, source::Source},
+    sink, talk,
+};
+
+pub(super) fn export(args: &ExportArgs) -> Result<()> {
+    let shown = args.file.display();
+    let Some(mut source) = Source::open(&args.file)? else {
+        bail!(
+            "`{shown}` is no recording\nhint: `gpuos-trace record -o FILE -- CMD` makes one; `show` reads the files of `run -o`"
+        );
+    };
+    let damage = match (&args.output, args.to) {
+        (None, Target::Parquet) => bail!("a recording needs a file\nhint: `-o FILE.parquet`"),
+        (Some(path), Target::Parquet) => {
+            let Source::Journal(reader) = &source else {
+                bail!(
+                    "`{shown}` is finished already\nhint: `--to parquet` is for the `.part` of a recording that was not"
+                )
+            };
+            let head = reader.head.clone();
+            let mut unfinished = Unfinished::create(path)?;
+            let mut counts = crate::record::counts::Counts::default();
+            let damage = source.read(|rows| {
+                counts.add(rows)?;
+                unfinished.write(rows.clone())
+            })?;
+            unfinished.finish(path, &super::show::header_of(head, &mut counts, damage.clone()))?;
+            damage
+        }
+        (None, target) => {
+            let mut output = BufWriter::new(io::stdout().lock());
+            match export::export(&mut source, target, &mut output) {
+                // Who reads it has seen enough.
+                Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => None,
+                other => other.with_context(|| format!("exporting `{shown}`"))?,
+            }
+        }
+        (Some(path), target) => {
+            let failed = |error: io::Error| anyhow!("cannot write `{}`: {error}", path.display());
+            let mut output = BufWriter::new(sink::beside(path).map_err(failed)?);
+            let damage =
+                export::export(&mut source, target, &mut output).with_context(|| format!("exporting `{shown}`"))?;
+            output.flush().map_err(failed)?;
+            let file = output.into_inner().map_err(|error| failed(error.into_error()))?;
+            sink::persist(file, path).map_err(failed)?;
+            damage
+        }
+    };
+    if let Some(damage) = damage {
+        talk::say(&format!("`{shown}` is damaged; what is before that was taken: {damage}"));
+    }
+    Ok(())
+}

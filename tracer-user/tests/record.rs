@@ -1,0 +1,376 @@
+//! Recordings hold what was counted, event by event, and what is missing is said.
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use gpuos_trace::record::{
+    counts::Counts,
+    file::Recording,
+    table::{column, word},
+};
+use support::{TRACER, example, known_calls, privileged};
+
+/// One row, as far as the tests look.
+#[derive(Clone, Debug)]
+struct Row {
+    event: String,
+    time: u64,
+    duration: Option<u64>,
+    pid: u32,
+    thread: u32,
+    comm: String,
+    phase: String,
+    syscall: String,
+    first: u64,
+    returned: Option<i64>,
+    error: String,
+}
+
+fn rows(path: &Path) -> Vec<Row> {
+    let recording = Recording::open(path).unwrap().expect("a recording");
+    let mut rows = Vec::new();
+    recording
+        .read(|frame| {
+            let text = |name: &str, row: usize| frame.column(name).unwrap().str().unwrap().get(row).unwrap().to_owned();
+            let short = |name: &str, row: usize| frame.column(name).unwrap().u32().unwrap().get(row).unwrap();
+            for row in 0..frame.height() {
+                rows.push(Row {
+                    event: text(column::EVENT, row),
+                    time: frame.column(column::TIME)?.u64()?.get(row).unwrap(),
+                    duration: frame.column(column::DURATION)?.u64()?.get(row),
+                    pid: short(column::PID, row),
+                    thread: short(column::THREAD, row),
+                    comm: text(column::COMM, row),
+                    phase: text(column::PHASE, row),
+                    syscall: text(column::SYSCALL, row),
+                    first: frame.column(column::ARGUMENTS[0])?.u64()?.get(row).unwrap(),
+                    returned: frame.column(column::RETURNED)?.i64()?.get(row),
+                    error: text(column::ERROR, row),
+                });
+            }
+            Ok(())
+        })
+        .unwrap();
+    rows
+}
+
+fn calls<'a>(rows: &'a [Row], syscall: &str) -> Vec<&'a Row> {
+    rows.iter().filter(|row| row.syscall == syscall).collect()
+}
+
+fn record<S: AsRef<OsStr>>(file: &Path, options: &[&str], command: &[S]) -> Output {
+    let output =
+        Command::new(TRACER).arg("record").args(options).arg("-o").arg(file).arg("--").args(command).output().unwrap();
+    assert!(output.status.code() != Some(125), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// The tables of a summary: what is before the notes, without what the recording adds.
+fn tables(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().filter(|line| !line.starts_with("note: ") && !line.starts_with("recorded "));
+    lines.map(str::to_owned).filter(|line| !line.is_empty()).collect()
+}
+
+/// Each end of a call comes after the one before in its thread.
+fn assert_order(rows: &[Row]) {
+    let mut last: HashMap<u32, u64> = HashMap::new();
+    for row in rows.iter().filter(|row| row.event == word::CALL) {
+        let end = row.time + row.duration.unwrap_or(0);
+        let before = last.insert(row.thread, end).unwrap_or(0);
+        // A number may be given again to a thread that began later.
+        assert!(end >= before, "{row:?} ended before {before}");
+    }
+}
+
+#[test]
+fn the_events_add_up_to_the_counts() {
+    if !privileged("the_events_add_up_to_the_counts") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let known = known_calls();
+    let known = known.to_str().unwrap();
+    let phases = example("phase_calls");
+    let commands: Vec<Vec<&str>> = vec![
+        vec![known, "getppid", "20000"],
+        vec![known, "ioctl", "1000"],
+        vec![known, "threads", "2000", "4"],
+        vec![known, "tree", "3", "3"],
+        vec![known, "exec-chain", "4"],
+        vec![known, "exec-from-thread"],
+        vec![known, "vfork", "20"],
+        vec![known, "unusual", "30"],
+        vec![known, "refused", "20"],
+        vec![known, "compat", "20"],
+        vec![known, "interrupted", "5"],
+        vec![known, "in-flight"],
+        vec![known, "abort"],
+        vec![phases.to_str().unwrap()],
+        vec!["sh", "-c", "ls / | sort | head -3; cat /proc/self/stat > /dev/null; sleep 0.02 & wait"],
+    ];
+    let modes: [&[&str]; 4] = [&[], &["--tasks-by-id"], &["-e", "getppid,exit_group"], &["-e", "memory,getppid"]];
+    for command in &commands {
+        for mode in modes {
+            let mut options = vec!["--top", "0", "--wait-all"];
+            options.extend(mode);
+            let output = record(&file, &options, command);
+            let shown = Command::new(TRACER).args(["show", "--top", "0"]).arg(&file).output().unwrap();
+            let counted: Vec<_> = tables(&output.stderr);
+            // What the command itself says comes first.
+            let begin = counted.iter().position(|line| *line == command.join(" ")).unwrap_or(0);
+            assert_eq!(counted[begin..], tables(&shown.stdout), "{command:?} {mode:?}");
+            assert_order(&rows(&file));
+        }
+    }
+}
+
+#[test]
+fn a_recording_tells_who_did_what_when() {
+    if !privileged("a_recording_tells_who_did_what_when") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let script = "import ctypes, threading, os\n\
+        def work():\n ctypes.CDLL(None).prctl(15, b'worker', 0, 0, 0)\n os.close(4096)\n\
+        try: work_error = None\nexcept OSError: pass\n\
+        def guarded():\n  try: work()\n  except OSError: pass\n\
+        t = threading.Thread(target=guarded); t.start(); t.join()\n\
+        os.spawnvp(os.P_WAIT, 'true', ['true'])\n";
+    record(&file, &["--sched", "--faults"], &["/usr/bin/python3", "-c", script]);
+    let rows = rows(&file);
+    let of = |event: &str| rows.iter().filter(|row| row.event == event).collect::<Vec<_>>();
+    assert_eq!(of(word::PROCESS).len(), 2);
+    assert_eq!(of(word::EXEC).len(), 2);
+    assert_eq!(of(word::THREAD).len(), 1);
+    assert_eq!(of(word::END).len(), 3);
+    assert_eq!(of(word::NAME).iter().map(|row| row.comm.as_str()).collect::<Vec<_>>(), ["worker"]);
+    let close = calls(&rows, "close").into_iter().find(|row| row.first == 4096).expect("the failing close").clone();
+    assert_eq!((close.returned, close.error.as_str(), close.comm.as_str()), (Some(-9), "EBADF", "worker"));
+    assert!(close.thread != close.pid);
+    let exits = calls(&rows, "exit_group");
+    assert_eq!(exits.iter().map(|row| row.event.as_str()).collect::<Vec<_>>(), [word::UNFINISHED; 2]);
+    assert!(exits.iter().all(|row| row.returned.is_none()));
+    // The wait for the child, and the time off the CPU in it.
+    let wait = calls(&rows, "wait4").into_iter().next().expect("a wait").clone();
+    let (from, to) = (wait.time, wait.time + wait.duration.unwrap());
+    let waited = of(word::OFF_CPU)
+        .into_iter()
+        .any(|row| row.thread == wait.thread && row.time >= from && row.time + row.duration.unwrap() <= to);
+    assert!(waited, "{wait:?}");
+    let header = Recording::open(&file).unwrap().unwrap().header;
+    let faults: u64 = header.processes.iter().map(|process| process.minor_faults).sum();
+    let seen = of(word::FAULT).len() as u64;
+    // Faults that the kernel itself takes for the program are not among those of user mode.
+    assert!(seen > faults / 2 && seen <= faults + 50, "{seen} of {faults}");
+    assert!(header.clocks.monotonic_ns <= rows[0].time && header.clocks.realtime_ns > 0);
+}
+
+#[test]
+fn phases_are_in_the_recording() {
+    if !privileged("phases_are_in_the_recording") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    record(&file, &[], &[example("phase_calls")]);
+    let rows = rows(&file);
+    let marks: Vec<_> = rows
+        .iter()
+        .filter(|row| row.event == word::PHASE_BEGIN || row.event == word::PHASE_END)
+        .map(|row| (row.event.as_str(), row.phase.as_str()))
+        .take(4)
+        .collect();
+    assert_eq!(marks[0], (word::PHASE_BEGIN, "init"));
+    assert_eq!(marks[1], (word::PHASE_END, "init"));
+    assert_eq!(marks[2], (word::PHASE_BEGIN, "work"));
+    let again = rows.iter().filter(|row| row.event == word::PHASE_BEGIN && row.phase == "again").count();
+    let ended = rows.iter().filter(|row| row.event == word::PHASE_END && row.phase == "again").count();
+    assert_eq!((again, ended), (100, 100));
+    let iterations: u64 = rows.iter().filter(|row| row.event == word::ITERATIONS).map(|row| row.first).sum();
+    assert_eq!(iterations, 2);
+}
+
+#[test]
+fn what_finds_no_place_in_the_ring_is_counted_and_dated() {
+    if !privileged("what_finds_no_place_in_the_ring_is_counted_and_dated") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let command = [known_calls().into_os_string(), "threads".into(), "300000".into(), "2".into()];
+    let output = record(&file, &["--ring", "64K"], &command);
+    let recording = Recording::open(&file).unwrap().unwrap();
+    let mut counts = Counts::new(&recording.header);
+    recording.read(|frame| Ok(counts.add(frame)?)).unwrap();
+    let lost = recording.header.losses.events;
+    assert!(lost > 0 && counts.lost == lost, "{lost} {}", counts.lost);
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("LOST: {}", separated(lost))));
+    // Calls are among the counts all the same; the recording has the others.
+    let rows = rows(&file);
+    let seen = calls(&rows, "getppid").len() as u64;
+    assert!(seen + lost >= 600_000 && seen < 600_000, "{seen} {lost}");
+    assert_order(&rows);
+    let gap = rows.iter().find(|row| row.event == word::LOST).unwrap();
+    assert!(gap.first > 0 && gap.duration.unwrap() > 0 && gap.duration.unwrap() < recording.header.wall_ns);
+    let strict = Command::new(TRACER)
+        .args(["record", "-q", "--strict", "--ring", "64K", "-o"])
+        .arg(&file)
+        .arg("--")
+        .args(&command)
+        .output()
+        .unwrap();
+    assert_eq!(strict.status.code(), Some(125), "{}", String::from_utf8_lossy(&strict.stderr));
+}
+
+/// As tables write numbers.
+fn separated(number: u64) -> String {
+    gpuos_trace::sink::units::count(number)
+}
+
+#[test]
+fn a_running_process_is_recorded_from_now_on() {
+    if !privileged("a_running_process_is_recorded_from_now_on") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let mut program = Command::new(known_calls())
+        .args(["on-demand", "3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut answers = BufReader::new(program.stdout.take().unwrap());
+    let mut line = String::new();
+    answers.read_line(&mut line).unwrap();
+    let mut tracer = Command::new(TRACER)
+        .args(["record", "-p", &program.id().to_string(), "-o"])
+        .arg(&file)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut messages = BufReader::new(tracer.stderr.take().unwrap());
+    line.clear();
+    messages.read_line(&mut line).unwrap();
+    assert!(line.contains("attached to"), "{line}");
+    let mut input = program.stdin.take().unwrap();
+    writeln!(input, "7").unwrap();
+    line.clear();
+    answers.read_line(&mut line).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    assert!(tracer.wait().unwrap().success());
+    drop(input);
+    program.wait().unwrap();
+    let rows = rows(&file);
+    assert_eq!(rows[0].event, word::PROCESS);
+    assert_eq!((rows[0].pid, rows[0].comm.as_str()), (program.id(), "known_calls"));
+    // Three threads, the leader and its child, seven each.
+    assert_eq!(calls(&rows, "getppid").len(), 5 * 7);
+    // The leader waits for the next line, the threads at the barrier.
+    let waiting = rows.iter().filter(|row| row.event == word::UNFINISHED);
+    let mut waiting: Vec<_> = waiting.map(|row| (row.thread == row.pid, row.syscall.as_str())).collect();
+    waiting.retain(|(_, syscall)| *syscall != "exit_group");
+    assert!(waiting.contains(&(true, "read")), "{waiting:?}");
+    assert!(waiting.iter().filter(|(leader, call)| !leader && *call == "futex").count() == 3, "{waiting:?}");
+}
+
+#[test]
+fn a_killed_recorder_leaves_what_it_had() {
+    if !privileged("a_killed_recorder_leaves_what_it_had") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let journal = folder.path().join("recording.parquet.part");
+    let mut tracer = Command::new(TRACER)
+        .args(["record", "-q", "-o"])
+        .arg(&file)
+        .args(["--", "sh", "-c", "while :; do :; done < /dev/null & while :; do sleep 0.01; done"])
+        .process_group_of_its_own()
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while std::fs::metadata(&journal).map_or(0, |data| data.len()) < 40_000 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nothing is written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    assert!(!file.exists());
+    let shown = Command::new(TRACER).arg("show").arg(&journal).output().unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(text.contains("note: this recording was not finished: it ends ") && text.contains("clone"), "{text}");
+    // Cut anywhere, what is before is still there.
+    let bytes = std::fs::read(&journal).unwrap();
+    std::fs::write(&journal, &bytes[..bytes.len() - 3]).unwrap();
+    let shown = Command::new(TRACER).arg("show").arg(&journal).output().unwrap();
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("not finished"));
+    // It is not overwritten.
+    let again = Command::new(TRACER).args(["record", "-o"]).arg(&file).args(["--", "true"]).output().unwrap();
+    let text = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.code() == Some(125) && text.contains("recording.parquet.part` is there"), "{text}");
+}
+
+trait Grouped {
+    fn process_group_of_its_own(&mut self) -> &mut Self;
+}
+
+impl Grouped for Command {
+    fn process_group_of_its_own(&mut self) -> &mut Self {
+        std::os::unix::process::CommandExt::process_group(self, 0)
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_command() {
+    if !privileged("a_full_disk_ends_the_recording_and_not_the_command") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=1M none {0} && {1} record -o {0}/r.parquet -- {2} getppid 200000; echo status $?; ls {0}; {1} show {0}/r.parquet.part",
+        folder.path().display(),
+        TRACER,
+        known_calls().display()
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("status 125\nr.parquet.part\n"), "{text}\n{errors}");
+    assert!(text.contains("this recording was not finished"), "{text}\n{errors}");
+    assert!(errors.contains("the recording ended early: No space left on device"), "{errors}");
+    // The counts do not need the disk.
+    assert!(errors.contains("200,0"), "{errors}");
+}
+
+#[test]
+fn what_cannot_be_recorded_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let say = |arguments: &[&str]| {
+        let output = Command::new(TRACER).current_dir(folder.path()).arg("record").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(say(&["--", "true"]).contains("a recording needs a file"));
+    assert!(say(&["-o", "-", "--", "true"]).contains("a recording is a Parquet file"));
+    assert!(say(&["-o", "r", "--format", "csv", "--", "true"]).contains("a recording is a Parquet file"));
+    assert!(say(&["-o", "r", "--no-latency", "--", "true"]).contains("every recorded call is timed"));
+    assert!(say(&["-o", "r", "--ring", "100K", "--", "true"]).contains("power of two"));
+    assert!(say(&["-o", "r", "-p", "1", "--", "true"]).contains("cannot be used with"));
+    assert!(say(&["-o", "r"]).contains("required"));
+    if privileged("what_cannot_be_recorded_is_refused") {
+        assert!(say(&["-o", "no/such/folder/r", "--", "true"]).contains("cannot write `no/such/folder/r.part`"));
+    }
+}
