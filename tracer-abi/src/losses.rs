@@ -34,5 +34,7 @@ pub const SLOW_COMMANDS: u32 = 14;
 pub const MARKERS: u32 = 15;
 /// Not a loss: ends of phases that never began, and operations that nobody knows.
 pub const MARKERS_WITHOUT_MEANING: u32 = 16;
+/// Not a loss: traced threads that have exited.
+pub const THREADS_ENDED: u32 = 17;
 /// Length of the `LOSSES` array.
 pub const COUNTERS: u32 = 20;

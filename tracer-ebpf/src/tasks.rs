@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     events::{END, EXEC, PROCESS, THREAD},
-    losses::{CHILDREN_NOT_FOLLOWED, PROCESSES_WITHOUT_RECORD, THREADS_ALIVE},
+    losses::{CHILDREN_NOT_FOLLOWED, PROCESSES_WITHOUT_RECORD, THREADS_ALIVE, THREADS_ENDED},
     tasks::{
         ProcessRecord, SLOT_NONE, STAGE_ARMED, STAGE_BORN, STAGE_ENDED, STAGE_RUNNING, ThreadState, Usage, process_id,
     },
@@ -287,6 +287,7 @@ fn exited() -> i32 {
         atomic::add32(&mut process.threads_alive, u32::MAX);
     }
     losses::add(THREADS_ALIVE, u64::MAX);
+    losses::add(THREADS_ENDED, 1);
     0
 }
 

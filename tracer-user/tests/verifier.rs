@@ -2,7 +2,7 @@
 
 mod support;
 
-use gpuos_trace::bpf::{Settings, Tracer, kernel_version};
+use gpuos_trace::bpf::{Recording, Settings, Tracer, kernel_version};
 use support::privileged;
 
 /// Program and instructions that the verifier looked at, on Linux 6.18 with the object of today.
@@ -24,6 +24,13 @@ fn the_verifiers_work_does_not_grow_unnoticed() {
     }
     let by_id = Settings { tasks_by_id: true, ..Settings::default() };
     found.extend(Tracer::start(&by_id).unwrap().verified_instructions().unwrap());
+    // A recording loads more of the same programs: they stand under their own names.
+    let recording = Some(Recording { ring_bytes: 1 << 16, switches: true, faults: true });
+    for tasks_by_id in [false, true] {
+        let recording = Settings { tasks_by_id, recording, ..Settings::default() };
+        let counts = Tracer::start(&recording).unwrap().verified_instructions().unwrap();
+        found.extend(counts.into_iter().map(|(name, count)| (format!("{name} (recording)"), count)));
+    }
     found.sort();
     found.dedup_by(|a, b| a.0 == b.0);
     let text: String = found.iter().map(|(name, count)| format!("{name},{count}\n")).collect();

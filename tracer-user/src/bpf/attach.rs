@@ -15,6 +15,24 @@ use gpuos_tracer_abi::{
 use super::{error::LoadError, load::Tracer, snapshot::Counters, syscall};
 use crate::proc_text;
 
+/// Name of a process, as the kernel keeps it.
+fn comm_of(pid: u32) -> std::io::Result<[u8; 16]> {
+    let mut comm = [0; 16];
+    let name = std::fs::read(format!("/proc/{pid}/comm"))?;
+    for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != b'\n')) {
+        *to = *from;
+    }
+    Ok(comm)
+}
+
+/// For a recording: the life of a process that is attached to begins at that moment.
+#[must_use]
+pub fn beginning_of(pid: u32, now_ns: u64) -> Lifecycle {
+    let head = Head { at_ns: now_ns, pid, thread: pid, kind: PROCESS, ..Head::default() };
+    // One that is gone will not be attached to.
+    Lifecycle { head, process: process_id(pid, now_ns), comm: comm_of(pid).unwrap_or_default(), ..Lifecycle::default() }
+}
+
 impl Tracer {
     /// Counts a running process from now on: all its threads and later children. The call that a thread
     /// is in already is not counted.
@@ -27,11 +45,7 @@ impl Tracer {
         if proc_text::state(&stat) == Some('Z') {
             return Err(AttachError::Ended(pid));
         }
-        let mut comm = [0; 16];
-        let name = std::fs::read(format!("/proc/{pid}/comm")).map_err(gone)?;
-        for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != b'\n')) {
-            *to = *from;
-        }
+        let comm = comm_of(pid).map_err(gone)?;
         let id = process_id(pid, now_ns);
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
         // a process that was attached to is not taken before the end.
@@ -68,7 +82,7 @@ impl Tracer {
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
             if !found_new {
-                return Ok(Attached { id, pid, comm, now_ns, before });
+                return Ok(Attached { id, pid, before });
             }
         }
     }
@@ -137,19 +151,10 @@ pub struct Attached {
     /// Process id in the counts.
     pub id: u64,
     pid: u32,
-    comm: [u8; 16],
-    now_ns: u64,
     before: HashMap<u32, Usage>,
 }
 
 impl Attached {
-    /// For a recording: its life begins here.
-    #[must_use]
-    pub fn beginning(&self) -> Lifecycle {
-        let head = Head { at_ns: self.now_ns, pid: self.pid, thread: self.pid, kind: PROCESS, ..Head::default() };
-        Lifecycle { head, process: self.id, comm: self.comm, ..Lifecycle::default() }
-    }
-
     /// What its threads that are still alive have used since: the kernel side settles with a thread only
     /// at its end.
     #[must_use]

@@ -17,7 +17,7 @@ pub mod syscall;
 mod tasks_by_id;
 mod uninterrupted;
 
-pub use attach::{AttachError, Attached};
+pub use attach::{AttachError, Attached, beginning_of};
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
 pub use floor::Floor;

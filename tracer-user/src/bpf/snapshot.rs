@@ -18,7 +18,7 @@ use gpuos_tracer_abi::{
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{error::LoadError, load::Tracer, syscall};
+use super::{error::LoadError, load::Tracer, syscall, uninterrupted};
 use crate::names::{devices::Devices, nvidia_rules};
 
 /// The maps that hold the counts. They live on after the programs are detached.
@@ -150,6 +150,12 @@ impl Counters {
     /// What the kernel says.
     pub fn recursion_misses(&self) -> io::Result<u64> {
         self.programs.iter().map(|program| Ok(syscall::facts_of(program.as_fd())?.recursion_misses)).sum()
+    }
+
+    /// Whether events are missed while maps are read by system call, see `uninterrupted.rs`.
+    #[must_use]
+    pub fn reading_costs_events(&self) -> bool {
+        uninterrupted::is_wanted()
     }
 
     /// A counter of the ABI crate's `losses`.

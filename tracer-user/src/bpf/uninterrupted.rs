@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static WANTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on calls on maps are to be kept running. Not where the caller chose another policy already.
+/// From now on calls on maps are to be kept running.
 pub(super) fn want() {
-    // SAFETY: one integer.
-    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
-    WANTED.store(policy == libc::c_long::from(libc::SCHED_OTHER), Ordering::Relaxed);
+    WANTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether they are.
+pub(super) fn is_wanted() -> bool {
+    WANTED.load(Ordering::Relaxed)
 }
 
 /// As long as this lives, this thread is not preempted by ordinary ones. Where that is refused (no `CAP_SYS_NICE`),
@@ -23,7 +26,10 @@ pub(super) struct Uninterrupted(bool);
 
 /// Begins, where it is wanted.
 pub(super) fn begin() -> Uninterrupted {
-    Uninterrupted(WANTED.load(Ordering::Relaxed) && schedule(libc::SCHED_FIFO, 1))
+    // SAFETY: one integer. A policy that the caller chose is left alone.
+    let is_ordinary =
+        || unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) } == libc::c_long::from(libc::SCHED_OTHER);
+    Uninterrupted(is_wanted() && is_ordinary() && schedule(libc::SCHED_FIFO, 1))
 }
 
 impl Drop for Uninterrupted {

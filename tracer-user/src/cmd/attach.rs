@@ -7,7 +7,7 @@ use super::{
     report::{self, Findings},
 };
 use crate::{
-    bpf::Tracer,
+    bpf::{Tracer, beginning_of},
     cli::AttachArgs,
     collect::{self, Gathered},
     model::run::End,
@@ -34,10 +34,13 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
     let names = pids.iter().map(ToString::to_string).collect::<Vec<_>>();
     let command = ["attach".to_owned(), "-p".to_owned(), names.join(",")];
     let recorder = plan.as_ref().map(|plan| plan.begin(&tracer, &options, &command, started, clocks)).transpose()?;
-    let attached =
-        pids.iter().map(|pid| tracer.attach_to(*pid, collect::clocks().monotonic_ns)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(recorder) = &recorder {
-        attached.iter().for_each(|process| recorder.add(&process.beginning()));
+    let mut attached = Vec::new();
+    for &pid in &pids {
+        let now_ns = collect::clocks().monotonic_ns;
+        if let Some(recorder) = &recorder {
+            recorder.add(&beginning_of(pid, now_ns));
+        }
+        attached.push(tracer.attach_to(pid, now_ns)?);
     }
     let title = format!("attached to {}", names.join(", "));
     if options.view.is_some() {

@@ -29,6 +29,9 @@ use crate::{
 /// The kernel frees a thread, and books its last microseconds, some time after its exit.
 const SETTLING_NS: u64 = 250_000_000;
 
+/// Where reading the maps may cost events, they are not read before so many threads have exited.
+const EXITS_AT_ONCE: u64 = 8192;
+
 /// Ended processes that are kept apart. Those that end after so many are added up by command, so that a
 /// storm of short processes does not fill the memory of the tracer.
 const KEPT_APART: usize = 4096;
@@ -48,6 +51,8 @@ pub struct Gathered {
     of_ended: HashMap<RowKey, RowCounts>,
     /// The totals as they were read last for a reading, and what tells whether they have changed.
     totals: Option<(Signature, Vec<(RowKey, RowCounts)>)>,
+    /// Exits of threads when all processes that had ended were taken.
+    exits_seen: u64,
     /// Processes that have called a GPU.
     on_gpu: HashSet<u64>,
     ended: HashMap<u64, Process>,
@@ -156,17 +161,21 @@ impl Gathered {
         if self.devices.look_again() {
             counters.set_drivers(&self.devices)?;
         }
+        let exits = counters.loss(losses::THREADS_ENDED);
+        if exits.wrapping_sub(self.exits_seen) < if counters.reading_costs_events() { EXITS_AT_ONCE } else { 1 } {
+            return Ok(());
+        }
         let now = monotonic_ns();
-        let over: HashMap<u64, ProcessRecord> = counters
+        let ended =
+            |process: &ProcessRecord| process.threads_alive == 0 && process.unborn == 0 && process.ended_ns != 0;
+        let (over, settling): (HashMap<u64, ProcessRecord>, HashMap<_, _>) = counters
             .processes()?
             .into_iter()
-            .filter(|(_, process)| {
-                process.threads_alive == 0
-                    && process.unborn == 0
-                    && process.ended_ns != 0
-                    && process.ended_ns + SETTLING_NS < now
-            })
-            .collect();
+            .filter(|(_, process)| ended(process))
+            .partition(|(_, process)| process.ended_ns + SETTLING_NS < now);
+        if settling.is_empty() {
+            self.exits_seen = exits;
+        }
         if over.is_empty() {
             return Ok(());
         }

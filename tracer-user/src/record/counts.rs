@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gpuos_tracer_abi::syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowCounts, RowKey, bucket_of, is_code, outcome_of};
+use gpuos_tracer_abi::syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowCounts, RowKey, bucket_of, outcome_of};
 use polars_core::{frame::DataFrame, prelude::PolarsResult};
 
 use super::{
@@ -94,7 +94,8 @@ impl Counts {
         let counts = self.rows.entry(key).or_default();
         counts.calls += 1;
         let Some(returned) = row.returned else { return };
-        if is_code(returned) {
+        // `rt_sigreturn` returns what another call left: no error, whatever the value.
+        if !row.error.is_empty() {
             match outcome_of(returned) {
                 Outcome::Restart => counts.restarted += 1,
                 _ => counts.errors += 1,

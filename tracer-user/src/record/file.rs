@@ -53,6 +53,16 @@ pub enum RecordingError {
         /// Why.
         source: io::Error,
     },
+    /// The journal is complete, the file is not.
+    #[error(
+        "{reason}\nhint: all of the recording is in `{journal}`; `gpuos-trace export --to parquet {journal} -o FILE` writes it to another place"
+    )]
+    NotWritten {
+        /// Where it is.
+        journal: String,
+        /// Why.
+        reason: String,
+    },
     /// What was read is no record.
     #[error("the journal is damaged: {0}")]
     Damaged(io::Error),

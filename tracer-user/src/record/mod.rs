@@ -135,8 +135,12 @@ impl Recorder {
             std::thread::sleep(Duration::from_millis(20));
         }
         progress.finish_and_clear();
-        let unfinished = writer.join().unwrap_or_else(|_| Err(in_journal(panicked())))?;
+        let written = writer.join().unwrap_or_else(|_| Err(in_journal(panicked())));
         read.map_err(in_journal)?;
+        let unfinished = written.map_err(|error| RecordingError::NotWritten {
+            journal: journal.display().to_string(),
+            reason: error.to_string(),
+        })?;
         let recorded = unfinished.finish(&path, header)?;
         // What it held is in the file.
         let _ = std::fs::remove_file(&journal);

@@ -23,8 +23,11 @@ pub(super) fn run(mut ring: Ring, mut file: File, shared: &Shared) -> io::Result
     loop {
         // Before the ring is read: what came before the flag was set is read now.
         let ends = shared.ends.load(Ordering::Acquire);
+        let added = std::mem::take(&mut *shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        // What was added came before what is in the ring, but for the calls in flight at the end.
+        let (before, mut more) = if ends { (Vec::new(), added) } else { (added, Vec::new()) };
+        file.write_all(&before)?;
         let read = ring.drain(|records| file.write_all(records))?;
-        let mut more = std::mem::take(&mut *shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let now_ns = collect::clocks().monotonic_ns;
         let lost_now = ring.lost();
         if lost_now != lost {
@@ -35,7 +38,7 @@ pub(super) fn run(mut ring: Ring, mut file: File, shared: &Shared) -> io::Result
         }
         looked_ns = now_ns;
         file.write_all(&more)?;
-        shared.written.fetch_add((read + more.len()) as u64, Ordering::Release);
+        shared.written.fetch_add((before.len() + read + more.len()) as u64, Ordering::Release);
         if ends && read == 0 {
             return Ok(());
         }

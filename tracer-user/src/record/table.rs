@@ -263,7 +263,12 @@ impl Table {
         row.number = call.number;
         row.arguments = call.arguments;
         row.returned = (!is_unfinished).then_some(call.returned);
-        row.error = match is_code(call.returned) && !is_unfinished {
+        let is_foreign = match abi {
+            // `sigreturn` and `rt_sigreturn` of the 32-bit tables of x86 and arm.
+            ABI_COMPAT => matches!(call.number, 119 | 173),
+            _ => i64::from(call.number) == libc::SYS_rt_sigreturn,
+        };
+        row.error = match is_code(call.returned) && !is_unfinished && !is_foreign {
             true => self.story.words.code(&error_name(call.returned)),
             false => Words::EMPTY,
         };

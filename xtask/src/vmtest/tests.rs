@@ -107,7 +107,7 @@ fn on_devices(script: &str) -> String {
 
 /// Test programs of the tracer that need little but the kernel and a shell; the oldest kernel for them; tests in
 /// them that need more than a guest has.
-const TESTS: [(&str, (u32, u32), &[&str]); 7] = [
+const TESTS: [(&str, (u32, u32), &[&str]); 8] = [
     (
         "syscalls",
         MINIMUM,
@@ -129,6 +129,8 @@ const TESTS: [(&str, (u32, u32), &[&str]); 7] = [
     ),
     ("exactness", MINIMUM, &[]),
     ("phases", MINIMUM, &["c_and_python_mark_phases_too"]),
+    // One makes its calls by python3, one needs `unshare`.
+    ("record", MINIMUM, &["a_recording_tells_who_did_what_when", "a_full_disk_ends_the_recording_and_not_the_command"]),
     ("verifier", MINIMUM, &[]),
 ];
 
