@@ -29,8 +29,10 @@ const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 /// Programs that tests run or compare with.
 const TESTS: [&str; 7] = ["strace", "gcc", "golang-go", "python3", "python3-pip", "git", "util-linux"];
-/// Python packages that tests use, in `target/python`: NVTX as Python programs have it, and its C headers.
-const PYTHON: [&str; 2] = ["nvtx==0.2.17", "nvidia-nvtx-cu12==12.9.79"];
+/// Python packages that tests use, in `target/python`: NVTX as Python programs have it, and its C headers; readers of
+/// recordings.
+const PYTHON: [&str; 5] =
+    ["nvtx==0.2.17", "nvidia-nvtx-cu12==12.9.79", "perfetto==0.59.1", "protobuf==7.36.2", "duckdb==2.0.0"];
 /// An emulator, a shell for its guest, what fetches and unpacks kernels, `strip`.
 const VM: [&str; 9] = [
     "qemu-system-x86",
