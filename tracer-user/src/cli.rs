@@ -1,10 +1,10 @@
 //! The command line: clap's structs and nothing else. `options.rs` turns them into plain values.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::{export::Target, names::version::Version};
+use crate::{export::Target, names::version::Version, record::window};
 
 /// Shows what a GPU program asks of the operating system
 #[derive(Debug, Parser)]
@@ -198,6 +198,18 @@ pub struct RecordArgs {
     #[arg(long)]
     pub faults: bool,
 
+    /// Keep only the last events in memory, such as 30s, and write them at SIGUSR1, at the end, or when `--when` says so
+    #[arg(long, value_name = "TIME", value_parser = window::duration_of)]
+    pub last: Option<Duration>,
+
+    /// Write what `--last` keeps when this happens: `slower=10ms`, `error`, `status` (of a driver), `phase=PATH` (its end)
+    #[arg(long, value_name = "EVENT", value_delimiter = ',', requires = "last")]
+    pub when: Vec<window::Trigger>,
+
+    /// Memory for `--last`, a power of two with K, M or G; the oldest events go first
+    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = ring_bytes)]
+    pub memory: u32,
+
     /// Memory between the kernel and the recorder, a power of two with K, M or G
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = ring_bytes)]
     pub ring: u32,
@@ -235,7 +247,7 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (64 << 10..=1 << 30).contains(bytes))
-        .ok_or_else(|| "the ring has a power of two of bytes, from 64K to 1G".to_owned())
+        .ok_or_else(|| "it is a power of two of bytes, from 64K to 1G".to_owned())
 }
 
 /// Arguments of `top`.

@@ -374,3 +374,61 @@ fn what_cannot_be_recorded_is_refused() {
         assert!(say(&["-o", "no/such/folder/r", "--", "true"]).contains("cannot write `no/such/folder/r.part`"));
     }
 }
+
+#[test]
+fn a_flight_recorder_keeps_the_last_and_writes_when_told() {
+    if !privileged("a_flight_recorder_keeps_the_last_and_writes_when_told") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("last.parquet");
+    let second = folder.path().join("last-2.parquet");
+    let known = known_calls();
+    let known = known.to_str().unwrap();
+    // What is older than the window is gone; what is in it knows its process.
+    let script = format!("{known} getppid 300; sleep 0.5; {known} ioctl 20");
+    record(&file, &["--last", "200ms"], &["sh", "-c", &script]);
+    let last = rows(&file);
+    assert_eq!((calls(&last, "getppid").len(), calls(&last, "ioctl").len()), (0, 20));
+    assert!(calls(&last, "ioctl").iter().all(|row| row.comm == "known_calls"));
+    assert!(last.iter().any(|row| row.event == word::UNFINISHED && row.comm == "sh"));
+    assert!(!second.exists());
+    // A call that takes long, once; and nothing at the end.
+    std::fs::remove_file(&file).unwrap();
+    record(&file, &["--last", "10s", "--when", "slower=60ms"], &["sh", "-c", "sleep 0.1 & sleep 0.02; wait; ls /"]);
+    let slow = rows(&file);
+    let longest = slow.iter().filter_map(|row| row.duration).max().unwrap();
+    assert!(longest > 60_000_000, "{longest}");
+    std::fs::remove_file(&file).unwrap();
+    let _ = std::fs::remove_file(&second);
+    record(&file, &["--last", "10s", "--when", "slower=10s,status"], &["true"]);
+    assert!(!file.exists());
+    // The end of a phase.
+    record(&file, &["--last", "10s", "--when", "phase=init"], &[example("phase_calls")]);
+    let init = rows(&file);
+    assert!(init.iter().any(|row| row.event == word::PHASE_END && row.phase == "init"));
+    // A signal, and what comes after it.
+    std::fs::remove_file(&file).unwrap();
+    let mut tracer = Command::new(TRACER)
+        .args(["record", "-q", "--last", "10s", "-o"])
+        .arg(&file)
+        .args(["--", "sh", "-c", "sleep 0.1; echo ready; read line; ls / > /dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(tracer.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let pid = nix::unistd::Pid::from_raw(tracer.id() as i32);
+    let begin = Instant::now();
+    while !file.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nothing is written");
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    tracer.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert!(tracer.wait().unwrap().success());
+    let (before, after) = (rows(&file), std::fs::read_dir(folder.path()).unwrap().count());
+    assert!(before.iter().any(|row| row.comm == "sleep") && !before.iter().any(|row| row.comm == "ls"));
+    assert!(after >= 2);
+}

@@ -132,7 +132,9 @@ impl Tracer {
         let btf = KernelBtf::of_running_kernel().map_err(LoadError::NoTypeInformation)?;
         let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
         let rows = settings.chunks() * CHUNK_ROWS;
-        let calls = settings.wanted.as_deref().and_then(call_tracepoints::of_calls);
+        // From 7.0 on the tracepoints of single calls run preemptibly, and who is preempted there costs the others' events.
+        let wanted_calls = settings.wanted.as_deref().filter(|_| !tasks_by_id::is_preemptible());
+        let calls = wanted_calls.and_then(call_tracepoints::of_calls);
         let by_id = tasks_by_id::choose(settings.tasks_by_id, settings.attaching)?;
         let exit_only = calls.is_none() && by_id.is_none() && !settings.timed && !settings.attaching;
         let untyped = by_id.as_ref().is_some_and(|by_id| by_id.untyped);

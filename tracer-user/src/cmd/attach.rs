@@ -51,7 +51,15 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(collect::until_detached(watched, signals, &counters, &mut gathered, &mut live, || Ok(())))
+        .block_on(collect::until_detached(
+            watched,
+            signals,
+            &counters,
+            &mut gathered,
+            &mut live,
+            |signal| recorder.as_ref().is_some_and(|recorder| recorder.takes(signal)),
+            || Ok(()),
+        ))
         .context("cannot wait for the processes")?;
     drop(live);
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::{
     cli::ExportArgs,
     export::{self, ExportError, Target},
-    record::{file::Unfinished, source::Source},
+    record::{
+        file::Unfinished,
+        source::{self, Source},
+    },
     sink, talk,
 };
 
@@ -33,7 +36,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
                 counts.add(rows)?;
                 unfinished.write(rows.clone())
             })?;
-            unfinished.finish(path, &super::show::header_of(head, &mut counts, damage.clone()))?;
+            let why = source::unfinished(&head, &counts);
+            unfinished.finish(path, &source::header_of(head, &mut counts, &why, damage.clone()))?;
             damage
         }
         (None, target) => {

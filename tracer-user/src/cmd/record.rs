@@ -12,7 +12,7 @@ use crate::{
     collect,
     model::run::Clocks,
     options::TraceOptions,
-    record::{Recorded, Recorder, RecordingError, journal::Head},
+    record::{Recorded, Recorder, RecordingError, journal::Head, window::Limits},
     sink::units,
     talk,
 };
@@ -23,11 +23,15 @@ pub(super) struct Plan {
     settings: Recording,
     /// The text of the `--roles` file.
     pub(super) roles: String,
+    /// Keep only the last of it.
+    limits: Option<Limits>,
 }
 
 pub(super) fn record(args: RecordArgs) -> Result<()> {
-    let RecordArgs { mut trace, pids, sched, faults, ring, user, nvtx, roctx, wait_all, command } = args;
-    let plan = Plan::new(&mut trace, Recording { ring_bytes: ring, switches: sched, faults })?;
+    let RecordArgs { mut trace, pids, sched, faults, ring, user, nvtx, roctx, wait_all, last, when, memory, command } =
+        args;
+    let mut plan = Plan::new(&mut trace, Recording { ring_bytes: ring, switches: sched, faults })?;
+    plan.limits = last.map(|window| Limits { window, bytes: memory as usize, triggers: when });
     if pids.is_empty() {
         run::run(RunArgs { trace, user, nvtx, roctx, wait_all, command }, Some(plan))
     } else {
@@ -53,7 +57,7 @@ impl Plan {
             None => String::new(),
         };
         trace.format = None;
-        Ok(Self { path, settings, roles })
+        Ok(Self { path, settings, roles, limits: None })
     }
 
     /// For the kernel side.
@@ -82,21 +86,22 @@ impl Plan {
             filter: options.filter.clone(),
         };
         let ring = tracer.ring(self.settings.ring_bytes)?;
-        Recorder::begin(&self.path, ring, &head, &options.roles)
-            .map_err(|error| anyhow!("{error}").context(self.path.display().to_string()))
+        match &self.limits {
+            None => Recorder::begin(&self.path, ring, &head, &options.roles),
+            Some(limits) => Recorder::keep_last(&self.path, ring, &head, limits.clone()),
+        }
+        .map_err(|error| anyhow!("{error}").context(self.path.display().to_string()))
     }
 
     /// Says what came of a recording.
-    pub(super) fn tell(recorded: Option<Result<(PathBuf, Recorded), RecordingError>>, speaks: bool) -> Result<()> {
-        if let Some((path, recorded)) = recorded.transpose()?
-            && speaks
-        {
-            talk::print(&format!(
-                "\nrecorded {} in {} to {}\n",
-                units::plural(recorded.rows, "event", "events"),
-                units::plural(recorded.bytes, "byte", "bytes"),
-                path.display()
-            ));
+    pub(super) fn tell(recorded: Option<Result<Vec<Recorded>, RecordingError>>, speaks: bool) -> Result<()> {
+        let Some(files) = recorded.transpose()?.filter(|_| speaks) else { return Ok(()) };
+        if files.is_empty() {
+            talk::print("\nnothing was recorded: `--when` never came true\n");
+        }
+        for Recorded { path, rows, bytes } in files {
+            let (events, bytes) = (units::plural(rows, "event", "events"), units::plural(bytes, "byte", "bytes"));
+            talk::print(&format!("\nrecorded {events} in {bytes} to {}\n", path.display()));
         }
         Ok(())
     }

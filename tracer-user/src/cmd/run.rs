@@ -88,7 +88,15 @@ fn trace(
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(collect::until_end(running, signals, options.wait_all, &counters, &mut gathered, &mut live))
+        .block_on(collect::until_end(
+            running,
+            signals,
+            options.wait_all,
+            &counters,
+            &mut gathered,
+            &mut live,
+            |signal| recorder.as_ref().is_some_and(|recorder| recorder.takes(signal)),
+        ))
         .context("cannot wait for the command")?;
     if let Some(live) = live {
         live.finish().context("cannot write the command's output")?;

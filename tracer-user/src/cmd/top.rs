@@ -54,7 +54,7 @@ pub(super) fn top(args: TopArgs) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(collect::until_detached(Vec::new(), signals, &counters, &mut gathered, &mut live, attach))
+        .block_on(collect::until_detached(Vec::new(), signals, &counters, &mut gathered, &mut live, |_| false, attach))
         .context("cannot go on")?;
     drop(live);
     tracer.detach(gathered.tree_is_empty(&counters))?;

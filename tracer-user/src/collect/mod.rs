@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use environment::{clocks, host, in_pid_namespace, user};
@@ -41,7 +42,8 @@ pub struct Stopped {
 }
 
 /// Waits until the command has ended and, with `wait_all`, its tree or the user's patience. Gives the
-/// signals back: those that came together with the command's end are still to be passed over.
+/// signals back: those that came together with the command's end are still to be passed over. `is_ours` takes a signal
+/// that is not meant for the command.
 ///
 /// # Errors
 /// What the kernel says.
@@ -52,6 +54,7 @@ pub async fn until_end(
     counters: &Counters,
     gathered: &mut Gathered,
     live: &mut Option<Live>,
+    is_ours: impl Fn(Signal) -> bool,
 ) -> io::Result<(Stopped, Signals)> {
     let pid = running.pid;
     // SAFETY: both own their descriptors and never exchange them.
@@ -83,6 +86,7 @@ pub async fn until_end(
                     jobs.asked_to_stop();
                     jobs.follow(pid)?;
                 }
+                Ok(Ok(Arrived::Request { signal, .. })) if is_ours(signal) => {}
                 Ok(Ok(Arrived::Request { signal, from_terminal })) => match stopped {
                     // The command is gone: the user does not want to wait for the rest.
                     Some(stopped) => return Ok((stopped, signals.into_inner())),
@@ -101,7 +105,7 @@ pub async fn until_end(
                     match stopped {
                         Some(stopped) => return Ok((stopped, signals.into_inner())),
                         // To the whole group, as the terminal would; ours is one of them.
-                        None => drop(nix::sys::signal::killpg(nix::unistd::getpgrp(), nix::sys::signal::Signal::SIGINT)),
+                        None => drop(nix::sys::signal::killpg(nix::unistd::getpgrp(), Signal::SIGINT)),
                     }
                 }
             }
@@ -136,6 +140,7 @@ pub async fn until_detached(
     counters: &Counters,
     gathered: &mut Gathered,
     live: &mut Option<Live>,
+    is_ours: impl Fn(Signal) -> bool,
     mut newcomers: impl FnMut() -> io::Result<()>,
 ) -> io::Result<Signals> {
     // SAFETY: all own their descriptors and never exchange them.
@@ -165,8 +170,9 @@ pub async fn until_detached(
                 return Ok(signals.into_inner());
             }
             ready = signals.readable() => match ready?.try_io(|signals| signals.get_ref().next()) {
+                Ok(Ok(Arrived::Request { signal, .. })) if is_ours(signal) => {}
                 Ok(Ok(Arrived::Request { .. })) => return Ok(signals.into_inner()),
-                Ok(Ok(Arrived::Stop)) => nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP)?,
+                Ok(Ok(Arrived::Stop)) => nix::sys::signal::raise(Signal::SIGSTOP)?,
                 Ok(Ok(Arrived::Child)) | Err(_) => {}
                 Ok(Err(error)) => return Err(error),
             },

@@ -69,6 +69,9 @@ pub enum RecordingError {
     /// Writing failed.
     #[error("cannot write the recording: {0}")]
     Columns(#[from] PolarsError),
+    /// The ring.
+    #[error("cannot read the ring: {0}")]
+    Ring(#[from] io::Error),
     /// The kernel gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -148,7 +151,7 @@ impl Unfinished {
         let bytes = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(Some(metadata))?;
         sink::persist(self.file, path)
             .map_err(|source| RecordingError::NotWritable { path: path.display().to_string(), source })?;
-        Ok(Recorded { rows: self.rows, bytes })
+        Ok(Recorded { path: path.to_path_buf(), rows: self.rows, bytes })
     }
 }
 

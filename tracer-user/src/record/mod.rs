@@ -11,12 +11,14 @@
 pub mod counts;
 pub mod event;
 pub mod file;
+mod flight;
 pub mod journal;
 mod reader;
 pub mod rows;
 pub mod source;
 pub mod story;
 pub mod table;
+pub mod window;
 pub mod words;
 mod writer;
 
@@ -33,10 +35,12 @@ use std::{
 
 use gpuos_tracer_abi::events::Call;
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::signal::Signal;
 
 pub use file::RecordingError;
 use journal::Head;
 use table::Table;
+use window::Limits;
 
 use crate::{
     bpf::ring::Ring,
@@ -50,6 +54,8 @@ struct Shared {
     ends: AtomicBool,
     /// Nothing more comes to the journal.
     is_complete: AtomicBool,
+    /// The flight recorder is to write what it has.
+    is_wanted: AtomicBool,
     /// Bytes that the reader has written to the journal, its head left out.
     written: AtomicU64,
     /// Bytes that the writer has read.
@@ -62,19 +68,38 @@ struct Shared {
 #[derive(Debug)]
 pub struct Recorder {
     shared: Arc<Shared>,
-    reader: JoinHandle<io::Result<()>>,
-    writer: JoinHandle<Result<file::Unfinished, RecordingError>>,
     path: PathBuf,
-    journal: PathBuf,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// All of it, through a journal.
+    Whole {
+        reader: JoinHandle<io::Result<()>>,
+        writer: JoinHandle<Result<file::Unfinished, RecordingError>>,
+        journal: PathBuf,
+    },
+    /// The last seconds of it, in memory.
+    Window(JoinHandle<Result<Vec<Recorded>, RecordingError>>),
 }
 
 /// A finished recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
+    /// Where it is.
+    pub path: PathBuf,
     /// Rows of the file.
     pub rows: u64,
     /// Its bytes.
     pub bytes: u64,
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, RecordingError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(RecordingError::Thread)
 }
 
 impl Recorder {
@@ -88,19 +113,42 @@ impl Recorder {
         let shared = Arc::new(Shared::default());
         let unfinished = file::Unfinished::create(path).inspect_err(|_| drop(std::fs::remove_file(&journal)))?;
         let input = journal::Reader::open(&journal)?;
-        let spawn = |error| RecordingError::Thread(error);
         let reader = {
             let shared = shared.clone();
-            let work = move || reader::run(ring, file, &shared);
-            std::thread::Builder::new().name("gpuos-ring".to_owned()).spawn(work).map_err(spawn)?
+            spawn("gpuos-ring", move || reader::run(ring, file, &shared))?
         };
         let writer = {
             let shared = shared.clone();
             let table = Table::new(roles.clone(), head.devices.clone());
-            let work = move || writer::run(input, unfinished, table, &shared);
-            std::thread::Builder::new().name("gpuos-writer".to_owned()).spawn(work).map_err(spawn)?
+            spawn("gpuos-writer", move || writer::run(input, unfinished, table, &shared))?
         };
-        Ok(Self { shared, reader, writer, path: path.to_path_buf(), journal })
+        Ok(Self { shared, path: path.to_path_buf(), work: Work::Whole { reader, writer, journal } })
+    }
+
+    /// Begins to keep the last of what comes through the ring.
+    ///
+    /// # Errors
+    /// [`RecordingError`] when files cannot be made there.
+    pub fn keep_last(path: &Path, ring: Ring, head: &Head, limits: Limits) -> Result<Self, RecordingError> {
+        // Tried now, used when something happens.
+        drop(file::Unfinished::create(path)?);
+        let shared = Arc::new(Shared::default());
+        let reader = {
+            let (shared, head, path) = (shared.clone(), head.clone(), path.to_path_buf());
+            spawn("gpuos-ring", move || flight::run(ring, limits, &path, &head, &shared))?
+        };
+        Ok(Self { shared, path: path.to_path_buf(), work: Work::Window(reader) })
+    }
+
+    /// Takes a signal that asks the flight recorder to write, and says whether it is that.
+    pub fn takes(&self, signal: Signal) -> bool {
+        let Work::Window(reader) = &self.work else { return false };
+        if signal != Signal::SIGUSR1 {
+            return false;
+        }
+        self.shared.is_wanted.store(true, Ordering::Release);
+        reader.thread().unpark();
+        true
     }
 
     /// Adds an event that does not come from the ring.
@@ -114,17 +162,26 @@ impl Recorder {
     pub fn stop(&self, in_flight: &[Call]) {
         in_flight.iter().for_each(|call| self.add(call));
         self.shared.ends.store(true, Ordering::Release);
-        self.reader.thread().unpark();
+        match &self.work {
+            Work::Whole { reader, .. } => reader.thread().unpark(),
+            Work::Window(reader) => reader.thread().unpark(),
+        }
     }
 
-    /// Waits until all of it is in the file, gives the file its name, and says which that is.
+    /// Waits until all of it is on disk, and says what that is.
     ///
     /// # Errors
     /// [`RecordingError`]; what was recorded is in the journal then.
-    pub fn finish(self, header: &Header) -> Result<(PathBuf, Recorded), RecordingError> {
-        let Self { shared, reader, writer, path, journal } = self;
-        let in_journal = |source: io::Error| RecordingError::Stopped { journal: journal.display().to_string(), source };
+    pub fn finish(self, header: &Header) -> Result<Vec<Recorded>, RecordingError> {
+        let Self { shared, path, work } = self;
         let panicked = || io::Error::other("the thread panicked");
+        let (reader, writer, journal) = match work {
+            Work::Whole { reader, writer, journal } => (reader, writer, journal),
+            Work::Window(reader) => {
+                return reader.join().unwrap_or_else(|_| Err(RecordingError::Thread(panicked())));
+            }
+        };
+        let in_journal = |source: io::Error| RecordingError::Stopped { journal: journal.display().to_string(), source };
         let read = reader.join().unwrap_or_else(|_| Err(panicked()));
         shared.is_complete.store(true, Ordering::Release);
         writer.thread().unpark();
@@ -144,7 +201,7 @@ impl Recorder {
         let recorded = unfinished.finish(&path, header)?;
         // What it held is in the file.
         let _ = std::fs::remove_file(&journal);
-        Ok((path, recorded))
+        Ok(vec![recorded])
     }
 }
 

@@ -13,37 +13,59 @@ use super::{Shared, journal};
 use crate::{bpf::ring::Ring, collect};
 
 /// How often the ring is looked at. At two million events a second it takes 16 MiB a tenth of a second to fill.
-const INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Empties the ring until it is told that nothing more comes. After an error nothing is read any more: the trace goes
-/// on without a recording.
-pub(super) fn run(mut ring: Ring, mut file: File, shared: &Shared) -> io::Result<()> {
-    let mut lost = 0;
-    let mut looked_ns = collect::clocks().monotonic_ns;
-    loop {
+/// Takes what is in the ring, and what was added by others, and writes down what found no place.
+pub(super) struct Drain {
+    pub(super) ring: Ring,
+    lost: u64,
+    looked_ns: u64,
+}
+
+impl Drain {
+    pub(super) fn new(ring: Ring) -> Self {
+        Self { ring, lost: 0, looked_ns: collect::clocks().monotonic_ns }
+    }
+
+    /// Gives all records that are there to `take`. Says how many bytes, and whether nothing more comes afterwards.
+    pub(super) fn next(
+        &mut self,
+        shared: &Shared,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(usize, bool), io::Error> {
         // Before the ring is read: what came before the flag was set is read now.
         let ends = shared.ends.load(Ordering::Acquire);
         let added = std::mem::take(&mut *shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         // What was added came before what is in the ring, but for the calls in flight at the end.
         let (before, mut more) = if ends { (Vec::new(), added) } else { (added, Vec::new()) };
-        file.write_all(&before)?;
-        let read = ring.drain(|records| file.write_all(records))?;
+        take(&before)?;
+        let read = self.ring.drain(&mut take)?;
         let now_ns = collect::clocks().monotonic_ns;
-        let lost_now = ring.lost();
-        if lost_now != lost {
-            let head = Head { at_ns: looked_ns, kind: GAP, ..Head::default() };
-            let gap = Gap { head, duration_ns: now_ns.saturating_sub(looked_ns), lost: lost_now - lost };
+        let lost = self.ring.lost();
+        if lost != self.lost {
+            let head = Head { at_ns: self.looked_ns, kind: GAP, ..Head::default() };
+            let gap = Gap { head, duration_ns: now_ns.saturating_sub(self.looked_ns), lost: lost - self.lost };
             journal::append(&mut more, &gap);
-            lost = lost_now;
+            self.lost = lost;
         }
-        looked_ns = now_ns;
-        file.write_all(&more)?;
-        shared.written.fetch_add((before.len() + read + more.len()) as u64, Ordering::Release);
+        self.looked_ns = now_ns;
+        take(&more)?;
+        Ok((before.len() + read + more.len(), ends))
+    }
+}
+
+/// Empties the ring until it is told that nothing more comes. After an error nothing is read any more: the trace goes
+/// on without a recording.
+pub(super) fn run(ring: Ring, mut file: File, shared: &Shared) -> io::Result<()> {
+    let mut drain = Drain::new(ring);
+    loop {
+        let (read, ends) = drain.next(shared, |records| file.write_all(records))?;
+        shared.written.fetch_add(read as u64, Ordering::Release);
         if ends && read == 0 {
             return Ok(());
         }
         // While it fills fast there is no time to sleep.
-        if read < ring.size() / 8 && !ends {
+        if read < drain.ring.size() / 8 && !ends {
             std::thread::park_timeout(INTERVAL);
         }
     }

@@ -2,16 +2,24 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
+use gpuos_tracer_abi::ABI_VERSION;
 use polars_core::frame::DataFrame;
 
 use super::{
+    counts::Counts,
     event::Event,
     file::{Recording, RecordingError},
     journal::{self, Head, Reader},
     table::Table,
     writer::ROWS,
 };
-use crate::model::{roles::Roles, run::Clocks};
+use crate::{
+    model::{
+        roles::Roles,
+        run::{Clocks, End, Header, Losses, Mode, SCHEMA_VERSION, User},
+    },
+    sink::units,
+};
 
 /// One of them.
 #[derive(Debug)]
@@ -89,4 +97,49 @@ impl Source {
 /// What names the events of a journal.
 fn table_of(head: &Head) -> Table {
     Table::new(Roles::parse(&head.roles).unwrap_or_default(), head.devices.clone())
+}
+
+/// Why a journal has no header: said to who reads it.
+#[must_use]
+pub fn unfinished(head: &Head, counts: &Counts) -> String {
+    let (_, end) = counts.span.unwrap_or_default();
+    let since = units::duration(end.saturating_sub(head.clocks.monotonic_ns));
+    let events = units::plural(counts.events, "event", "events");
+    format!("this recording was not finished: it ends {since} after its beginning, with {events}")
+}
+
+/// A header for what was read from a journal, from what its own head and its events tell. `why` there is no better one.
+#[must_use]
+pub fn header_of(head: Head, counts: &mut Counts, why: &str, damage: Option<String>) -> Header {
+    let (begin, end) = counts.span.unwrap_or_default();
+    let mut notes = vec![why.to_owned()];
+    notes.extend(damage.map(|damage| format!("what follows in the file is damaged: {damage}")));
+    Header {
+        schema_version: SCHEMA_VERSION,
+        tool_version: head.tool_version,
+        abi_version: ABI_VERSION,
+        command: head.command,
+        mode: Mode {
+            timed: true,
+            sample: 1,
+            per_thread: false,
+            wait_all: false,
+            filter: head.filter,
+            roles: None,
+            roles_text: head.roles,
+        },
+        started: head.started,
+        wall_ns: end.saturating_sub(begin),
+        clocks: head.clocks,
+        host: head.host,
+        nvidia_driver: head.devices.nvidia_version.as_ref().map(ToString::to_string),
+        devices: Some(head.devices),
+        user: User::default(),
+        end: End::Detached,
+        losses: Losses { events: counts.lost, ..Losses::default() },
+        notes,
+        driver_functions: Vec::new(),
+        phases: std::mem::take(&mut counts.phases),
+        processes: std::mem::take(&mut counts.processes),
+    }
 }

@@ -3,13 +3,18 @@
 use std::collections::HashSet;
 
 use gpuos_tracer_abi::{
-    events::{EXEC, Lifecycle, NAME, PROCESS, PhaseChange, THREAD},
+    events::{END, EXEC, Head, Lifecycle, NAME, PROCESS, PhaseChange, THREAD},
     phases::{OPERATION_BEGIN, OPERATION_END, OPERATION_SWITCH},
 };
 
 use hashbrown::HashMap;
 
-use super::words::{Code, Words};
+use super::{
+    event::Event,
+    journal,
+    window::head_before,
+    words::{Code, Words},
+};
 use crate::model::phases::{Scope, path_of};
 
 /// What is known at a moment of a recording.
@@ -35,6 +40,7 @@ struct OfProcess {
 
 #[derive(Debug, Default)]
 struct OfThread {
+    pid: u32,
     name: Code,
     own: Vec<u32>,
     ignored: u32,
@@ -44,6 +50,8 @@ struct OfThread {
 struct OfPhase {
     path: Code,
     parent: u32,
+    /// As the kernel told of it.
+    definition: PhaseChange,
 }
 
 /// What a marker did to one phase.
@@ -105,12 +113,70 @@ impl Story {
         }
         let length = life.comm.iter().position(|&byte| byte == 0).unwrap_or(life.comm.len());
         let name = self.words.code(&String::from_utf8_lossy(&life.comm[..length]));
-        self.threads.entry(head.thread).or_default().name = name;
+        let thread = self.threads.entry(head.thread).or_default();
+        (thread.name, thread.pid) = (name, head.pid);
     }
 
     /// Forgets a thread that has ended.
     pub fn forget(&mut self, thread: u32) {
         self.threads.remove(&thread);
+    }
+
+    /// Takes any event in; says what a marker did.
+    pub fn follow(&mut self, event: &Event) -> Vec<Change> {
+        match event {
+            Event::Lifecycle(life) if life.head.kind == END => {
+                self.forget(life.head.thread);
+                if life.head.thread == life.head.pid {
+                    self.processes.remove(&life.head.pid);
+                }
+            }
+            Event::Lifecycle(life) => self.live(life),
+            Event::Phase(change) => return self.mark(change),
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// Path of a phase, as a word.
+    pub fn word_of_phase(&mut self, number: u32) -> String {
+        let path = self.phase_path(number);
+        self.words.word(path).to_owned()
+    }
+
+    /// Writes records that tell all of this to who did not hear it.
+    pub fn write(&self, at_ns: u64, to: &mut Vec<u8>) {
+        let mut numbers: Vec<&u32> = self.phases.keys().collect();
+        // From the outside in.
+        numbers.sort_by_key(|number| self.depth(**number));
+        for number in numbers {
+            let head = Head { at_ns, pid: 0, thread: 0, ..self.phases[number].definition.head };
+            journal::append(to, &PhaseChange { head, ..self.phases[number].definition });
+        }
+        for (&pid, process) in &self.processes {
+            let head = head_before(at_ns, pid, pid, process.phase, PROCESS);
+            let comm = self.comm(pid);
+            journal::append(to, &Lifecycle { head, process: process.id, comm, ..Lifecycle::default() });
+        }
+        for (&thread, of_thread) in self.threads.iter().filter(|(thread, _)| !self.processes.contains_key(*thread)) {
+            let head = head_before(at_ns, of_thread.pid, thread, 0, THREAD);
+            let process = self.process(of_thread.pid);
+            journal::append(to, &Lifecycle { head, process, comm: self.comm(thread), ..Lifecycle::default() });
+        }
+    }
+
+    fn depth(&self, number: u32) -> usize {
+        let parent = |number: &u32| self.phases.get(number).map(|phase| phase.parent).filter(|parent| *parent != 0);
+        // A damaged journal may have a circle.
+        std::iter::successors(Some(number), parent).take(64).count()
+    }
+
+    /// Name of a thread as the kernel writes it.
+    fn comm(&self, thread: u32) -> [u8; 16] {
+        let mut comm = [0; 16];
+        let name = self.words.word(self.thread_name(thread)).as_bytes();
+        comm.iter_mut().take(15).zip(name).for_each(|(to, from)| *to = *from);
+        comm
     }
 
     /// Takes a marker in, and says which phases it ended and began, in this order.
@@ -121,11 +187,16 @@ impl Story {
             let around = self.phases.get(&change.parent).map(|phase| self.words.word(phase.path));
             let path = path_of(around, &change.label, scope, &mut self.paths);
             let path = self.words.code(&path);
-            self.phases.insert(change.begun, OfPhase { path, parent: change.parent });
+            // Without an operation, it only tells of the label.
+            let definition = PhaseChange { operation: 0, ..*change };
+            self.phases.insert(change.begun, OfPhase { path, parent: change.parent, definition });
         }
         let mut changes = Vec::new();
         let ends = matches!(change.operation, OPERATION_END | OPERATION_SWITCH);
         let begins = matches!(change.operation, OPERATION_BEGIN | OPERATION_SWITCH);
+        if !ends && !begins {
+            return changes;
+        }
         let parents = &self.phases;
         let parent = |number: u32| parents.get(&number).map_or(0, |phase| phase.parent);
         match scope {
@@ -167,7 +238,7 @@ impl Story {
 mod tests {
     use super::*;
     use gpuos_tracer_abi::{
-        events::{Head, PHASE},
+        events::PHASE,
         phases::{LABEL, SCOPE_PROCESS, SCOPE_THREAD},
     };
 

@@ -1,0 +1,114 @@
+//! The thread of a flight recorder: empties the ring into memory, and writes the last seconds when it is told to.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    thread::JoinHandle,
+};
+
+use super::{
+    Recorded, RecordingError, Shared,
+    counts::Counts,
+    file::Unfinished,
+    journal::{self, Head},
+    reader::{Drain, INTERVAL},
+    source::{Source, header_of},
+    spawn,
+    window::{Limits, Window},
+};
+use crate::{bpf::ring::Ring, collect};
+
+/// Keeps the last of what comes until nothing more does. Says what was written.
+pub(super) fn run(
+    ring: Ring,
+    limits: Limits,
+    path: &Path,
+    head: &Head,
+    shared: &Shared,
+) -> Result<Vec<Recorded>, RecordingError> {
+    let writes_at_end = limits.triggers.is_empty();
+    let mut window = Window::new(limits);
+    let mut drain = Drain::new(ring);
+    let mut writing: Vec<JoinHandle<Result<Recorded, RecordingError>>> = Vec::new();
+    loop {
+        let mut records = Vec::new();
+        let (read, ends) = drain.next(shared, |bytes| {
+            records.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        let fired = window.add(&records, collect::clocks().monotonic_ns);
+        let was_asked = shared.is_wanted.swap(false, Ordering::AcqRel);
+        if fired || was_asked || ends && read == 0 && writes_at_end {
+            let why = match (fired, was_asked) {
+                (true, _) => "flight recording: the last seconds before `--when` came true",
+                (_, true) => "flight recording: the last seconds before SIGUSR1",
+                _ => "flight recording: the last seconds",
+            };
+            let (path, head, records) = (numbered(path, writing.len()), head.clone(), window.records());
+            writing.push(spawn("gpuos-writer", move || write(&path, &head, &records, why))?);
+            window.clear();
+        }
+        if ends && read == 0 {
+            break;
+        }
+        if read < drain.ring.size() / 8 && !ends {
+            std::thread::park_timeout(INTERVAL);
+        }
+    }
+    writing
+        .into_iter()
+        .map(|thread| {
+            thread.join().unwrap_or_else(|_| Err(RecordingError::Thread(std::io::Error::other("it panicked"))))
+        })
+        .collect()
+}
+
+/// `x.parquet`, `x-2.parquet`, `x-3.parquet` and so on.
+fn numbered(path: &Path, before: usize) -> PathBuf {
+    if before == 0 {
+        return path.to_path_buf();
+    }
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{}", before + 1));
+    if let Some(ending) = path.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    path.with_file_name(name)
+}
+
+fn write(path: &Path, head: &Head, records: &[u8], why: &str) -> Result<Recorded, RecordingError> {
+    let journal = journal::path_for(path);
+    let mut file = journal::create(&journal, head)?;
+    let shown = || journal.display().to_string();
+    file.write_all(records).map_err(|source| RecordingError::Stopped { journal: shown(), source })?;
+    let written = || {
+        let mut unfinished = Unfinished::create(path)?;
+        let mut counts = Counts::default();
+        if let Some(mut source) = Source::open(&journal)? {
+            source.read(|rows| {
+                counts.add(rows)?;
+                unfinished.write(rows.clone())
+            })?;
+        }
+        unfinished.finish(path, &header_of(head.clone(), &mut counts, why, None))
+    };
+    let recorded =
+        written().map_err(|error| RecordingError::NotWritten { journal: shown(), reason: error.to_string() })?;
+    let _ = std::fs::remove_file(&journal);
+    Ok(recorded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_files_are_numbered() {
+        let path = Path::new("some/run.parquet");
+        assert_eq!(numbered(path, 0), path);
+        assert_eq!(numbered(path, 1), Path::new("some/run-2.parquet"));
+        assert_eq!(numbered(Path::new("run"), 2), Path::new("run-3"));
+    }
+}
