@@ -27,7 +27,7 @@ const COMPAT_SIGRETURN: u32 = 119;
 const COMPAT_RT_SIGRETURN: u32 = 173;
 
 /// Places in a thread's table of rows that are looked at.
-const PROBES: u32 = 16;
+const PROBES: u32 = 8;
 
 /// Key of the call in flight of a thread. Who counts a call without a device calls [`without_device`] first.
 #[inline(always)]

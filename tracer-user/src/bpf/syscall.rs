@@ -156,7 +156,8 @@ pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refu
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(Refusal { error, log: String::new() }),
         Err(_) => {}
     }
-    let mut log = vec![0_u8; 1 << 20];
+    // The reason stands at its end, and kernels before 6.4 keep the beginning of what is too long.
+    let mut log = vec![0_u8; 64 << 20];
     // SAFETY: as above.
     let part = unsafe { &mut attr.__bindgen_anon_3 };
     part.log_level = 1;
