@@ -1,4 +1,4 @@
-//! `cargo xtask bench overhead`: what tracing costs, beside every peer that is installed.
+//! `cargo xtask bench`: measurements, and `overhead`: what tracing costs, beside every peer that is installed.
 //!
 //! All variants take turns in every round, and each is compared with the bare run of the same round;
 //! shown are medians over the rounds. The machine may be shared and noisy: read the ratios.
@@ -29,23 +29,27 @@ pub(crate) struct Options {
 enum What {
     /// Nanoseconds that tracing adds to a system call, and seconds that it adds to programs
     Overhead,
+    /// What recording every event costs, and whether anything is lost flat out
+    Stream,
 }
 
 /// A way to run a command.
-struct Variant {
-    name: &'static str,
-    prefix: Vec<String>,
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    pub(crate) prefix: Vec<String>,
     /// Another command that must run meanwhile.
-    beside: Vec<String>,
+    pub(crate) beside: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let What::Overhead = options.what;
     if !is_root() {
         bail!("tracing needs root\nhint: `sudo -E env PATH=\"$PATH\" cargo xtask bench overhead`");
     }
     process::run(cargo().args(["build", "--quiet", "--release", "--package", "gpuos-trace", "--bins", "--examples"]))?;
     let folder = process::target_folder().join("release");
+    if let What::Stream = options.what {
+        return crate::bench_stream::run(options.rounds, &folder);
+    }
     let variants = variants(&folder)?;
     calls(options.rounds, &folder, &variants)?;
     programs(options.rounds, &folder, &variants)
@@ -108,7 +112,7 @@ tracepoint:raw_syscalls:sys_exit /@s[tid]/ { @c[@n[tid]] = count(); @h[@n[tid]] 
 
 impl Variant {
     /// The command under this variant. bpftrace takes it as one word.
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut all: Vec<String> = self.prefix.clone();
         if self.prefix.first().is_some_and(|first| first == "bpftrace") {
             all.push(words.join(" "));
@@ -144,7 +148,7 @@ impl Variant {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
