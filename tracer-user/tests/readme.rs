@@ -1,4 +1,4 @@
-//! Every command of the README runs. Those that build the project run in `.ci/run`, by the same words.
+//! Every command of the README and the recipes runs. Those that build the project run in `.ci/run`, by the same words.
 
 mod support;
 
@@ -8,9 +8,12 @@ use support::{TRACER, privileged};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Lines that begin with `$ ` in the console blocks.
-fn commands() -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+/// Python packages that `cargo xtask setup` fetches.
+const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python");
+
+/// Lines that begin with `$ ` in the console blocks of a text.
+fn commands(file: &str) -> Vec<String> {
+    let readme = fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
     let mut inside = false;
     let mut commands = vec![];
     for line in readme.lines() {
@@ -26,7 +29,8 @@ fn commands() -> Vec<String> {
 #[test]
 fn commands_that_build_are_in_the_ci_script() {
     let script = fs::read_to_string(Path::new(ROOT).join(".ci/run")).unwrap();
-    let building: Vec<String> = commands().into_iter().filter(|command| command.starts_with("cargo ")).collect();
+    let building: Vec<String> =
+        commands("README.md").into_iter().filter(|command| command.starts_with("cargo ")).collect();
     assert!(building.len() >= 3, "{building:?}");
     for command in building {
         assert!(
@@ -59,11 +63,17 @@ fn every_other_command_runs() {
         std::env::var("PATH").unwrap()
     );
     let mut ran = 0;
-    for command in commands().into_iter().filter(|command| !command.starts_with("cargo ")) {
-        let output =
-            Command::new("sh").args(["-c", &command]).env("PATH", &path).current_dir(folder.path()).output().unwrap();
+    let all = ["README.md", "docs/recipes.md"].into_iter().flat_map(commands);
+    for command in all.filter(|command| !command.starts_with("cargo ")) {
+        let output = Command::new("sh")
+            .args(["-c", &command])
+            .env("PATH", &path)
+            .env("PYTHONPATH", PACKAGES)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
         ran += 1;
     }
-    assert!(ran >= 8, "the README shows more commands than {ran}");
+    assert!(ran >= 16, "the README shows more commands than {ran}");
 }

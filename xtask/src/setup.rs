@@ -31,8 +31,15 @@ const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 const TESTS: [&str; 7] = ["strace", "gcc", "golang-go", "python3", "python3-pip", "git", "util-linux"];
 /// Python packages that tests use, in `target/python`: NVTX as Python programs have it, and its C headers; readers of
 /// recordings.
-const PYTHON: [&str; 5] =
-    ["nvtx==0.2.17", "nvidia-nvtx-cu12==12.9.79", "perfetto==0.59.1", "protobuf==7.36.2", "duckdb==2.0.0"];
+const PYTHON: [&str; 7] = [
+    "nvtx==0.2.17",
+    "nvidia-nvtx-cu12==12.9.79",
+    "perfetto==0.59.1",
+    "protobuf==7.36.2",
+    "duckdb==2.0.0",
+    "polars==2.1.0",
+    "polars-runtime-32==2.1.0",
+];
 /// An emulator, a shell for its guest, what fetches and unpacks kernels, `strip`.
 const VM: [&str; 9] = [
     "qemu-system-x86",
