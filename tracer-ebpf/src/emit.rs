@@ -5,8 +5,8 @@
 use aya_ebpf::{
     bindings::{BPF_RB_NO_WAKEUP, task_struct},
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
-        generated::{bpf_probe_read_user, bpf_probe_read_user_str},
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        generated::{bpf_get_current_comm, bpf_probe_read_user, bpf_probe_read_user_str},
     },
     maps::ring_buf::RingBufEntry,
 };
@@ -168,14 +168,17 @@ pub(crate) fn lifecycle(thread: &ThreadState, kind: u8, parent: u64, exit_code: 
         return 0;
     }
     let Some(mut entry) = reserve::<Lifecycle>() else { return 0 };
-    entry.write(Lifecycle {
-        head: head(thread, kind, 0, now()),
-        process: thread.process,
-        parent,
-        exit_code,
-        padding: 0,
-        comm: bpf_get_current_comm().unwrap_or_default(),
-    });
+    let event = entry.as_mut_ptr();
+    // In place: old kernels allow 512 bytes of stack for a chain of calls, and this one ends long ones.
+    // SAFETY: inside the reserved record; the helper writes all of the name, zeros when it fails.
+    unsafe {
+        (*event).head = head(thread, kind, 0, now());
+        (*event).process = thread.process;
+        (*event).parent = parent;
+        (*event).exit_code = exit_code;
+        (*event).padding = 0;
+        bpf_get_current_comm((&raw mut (*event).comm).cast(), size_of_val(&(*event).comm) as u32);
+    }
     entry.submit(BPF_RB_NO_WAKEUP.into());
     0
 }

@@ -126,6 +126,7 @@ pub(crate) fn start_command(thread: &mut ThreadState) {
     // SAFETY: the helper has no arguments.
     thread.entered_ns = unsafe { bpf_ktime_get_ns() };
     start_process(thread, 0);
+    emit::lifecycle(thread, PROCESS, 0, 0);
 }
 
 /// The first event of a task that is to be traced. A forked one is a process of its own, or one more
@@ -137,6 +138,7 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
     let was_born = thread.stage == STAGE_BORN;
     if was_born && ids as u32 == (ids >> 32) as u32 {
         start_process(thread, parent);
+        emit::lifecycle(thread, PROCESS, parent, 0);
     } else {
         thread.stage = STAGE_RUNNING;
         ioctl::watch(thread);
@@ -189,7 +191,6 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
     thread.thread = pid;
     thread.stage = STAGE_RUNNING;
     ioctl::watch(thread);
-    emit::lifecycle(thread, PROCESS, parent, 0);
     0
 }
 
