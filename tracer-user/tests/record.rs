@@ -268,6 +268,17 @@ fn a_running_process_is_recorded_from_now_on() {
     writeln!(input, "7").unwrap();
     line.clear();
     answers.read_line(&mut line).unwrap();
+    // All of its threads wait again: the kernel says in which call.
+    let begin = Instant::now();
+    let waits = |thread: &str| {
+        let call = std::fs::read_to_string(format!("/proc/{}/task/{thread}/syscall", program.id())).unwrap_or_default();
+        call.split_whitespace().next().is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
+    while !threads().all(|thread| waits(thread.unwrap().file_name().to_str().unwrap())) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it does not wait");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
     assert!(tracer.wait().unwrap().success());
     drop(input);
