@@ -204,3 +204,23 @@ fn what_is_no_recording_is_not_exported() {
     std::fs::remove_file(&file).unwrap();
     assert!(say(&["--to", "csv"]).contains("No such file"));
 }
+
+#[test]
+fn a_recording_from_a_gpu_machine_is_read_anywhere() {
+    // Made by results/h200/record.sh: `bench alloc` of 100 pairs of cuMemAlloc and cuMemFree.
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/h200/record");
+    let recording = results.join("alloc.parquet");
+    let shown = Command::new(TRACER).args(["show", "--top", "0"]).arg(&recording).output().unwrap();
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    // The tables of the counts, made there, and those of the events, made here.
+    let tables = |text: &str| -> Vec<String> {
+        let lines = text.lines().skip_while(|line| !line.starts_with("exit status"));
+        lines.take_while(|line| !line.starts_with("note: ")).map(str::to_owned).collect()
+    };
+    let counted = std::fs::read_to_string(results.join("alloc.txt")).unwrap();
+    assert_eq!(tables(&String::from_utf8_lossy(&shown.stdout)), tables(&counted));
+    let csv = Command::new(TRACER).args(["export", "--to", "csv"]).arg(&recording).output().unwrap();
+    let text = String::from_utf8(csv.stdout).unwrap();
+    let fields = text.lines().filter(|line| line.contains(",hClient=0x") && line.contains(" status=0x")).count();
+    assert_eq!((text.lines().filter(|line| line.contains(",nvidia")).count(), fields), (1276, 413));
+}
