@@ -108,7 +108,9 @@ for at, event in events:
     assert at >= clocks[3]
     if event.type == TrackEvent.TYPE_SLICE_BEGIN:
         open_slices[event.track_uuid].append(event.name)
-        kind = 'phase' if event.track_uuid in names else ('sched' if 'sched' in event.categories else 'call')
+        kind = event.categories[0] if event.categories[0] in ('phase', 'sched') else 'call'
+        # Phases of the process have a track of their own, those of a thread are on its track.
+        assert kind != 'phase' or event.track_uuid in (names if event.name in ('init', 'work', 'again') else tracks)
         begun[kind] += 1
         if event.name == 'getppid':
             begun['getppid'] += 1

@@ -383,8 +383,27 @@ fn what_cannot_be_recorded_is_refused() {
     assert!(say(&["-o", "r", "--ring", "100K", "--", "true"]).contains("power of two"));
     assert!(say(&["-o", "r", "-p", "1", "--", "true"]).contains("cannot be used with"));
     assert!(say(&["-o", "r"]).contains("required"));
+    // Nothing but a file is replaced.
+    std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
+    for path in ["/dev/null", "link", "."] {
+        assert!(say(&["-o", path, "--", "true"]).contains(&format!("cannot write `{path}`")), "{path}");
+    }
     if privileged("what_cannot_be_recorded_is_refused") {
-        assert!(say(&["-o", "no/such/folder/r", "--", "true"]).contains("cannot write `no/such/folder/r.part`"));
+        // A command that cannot be executed leaves no file behind.
+        std::fs::write(folder.path().join("text"), "#!/no/such/shell\n").unwrap();
+        std::fs::set_permissions(folder.path().join("text"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let failed = Command::new(TRACER)
+            .current_dir(folder.path())
+            .args(["record", "-o", "r.parquet", "--", "./text"])
+            .output()
+            .unwrap();
+        assert!(!failed.status.success());
+        let mut left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["link", "text"]);
+        assert!(say(&["-o", "no/such/folder/r", "--", "true"]).contains("cannot write `no/such/folder/r`"));
     }
 }
 
@@ -416,6 +435,15 @@ fn a_flight_recorder_keeps_the_last_and_writes_when_told() {
     let _ = std::fs::remove_file(&second);
     record(&file, &["--last", "10s", "--when", "slower=10s,status"], &["true"]);
     assert!(!file.exists());
+    // What fires all the time writes once in a window, and at the end.
+    record(
+        &file,
+        &["--last", "10s", "--when", "error"],
+        &["sh", "-c", "for i in 1 2 3 4 5; do ls /no; sleep 0.05; done"],
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_file(&second).unwrap();
     // The end of a phase.
     record(&file, &["--last", "10s", "--when", "phase=init"], &[example("phase_calls")]);
     let init = rows(&file);

@@ -100,6 +100,10 @@ impl Tracer {
         let by_id = self.threads_by_id()?;
         let storage = if by_id.is_none() { Some(self.objects.map(maps::THREADS)?) } else { None };
         let mut calls = Vec::new();
+        if crate::collect::in_pid_namespace() {
+            // Processes have other numbers here.
+            return Ok(calls);
+        }
         for (_, process) in counters.processes().map_err(step)?.iter().filter(|(_, process)| process.threads_alive != 0)
         {
             let entries = std::fs::read_dir(format!("/proc/{}/task", process.pid)).into_iter().flatten().flatten();

@@ -118,6 +118,7 @@ pub struct Tracer {
     pub(super) objects: KernelObjects,
     pub(super) rows: u32,
     pub(super) phases: u32,
+    pub(super) totals: u32,
     /// Whether tasks are known by their number.
     by_id: bool,
 }
@@ -249,7 +250,13 @@ impl Tracer {
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }
-        Ok(Self { objects, rows, phases: settings.phases.max(1), by_id: by_id.is_some() })
+        Ok(Self {
+            objects,
+            rows,
+            phases: settings.phases.max(1),
+            totals: settings.totals.max(1),
+            by_id: by_id.is_some(),
+        })
     }
 
     /// Marks a suspended child: its calls are counted from its first `execve` on.

@@ -27,6 +27,7 @@ pub struct Counters {
     rows: Shared<Row>,
     losses: Shared<u64>,
     totals: OwnedFd,
+    totals_room: u32,
     processes: OwnedFd,
     phases: OwnedFd,
     phase_nodes: Shared<PhaseNode>,
@@ -49,6 +50,7 @@ impl Tracer {
             rows: Shared::map(&clone(maps::ROWS)?, self.rows as usize).map_err(step)?,
             losses: Shared::map(&clone(maps::LOSSES)?, COUNTERS as usize).map_err(step)?,
             totals: clone(maps::TOTALS)?,
+            totals_room: self.totals,
             processes: clone(maps::PROCESSES)?,
             phases: clone(maps::PHASES)?,
             phase_nodes: Shared::map(&clone(maps::PHASE_NODES)?, self.phases as usize).map_err(step)?,
@@ -156,6 +158,13 @@ impl Counters {
     #[must_use]
     pub fn reading_costs_events(&self) -> bool {
         uninterrupted::is_wanted()
+    }
+
+    /// Threads that may exit before the maps are read where that may cost events: a quarter of what finds room there,
+    /// if each makes 32 different calls.
+    #[must_use]
+    pub fn exits_at_once(&self) -> u64 {
+        (u64::from(self.totals_room) / 128).clamp(1, 2048)
     }
 
     /// A counter of the ABI crate's `losses`.

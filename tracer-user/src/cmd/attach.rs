@@ -87,9 +87,8 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
             roles_text: plan.map(|plan| plan.roles).unwrap_or_default(),
         },
     )?;
-    let recorded = recorder.map(|recorder| recorder.finish(&run.header));
     report::publish(&mut options, &run)?;
-    Plan::tell(recorded, options.view.is_some())?;
+    Plan::tell(recorder, &run.header, options.view.is_some())?;
     if options.strict && run.header.losses.any() {
         return Err(anyhow!(report::STRICT));
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     cli::ExportArgs,
-    export::{self, ExportError, Target},
+    export::{self, Target},
     record::{
         file::Unfinished,
         source::{self, Source},
@@ -21,7 +21,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
             "`{shown}` is no recording\nhint: `gpuos-trace record -o FILE -- CMD` makes one; `show` reads the files of `run -o`"
         );
     };
-    let damage = match (&args.output, args.to) {
+    let output = args
+        .output
+        .as_deref()
+        .map(|path| sink::target_of(path).map_err(|error| anyhow!("cannot write `{}`: {error}", path.display())));
+    let damage = match (&output.transpose()?, args.to) {
         (None, Target::Parquet) => bail!("a recording needs a file\nhint: `-o FILE.parquet`"),
         (Some(path), Target::Parquet) => {
             let Source::Journal(reader) = &source else {
@@ -44,7 +48,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
             let mut output = BufWriter::new(io::stdout().lock());
             match export::export(&mut source, target, &mut output) {
                 // Who reads it has seen enough.
-                Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => None,
+                Err(error) if error.is_broken_pipe() => None,
                 other => other.with_context(|| format!("exporting `{shown}`"))?,
             }
         }

@@ -10,10 +10,10 @@ use crate::{
     bpf::{Recording, Tracer},
     cli::{AttachArgs, RecordArgs, RunArgs, TraceArgs},
     collect,
-    model::run::Clocks,
+    model::run::{Clocks, Header},
     options::TraceOptions,
-    record::{Recorded, Recorder, RecordingError, journal::Head, window::Limits},
-    sink::units,
+    record::{Recorded, Recorder, journal::Head, window::Limits},
+    sink::{self, units},
     talk,
 };
 
@@ -52,6 +52,9 @@ impl Plan {
         if trace.no_latency || trace.sample != 1 {
             bail!("every recorded call is timed\nhint: leave `--no-latency` and `--sample` to `run`");
         }
+        let path = sink::target_of(&path).map_err(|error| {
+            anyhow!("cannot write `{}`: {error}\nhint: name a file in a folder that you may write to", path.display())
+        })?;
         let roles = match &trace.roles {
             Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?,
             None => String::new(),
@@ -93,9 +96,13 @@ impl Plan {
         .map_err(|error| anyhow!("{error}").context(self.path.display().to_string()))
     }
 
-    /// Says what came of a recording.
-    pub(super) fn tell(recorded: Option<Result<Vec<Recorded>, RecordingError>>, speaks: bool) -> Result<()> {
-        let Some(files) = recorded.transpose()?.filter(|_| speaks) else { return Ok(()) };
+    /// Waits for what is still to be written, and says what came of it.
+    pub(super) fn tell(recorder: Option<Recorder>, header: &Header, speaks: bool) -> Result<()> {
+        let Some(recorder) = recorder else { return Ok(()) };
+        let files = recorder.finish(header)?;
+        if !speaks {
+            return Ok(());
+        }
         if files.is_empty() {
             talk::print("\nnothing was recorded: `--when` never came true\n");
         }

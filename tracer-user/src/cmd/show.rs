@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 use crate::{
     cli::ShowArgs,
@@ -39,13 +39,21 @@ fn read(path: &Path) -> Result<Run> {
         // The names in the file are given again from its numbers, by the devices in its header.
         Source::Finished(recording) => {
             let roles = Roles::parse(&recording.header.mode.roles_text).unwrap_or_default();
+            if recording.header.host.architecture != std::env::consts::ARCH {
+                bail!(
+                    "`{}` was recorded on {}, and the tables here are those of {}\nhint: `gpuos-trace export --to csv` has the names of that machine",
+                    path.display(),
+                    sink::units::printable(&recording.header.host.architecture),
+                    std::env::consts::ARCH
+                );
+            }
             let header = Header { phases: Vec::new(), processes: Vec::new(), ..recording.header };
             (header, roles)
         }
         Source::Journal(reader) => {
             let unfinished = source::unfinished(&reader.head, &counts);
-            let roles =
-                Roles::parse(&reader.head.roles).map_err(|reason| anyhow!("its roles are not valid: {reason}"))?;
+            let roles = Roles::parse(&reader.head.roles)
+                .map_err(|reason| anyhow!("its roles are not valid: {}", sink::units::printable(&reason)))?;
             (header_of(reader.head, &mut counts, &unfinished, damage), roles)
         }
     };

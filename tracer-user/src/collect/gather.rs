@@ -29,9 +29,6 @@ use crate::{
 /// The kernel frees a thread, and books its last microseconds, some time after its exit.
 const SETTLING_NS: u64 = 250_000_000;
 
-/// Where reading the maps may cost events, they are not read before so many threads have exited.
-const EXITS_AT_ONCE: u64 = 8192;
-
 /// Ended processes that are kept apart. Those that end after so many are added up by command, so that a
 /// storm of short processes does not fill the memory of the tracer.
 const KEPT_APART: usize = 4096;
@@ -162,7 +159,9 @@ impl Gathered {
             counters.set_drivers(&self.devices)?;
         }
         let exits = counters.loss(losses::THREADS_ENDED);
-        if exits.wrapping_sub(self.exits_seen) < if counters.reading_costs_events() { EXITS_AT_ONCE } else { 1 } {
+        if exits.wrapping_sub(self.exits_seen)
+            < if counters.reading_costs_events() { counters.exits_at_once() } else { 1 }
+        {
             return Ok(());
         }
         let now = monotonic_ns();
@@ -173,7 +172,8 @@ impl Gathered {
             .into_iter()
             .filter(|(_, process)| ended(process))
             .partition(|(_, process)| process.ended_ns + SETTLING_NS < now);
-        if settling.is_empty() {
+        // Those that are not over yet are looked for again; where looking costs, with the next ones.
+        if settling.is_empty() || counters.reading_costs_events() {
             self.exits_seen = exits;
         }
         if over.is_empty() {

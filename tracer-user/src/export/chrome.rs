@@ -17,7 +17,7 @@ pub(super) struct Chrome {
     is_first: bool,
     /// Open phases of processes and threads, by an id of their own.
     phases: u64,
-    open: HashMap<(u32, String), Vec<u64>>,
+    open: HashMap<(u32, u32, String), Vec<u64>>,
 }
 
 impl Chrome {
@@ -60,6 +60,7 @@ impl Exporter for Chrome {
             args.insert(name.to_owned(), value);
         }
         let (pid, tid, ts) = (row.pid, row.thread, self.at(row.time));
+        let owner = if row.is_threads_own() { tid } else { 0 };
         let name = |what: &str| json!({"ph": "M", "pid": pid, "tid": tid, "name": what, "args": {"name": row.comm}});
         let event = match row.event {
             word::CALL | word::UNFINISHED | word::OFF_CPU => {
@@ -74,11 +75,11 @@ impl Exporter for Chrome {
             word::PHASE_BEGIN => {
                 self.phases += 1;
                 let id = self.phases;
-                self.open.entry((pid, row.phase.to_owned())).or_default().push(id);
+                self.open.entry((pid, owner, row.phase.to_owned())).or_default().push(id);
                 json!({"ph": "b", "pid": pid, "tid": tid, "ts": ts, "id": id, "name": row.phase, "cat": "phase"})
             }
             word::PHASE_END => {
-                let open = self.open.get_mut(&(pid, row.phase.to_owned())).and_then(Vec::pop);
+                let open = self.open.get_mut(&(pid, owner, row.phase.to_owned())).and_then(Vec::pop);
                 let Some(id) = open else { return Ok(()) };
                 json!({"ph": "e", "pid": pid, "tid": tid, "ts": ts, "id": id, "name": row.phase, "cat": "phase"})
             }

@@ -28,7 +28,8 @@ impl Exporter for Folded {
         let Some(duration) = row.duration.filter(|_| row.event == word::CALL) else { return Ok(()) };
         // `;` and spaces at the end of a line have a meaning.
         let frames: Vec<String> = stack(row).iter().map(|frame| printable(frame).replace(';', ",")).collect();
-        *self.stacks.entry(frames.join(";")).or_default() += duration;
+        let sum = self.stacks.entry(frames.join(";")).or_default();
+        *sum = sum.saturating_add(duration);
         Ok(())
     }
 

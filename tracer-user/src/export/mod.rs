@@ -53,6 +53,21 @@ pub enum ExportError {
     Columns(#[from] PolarsError),
 }
 
+impl ExportError {
+    /// Whether nobody reads the output any more.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        match self {
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Json(error) => error.io_error_kind() == Some(io::ErrorKind::BrokenPipe),
+            Self::Recording(RecordingError::Columns(PolarsError::IO { error, .. })) => {
+                error.kind() == io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Writes one format, row by row.
 trait Exporter {
     /// The next row.
@@ -76,15 +91,17 @@ pub fn export(source: &mut Source, target: Target, to: &mut dyn Write) -> Result
         Target::OtlpJson => Box::new(otlp::Otlp::new(source)),
         Target::Folded | Target::Parquet => Box::new(folded::Folded::default()),
     };
-    let damage = source.read(|frame| {
-        if failed.is_none() {
-            failed = rows::each(frame, |row| exporter.take(&row, to)).err();
-        }
-        Ok(())
-    })?;
+    let read = source.read(|frame| {
+        rows::each(frame, |row| exporter.take(&row, to)).map_err(|error| {
+            failed = Some(error);
+            // Ends the reading; what is returned is above.
+            RecordingError::Ring(io::ErrorKind::Interrupted.into())
+        })
+    });
     if let Some(error) = failed {
         return Err(error);
     }
+    let damage = read?;
     exporter.finish(to)?;
     to.flush()?;
     Ok(damage)
@@ -96,6 +113,7 @@ fn csv(source: &mut Source, to: &mut dyn Write) -> Result<Option<String>, Export
         CsvWriter::new(&mut *to).include_header(std::mem::take(&mut has_header)).finish(&mut frame.clone())?;
         Ok(())
     })?;
+    to.flush()?;
     Ok(damage)
 }
 

@@ -215,6 +215,9 @@ impl Perfetto {
 
     /// The track of a process's phases, or for those of a thread's own the thread's.
     fn phases(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
+        if row.is_threads_own() {
+            return self.thread(row, to);
+        }
         let parent_uuid = Some(self.process(row, to)?);
         let (uuid, is_new) = self.track(Track::Phases(row.process));
         if is_new {
@@ -235,7 +238,7 @@ impl Perfetto {
         }
         let (calls, written_ns) = self.roles.entry(role.to_owned()).or_default();
         *calls += 1;
-        if is_new || at_ns >= *written_ns + COUNTER_NS {
+        if is_new || at_ns >= written_ns.saturating_add(COUNTER_NS) {
             *written_ns = at_ns;
             let value = *calls;
             write_counter(to, uuid, at_ns, value)?;

@@ -45,7 +45,7 @@ impl Exporter for Speedscope {
         let thread = self.threads.entry((row.pid, row.thread)).or_default();
         row.comm.clone_into(&mut thread.name);
         match (thread.samples.last(), thread.weights.last_mut()) {
-            (Some(last), Some(weight)) if *last == sample => *weight += duration,
+            (Some(last), Some(weight)) if *last == sample => *weight = weight.saturating_add(duration),
             _ => {
                 thread.samples.push(sample);
                 thread.weights.push(duration);
@@ -61,7 +61,7 @@ impl Exporter for Speedscope {
                 "name": format!("{} {thread} of {pid}", calls.name),
                 "unit": "nanoseconds",
                 "startValue": 0,
-                "endValue": calls.weights.iter().sum::<u64>(),
+                "endValue": calls.weights.iter().fold(0_u64, |sum, weight| sum.saturating_add(*weight)),
                 "samples": calls.samples,
                 "weights": calls.weights,
             })

@@ -30,16 +30,27 @@ pub struct Counts {
     /// Events that were lost.
     pub lost: u64,
     numbers: HashMap<String, u32>,
+    /// Places in `processes`, by id.
+    places: HashMap<u64, usize>,
+    /// Places of rows that stand for many, by command.
+    standing: HashMap<String, usize>,
+    has_header: bool,
 }
 
 impl Counts {
     /// None yet; processes and phases of this header are known already.
     #[must_use]
     pub fn new(header: &Header) -> Self {
-        let mut counts = Self { processes: header.processes.clone(), ..Self::default() };
+        let mut counts = Self { processes: header.processes.clone(), has_header: true, ..Self::default() };
+        counts.places = header.processes.iter().enumerate().map(|(at, process)| (process.id, at)).collect();
+        for (at, process) in header.processes.iter().enumerate().filter(|(_, process)| process.stands_for > 1) {
+            counts.standing.entry(process.command.clone()).or_insert(at);
+        }
         for phase in &header.phases {
-            let number = counts.phase(&phase.path);
-            counts.phases[number as usize - 1] = phase.clone();
+            let number = counts.phase(&phase.path) as usize;
+            if let Some(place) = number.checked_sub(1).and_then(|at| counts.phases.get_mut(at)) {
+                *place = phase.clone();
+            }
         }
         counts
     }
@@ -82,7 +93,7 @@ impl Counts {
             _ => return,
         }
         let key = RowKey {
-            process: row.process,
+            process: self.places.get(&row.process).and_then(|at| self.processes.get(*at)).map_or(row.process, |p| p.id),
             phase: self.phase(row.phase),
             number: row.number,
             abi: if row.abi == "compat" { ABI_COMPAT } else { ABI_NATIVE },
@@ -117,20 +128,28 @@ impl Counts {
 
     /// Processes of a recording without a header.
     fn live(&mut self, row: &Row<'_>) {
-        let known = self.processes.iter_mut().find(|process| process.id == row.process);
+        if self.has_header {
+            // It knows better; but of many short processes only one for each command has a row there.
+            if let (false, Some(at)) = (self.places.contains_key(&row.process), self.standing.get(row.comm)) {
+                self.places.insert(row.process, *at);
+            }
+            return;
+        }
+        let known = self.places.get(&row.process).and_then(|at| self.processes.get_mut(*at));
         match (known, row.event) {
-            // The header knows better.
-            (Some(process), _) if process.threads != 0 => {}
             (Some(process), word::EXEC) => row.comm.clone_into(&mut process.command),
             (Some(process), _) => process.wall_ns = row.time.saturating_sub(process.started_ns),
-            (None, word::PROCESS) => self.processes.push(Process {
-                id: row.process,
-                pid: row.pid,
-                command: row.comm.to_owned(),
-                started_ns: row.time,
-                stands_for: 1,
-                ..Process::default()
-            }),
+            (None, word::PROCESS) => {
+                self.places.insert(row.process, self.processes.len());
+                self.processes.push(Process {
+                    id: row.process,
+                    pid: row.pid,
+                    command: row.comm.to_owned(),
+                    started_ns: row.time,
+                    stands_for: 1,
+                    ..Process::default()
+                });
+            }
             (None, _) => {}
         }
     }

@@ -106,9 +106,6 @@ impl Unfinished {
     /// [`RecordingError::NotWritable`].
     pub fn create(path: &Path) -> Result<Self, RecordingError> {
         let not_writable = |source| RecordingError::NotWritable { path: path.display().to_string(), source };
-        if path.is_dir() {
-            return Err(not_writable(io::ErrorKind::IsADirectory.into()));
-        }
         let file = sink::beside(path).map_err(not_writable)?;
         let writer = ParquetWriter::new(file.reopen().map_err(not_writable)?)
             .with_compression(ParquetCompression::Zstd(None))
@@ -149,6 +146,8 @@ impl Unfinished {
             .collect(ParquetMetadataContext { arrow_schema: "" })?;
         let writer = self.writer.get_writer();
         let bytes = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(Some(metadata))?;
+        // The journal goes after this.
+        self.file.as_file().sync_all()?;
         sink::persist(self.file, path)
             .map_err(|source| RecordingError::NotWritable { path: path.display().to_string(), source })?;
         Ok(Recorded { path: path.to_path_buf(), rows: self.rows, bytes })
@@ -220,6 +219,10 @@ impl Recording {
                 .map_err(|error| not_readable(error.to_string()))?;
             if frame.schema() != empty()?.schema() {
                 return Err(not_readable("its columns are not those of a recording".to_owned()));
+            }
+            // The number of rows is only what the file says.
+            if frame.height() == 0 {
+                return Err(not_readable("it has fewer rows than it says".to_owned()));
             }
             take(&frame)?;
         }

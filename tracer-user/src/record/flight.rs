@@ -28,40 +28,60 @@ pub(super) fn run(
     shared: &Shared,
 ) -> Result<Vec<Recorded>, RecordingError> {
     let writes_at_end = limits.triggers.is_empty();
+    let window_ns = limits.window.as_nanos() as u64;
     let mut window = Window::new(limits);
     let mut drain = Drain::new(ring);
-    let mut writing: Vec<JoinHandle<Result<Recorded, RecordingError>>> = Vec::new();
+    let mut writing: Vec<(u64, JoinHandle<Result<Recorded, RecordingError>>)> = Vec::new();
+    let (mut fired, mut number) = (false, 0);
     loop {
         let mut records = Vec::new();
         let (read, ends) = drain.next(shared, |bytes| {
             records.extend_from_slice(bytes);
             Ok(())
         })?;
-        let fired = window.add(&records, collect::clocks().monotonic_ns);
-        let was_asked = shared.is_wanted.swap(false, Ordering::AcqRel);
-        if fired || was_asked || ends && read == 0 && writes_at_end {
+        let now_ns = collect::clocks().monotonic_ns;
+        fired |= window.add(&records, now_ns);
+        let was_asked = shared.is_wanted.load(Ordering::Acquire);
+        // One at a time, and not before the window can be full again: what fires all the time must not fill the disk.
+        let is_free = writing.last().is_none_or(|(_, thread)| thread.is_finished());
+        let may_fire = is_free && writing.last().is_none_or(|(at_ns, _)| now_ns >= at_ns + window_ns);
+        let is_over = ends && read == 0;
+        if fired && may_fire || was_asked && is_free || is_over && (fired || was_asked || writes_at_end) {
             let why = match (fired, was_asked) {
                 (true, _) => "flight recording: the last seconds before `--when` came true",
                 (_, true) => "flight recording: the last seconds before SIGUSR1",
                 _ => "flight recording: the last seconds",
             };
-            let (path, head, records) = (numbered(path, writing.len()), head.clone(), window.records());
-            writing.push(spawn("gpuos-writer", move || write(&path, &head, &records, why))?);
+            shared.is_wanted.store(false, Ordering::Release);
+            let (path, head, records) = (free_name(path, &mut number), head.clone(), window.records());
+            writing.push((now_ns, spawn("gpuos-writer", move || write(&path, &head, &records, why))?));
             window.clear();
+            fired = false;
         }
-        if ends && read == 0 {
+        if is_over {
             break;
         }
         if read < drain.ring.size() / 8 && !ends {
             std::thread::park_timeout(INTERVAL);
         }
     }
-    writing
-        .into_iter()
-        .map(|thread| {
-            thread.join().unwrap_or_else(|_| Err(RecordingError::Thread(std::io::Error::other("it panicked"))))
-        })
-        .collect()
+    let panicked = || RecordingError::Thread(std::io::Error::other("it panicked"));
+    // All of them, then the first error.
+    let ended: Vec<_> =
+        writing.into_iter().map(|(_, thread)| thread.join().unwrap_or_else(|_| Err(panicked()))).collect();
+    ended.into_iter().collect()
+}
+
+/// The name as it was given for the first file, which takes the place of an older one; for later ones the next number
+/// that no file has.
+fn free_name(path: &Path, number: &mut usize) -> PathBuf {
+    loop {
+        let name = numbered(path, *number);
+        *number += 1;
+        if *number == 1 || !name.exists() {
+            return name;
+        }
+    }
 }
 
 /// `x.parquet`, `x-2.parquet`, `x-3.parquet` and so on.

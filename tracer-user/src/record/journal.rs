@@ -148,7 +148,10 @@ impl Reader {
     /// [`JournalError::NotAJournal`], [`JournalError::OtherVersion`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let shown = path.display().to_string();
-        let damaged = |reason: String| JournalError::NotAJournal { path: shown.clone(), reason };
+        let damaged = |reason: String| JournalError::NotAJournal {
+            path: shown.clone(),
+            reason: crate::sink::units::printable(&reason),
+        };
         let mut file = File::open(path).map_err(|error| damaged(error.to_string()))?;
         let head = read_head(&mut file).map_err(|error| damaged(error.to_string()))?;
         if head.abi_version != ABI_VERSION {
@@ -157,6 +160,14 @@ impl Reader {
                 found: head.abi_version,
                 writer: crate::sink::units::printable(&head.tool_version),
             });
+        }
+        // Numbers of calls are those of an architecture.
+        if head.host.architecture != std::env::consts::ARCH {
+            return Err(damaged(format!(
+                "it was written on {}, and this gpuos-trace knows the calls of {}",
+                head.host.architecture,
+                std::env::consts::ARCH
+            )));
         }
         Ok(Self { file, head, buffer: Vec::new() })
     }

@@ -1,7 +1,7 @@
 //! Recordings: every event with its time, from the kernel's ring through a journal to a Parquet file.
 //!
 //! ```text
-//! ring ─► reader (a thread, every 10 ms) ─► journal FILE.part ─► writer (another, idle priority) ─► FILE
+//! ring ─► reader (a thread, every 10 ms) ─► journal FILE.part ─► writer (another, nice 19) ─► FILE
 //! ```
 //!
 //! The reader does nothing but write what is in the ring to the journal, so it keeps up with whatever the machine can
@@ -69,7 +69,8 @@ struct Shared {
 pub struct Recorder {
     shared: Arc<Shared>,
     path: PathBuf,
-    work: Work,
+    /// Until it is finished.
+    work: Option<Work>,
 }
 
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Recorder {
             let table = Table::new(roles.clone(), head.devices.clone());
             spawn("gpuos-writer", move || writer::run(input, unfinished, table, &shared))?
         };
-        Ok(Self { shared, path: path.to_path_buf(), work: Work::Whole { reader, writer, journal } })
+        Ok(Self { shared, path: path.to_path_buf(), work: Some(Work::Whole { reader, writer, journal }) })
     }
 
     /// Begins to keep the last of what comes through the ring.
@@ -137,12 +138,32 @@ impl Recorder {
             let (shared, head, path) = (shared.clone(), head.clone(), path.to_path_buf());
             spawn("gpuos-ring", move || flight::run(ring, limits, &path, &head, &shared))?
         };
-        Ok(Self { shared, path: path.to_path_buf(), work: Work::Window(reader) })
+        Ok(Self { shared, path: path.to_path_buf(), work: Some(Work::Window(reader)) })
+    }
+
+    /// Ends a recording of a trace that did not begin.
+    fn give_up(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        self.shared.ends.store(true, Ordering::Release);
+        self.shared.is_complete.store(true, Ordering::Release);
+        match work {
+            Work::Whole { reader, writer, journal } => {
+                reader.thread().unpark();
+                let _ = reader.join();
+                writer.thread().unpark();
+                drop(writer.join());
+                let _ = std::fs::remove_file(&journal);
+            }
+            Work::Window(reader) => {
+                reader.thread().unpark();
+                drop(reader.join());
+            }
+        }
     }
 
     /// Takes a signal that asks the flight recorder to write, and says whether it is that.
     pub fn takes(&self, signal: Signal) -> bool {
-        let Work::Window(reader) = &self.work else { return false };
+        let Some(Work::Window(reader)) = &self.work else { return false };
         if signal != Signal::SIGUSR1 {
             return false;
         }
@@ -160,11 +181,16 @@ impl Recorder {
     /// Drains the ring for the last time. To be called when nothing comes any more. `in_flight`: calls that had not
     /// returned.
     pub fn stop(&self, in_flight: &[Call]) {
-        in_flight.iter().for_each(|call| self.add(call));
-        self.shared.ends.store(true, Ordering::Release);
+        {
+            // Together: the reader takes the one for what it is by the other.
+            let mut added = self.shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            in_flight.iter().for_each(|call| journal::append(&mut added, call));
+            self.shared.ends.store(true, Ordering::Release);
+        }
         match &self.work {
-            Work::Whole { reader, .. } => reader.thread().unpark(),
-            Work::Window(reader) => reader.thread().unpark(),
+            Some(Work::Whole { reader, .. }) => reader.thread().unpark(),
+            Some(Work::Window(reader)) => reader.thread().unpark(),
+            None => {}
         }
     }
 
@@ -172,8 +198,9 @@ impl Recorder {
     ///
     /// # Errors
     /// [`RecordingError`]; what was recorded is in the journal then.
-    pub fn finish(self, header: &Header) -> Result<Vec<Recorded>, RecordingError> {
-        let Self { shared, path, work } = self;
+    pub fn finish(mut self, header: &Header) -> Result<Vec<Recorded>, RecordingError> {
+        let Some(work) = self.work.take() else { return Ok(Vec::new()) };
+        let Self { shared, path, .. } = &self;
         let panicked = || io::Error::other("the thread panicked");
         let (reader, writer, journal) = match work {
             Work::Whole { reader, writer, journal } => (reader, writer, journal),
@@ -198,10 +225,19 @@ impl Recorder {
             journal: journal.display().to_string(),
             reason: error.to_string(),
         })?;
-        let recorded = unfinished.finish(&path, header)?;
+        let recorded = unfinished.finish(path, header).map_err(|error| RecordingError::NotWritten {
+            journal: journal.display().to_string(),
+            reason: error.to_string(),
+        })?;
         // What it held is in the file.
         let _ = std::fs::remove_file(&journal);
         Ok(vec![recorded])
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 

@@ -34,8 +34,10 @@ impl Drain {
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(usize, bool), io::Error> {
         // Before the ring is read: what came before the flag was set is read now.
-        let ends = shared.ends.load(Ordering::Acquire);
-        let added = std::mem::take(&mut *shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let (ends, added) = {
+            let mut added = shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            (shared.ends.load(Ordering::Acquire), std::mem::take(&mut *added))
+        };
         // What was added came before what is in the ring, but for the calls in flight at the end.
         let (before, mut more) = if ends { (Vec::new(), added) } else { (added, Vec::new()) };
         take(&before)?;

@@ -42,6 +42,12 @@ impl Row<'_> {
         self.time.saturating_add(self.duration.unwrap_or(0))
     }
 
+    /// Of a phase: whether it is that of one thread.
+    #[must_use]
+    pub fn is_threads_own(&self) -> bool {
+        self.arguments[0] == 1
+    }
+
     /// A call in one word or two: the system call, or for drivers their command with what tells it apart.
     #[must_use]
     pub fn call(&self) -> String {

@@ -17,6 +17,11 @@ use super::{
 };
 use crate::model::phases::{Scope, path_of};
 
+/// More phases are not told apart: a journal may say anything.
+const MOST_PHASES: usize = 1 << 17;
+/// Bytes of the longest path that gets another part.
+const LONGEST_PATH: usize = 4096;
+
 /// What is known at a moment of a recording.
 #[derive(Debug, Default)]
 pub struct Story {
@@ -61,6 +66,8 @@ pub struct Change {
     pub began: bool,
     /// Its number.
     pub phase: u32,
+    /// Whose it is.
+    pub scope: Scope,
 }
 
 impl Story {
@@ -105,6 +112,9 @@ impl Story {
                 self.threads.insert(head.thread, OfThread::default());
             }
             EXEC => {
+                // The beginning may have been lost, or its leader may have ended: a thread executed.
+                let process = self.processes.entry(head.pid).or_default();
+                (process.id, process.phase) = (life.process, head.phase);
                 self.threads.insert(head.thread, OfThread::default());
             }
             NAME => {}
@@ -127,7 +137,9 @@ impl Story {
         match event {
             Event::Lifecycle(life) if life.head.kind == END => {
                 self.forget(life.head.thread);
-                if life.head.thread == life.head.pid {
+                // A leader may end before its other threads.
+                if life.head.thread == life.head.pid && !self.threads.values().any(|thread| thread.pid == life.head.pid)
+                {
                     self.processes.remove(&life.head.pid);
                 }
             }
@@ -183,8 +195,10 @@ impl Story {
     pub fn mark(&mut self, change: &PhaseChange) -> Vec<Change> {
         let head = &change.head;
         let scope = Scope::from_kernel(change.scope);
-        if change.begun != 0 && !self.phases.contains_key(&change.begun) {
+        let is_new = change.begun != 0 && !self.phases.contains_key(&change.begun);
+        if is_new && self.phases.len() < MOST_PHASES {
             let around = self.phases.get(&change.parent).map(|phase| self.words.word(phase.path));
+            let around = around.filter(|path| path.len() < LONGEST_PATH);
             let path = path_of(around, &change.label, scope, &mut self.paths);
             let path = self.words.code(&path);
             // Without an operation, it only tells of the label.
@@ -205,13 +219,13 @@ impl Story {
                 if ends && process.ignored != 0 {
                     process.ignored -= 1;
                 } else if ends && process.phase != 0 {
-                    changes.push(Change { began: false, phase: process.phase });
+                    changes.push(Change { began: false, phase: process.phase, scope });
                     process.phase = parent(process.phase);
                 }
                 if begins && change.begun == 0 {
                     process.ignored += 1;
                 } else if begins {
-                    changes.push(Change { began: true, phase: change.begun });
+                    changes.push(Change { began: true, phase: change.begun, scope });
                     process.phase = change.begun;
                 }
             }
@@ -220,12 +234,12 @@ impl Story {
                 if ends && thread.ignored != 0 {
                     thread.ignored -= 1;
                 } else if ends && let Some(phase) = thread.own.pop() {
-                    changes.push(Change { began: false, phase });
+                    changes.push(Change { began: false, phase, scope });
                 }
                 if begins && change.begun == 0 {
                     thread.ignored += 1;
                 } else if begins {
-                    changes.push(Change { began: true, phase: change.begun });
+                    changes.push(Change { began: true, phase: change.begun, scope });
                     thread.own.push(change.begun);
                 }
             }
@@ -252,8 +266,9 @@ mod tests {
     #[test]
     fn phases_end_in_the_order_in_which_they_began() {
         let mut story = Story::default();
-        let began = |phase| Change { began: true, phase };
-        let ended = |phase| Change { began: false, phase };
+        let scope = |phase| if phase == 3 { Scope::Thread } else { Scope::Process };
+        let began = |phase| Change { began: true, phase, scope: scope(phase) };
+        let ended = |phase| Change { began: false, phase, scope: scope(phase) };
         assert_eq!(story.mark(&marker(OPERATION_BEGIN, SCOPE_PROCESS, 1, 0, b"work")), [began(1)]);
         assert_eq!(story.mark(&marker(OPERATION_BEGIN, SCOPE_PROCESS, 2, 1, b"copy")), [began(2)]);
         assert_eq!(story.mark(&marker(OPERATION_BEGIN, SCOPE_THREAD, 3, 2, b"mine")), [began(3)]);

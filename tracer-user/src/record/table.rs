@@ -18,6 +18,7 @@ use super::{
 use crate::{
     model::{
         frame::{self, Names},
+        phases::Scope,
         roles::Roles,
     },
     names::{devices::Devices, fields},
@@ -213,7 +214,8 @@ impl Table {
             Event::Phase(change) => {
                 for change in self.story.mark(change) {
                     let event = if change.began { word::PHASE_BEGIN } else { word::PHASE_END };
-                    let row = self.row(Head { phase: change.phase, ..head }, event);
+                    let mut row = self.row(Head { phase: change.phase, ..head }, event);
+                    row.arguments[0] = u64::from(change.scope == Scope::Thread);
                     self.rows.push(row);
                 }
             }

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use gpuos_tracer_abi::events::{Call, Head};
+use gpuos_tracer_abi::{
+    events::{Call, Head},
+    syscalls::{Outcome, outcome_of},
+};
 
 use super::{event::Event, journal, story::Story};
 
@@ -100,7 +103,10 @@ impl Window {
             self.chunks.push_back((now_ns, records.to_vec()));
         }
         let oldest = now_ns.saturating_sub(self.limits.window.as_nanos() as u64);
-        while self.chunks.front().is_some_and(|(at_ns, _)| *at_ns < oldest || self.bytes > self.limits.bytes) {
+        let is_too_much = |window: &Self, at_ns: u64| at_ns < oldest || window.bytes > window.limits.bytes;
+        // The newest piece stays, however large.
+        let least = usize::from(!records.is_empty());
+        while self.chunks.len() > least && self.chunks.front().is_some_and(|(at_ns, _)| is_too_much(self, *at_ns)) {
             let Some((_, records)) = self.chunks.pop_front() else { break };
             self.bytes -= records.len();
             let _ = journal::records(&records, &mut |bytes: &[u8]| {
@@ -134,7 +140,7 @@ impl Window {
 
 fn triggers(wanted: &[Trigger], story: &mut Story, event: &Event) -> bool {
     let of_call = |call: &Call, status: u32| {
-        let is_error = (-4095..0).contains(&call.returned);
+        let is_error = outcome_of(call.returned) == Outcome::Error && i64::from(call.number) != libc::SYS_rt_sigreturn;
         wanted.iter().any(|trigger| match trigger {
             Trigger::Slower(limit) => u128::from(call.duration_ns) > limit.as_nanos(),
             Trigger::Error => is_error,

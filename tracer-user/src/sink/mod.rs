@@ -280,6 +280,32 @@ fn replace(path: &Path, content: &[u8], old: Option<&File>) -> io::Result<()> {
     give_name(unfinished, path, old)
 }
 
+/// Where a file that takes its name when it is complete will be: an existing regular file by its real path, or a new
+/// name in a folder in which files can be made.
+///
+/// # Errors
+/// What the file system says; `InvalidInput` for a device, a pipe or a link that leads nowhere.
+pub fn target_of(path: &Path) -> io::Result<PathBuf> {
+    let other = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+    match fs::metadata(path) {
+        Ok(data) if data.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(data) if !data.is_file() => Err(other("it is a device or a pipe, not a file")),
+        Ok(_) => {
+            // As the kernel's protection of links in shared folders allows.
+            let file = OpenOptions::new().write(true).open(path)?;
+            fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(other("it is a link to a file that does not exist"));
+            }
+            try_folder(folder_of(path))?;
+            Ok(path.to_path_buf())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A file in the folder of another one, with a name that nobody else has; gone when it is dropped.
 ///
 /// # Errors
