@@ -19,6 +19,11 @@ pub const ABI_NATIVE: u32 = 0;
 /// 32-bit calls on a 64-bit kernel (i386, arm): their numbers mean other calls.
 pub const ABI_COMPAT: u32 = 1;
 
+/// `sigreturn` of 32-bit programs: `arch/x86/entry/syscalls/syscall_32.tbl` and `arch/arm/tools/syscall.tbl` agree.
+pub const COMPAT_SIGRETURN: u32 = 119;
+/// `rt_sigreturn` there.
+pub const COMPAT_RT_SIGRETURN: u32 = 173;
+
 /// Whose calls a row counts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

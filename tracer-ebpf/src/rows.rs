@@ -7,8 +7,8 @@ use gpuos_tracer_abi::{
     ioctl::{Pending, ROW_TABLE},
     losses::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS, SLOW_COMMANDS},
     syscalls::{
-        ABI_COMPAT, ABI_NATIVE, BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, DIRECTORY, Outcome, Row, RowCounts, RowKey,
-        bucket_of, is_code, outcome_of,
+        ABI_COMPAT, ABI_NATIVE, BUCKETS, CHUNK_ROWS, CHUNKS_PER_THREAD, COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN,
+        DIRECTORY, Outcome, Row, RowCounts, RowKey, bucket_of, is_code, outcome_of,
     },
     tasks::{SLOT_TOTALS, ThreadState},
 };
@@ -20,11 +20,6 @@ use crate::{
     maps::{FREE_CHUNKS, PER_THREAD, ROWS, TOTALS},
     tasks,
 };
-
-/// `sigreturn` in `arch/x86/entry/syscalls/syscall_32.tbl` and `arch/arm/tools/syscall.tbl`.
-const COMPAT_SIGRETURN: u32 = 119;
-/// `rt_sigreturn` there.
-const COMPAT_RT_SIGRETURN: u32 = 173;
 
 /// Places in a thread's table of rows that are looked at.
 const PROBES: u32 = 8;
@@ -353,7 +348,7 @@ pub(crate) fn enter_slowly(thread: &mut ThreadState, number: u32, abi: u32) -> u
 }
 
 /// Whether the call in flight, one that [`enter_slowly`] counted, returns a value of the code that a
-/// signal interrupted. The 32-bit tables of x86 and arm agree on their two numbers.
+/// signal interrupted.
 #[inline(always)]
 pub(crate) fn returns_foreign_value(thread: &ThreadState, native: u32) -> bool {
     if thread.abi == ABI_COMPAT {

@@ -7,7 +7,7 @@ use gpuos_trace::{
     model::{
         frame,
         roles::Roles,
-        run::{Clocks, End, Header, Host, Losses, Mode, Process, Run, SCHEMA_VERSION, User},
+        run::{End, Header, Losses, Mode, Process, Run},
     },
     names::devices::Devices,
     sink::Destination,
@@ -50,32 +50,16 @@ fn run(with_calls: bool) -> Run {
     Run {
         calls: frame::build(&rows, &processes, &[], &Roles::default(), &devices).expect("columns of one length"),
         header: Header {
-            schema_version: SCHEMA_VERSION,
-            tool_version: "0.1.0".into(),
-            abi_version: 1,
             command: vec!["a".into(), "-b".into()],
-            mode: Mode {
-                timed: true,
-                sample: if with_calls { 16 } else { 1 },
-                per_thread: false,
-                wait_all: false,
-                filter: vec![],
-                roles: None,
-                roles_text: String::new(),
-            },
+            mode: Mode { sample: if with_calls { 16 } else { 1 }, ..Mode::default() },
             started: "2026-01-01T00:00:00Z".into(),
             wall_ns: 1_000_000,
-            clocks: Clocks::default(),
-            host: Host::default(),
-            user: User::default(),
             end: if with_calls { End::Killed(9) } else { End::Exited(0) },
             losses: Losses { calls: u64::from(with_calls), ..Default::default() },
             nvidia_driver: with_calls.then(|| "580.159.04".into()),
-            devices: None,
             notes: vec!["n".into()],
-            driver_functions: vec![],
-            phases: vec![],
             processes,
+            ..Header::default()
         },
     }
 }

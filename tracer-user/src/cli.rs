@@ -131,6 +131,26 @@ fn driver_version(text: &str) -> Result<Version, String> {
     Version::parse(text).ok_or_else(|| "a version is numbers joined by dots, such as 580.159.04".to_owned())
 }
 
+/// How a command is launched.
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// Run the command as this user, by name or number
+    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
+
+    /// Take the program's NVTX ranges as phases, without a change of the program
+    #[arg(long)]
+    pub nvtx: bool,
+
+    /// Take its roctx ranges; programs that load roctx by dlopen go past this
+    #[arg(long)]
+    pub roctx: bool,
+
+    /// Go on until every descendant has ended, not only the command
+    #[arg(long)]
+    pub wait_all: bool,
+}
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -142,21 +162,9 @@ pub struct RunArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
 
-    /// Run the command as this user, by name or number
-    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
-    pub user: Option<String>,
-
-    /// Count by the program's NVTX ranges, without a change of the program
-    #[arg(long)]
-    pub nvtx: bool,
-
-    /// Count by its roctx ranges; programs that load roctx by dlopen go past this
-    #[arg(long)]
-    pub roctx: bool,
-
-    /// Go on until every descendant has ended, not only the command
-    #[arg(long)]
-    pub wait_all: bool,
+    /// How the command is launched.
+    #[command(flatten)]
+    pub launch: LaunchArgs,
 
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
@@ -207,35 +215,23 @@ pub struct RecordArgs {
     pub when: Vec<window::Trigger>,
 
     /// Memory for `--last`, a power of two with K, M or G; the oldest events go first
-    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = ring_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = power_of_two_bytes)]
     pub memory: u32,
 
     /// Memory between the kernel and the recorder, a power of two with K, M or G
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = ring_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = power_of_two_bytes)]
     pub ring: u32,
 
-    /// Run the command as this user, by name or number
-    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
-    pub user: Option<String>,
-
-    /// Take the program's NVTX ranges as phases, without a change of the program
-    #[arg(long)]
-    pub nvtx: bool,
-
-    /// Take its roctx ranges; programs that load roctx by dlopen go past this
-    #[arg(long)]
-    pub roctx: bool,
-
-    /// Go on until every descendant has ended, not only the command
-    #[arg(long)]
-    pub wait_all: bool,
+    /// How the command is launched.
+    #[command(flatten)]
+    pub launch: LaunchArgs,
 
     /// The command and its arguments
     #[arg(last = true, required_unless_present = "pids", conflicts_with = "pids", value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
 
-fn ring_bytes(text: &str) -> Result<u32, String> {
+fn power_of_two_bytes(text: &str) -> Result<u32, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit = match unit {
         "" => 1,

@@ -128,9 +128,9 @@ impl RunOptions {
         Ok(Self {
             trace: TraceOptions::from_args(args.trace)?,
             command: args.command,
-            user: args.user.as_deref().map(Account::find).transpose()?,
-            wait_all: args.wait_all,
-            variables: ranges::variables(args.nvtx, args.roctx)?,
+            user: args.launch.user.as_deref().map(Account::find).transpose()?,
+            wait_all: args.launch.wait_all,
+            variables: ranges::variables(args.launch.nvtx, args.launch.roctx)?,
         })
     }
 }

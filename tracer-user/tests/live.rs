@@ -4,6 +4,11 @@ mod support;
 
 use std::process::Command;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use support::{
     TRACER, example, privileged,
     terminal::{COLUMNS, ROWS, Terminal},
@@ -72,6 +77,18 @@ fn keys_are_followed() {
     assert!(picture.contains("early\nlate\n"), "{picture}");
 }
 
+/// The tracer that was told to run a command, by the command's words.
+fn tracer_of(command: &str) -> Pid {
+    let ends = format!("\0--\0{}\0", command.replace(' ', "\0"));
+    let processes =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_it = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|words| words.starts_with(TRACER.as_bytes()) && words.ends_with(ends.as_bytes()))
+    };
+    Pid::from_raw(processes.into_iter().find(is_it).expect("the tracer"))
+}
+
 #[test]
 fn a_killed_view_gives_the_terminal_back() {
     if !privileged("a_killed_view_gives_the_terminal_back") {
@@ -80,8 +97,7 @@ fn a_killed_view_gives_the_terminal_back() {
     let mut terminal = terminal();
     terminal.send(&format!("{TRACER} run --live --top 2 -- sleep 31.5\n"));
     terminal.see("nothing lost");
-    let killed = Command::new("pkill").args(["-TERM", "-f", "run --live --top 2 -- sleep 31.5"]).status();
-    assert!(killed.unwrap().success());
+    kill(tracer_of("sleep 31.5"), Signal::SIGTERM).unwrap();
     terminal.see("killed by SIGTERM");
     assert!(!terminal.is_taken());
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use gpuos_trace::record::{
+    RecordingError,
     counts::Counts,
     file::Recording,
     table::{column, word},
@@ -56,7 +57,7 @@ fn rows(path: &Path) -> Vec<Row> {
                     error: text(column::ERROR, row),
                 });
             }
-            Ok(())
+            Ok::<_, RecordingError>(())
         })
         .unwrap();
     rows
@@ -145,7 +146,6 @@ fn a_recording_tells_who_did_what_when() {
     let file = folder.path().join("recording.parquet");
     let script = "import ctypes, threading, os\n\
         def work():\n ctypes.CDLL(None).prctl(15, b'worker', 0, 0, 0)\n os.close(4096)\n\
-        try: work_error = None\nexcept OSError: pass\n\
         def guarded():\n  try: work()\n  except OSError: pass\n\
         t = threading.Thread(target=guarded); t.start(); t.join()\n\
         os.spawnvp(os.P_WAIT, 'true', ['true'])\n";
@@ -173,8 +173,9 @@ fn a_recording_tells_who_did_what_when() {
     let header = Recording::open(&file).unwrap().unwrap().header;
     let faults: u64 = header.processes.iter().map(|process| process.minor_faults).sum();
     let seen = of(word::FAULT).len() as u64;
-    // Faults that the kernel itself takes for the program are not among those of user mode.
-    assert!(seen > faults / 2 && seen <= faults + 50, "{seen} of {faults}");
+    // Faults that the kernel itself takes for the program are not among those of user mode; major ones are.
+    let major: u64 = header.processes.iter().map(|process| process.major_faults).sum();
+    assert!(seen > faults / 2 && seen <= faults + major, "{seen} of {faults} and {major}");
     assert!(header.clocks.monotonic_ns <= rows[0].time && header.clocks.realtime_ns > 0);
 }
 
@@ -214,7 +215,7 @@ fn what_finds_no_place_in_the_ring_is_counted_and_dated() {
     let output = record(&file, &["--ring", "64K"], &command);
     let recording = Recording::open(&file).unwrap().unwrap();
     let mut counts = Counts::new(&recording.header);
-    recording.read(|frame| Ok(counts.add(frame)?)).unwrap();
+    recording.read(|frame| counts.add(frame).map_err(RecordingError::from)).unwrap();
     let lost = recording.header.losses.events;
     assert!(lost > 0 && counts.lost == lost, "{lost} {}", counts.lost);
     assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("LOST: {}", separated(lost))));

@@ -88,7 +88,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
         },
     )?;
     report::publish(&mut options, &run)?;
-    Plan::tell(recorder, &run.header, options.view.is_some())?;
+    Plan::finish(recorder, &run.header, options.view.is_some())?;
     if options.strict && run.header.losses.any() {
         return Err(anyhow!(report::STRICT));
     }

@@ -7,16 +7,13 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::{
     cli::ExportArgs,
     export::{self, Target},
-    record::{
-        file::Unfinished,
-        source::{self, Source},
-    },
+    record::source::{self, Source},
     sink, talk,
 };
 
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
     let shown = args.file.display();
-    let Some(mut source) = Source::open(&args.file)? else {
+    let Some(source) = Source::open(&args.file)? else {
         bail!(
             "`{shown}` is no recording\nhint: `gpuos-trace record -o FILE -- CMD` makes one; `show` reads the files of `run -o`"
         );
@@ -28,25 +25,16 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     let damage = match (&output.transpose()?, args.to) {
         (None, Target::Parquet) => bail!("a recording needs a file\nhint: `-o FILE.parquet`"),
         (Some(path), Target::Parquet) => {
-            let Source::Journal(reader) = &source else {
+            let Source::Journal(reader) = source else {
                 bail!(
                     "`{shown}` is finished already\nhint: `--to parquet` is for the `.part` of a recording that was not"
                 )
             };
-            let head = reader.head.clone();
-            let mut unfinished = Unfinished::create(path)?;
-            let mut counts = crate::record::counts::Counts::default();
-            let damage = source.read(|rows| {
-                counts.add(rows)?;
-                unfinished.write(rows.clone())
-            })?;
-            let why = source::unfinished(&head, &counts);
-            unfinished.finish(path, &source::header_of(head, &mut counts, &why, damage.clone()))?;
-            damage
+            source::finish(*reader, path, source::unfinished)?.1
         }
         (None, target) => {
             let mut output = BufWriter::new(io::stdout().lock());
-            match export::export(&mut source, target, &mut output) {
+            match export::export(source, target, &mut output) {
                 // Who reads it has seen enough.
                 Err(error) if error.is_broken_pipe() => None,
                 other => other.with_context(|| format!("exporting `{shown}`"))?,
@@ -55,8 +43,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
         (Some(path), target) => {
             let failed = |error: io::Error| anyhow!("cannot write `{}`: {error}", path.display());
             let mut output = BufWriter::new(sink::beside(path).map_err(failed)?);
-            let damage =
-                export::export(&mut source, target, &mut output).with_context(|| format!("exporting `{shown}`"))?;
+            let damage = export::export(source, target, &mut output).with_context(|| format!("exporting `{shown}`"))?;
             output.flush().map_err(failed)?;
             let file = output.into_inner().map_err(|error| failed(error.into_error()))?;
             sink::persist(file, path).map_err(failed)?;

@@ -28,12 +28,11 @@ pub(super) struct Plan {
 }
 
 pub(super) fn record(args: RecordArgs) -> Result<()> {
-    let RecordArgs { mut trace, pids, sched, faults, ring, user, nvtx, roctx, wait_all, last, when, memory, command } =
-        args;
+    let RecordArgs { mut trace, pids, sched, faults, ring, launch, last, when, memory, command } = args;
     let mut plan = Plan::new(&mut trace, Recording { ring_bytes: ring, switches: sched, faults })?;
     plan.limits = last.map(|window| Limits { window, bytes: memory as usize, triggers: when });
     if pids.is_empty() {
-        run::run(RunArgs { trace, user, nvtx, roctx, wait_all, command }, Some(plan))
+        run::run(RunArgs { trace, launch, command }, Some(plan))
     } else {
         attach::attach(AttachArgs { trace, pids }, Some(plan))
     }
@@ -97,7 +96,7 @@ impl Plan {
     }
 
     /// Waits for what is still to be written, and says what came of it.
-    pub(super) fn tell(recorder: Option<Recorder>, header: &Header, speaks: bool) -> Result<()> {
+    pub(super) fn finish(recorder: Option<Recorder>, header: &Header, speaks: bool) -> Result<()> {
         let Some(recorder) = recorder else { return Ok(()) };
         let files = recorder.finish(header)?;
         if !speaks {

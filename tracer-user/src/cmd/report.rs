@@ -1,14 +1,14 @@
 //! What `run` and `attach` share at their end: the header, the notes, the file, the tables.
 
 use anyhow::{Result, anyhow};
-use gpuos_tracer_abi::{ABI_VERSION, hooks::HookCounts, syscalls::ABI_NATIVE};
+use gpuos_tracer_abi::{hooks::HookCounts, syscalls::ABI_NATIVE};
 
 use crate::{
     bpf::DriverHook,
     collect::{self, Finished},
     model::{
         frame,
-        run::{Clocks, DriverFunction, End, Header, Mode, Run, SCHEMA_VERSION},
+        run::{Clocks, DriverFunction, End, Header, Mode, Run},
     },
     names::{self, devices::Kind, ioctls},
     options::TraceOptions,
@@ -61,9 +61,6 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
     let calls = frame::build(&finished.rows, &finished.processes, &finished.phases, &options.roles, &finished.devices)?;
     let notes = notes(&finished);
     let header = Header {
-        schema_version: SCHEMA_VERSION,
-        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        abi_version: ABI_VERSION,
         command: findings.command,
         mode: Mode {
             timed: options.settings.timed,
@@ -87,6 +84,7 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
         driver_functions: driver_functions(options, &finished.hooks),
         phases: finished.phases,
         processes: finished.processes,
+        ..Header::default()
     };
     Ok(Run { header, calls })
 }

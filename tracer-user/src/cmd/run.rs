@@ -47,7 +47,7 @@ pub(super) fn run(args: RunArgs, plan: Option<Plan>) -> Result<()> {
     let (ended, run, recording) = trace(&options, suspended, master, plan.as_ref())?;
 
     report::publish(&mut options.trace, &run)?;
-    Plan::tell(recording, &run.header, options.trace.view.is_some())?;
+    Plan::finish(recording, &run.header, options.trace.view.is_some())?;
     if options.trace.view.is_some() && options.user.is_none() && std::env::var_os("SUDO_USER").is_some() {
         talk::print("note: the command ran as root; `-u $USER` runs it as you\n");
     }

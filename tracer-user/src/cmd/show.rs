@@ -13,6 +13,7 @@ use crate::{
     },
     options,
     record::{
+        RecordingError,
         counts::Counts,
         source::{self, Source, header_of},
     },
@@ -34,7 +35,7 @@ fn read(path: &Path) -> Result<Run> {
         Source::Finished(recording) => Counts::new(&recording.header),
         Source::Journal(_) => Counts::default(),
     };
-    let damage = source.read(|rows| Ok(counts.add(rows)?))?;
+    let damage = source.read(|rows| counts.add(rows).map_err(RecordingError::from))?;
     let (mut header, roles) = match source {
         // The names in the file are given again from its numbers, by the devices in its header.
         Source::Finished(recording) => {

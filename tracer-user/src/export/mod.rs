@@ -60,9 +60,7 @@ impl ExportError {
         match self {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
             Self::Json(error) => error.io_error_kind() == Some(io::ErrorKind::BrokenPipe),
-            Self::Recording(RecordingError::Columns(PolarsError::IO { error, .. })) => {
-                error.kind() == io::ErrorKind::BrokenPipe
-            }
+            Self::Columns(PolarsError::IO { error, .. }) => error.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
     }
@@ -81,37 +79,28 @@ trait Exporter {
 ///
 /// # Errors
 /// [`ExportError`].
-pub fn export(source: &mut Source, target: Target, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
-    let mut failed = None;
+pub fn export(mut source: Source, target: Target, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
     let mut exporter: Box<dyn Exporter> = match target {
         Target::Csv => return csv(source, to),
-        Target::Perfetto => Box::new(perfetto::Perfetto::begin(source, to)?),
-        Target::Chrome => Box::new(chrome::Chrome::begin(source, to)?),
-        Target::Speedscope => Box::new(speedscope::Speedscope::new(source)),
-        Target::OtlpJson => Box::new(otlp::Otlp::new(source)),
+        Target::Perfetto => Box::new(perfetto::Perfetto::begin(&source, to)?),
+        Target::Chrome => Box::new(chrome::Chrome::begin(&source, to)?),
+        Target::Speedscope => Box::new(speedscope::Speedscope::new(&source)),
+        Target::OtlpJson => Box::new(otlp::Otlp::new(&source)),
         Target::Folded | Target::Parquet => Box::new(folded::Folded::default()),
     };
-    let read = source.read(|frame| {
-        rows::each(frame, |row| exporter.take(&row, to)).map_err(|error| {
-            failed = Some(error);
-            // Ends the reading; what is returned is above.
-            RecordingError::Ring(io::ErrorKind::Interrupted.into())
-        })
-    });
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let damage = read?;
+    let damage = source.read(|frame| rows::each(frame, |row| exporter.take(&row, to)))?;
     exporter.finish(to)?;
     to.flush()?;
     Ok(damage)
 }
 
-fn csv(source: &mut Source, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
+fn csv(mut source: Source, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
     let mut has_header = true;
     let damage = source.read(|frame| {
-        CsvWriter::new(&mut *to).include_header(std::mem::take(&mut has_header)).finish(&mut frame.clone())?;
-        Ok(())
+        CsvWriter::new(&mut *to)
+            .include_header(std::mem::take(&mut has_header))
+            .finish(&mut frame.clone())
+            .map_err(ExportError::from)
     })?;
     to.flush()?;
     Ok(damage)

@@ -113,7 +113,7 @@ pub fn build(
     rows.sort_by_key(|(key, _)| {
         (place(key), (key.process, key.thread, key.phase, key.abi, key.number), (key.device, key.command, key.detail))
     });
-    let decoded: Vec<Decoded> = rows.iter().map(|(key, _)| decode(key, devices)).collect();
+    let names: Vec<Names> = rows.iter().map(|(key, _)| names_of(key, roles, devices)).collect();
 
     let keys = || rows.iter().map(|(key, _)| *key);
     let counts = || rows.iter().map(|(_, counts)| *counts);
@@ -123,8 +123,8 @@ pub fn build(
     let codes = |name: &str, value: fn(&RowKey) -> u32| -> Column {
         UInt32Chunked::from_iter_values(name.into(), keys().map(value)).into_column()
     };
-    let texts = |name: &str, value: fn(&Decoded) -> &str| -> Column {
-        StringChunked::from_iter_values(name.into(), decoded.iter().map(value)).into_column()
+    let named = |name: &str, value: fn(&Names) -> &str| -> Column {
+        StringChunked::from_iter_values(name.into(), names.iter().map(value)).into_column()
     };
     let words = |name: &str, value: &dyn Fn(&RowKey) -> String| -> Column {
         StringChunked::from_iter_values(name.into(), keys().map(value)).into_column()
@@ -149,26 +149,16 @@ pub fn build(
         words(column::PHASE, &|key| phase_of(key.phase, phases)),
         words(column::ABI, &|key| if key.abi == ABI_NATIVE { "native" } else { "compat" }.to_owned()),
         codes(column::NUMBER, |key| key.number),
-        words(column::SYSCALL, &|key| name_of(key)),
-        words(column::DEVICE, &|key| if key.device == 0 { String::new() } else { devices.name(key.device) }),
+        named(column::SYSCALL, |names| &names.syscall),
+        named(column::DEVICE, |names| &names.device),
         codes(column::DEVICE_NUMBER, |key| key.device),
-        texts(column::COMMAND_NAME, |decoded| &decoded.command),
+        named(column::COMMAND_NAME, |names| &names.command),
         codes(column::COMMAND_NUMBER, |key| key.command),
-        texts(column::DETAIL, |decoded| &decoded.detail),
+        named(column::DETAIL, |names| &names.detail),
         codes(column::DETAIL_NUMBER, |key| key.detail),
-        texts(column::DECODED, |decoded| match (decoded.on_gpu, decoded.known) {
-            (false, _) => "",
-            (true, true) => "yes",
-            (true, false) => "no",
-        }),
-        words(column::CATEGORY, &|key| {
-            if key.abi == ABI_NATIVE { roles.category(key.number).to_owned() } else { "unknown".to_owned() }
-        }),
-        StringChunked::from_iter_values(
-            column::ROLE.into(),
-            rows.iter().zip(&decoded).map(|((key, _), decoded)| role_of(key, decoded, roles).name()),
-        )
-        .into_column(),
+        named(column::DECODED, |names| names.decoded),
+        named(column::CATEGORY, |names| &names.category),
+        named(column::ROLE, |names| names.role),
         numbers(column::CALLS, |counts| counts.calls),
         numbers(column::ERRORS, |counts| counts.errors),
         numbers(column::REFUSED, |counts| counts.refused),
@@ -234,6 +224,8 @@ pub struct Names {
     pub command: String,
     /// What tells calls of one command apart.
     pub detail: String,
+    /// Of a GPU driver's call: `yes` where a table has it, else `no`.
+    pub decoded: &'static str,
     /// Kind of kernel service.
     pub category: String,
     /// Role.
@@ -248,6 +240,11 @@ pub fn names_of(key: &RowKey, roles: &Roles, devices: &Devices) -> Names {
         syscall: name_of(key),
         device: if key.device == 0 { String::new() } else { devices.name(key.device) },
         role: role_of(key, &decoded, roles).name(),
+        decoded: match (decoded.on_gpu, decoded.known) {
+            (false, _) => "",
+            (true, true) => "yes",
+            (true, false) => "no",
+        },
         category: if key.abi == ABI_NATIVE { roles.category(key.number) } else { "unknown" }.to_owned(),
         command: decoded.command,
         detail: decoded.detail,

@@ -1,6 +1,6 @@
 //! What a run is: the header that every file carries, and the table of counts.
 
-use gpuos_tracer_abi::tasks::ProcessRecord;
+use gpuos_tracer_abi::{ABI_VERSION, tasks::ProcessRecord};
 use polars_core::frame::DataFrame;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,47 @@ pub struct Mode {
     pub roles_text: String,
 }
 
+impl Default for Header {
+    /// One of this version, of a run in which nothing happened.
+    fn default() -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi_version: ABI_VERSION,
+            command: Vec::new(),
+            mode: Mode::default(),
+            started: String::new(),
+            wall_ns: 0,
+            clocks: Clocks::default(),
+            host: Host::default(),
+            nvidia_driver: None,
+            devices: None,
+            user: User::default(),
+            end: End::default(),
+            losses: Losses::default(),
+            notes: Vec::new(),
+            driver_functions: Vec::new(),
+            phases: Vec::new(),
+            processes: Vec::new(),
+        }
+    }
+}
+
+impl Default for Mode {
+    /// Every call timed, by process, until the command ends.
+    fn default() -> Self {
+        Self {
+            timed: true,
+            sample: every_call(),
+            per_thread: false,
+            wait_all: false,
+            filter: Vec::new(),
+            roles: None,
+            roles_text: String::new(),
+        }
+    }
+}
+
 fn every_call() -> u32 {
     1
 }
@@ -148,7 +189,7 @@ pub struct User {
 }
 
 /// How the launched command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// With this exit status.
@@ -156,6 +197,7 @@ pub enum End {
     /// By this signal number.
     Killed(i32),
     /// Not: the trace of running processes was ended.
+    #[default]
     Detached,
 }
 
@@ -341,32 +383,12 @@ mod tests {
         );
         assert_eq!((process.command.as_str(), process.wall_ns), ("bench", 20));
         let header = Header {
-            schema_version: SCHEMA_VERSION,
-            tool_version: "0.1.0".into(),
-            abi_version: 1,
             command: vec!["true".into()],
-            mode: Mode {
-                timed: true,
-                sample: 1,
-                per_thread: false,
-                wait_all: false,
-                filter: vec![],
-                roles: None,
-                roles_text: String::new(),
-            },
             started: "2026-01-01T00:00:00Z".into(),
             wall_ns: 1,
-            clocks: Clocks::default(),
-            host: Host::default(),
-            nvidia_driver: None,
-            devices: None,
-            user: User::default(),
             end: End::Exited(0),
-            losses: Losses::default(),
-            notes: vec![],
-            driver_functions: vec![],
-            phases: vec![],
             processes: vec![process],
+            ..Header::default()
         };
         let text = serde_json::to_string(&header).unwrap();
         assert_eq!(serde_json::from_str::<Header>(&text).unwrap(), header);

@@ -3,6 +3,7 @@
 use super::{
     devices::{Devices, Kind},
     field_tables::FIELDS,
+    nvidia_rules::NEWEST,
 };
 
 /// A field of the argument of one command.
@@ -32,9 +33,6 @@ pub(super) const fn field(
 ) -> Field {
     Field { driver, number, size, name, offset, width, first, last }
 }
-
-/// The newest version of NVIDIA's driver whose layouts are known: a later one is taken to be like it.
-const NEWEST: &str = "595.45.04";
 
 /// The fields of a call's argument as `name=0xVALUE`, with spaces between: those of which all bytes are there. Empty
 /// where no layout is known.

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The newest version whose layouts are known: a later one is taken to be like it.
-const NEWEST: &str = "595.45.04";
+pub(super) const NEWEST: &str = "595.45.04";
 
 /// An escape whose argument is read: its number, where its class, control command or function stands, or the
 /// client and the handle of the object it is about; and the object that it makes or ends.

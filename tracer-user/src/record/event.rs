@@ -1,8 +1,11 @@
 //! Events as they are read: the bytes of the ring or of a journal, which may hold anything.
 
-use gpuos_tracer_abi::events::{
-    CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, FAULT, Fault, GAP, Gap, Head, Lifecycle, NAME, PHASE, PROCESS,
-    PhaseChange, SWITCH, Switch, THREAD,
+use gpuos_tracer_abi::{
+    events::{
+        CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, END, EXEC, FAULT, Fault, GAP, Gap, Head, Lifecycle, NAME, PHASE,
+        PROCESS, PhaseChange, SWITCH, Switch, THREAD,
+    },
+    syscalls::{COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN},
 };
 
 /// One event.
@@ -53,6 +56,16 @@ impl Event {
             Self::Fault(fault) => &fault.head,
             Self::Gap(gap) => &gap.head,
         }
+    }
+}
+
+/// Whether a call returns a value of the code that a signal interrupted, which is no result of its own.
+#[must_use]
+pub fn returns_foreign_value(call: &Call) -> bool {
+    if call.head.flags & COMPAT != 0 {
+        matches!(call.number, COMPAT_SIGRETURN | COMPAT_RT_SIGRETURN)
+    } else {
+        i64::from(call.number) == libc::SYS_rt_sigreturn
     }
 }
 

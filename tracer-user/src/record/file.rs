@@ -206,26 +206,32 @@ impl Recording {
     ///
     /// # Errors
     /// [`RecordingError::NotReadable`], and what `take` says.
-    pub fn read(&self, mut take: impl FnMut(&DataFrame) -> Result<(), RecordingError>) -> Result<(), RecordingError> {
+    pub fn read<E: From<RecordingError>>(&self, mut take: impl FnMut(&DataFrame) -> Result<(), E>) -> Result<(), E> {
+        for first in (0..self.rows).step_by(super::writer::ROWS) {
+            take(&self.rows_from(first)?)?;
+        }
+        Ok(())
+    }
+
+    /// Some rows, from one on.
+    fn rows_from(&self, first: usize) -> Result<DataFrame, RecordingError> {
         let not_readable = |reason: String| RecordingError::NotReadable {
             path: self.path.display().to_string(),
             reason: units::printable(&reason),
         };
-        for first in (0..self.rows).step_by(super::writer::ROWS) {
-            let file = File::open(&self.path).map_err(|error| not_readable(error.to_string()))?;
-            let read = || ParquetReader::new(file).with_slice(Some((first, super::writer::ROWS))).finish();
-            let frame = sink::without_panic(read)
-                .ok_or_else(|| not_readable("its pages are damaged".to_owned()))?
-                .map_err(|error| not_readable(error.to_string()))?;
-            if frame.schema() != empty()?.schema() {
-                return Err(not_readable("its columns are not those of a recording".to_owned()));
-            }
-            // The number of rows is only what the file says.
-            if frame.height() == 0 {
-                return Err(not_readable("it has fewer rows than it says".to_owned()));
-            }
-            take(&frame)?;
+        let file = File::open(&self.path).map_err(|error| not_readable(error.to_string()))?;
+        let read = || ParquetReader::new(file).with_slice(Some((first, super::writer::ROWS))).finish();
+        // polars panics on some damaged files.
+        let frame = sink::without_panic(read)
+            .ok_or_else(|| not_readable("its pages are damaged".to_owned()))?
+            .map_err(|error| not_readable(error.to_string()))?;
+        if frame.schema() != empty()?.schema() {
+            return Err(not_readable("its columns are not those of a recording".to_owned()));
         }
-        Ok(())
+        // The number of rows is only what the file says.
+        if frame.height() == 0 {
+            return Err(not_readable("it has fewer rows than it says".to_owned()));
+        }
+        Ok(frame)
     }
 }

@@ -9,12 +9,10 @@ use std::{
 
 use super::{
     Recorded, RecordingError, Shared,
-    counts::Counts,
-    file::Unfinished,
-    journal::{self, Head},
+    journal::{self, Head, Reader},
+    priority,
     reader::{Drain, INTERVAL},
-    source::{Source, header_of},
-    spawn,
+    source, spawn,
     window::{Limits, Window},
 };
 use crate::{bpf::ring::Ring, collect};
@@ -30,6 +28,7 @@ pub(super) fn run(
     let writes_at_end = limits.triggers.is_empty();
     let window_ns = limits.window.as_nanos() as u64;
     let mut window = Window::new(limits);
+    priority::first();
     let mut drain = Drain::new(ring);
     let mut writing: Vec<(u64, JoinHandle<Result<Recorded, RecordingError>>)> = Vec::new();
     let (mut fired, mut number) = (false, 0);
@@ -53,7 +52,8 @@ pub(super) fn run(
                 _ => "flight recording: the last seconds",
             };
             shared.is_wanted.store(false, Ordering::Release);
-            let (path, head, records) = (free_name(path, &mut number), head.clone(), window.records());
+            let (path, mut head, records) = (free_name(path, &mut number), head.clone(), window.records());
+            head.devices.look_at_all();
             writing.push((now_ns, spawn("gpuos-writer", move || write(&path, &head, &records, why))?));
             window.clear();
             fired = false;
@@ -99,23 +99,17 @@ fn numbered(path: &Path, before: usize) -> PathBuf {
 }
 
 fn write(path: &Path, head: &Head, records: &[u8], why: &str) -> Result<Recorded, RecordingError> {
+    // It was started by the thread that goes first.
+    priority::last();
     let journal = journal::path_for(path);
     let mut file = journal::create(&journal, head)?;
     let shown = || journal.display().to_string();
     file.write_all(records).map_err(|source| RecordingError::Stopped { journal: shown(), source })?;
-    let written = || {
-        let mut unfinished = Unfinished::create(path)?;
-        let mut counts = Counts::default();
-        if let Some(mut source) = Source::open(&journal)? {
-            source.read(|rows| {
-                counts.add(rows)?;
-                unfinished.write(rows.clone())
-            })?;
-        }
-        unfinished.finish(path, &header_of(head.clone(), &mut counts, why, None))
-    };
-    let recorded =
-        written().map_err(|error| RecordingError::NotWritten { journal: shown(), reason: error.to_string() })?;
+    let written = Reader::open(&journal)
+        .map_err(RecordingError::from)
+        .and_then(|reader| source::finish(reader, path, |_, _| why.to_owned()));
+    let (recorded, _) =
+        written.map_err(|error| RecordingError::NotWritten { journal: shown(), reason: error.to_string() })?;
     let _ = std::fs::remove_file(&journal);
     Ok(recorded)
 }

@@ -13,6 +13,7 @@ pub mod event;
 pub mod file;
 mod flight;
 pub mod journal;
+mod priority;
 mod reader;
 pub mod rows;
 pub mod source;

@@ -9,7 +9,7 @@ use std::{
 
 use gpuos_tracer_abi::events::{GAP, Gap, Head};
 
-use super::{Shared, journal};
+use super::{Shared, journal, priority};
 use crate::{bpf::ring::Ring, collect};
 
 /// How often the ring is looked at. At two million events a second it takes 16 MiB a tenth of a second to fill.
@@ -24,10 +24,6 @@ pub(super) struct Drain {
 
 impl Drain {
     pub(super) fn new(ring: Ring) -> Self {
-        // Programs that fill every CPU must not keep this thread waiting: the ring has room for a tenth of a second.
-        // Where that is refused, it waits its turn.
-        // SAFETY: three integers; 0 is the calling thread.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
         Self { ring, lost: 0, looked_ns: collect::clocks().monotonic_ns }
     }
 
@@ -63,6 +59,7 @@ impl Drain {
 /// Empties the ring until it is told that nothing more comes. After an error nothing is read any more: the trace goes
 /// on without a recording.
 pub(super) fn run(ring: Ring, mut file: File, shared: &Shared) -> io::Result<()> {
+    priority::first();
     let mut drain = Drain::new(ring);
     loop {
         let (read, ends) = drain.next(shared, |records| file.write_all(records))?;

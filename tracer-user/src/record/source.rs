@@ -2,13 +2,13 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use gpuos_tracer_abi::ABI_VERSION;
 use polars_core::frame::DataFrame;
 
 use super::{
+    Recorded,
     counts::Counts,
     event::Event,
-    file::{Recording, RecordingError},
+    file::{Recording, RecordingError, Unfinished},
     journal::{self, Head, Reader},
     table::Table,
     writer::ROWS,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::{
         roles::Roles,
-        run::{Clocks, End, Header, Losses, Mode, SCHEMA_VERSION, User},
+        run::{Clocks, Header, Losses, Mode},
     },
     sink::units,
 };
@@ -65,38 +65,61 @@ impl Source {
     ///
     /// # Errors
     /// [`RecordingError::NotReadable`], and what `take` says.
-    pub fn read(
+    pub fn read<E: From<RecordingError>>(
         &mut self,
-        mut take: impl FnMut(&DataFrame) -> Result<(), RecordingError>,
-    ) -> Result<Option<String>, RecordingError> {
-        let input = match self {
-            Self::Finished(recording) => return recording.read(take).map(|()| None),
-            Self::Journal(input) => input,
-        };
-        let mut table = table_of(&input.head);
-        loop {
-            let read = input.next(|bytes| {
-                if let Some(event) = Event::parse(bytes) {
-                    table.take(&event);
-                }
-            });
-            let (ends, damage) = match read {
-                Ok(read) => (read == 0, None),
-                Err(error) => (true, Some(error.to_string())),
-            };
-            if ends || table.len() >= ROWS {
-                take(&table.frame()?)?;
-            }
-            if ends {
-                return Ok(damage);
-            }
+        take: impl FnMut(&DataFrame) -> Result<(), E>,
+    ) -> Result<Option<String>, E> {
+        match self {
+            Self::Finished(recording) => recording.read(take).map(|()| None),
+            Self::Journal(reader) => rows_of(reader, take),
         }
     }
 }
 
-/// What names the events of a journal.
-fn table_of(head: &Head) -> Table {
-    Table::new(Roles::parse(&head.roles).unwrap_or_default(), head.devices.clone())
+/// Gives the events of a journal as rows to `take`. Returns why it ended, where it is damaged.
+fn rows_of<E: From<RecordingError>>(
+    reader: &mut Reader,
+    mut take: impl FnMut(&DataFrame) -> Result<(), E>,
+) -> Result<Option<String>, E> {
+    let head = &reader.head;
+    let mut table = Table::new(Roles::parse(&head.roles).unwrap_or_default(), head.devices.clone());
+    loop {
+        let read = reader.next(|bytes| {
+            if let Some(event) = Event::parse(bytes) {
+                table.take(&event);
+            }
+        });
+        let (ends, damage) = match read {
+            Ok(read) => (read == 0, None),
+            Err(error) => (true, Some(error.to_string())),
+        };
+        if ends || table.len() >= ROWS {
+            take(&table.frame().map_err(RecordingError::from)?)?;
+        }
+        if ends {
+            return Ok(damage);
+        }
+    }
+}
+
+/// Makes a recording of a journal, with what `why` says among its notes. Returns also what was damaged.
+///
+/// # Errors
+/// [`RecordingError`].
+pub fn finish(
+    mut journal: Reader,
+    path: &Path,
+    why: impl FnOnce(&Head, &Counts) -> String,
+) -> Result<(Recorded, Option<String>), RecordingError> {
+    let mut unfinished = Unfinished::create(path)?;
+    let mut counts = Counts::default();
+    let damage = rows_of(&mut journal, |rows| {
+        counts.add(rows)?;
+        unfinished.write(rows.clone())
+    })?;
+    let why = why(&journal.head, &counts);
+    let header = header_of(journal.head.clone(), &mut counts, &why, damage.clone());
+    Ok((unfinished.finish(path, &header)?, damage))
 }
 
 /// Why a journal has no header: said to who reads it.
@@ -115,31 +138,19 @@ pub fn header_of(head: Head, counts: &mut Counts, why: &str, damage: Option<Stri
     let mut notes = vec![why.to_owned()];
     notes.extend(damage.map(|damage| format!("what follows in the file is damaged: {damage}")));
     Header {
-        schema_version: SCHEMA_VERSION,
         tool_version: head.tool_version,
-        abi_version: ABI_VERSION,
         command: head.command,
-        mode: Mode {
-            timed: true,
-            sample: 1,
-            per_thread: false,
-            wait_all: false,
-            filter: head.filter,
-            roles: None,
-            roles_text: head.roles,
-        },
+        mode: Mode { filter: head.filter, roles_text: head.roles, ..Mode::default() },
         started: head.started,
         wall_ns: end.saturating_sub(begin),
         clocks: head.clocks,
         host: head.host,
         nvidia_driver: head.devices.nvidia_version.as_ref().map(ToString::to_string),
         devices: Some(head.devices),
-        user: User::default(),
-        end: End::Detached,
         losses: Losses { events: counts.lost, ..Losses::default() },
         notes,
-        driver_functions: Vec::new(),
         phases: std::mem::take(&mut counts.phases),
         processes: std::mem::take(&mut counts.processes),
+        ..Header::default()
     }
 }

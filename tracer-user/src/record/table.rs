@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use polars_core::prelude::*;
 
 use super::{
-    event::Event,
+    event::{Event, returns_foreign_value},
     story::Story,
     words::{Code, Words},
 };
@@ -173,6 +173,13 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// Names the next calls by the drivers that are loaded now: one may have come.
+    pub fn look_again(&mut self) {
+        if self.devices.look_again() {
+            self.calls.clear();
+        }
+    }
+
     /// Adds an event.
     pub fn take(&mut self, event: &Event) {
         let head = *event.head();
@@ -265,12 +272,7 @@ impl Table {
         row.number = call.number;
         row.arguments = call.arguments;
         row.returned = (!is_unfinished).then_some(call.returned);
-        let is_foreign = match abi {
-            // `sigreturn` and `rt_sigreturn` of the 32-bit tables of x86 and arm.
-            ABI_COMPAT => matches!(call.number, 119 | 173),
-            _ => i64::from(call.number) == libc::SYS_rt_sigreturn,
-        };
-        row.error = match is_code(call.returned) && !is_unfinished && !is_foreign {
+        row.error = match is_code(call.returned) && !is_unfinished && !returns_foreign_value(call) {
             true => self.story.words.code(&error_name(call.returned)),
             false => Words::EMPTY,
         };
@@ -294,7 +296,7 @@ impl Table {
             return *names;
         }
         let key = RowKey { number, abi, device, command, detail, ..RowKey::default() };
-        let Names { syscall, device, command, detail, category, role } =
+        let Names { syscall, device, command, detail, category, role, .. } =
             frame::names_of(&key, &self.roles, &self.devices);
         let names = NameCodes {
             syscall: self.story.words.code(&syscall),

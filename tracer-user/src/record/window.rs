@@ -7,7 +7,11 @@ use gpuos_tracer_abi::{
     syscalls::{Outcome, outcome_of},
 };
 
-use super::{event::Event, journal, story::Story};
+use super::{
+    event::{Event, returns_foreign_value},
+    journal,
+    story::Story,
+};
 
 /// What makes the flight recorder write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,19 +107,25 @@ impl Window {
             self.chunks.push_back((now_ns, records.to_vec()));
         }
         let oldest = now_ns.saturating_sub(self.limits.window.as_nanos() as u64);
-        let is_too_much = |window: &Self, at_ns: u64| at_ns < oldest || window.bytes > window.limits.bytes;
         // The newest piece stays, however large.
         let least = usize::from(!records.is_empty());
-        while self.chunks.len() > least && self.chunks.front().is_some_and(|(at_ns, _)| is_too_much(self, *at_ns)) {
-            let Some((_, records)) = self.chunks.pop_front() else { break };
-            self.bytes -= records.len();
-            let _ = journal::records(&records, &mut |bytes: &[u8]| {
-                if let Some(event) = Event::parse(bytes) {
-                    self.before.follow(&event);
-                }
-            });
+        while self.chunks.len() > least
+            && self.chunks.front().is_some_and(|(at_ns, _)| *at_ns < oldest || self.bytes > self.limits.bytes)
+        {
+            self.forget_oldest();
         }
         fires
+    }
+
+    /// Keeps of the oldest chunk only what is to be known of it later.
+    fn forget_oldest(&mut self) {
+        let Some((_, records)) = self.chunks.pop_front() else { return };
+        self.bytes -= records.len();
+        let _ = journal::records(&records, &mut |bytes: &[u8]| {
+            if let Some(event) = Event::parse(bytes) {
+                self.before.follow(&event);
+            }
+        });
     }
 
     /// What a journal of the window holds.
@@ -130,17 +140,15 @@ impl Window {
 
     /// Forgets all but what is known: the next window begins now.
     pub fn clear(&mut self) {
-        let limit = std::mem::replace(&mut self.limits.bytes, 0);
-        let triggers = std::mem::take(&mut self.limits.triggers);
-        self.add(&[], 0);
-        self.limits.bytes = limit;
-        self.limits.triggers = triggers;
+        while !self.chunks.is_empty() {
+            self.forget_oldest();
+        }
     }
 }
 
 fn triggers(wanted: &[Trigger], story: &mut Story, event: &Event) -> bool {
     let of_call = |call: &Call, status: u32| {
-        let is_error = outcome_of(call.returned) == Outcome::Error && i64::from(call.number) != libc::SYS_rt_sigreturn;
+        let is_error = outcome_of(call.returned) == Outcome::Error && !returns_foreign_value(call);
         wanted.iter().any(|trigger| match trigger {
             Trigger::Slower(limit) => u128::from(call.duration_ns) > limit.as_nanos(),
             Trigger::Error => is_error,

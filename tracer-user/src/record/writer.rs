@@ -1,12 +1,16 @@
 //! The thread that turns the journal into the Parquet file, when nothing else wants the CPU.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{
     Shared,
     event::Event,
     file::{RecordingError, Unfinished},
     journal::Reader,
+    priority,
     table::Table,
 };
 
@@ -16,8 +20,8 @@ pub(super) const ROWS: usize = 1 << 17;
 /// How often the journal is looked at when all of it is read.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Of the scale on which 19 gives way to everybody.
-const NICENESS: libc::c_int = 19;
+/// How often new drivers are looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) fn run(
     mut input: Reader,
@@ -25,16 +29,19 @@ pub(super) fn run(
     mut table: Table,
     shared: &Shared,
 ) -> Result<Unfinished, RecordingError> {
-    // SAFETY: three integers; 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    let nice = priority::last();
     let mut is_urgent = false;
+    let mut looked = Instant::now();
     loop {
         let is_complete = shared.is_complete.load(Ordering::Acquire);
         if is_complete && !is_urgent {
-            // Now somebody waits. Going back needs a privilege that root has.
-            // SAFETY: as above.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+            // Now somebody waits.
+            priority::set(nice);
             is_urgent = true;
+        }
+        if looked.elapsed() >= LOOK_AGAIN {
+            table.look_again();
+            looked = Instant::now();
         }
         let read = input.next(|bytes| output.count(Event::parse(bytes).map(|event| table.take(&event))));
         let read = read.map_err(RecordingError::Damaged)?;

@@ -172,6 +172,32 @@ fn is_standard_output(data: &fs::Metadata) -> bool {
     fs::metadata("/proc/self/fd/1").is_ok_and(|stdout| identity(&stdout) == identity(data))
 }
 
+impl Target {
+    fn open(path: &Path) -> io::Result<Self> {
+        match OpenOptions::new().write(true).open(path) {
+            Ok(file) => {
+                let data = file.metadata()?;
+                if is_standard_output(&data) {
+                    Ok(Self::Stdout)
+                } else if data.is_file() {
+                    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+                    Ok(Self::Existing { file, path })
+                } else {
+                    Ok(Self::Stream(file))
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(path).is_ok() {
+                    return Err(io::Error::new(error.kind(), "it is a link to a file that does not exist"));
+                }
+                try_folder(folder_of(path))?;
+                Ok(Self::New { path: path.to_path_buf() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Destination {
     /// Opens an output, by its ending where no format is given. `-` is standard output.
     ///
@@ -192,29 +218,7 @@ impl Destination {
         }
         let format =
             format.or_else(|| Format::by_ending(path)).ok_or_else(|| SinkError::UnknownEnding(shown.clone()))?;
-        let target = match OpenOptions::new().write(true).open(path) {
-            Ok(file) => {
-                let data = file.metadata().map_err(not_writable)?;
-                if is_standard_output(&data) {
-                    Target::Stdout
-                } else if data.is_file() {
-                    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(not_writable)?;
-                    Target::Existing { file, path }
-                } else {
-                    Target::Stream(file)
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if fs::symlink_metadata(path).is_ok() {
-                    let dangling =
-                        io::Error::new(io::ErrorKind::NotFound, "it is a link to a file that does not exist");
-                    return Err(not_writable(dangling));
-                }
-                try_folder(folder_of(path)).map_err(not_writable)?;
-                Target::New { path: path.to_path_buf() }
-            }
-            Err(error) => return Err(not_writable(error)),
-        };
+        let target = Target::open(path).map_err(not_writable)?;
         Ok(Self { format, shown, target })
     }
 
@@ -284,25 +288,16 @@ fn replace(path: &Path, content: &[u8], old: Option<&File>) -> io::Result<()> {
 /// name in a folder in which files can be made.
 ///
 /// # Errors
-/// What the file system says; `InvalidInput` for a device, a pipe or a link that leads nowhere.
+/// What the file system says; `InvalidInput` for a device or a pipe.
 pub fn target_of(path: &Path) -> io::Result<PathBuf> {
-    let other = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
-    match fs::metadata(path) {
-        Ok(data) if data.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(data) if !data.is_file() => Err(other("it is a device or a pipe, not a file")),
-        Ok(_) => {
-            // As the kernel's protection of links in shared folders allows.
-            let file = OpenOptions::new().write(true).open(path)?;
-            fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if fs::symlink_metadata(path).is_ok() {
-                return Err(other("it is a link to a file that does not exist"));
-            }
-            try_folder(folder_of(path))?;
-            Ok(path.to_path_buf())
-        }
-        Err(error) => Err(error),
+    let other = || io::Error::new(io::ErrorKind::InvalidInput, "it is a device or a pipe, not a file");
+    // Opening a pipe would wait for who reads it.
+    if fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir()) {
+        return Err(other());
+    }
+    match Target::open(path)? {
+        Target::Existing { path, .. } | Target::New { path } => Ok(path),
+        Target::Stdout | Target::Stream(_) => Err(other()),
     }
 }
 
@@ -418,10 +413,7 @@ fn header_from(value: serde_json::Value) -> Result<Header, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        roles::Roles,
-        run::{Clocks, End, Host, Losses, Mode, Process, User},
-    };
+    use crate::model::{roles::Roles, run::Process};
     use crate::names::devices::Devices;
     use gpuos_tracer_abi::syscalls::{RowCounts, RowKey};
     use proptest::prelude::*;
@@ -436,34 +428,7 @@ mod tests {
             &Devices::default(),
         )
         .unwrap();
-        let header = Header {
-            schema_version: SCHEMA_VERSION,
-            tool_version: "0".into(),
-            abi_version: 1,
-            command: vec![command.to_owned()],
-            mode: Mode {
-                timed: true,
-                sample: 1,
-                per_thread: false,
-                wait_all: false,
-                filter: vec![],
-                roles: None,
-                roles_text: String::new(),
-            },
-            started: String::new(),
-            wall_ns: 1,
-            clocks: Clocks::default(),
-            host: Host::default(),
-            nvidia_driver: None,
-            devices: None,
-            user: User::default(),
-            end: End::Exited(0),
-            losses: Losses::default(),
-            notes: vec![],
-            driver_functions: vec![],
-            phases: vec![],
-            processes: vec![process],
-        };
+        let header = Header { command: vec![command.to_owned()], processes: vec![process], ..Header::default() };
         Run { header, calls }
     }
 
