@@ -1,13 +1,98 @@
 //! What several targets share.
 
-use gpuos_trace::sink::{
-    self,
-    table::{Look, Order, View, render},
+use std::{
+    fs::File,
+    io::{Read as _, Write as _, sink as nowhere},
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    sync::LazyLock,
 };
+
+use gpuos_trace::{
+    export::{self, Target},
+    model::run::{Clocks, Host},
+    names::{devices::Devices, version::Version},
+    record::{
+        RecordingError,
+        counts::Counts,
+        journal::{self, Head},
+        source::{self, Source},
+    },
+    sink::{
+        self,
+        table::{Look, Order, View, render},
+    },
+};
+use gpuos_tracer_abi::ABI_VERSION;
 
 /// What a terminal would obey must not come through from a file that anybody may have written.
 fn assert_printable(text: &str) {
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+}
+
+/// What a journal begins with, of a machine with drivers.
+static HEAD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut devices = Devices::from_text("195 nvidia\n226 drm\n236 kfd\n511 nvidia-uvm\n", "58 udmabuf\n");
+    devices.nvidia_version = Version::parse("580.159.04");
+    let head = Head {
+        abi_version: ABI_VERSION,
+        tool_version: "0".to_owned(),
+        command: vec!["true".to_owned()],
+        started: String::new(),
+        clocks: Clocks::default(),
+        host: Host { architecture: std::env::consts::ARCH.to_owned(), ..Host::default() },
+        devices,
+        roles: String::new(),
+        filter: Vec::new(),
+    };
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let path = folder.path().join("head");
+    journal::create(&path, &head).expect("a journal");
+    std::fs::read(path).expect("what was written")
+});
+
+/// A file of which nothing is left, and a path to it.
+fn in_memory(bytes: &[u8]) -> (File, PathBuf) {
+    let mut file = tempfile::tempfile_in("/dev/shm").expect("a file in memory");
+    file.write_all(bytes).expect("memory");
+    let path = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
+    (file, path)
+}
+
+/// Reads a journal, or records behind a good head, in all the ways in which it is read.
+pub fn journal(bytes: &[u8]) {
+    let whole = if journal::is_journal(bytes) { bytes.to_vec() } else { [HEAD.as_slice(), bytes].concat() };
+    let (_file, path) = in_memory(&whole);
+    let open = || match Source::open(&path) {
+        Ok(source) => source,
+        Err(error) => {
+            assert_printable(&error.to_string());
+            None
+        }
+    };
+    let Some(mut source) = open() else { return };
+    let mut counts = Counts::default();
+    let damage = source.read(|rows| counts.add(rows).map_err(RecordingError::from)).expect("rows of a journal");
+    assert_printable(&damage.unwrap_or_default());
+    if let Source::Journal(reader) = &source {
+        let _ = source::unfinished(&reader.head, &counts);
+    }
+    for target in [Target::Perfetto, Target::Chrome, Target::Speedscope, Target::Folded, Target::Csv, Target::OtlpJson] {
+        let Some(source) = open() else { return };
+        export::export(source, target, &mut nowhere()).expect("an export");
+    }
+    // What is made of it has as many events as it has itself.
+    let Some(Source::Journal(reader)) = open() else { return };
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let file = folder.path().join("finished.parquet");
+    source::finish(*reader, &file, source::unfinished).expect("a recording");
+    let mut finished = Counts::default();
+    let mut start = [0; 4];
+    File::open(&file).and_then(|mut file| file.read_exact(&mut start)).expect("a file");
+    assert_eq!(&start, b"PAR1");
+    let mut source = Source::open(&file).expect("a recording").expect("a recording");
+    source.read(|rows| finished.add(rows).map_err(RecordingError::from)).expect("its rows");
+    assert_eq!((finished.events, finished.rows.len()), (counts.events, counts.rows.len()));
 }
 
 /// Reads a run file and prints its tables in every way, as `show` does.

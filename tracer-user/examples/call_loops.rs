@@ -8,6 +8,8 @@ use std::{
 };
 
 const CHUNKS: usize = 60;
+/// No chunk lasts longer, however slow the tracer is.
+const LONGEST: Duration = Duration::from_millis(20);
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -19,8 +21,11 @@ fn median(mut values: Vec<f64>) -> f64 {
 const KFD_VERSION: usize = 0x8008_4b01;
 const KFD_ALLOC: usize = 0xc028_4b16;
 
-/// Nanoseconds a call of a loop that makes `calls` of them.
+/// Nanoseconds a call, in chunks of at most `calls`.
 fn time(calls: usize, mut work: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let fit = std::iter::repeat_with(&mut work).take(calls).take_while(|()| start.elapsed() < LONGEST).count();
+    let calls = fit.max(1);
     let chunk = || {
         let start = Instant::now();
         for _ in 0..calls {
@@ -48,6 +53,12 @@ fn main() {
             let mut argument = [0_u64; 8];
             let command = if what == "kfd" { KFD_VERSION } else { KFD_ALLOC };
             time(1000, || call(libc::SYS_ioctl, [kfd, command, std::ptr::from_mut(&mut argument) as usize]))
+        }
+        // Two markers of phases a round.
+        Some("marker") => {
+            time(1000, || {
+                drop(gpuos_phase::phase("work"));
+            }) / 2.0
         }
         // Two calls a round.
         Some("mmap") => {

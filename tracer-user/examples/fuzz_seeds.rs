@@ -10,9 +10,17 @@ use gpuos_trace::{
         run::{End, Header, Losses, Mode, Process, Run},
     },
     names::devices::Devices,
+    record::journal::append,
     sink::Destination,
 };
-use gpuos_tracer_abi::syscalls::{ABI_COMPAT, RowCounts, RowKey};
+use gpuos_tracer_abi::{
+    events::{
+        ARGUMENT, CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, FAULT, Fault, GAP, Gap, Head, Lifecycle, NAME, PHASE,
+        PROCESS, PhaseChange, SWITCH, Switch, THREAD,
+    },
+    phases::{LABEL, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS},
+    syscalls::{ABI_COMPAT, RowCounts, RowKey},
+};
 
 fn process(id: u64, command: &str) -> Process {
     Process { id, pid: id as u32, command: command.into(), stands_for: 1, threads: 2, wall_ns: 9, ..Default::default() }
@@ -99,6 +107,41 @@ fn btf(types: &[u32], strings: &[u8]) -> Vec<u8> {
     [&blob, &types, strings].concat()
 }
 
+/// An event of each kind, as they stand in a journal behind its head.
+fn records() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let head = |at_ns, kind| Head { at_ns, kind, pid: 7, thread: 8, phase: 1, ..Head::default() };
+    let comm = *b"a\x1b\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    for (at_ns, kind) in [(1, PROCESS), (2, THREAD), (3, EXEC), (4, NAME)] {
+        append(&mut bytes, &Lifecycle { head: head(at_ns, kind), process: 77, comm, ..Lifecycle::default() });
+    }
+    let mut label = [0; LABEL];
+    label[..2].copy_from_slice(b"a\x1b");
+    for (at_ns, operation, begun) in [(5, OPERATION_BEGIN, 1), (6, OPERATION_ITERATIONS, 0), (90, OPERATION_END, 0)] {
+        let change = PhaseChange { head: head(at_ns, PHASE), operation, scope: 0, count: 3, begun, parent: 0, label };
+        append(&mut bytes, &change);
+    }
+    let call = Call { head: head(10, CALL), duration_ns: 5, returned: -9, arguments: [1; 4], number: 9, device: 0 };
+    append(&mut bytes, &call);
+    let mut device_call = DeviceCall {
+        call: Call { head: head(20, DEVICE_CALL), number: 16, device: 195 << 20 | 255, ..call },
+        command: 0xc020_462a,
+        detail: 1,
+        status: 0x56,
+        length: 32,
+        argument: [3; ARGUMENT],
+    };
+    append(&mut bytes, &device_call);
+    device_call.call.device = 236 << 20;
+    device_call.command = 0xc018_4b0c;
+    append(&mut bytes, &device_call);
+    append(&mut bytes, &Switch { head: head(30, SWITCH), duration_ns: 9, state: 1, cpu: 1 });
+    append(&mut bytes, &Fault { head: head(40, FAULT), address: 4096, code: 6 });
+    append(&mut bytes, &Gap { head: head(50, GAP), duration_ns: 5, lost: 2 });
+    append(&mut bytes, &Lifecycle { head: head(99, END), exit_code: 9, ..Lifecycle::default() });
+    bytes
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
     let folder = |name| {
@@ -110,6 +153,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Destination::open(&folder(target)?.join(name).with_extension(ending), None)?.write(&run(with_calls))?;
         }
     }
+    fs::write(folder("journal")?.join("one_of_each"), records())?;
     fs::write(folder("kernel_btf")?.join("outer"), type_information())?;
     fs::write(folder("kernel_btf")?.join("inside_itself"), inside_itself())?;
     Ok(())

@@ -149,32 +149,26 @@ impl Variant {
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Nanoseconds that each variant adds to a call.
 fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
-    let loops = ["getppid", "ioctl", "mmap", "futex", "gpu"];
+    let loops = ["getppid", "ioctl", "mmap", "futex", "gpu", "marker"];
     let victim: PathBuf = folder.join("examples/call_loops");
     let mut added: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {
         for work in loops {
             let mut bare = f64::NAN;
             for variant in variants {
-                // strace and perf are so slow that fewer rounds will do.
-                if round > 2 && (variant.name.starts_with("strace") || variant.name.starts_with("perf")) {
-                    continue;
-                }
                 let output = variant.with_company(|| {
                     let mut command = variant.command(&[&victim.display().to_string(), work]);
                     command.stderr(Stdio::null()).output().with_context(|| format!("{command:?}"))
                 })?;
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                let Some(value) = text.split_whitespace().rev().find_map(|word| word.parse::<f64>().ok()) else {
-                    continue;
-                };
+                let value = text.split_whitespace().rev().find_map(|word| word.parse::<f64>().ok()).unwrap_or(f64::NAN);
                 if variant.name == "bare" {
                     bare = value;
                 }
@@ -193,28 +187,34 @@ fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
             .find(|((name, of), _)| *name == variant && *of == work)
             .map_or(f64::NAN, |(_, values)| median(values))
     };
+    // What is near in time is compared: within each round.
+    let ratio = |(variant, work): (&'static str, &'static str), (other, other_work): (&'static str, &'static str)| {
+        let (Some(values), Some(others)) = (added.get(&(variant, work)), added.get(&(other, other_work))) else {
+            return f64::NAN;
+        };
+        median(&values.iter().zip(others).map(|(value, other)| value / other).collect::<Vec<_>>())
+    };
     for variant in variants {
         println!("{:26}{}", variant.name, loops.map(|work| format!("{:>10.0}", value(variant.name, work))).concat());
     }
-    let at = |variant| value(variant, "getppid");
-    let floor = at("empty pair");
-    println!("\nBars, on getppid\n");
+    let of = |variant, other| ratio((variant, "getppid"), (other, "getppid"));
+    println!("\nBars, on getppid (median of the rounds' ratios)\n");
     let bar = |what: &str, ratio: f64, most: f64| {
         println!("{} {what}: {ratio:.2} (at most {most})", if ratio <= most { "ok  " } else { "OVER" });
     };
-    bar("count + latency, of the pair with clock and task storage", at("run") / at("  and task storage"), 1.1);
-    bar("count + latency, of the empty pair", at("run") / floor, 2.3);
-    bar("--no-latency, of the empty pair", at("run --no-latency") / floor, 1.15);
-    bar("not traced while a trace runs, of the empty pair", at("not traced") / floor, 1.2);
-    bar("-e ioctl on other calls, of the empty pair", at("run -e ioctl") / floor, 0.45);
-    bar("traced ioctl, of traced getppid", value("run", "ioctl") / at("run"), 1.5);
-    if at("bpftrace count").is_finite() {
-        bar("count + latency, of bpftrace's", at("run") / at("bpftrace count + latency"), 0.5);
-        bar("--no-latency, of bpftrace's count", at("run --no-latency") / at("bpftrace count"), 1.0);
+    bar("count + latency, of the pair with clock and task storage", of("run", "  and task storage"), 1.1);
+    bar("count + latency, of the empty pair", of("run", "empty pair"), 2.3);
+    bar("--no-latency, of the empty pair", of("run --no-latency", "empty pair"), 1.15);
+    bar("not traced while a trace runs, of the empty pair", of("not traced", "empty pair"), 1.2);
+    bar("-e ioctl on other calls, of the empty pair", of("run -e ioctl", "empty pair"), 0.45);
+    bar("traced ioctl, of traced getppid", ratio(("run", "ioctl"), ("run", "getppid")), 1.5);
+    let has = |name| variants.iter().any(|variant| variant.name == name);
+    if has("bpftrace count") {
+        bar("count + latency, of bpftrace's", of("run", "bpftrace count + latency"), 0.5);
+        bar("--no-latency, of bpftrace's count", of("run --no-latency", "bpftrace count"), 1.0);
     }
-    if at("strace -c -f").is_finite() {
-        let slower = |variant| (at("bare") + at(variant)) / at("bare");
-        bar("slow-down, of strace's", (slower("run") - 1.0) / (slower("strace -c -f") - 1.0), 1.0 / 40.0);
+    if has("strace -c -f") {
+        bar("slow-down, of strace's", of("run", "strace -c -f"), 1.0 / 40.0);
     }
     Ok(())
 }

@@ -3,7 +3,13 @@
 //! One pass over the type headers and no table of names: the whole of `vmlinux` takes less
 //! than half of the 20 ms that aya's parser takes (`docs/decisions/0004-own-program-loading.md`). Format: the kernel's `Documentation/bpf/btf.rst`.
 
-use std::{ops::Range, path::Path};
+use std::{
+    fs::File,
+    ops::{Deref, Range},
+    path::Path,
+};
+
+use memmap2::{Mmap, MmapOptions};
 
 /// Where Linux shows its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -53,13 +59,31 @@ const MOST_MEMBERS: usize = 1 << 14;
 /// A parsed blob: where each type begins.
 #[derive(Debug)]
 pub struct KernelBtf {
-    blob: Vec<u8>,
+    blob: Blob,
     types: Range<usize>,
     strings: Range<usize>,
     /// By type id, where the type begins in `types`. Id 0 is `void`.
     starts: Vec<u32>,
     /// Structures and typedefs: kind, place of the name, id.
     named: Vec<(u32, u32, u32)>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Blob {
+    Read(Vec<u8>),
+    Mapped(Mmap),
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
@@ -99,9 +123,19 @@ impl KernelBtf {
     /// # Errors
     /// As [`KernelBtf::of_running_kernel`].
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let blob =
-            std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
-        Self::parse(blob)
+        let unreadable = |source| BtfError::Unreadable { path: path.display().to_string(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let mapped = if path == Path::new(VMLINUX) {
+            // SAFETY: the kernel's type information never changes; other files are read.
+            unsafe { MmapOptions::new().map_copy_read_only(&file) }.ok()
+        } else {
+            None
+        };
+        match mapped {
+            Some(mapped) => Self::of_blob(Blob::Mapped(mapped)),
+            // Before Linux 6.16 it can only be read, a page at a time.
+            None => Self::parse(std::fs::read(path).map_err(unreadable)?),
+        }
     }
 
     /// Parses raw BTF.
@@ -109,6 +143,10 @@ impl KernelBtf {
     /// # Errors
     /// [`BtfError::Malformed`].
     pub fn parse(blob: Vec<u8>) -> Result<Self, BtfError> {
+        Self::of_blob(Blob::Read(blob))
+    }
+
+    fn of_blob(blob: Blob) -> Result<Self, BtfError> {
         if blob.get(..2) != Some(&[0x9f, 0xeb]) {
             return Err(BtfError::Malformed("wrong magic"));
         }

@@ -54,7 +54,7 @@ pub struct Head {
 pub enum JournalError {
     /// There is one already.
     #[error(
-        "`{0}` is there: a recording that was not finished, or that another gpuos-trace writes now\nhint: `gpuos-trace show {0}` makes a recording of it; or remove it, or record to another file"
+        "`{0}` is there: a recording that was not finished, or that another gpuos-trace writes now\nhint: `gpuos-trace export --to parquet {0} -o FILE` makes a recording of it; or remove it, or record to another file"
     )]
     Exists(String),
     /// The file system says no.
