@@ -98,6 +98,17 @@ pub const EFFECT_FORGET: u32 = 2;
 /// The next `mmap` of the descriptor at `object_at` maps an object of the class that the detail names.
 pub const EFFECT_MAP: u32 = 3;
 
+/// The command has nothing to do with queues.
+pub const QUEUE_KEPT: u32 = 0;
+/// It makes a queue of work for a GPU, or what holds queues.
+pub const QUEUE_MADE: u32 = 1;
+/// It ends one.
+pub const QUEUE_ENDED: u32 = 2;
+/// It makes an object of the class that the detail names, which may be one.
+pub const QUEUE_MADE_BY_CLASS: u32 = 3;
+/// It ends such an object.
+pub const QUEUE_ENDED_BY_CLASS: u32 = 4;
+
 /// The argument could not be read.
 pub const DETAIL_UNREADABLE: u32 = 0xffff_fffe;
 /// The class is not known: the object was made before the trace, or found no place.
@@ -134,6 +145,10 @@ pub struct Rule {
     pub object_client_at: u32,
     /// Offset of its handle.
     pub object_at: u32,
+    /// One of the `QUEUE_` values.
+    pub queue: u32,
+    /// Zero.
+    pub padding: u32,
     /// The first that matches the size of the argument.
     pub status: [StatusPlace; 3],
 }
@@ -147,6 +162,8 @@ impl Rule {
         effect: EFFECT_NONE,
         object_client_at: 0,
         object_at: 0,
+        queue: QUEUE_KEPT,
+        padding: 0,
         status: [StatusPlace { size: ANY_SIZE, at: NO_STATUS }; 3],
     };
 }
@@ -209,7 +226,7 @@ pub const INODE_WINDOW: usize = 96;
 
 #[cfg(not(test))]
 const _: () = {
-    assert!(size_of::<Rule>() == 48);
+    assert!(size_of::<Rule>() == 56);
     assert!(size_of::<Object>() == 8);
     assert!(size_of::<Pending>() == 40);
     assert!(KFD_RULES + 256 == RULES);

@@ -15,6 +15,25 @@ pub const OPERATION_SWITCH: u32 = 3;
 /// The program has done [`Marker::count`] iterations in the current phase.
 pub const OPERATION_ITERATIONS: u32 = 4;
 
+/// Nobody marked it: one of the [`INFERRED`] phases begins for the process in place of the one before. Only in records.
+pub const OPERATION_INFERRED: u32 = 5;
+
+/// Labels of the phases that are inferred from a process's calls on GPU devices, by their numbers from 1 on.
+pub const INFERRED: [&str; 4] = ["before the GPU", "set-up", "steady state", "teardown"];
+/// Numbers of these.
+pub const BEFORE_THE_GPU: u32 = 1;
+/// From the first call on a GPU device, and whenever a queue is made.
+pub const SET_UP: u32 = 2;
+/// When set-up is over.
+pub const STEADY: u32 = 3;
+/// From the first queue or descriptor of a GPU on that ends in the steady state.
+pub const TEARDOWN: u32 = 4;
+/// Set-up is over when for so long no queue was made. On an H200 a CUDA context makes its queues within 50 ms, and its last
+/// call comes 34 ms after the last (`results/h200/record/alloc.parquet`).
+pub const QUIET_NS: u64 = 50_000_000;
+/// Or, while none was made at all, so long after the first call: there the first queue came after 240 ms.
+pub const UNTIL_A_QUEUE_NS: u64 = 1_000_000_000;
+
 /// For the whole process: helper threads of a runtime work for it.
 pub const SCOPE_PROCESS: u32 = 0;
 /// For the calling thread only.

@@ -23,6 +23,8 @@ pub mod globals {
     pub const UNTYPED: &str = "UNTYPED";
     /// `u32`: 1 when every call is written to the ring, too.
     pub const RECORDED: &str = "RECORDED";
+    /// `u32`: 1 when phases are inferred from calls on GPU devices.
+    pub const INFER_PHASES: &str = "INFER_PHASES";
     /// `[u32; N]`: the [`PointOffsets`](super::PointOffsets) of this kernel.
     pub const POINT_OFFSETS: &str = "POINT_OFFSETS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
@@ -65,6 +67,8 @@ pub struct SpecialNumbers {
     pub epoll_pwait2: u32,
     /// `prctl`: it may give the thread another name.
     pub prctl: u32,
+    /// `close`: where phases are inferred, that of a GPU device tells.
+    pub close: u32,
 }
 
 /// [`SpecialNumbers`] as words, the form in which it crosses into the object.
@@ -91,6 +95,7 @@ impl SpecialNumbers {
             self.epoll_pwait,
             self.epoll_pwait2,
             self.prctl,
+            self.close,
         ]
     }
 }

@@ -167,6 +167,8 @@ pub struct ProcessRecord {
     pub ended_ns: u64,
     /// Clock when its innermost phase began or went on; 0 while that is its parent's.
     pub phase_since_ns: u64,
+    /// Clock until which its GPUs are being set up, where phases are inferred.
+    pub set_up_until_ns: u64,
     /// Sum over its exited threads.
     pub usage: Usage,
     /// Process number in the initial pid namespace.
@@ -206,5 +208,5 @@ const _: () = {
     assert!(offset_of!(ThreadState, pending) == 248);
     assert!(offset_of!(ThreadState, directory) == 288 + 2 * ROW_TABLE);
     assert!(size_of::<ThreadState>() == 288 + 2 * ROW_TABLE + 2 * DIRECTORY);
-    assert!(size_of::<ProcessRecord>() == 136 && offset_of!(ProcessRecord, comm) == 120);
+    assert!(size_of::<ProcessRecord>() == 144 && offset_of!(ProcessRecord, comm) == 128);
 };

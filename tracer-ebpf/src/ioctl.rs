@@ -11,7 +11,8 @@ use gpuos_tracer_abi::{
         ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DIRECTORY_DEVICE, DRIVER_KFD,
         DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_LEARN, EFFECT_MAP,
         EFFECT_NONE, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR,
-        NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, Rule, rule_index,
+        NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT, QUEUE_MADE,
+        QUEUE_MADE_BY_CLASS, Rule, rule_index,
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
@@ -20,7 +21,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     descriptors::{awaited_file, device_of, device_of_file},
-    emit,
+    emit, inferred,
     kernel::{self, argument_of, call_number},
     losses,
     maps::{DRIVERS, LOSSES, OBJECTS, RULES},
@@ -51,6 +52,9 @@ pub(crate) fn watch(thread: &mut ThreadState) {
         if (number as usize) < DIRECTORY {
             *rows::directory_entry(thread, number) = DIRECTORY_DEVICE;
         }
+    }
+    if inferred::is_on() {
+        *rows::directory_entry(thread, call_number::close()) = DIRECTORY_DEVICE;
     }
 }
 
@@ -108,6 +112,9 @@ pub(crate) fn device_call_enter(task: *mut task_struct, thread: &mut ThreadState
         if LOSSES.get_ptr(GPU_SEEN).is_some_and(|seen| unsafe { *seen } != 0) {
             other_call(thread, number, registers);
         }
+        if inferred::is_on() && thread.pending.device != 0 {
+            inferred::gpu_call(if number == call_number::close() { QUEUE_ENDED } else { QUEUE_KEPT });
+        }
         false
     };
     let slot = match rows::enter_device_call(thread, number) {
@@ -162,8 +169,8 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     }
     // Recorded calls have their arguments copied at their return, whether or not there is a rule.
     pending.rule = u32::MAX;
-    let Some(index) = rule_index(driver, pending.command) else { return emit::is_on() };
-    let Some(rule) = RULES.get_ptr(index) else { return emit::is_on() };
+    let Some(index) = rule_index(driver, pending.command) else { return without_rule() };
+    let Some(rule) = RULES.get_ptr(index) else { return without_rule() };
     // SAFETY: the map returned it; user space writes it only before the driver's major number is known here.
     let rule: &Rule = unsafe { &*rule };
     pending.rule = index;
@@ -172,7 +179,23 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
         DETAIL_CLASS => class_of(pending.argument, rule.client_at, rule.detail_at),
         _ => 0,
     };
+    if inferred::is_on() {
+        inferred::gpu_call(match rule.queue {
+            QUEUE_MADE_BY_CLASS => inferred::of_class(QUEUE_MADE, pending.detail),
+            QUEUE_ENDED_BY_CLASS => inferred::of_class(QUEUE_ENDED, pending.detail),
+            queue => queue,
+        });
+    }
     emit::is_on() || rule.effect != EFFECT_NONE || rule.status[0].at != NO_STATUS
+}
+
+/// What [`ioctl`] says of a command for which there is no rule.
+#[inline(always)]
+fn without_rule() -> bool {
+    if inferred::is_on() {
+        inferred::gpu_call(QUEUE_KEPT);
+    }
+    emit::is_on()
 }
 
 /// The object whose client and handle stand in an argument.

@@ -181,6 +181,7 @@ pub(crate) mod call_number {
     special_number!(epoll_pwait);
     special_number!(epoll_pwait2);
     special_number!(prctl);
+    special_number!(close);
 }
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());

@@ -31,9 +31,13 @@ mod floor;
 #[cfg(target_arch = "bpf")]
 mod hooks;
 #[cfg(target_arch = "bpf")]
+mod inferred;
+#[cfg(target_arch = "bpf")]
 mod ioctl;
 #[cfg(target_arch = "bpf")]
 mod kernel;
+#[cfg(target_arch = "bpf")]
+mod log;
 #[cfg(target_arch = "bpf")]
 mod losses;
 #[cfg(target_arch = "bpf")]

@@ -136,6 +136,8 @@ pub(crate) static UNTYPED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static RECORDED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(crate) static INFER_PHASES: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static POINT_OFFSETS: Global<PointOffsetWords> = Global::new([0; _]);
 #[unsafe(no_mangle)]
 pub(crate) static TASK_OFFSETS: Global<TaskOffsetWords> = Global::new([0; _]);

@@ -25,6 +25,7 @@ use crate::{
     atomic,
     emit::{self, Marked},
     kernel::{self, argument_of},
+    log::say,
     losses,
     maps::{FREE_PHASES, PHASE_CHANGES, PHASE_NODES, PHASES},
     tasks,
@@ -84,6 +85,7 @@ pub(crate) extern "C" fn mark(address: u64) -> u32 {
         emit::phase_change(thread, &Marked { operation, scope, count: head[1], begun: 0, parent: 0, label: 0 });
         return 0;
     }
+    say!(debug, "marker {} of process {}, scope {}", operation, thread.process, scope);
     let Some(process) = tasks::record(thread.process) else {
         losses::add(PHASES_IGNORED, 1);
         return 0;
@@ -145,6 +147,21 @@ fn begin(thread: &mut ThreadState, process: &mut ProcessRecord, scope: u32, numb
         add_time(process.phase, process.phase_since_ns, now);
         process.phase_since_ns = now;
         process.phase = number;
+    }
+}
+
+/// A process leaves its phase for another one that stands beside it.
+#[inline(always)]
+pub(crate) fn go_on_in(thread: &mut ThreadState, process: &mut ProcessRecord, number: u32, at_ns: u64) {
+    let Some(node) = node(number) else { return };
+    atomic::add(&mut node.entered, 1);
+    add_time(process.phase, process.phase_since_ns, at_ns);
+    process.phase_since_ns = at_ns;
+    process.phase = number;
+    // SAFETY: an aligned word.
+    atomic::add32(unsafe { &mut *PHASE_CHANGES.0.get() }, 1);
+    if thread.own_phases == 0 {
+        thread.phase = number;
     }
 }
 

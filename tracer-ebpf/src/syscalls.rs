@@ -16,7 +16,7 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    emit, ioctl,
+    emit, inferred, ioctl,
     kernel::{self, call_number},
     losses,
     maps::{EXIT_ONLY, FILTERED, SAMPLE, TIMED, WANTED},
@@ -188,6 +188,7 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
         return enter_compat(thread, number);
     }
     phases::keep_up(thread);
+    inferred::keep_up(thread);
     if !is_wanted(number) {
         if number == call_number::ioctl()
             && let Some(marker) = phases::marker_of(kernel::registers_of(task))

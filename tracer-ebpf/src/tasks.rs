@@ -21,7 +21,9 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    atomic, emit, ioctl, kernel, losses,
+    atomic, emit, inferred, ioctl, kernel,
+    log::say,
+    losses,
     maps::{PROCESSES, TASKS_BY_ID, THREADS, THREADS_BY_ID},
     phases, rows, syscalls,
 };
@@ -76,6 +78,7 @@ pub(crate) fn task_fork(ctx: BtfTracePointContext) -> i32 {
 fn inherit(parent: &ThreadState, child: Option<&'static mut ThreadState>) {
     let Some(child) = child else {
         losses::add(CHILDREN_NOT_FOLLOWED, 1);
+        say!(warn, "a child of process {} found no place", parent.process);
         return;
     };
     child.process = parent.process;
@@ -143,6 +146,7 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
         thread.stage = STAGE_RUNNING;
         ioctl::watch(thread);
         thread.thread = ids as u32;
+        say!(debug, "thread {} of process {}", thread.thread, parent);
         emit::lifecycle(thread, THREAD, 0, 0);
         if let Some(process) = record(parent) {
             process.pid = (ids >> 32) as u32;
@@ -182,15 +186,19 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
         phase: thread.phase,
         phases_ignored: 0,
         phase_since_ns: 0,
+        set_up_until_ns: 0,
         padding: 0,
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         losses::add(PROCESSES_WITHOUT_RECORD, 1);
+        say!(warn, "process {} found no place", id);
     }
+    say!(debug, "process {}: number {}, child of {}", id, pid, parent);
     thread.process = id;
     thread.thread = pid;
     thread.stage = STAGE_RUNNING;
     ioctl::watch(thread);
+    inferred::begin(thread);
     0
 }
 
@@ -232,6 +240,7 @@ fn executed() -> i32 {
         thread.phase = process.phase;
         process.comm = bpf_get_current_comm().unwrap_or_default();
     }
+    say!(debug, "process {} executed a program", thread.process);
     emit::lifecycle(thread, EXEC, 0, 0);
     0
 }
@@ -267,6 +276,7 @@ fn exited() -> i32 {
         emit::unfinished_call(thread);
         emit::lifecycle(thread, END, 0, code);
     }
+    say!(debug, "thread {} of process {} ends with code {}", thread.thread, thread.process, code);
     phases::end_all_own(thread);
     rows::release(thread);
     let usage = kernel::usage_of(task);

@@ -122,6 +122,11 @@ pub struct TraceArgs {
     #[arg(long, value_name = "VERSION", value_parser = driver_version, hide_short_help = true)]
     pub nvidia_driver: Option<Version>,
 
+    /// Print what the programs in the kernel say of their work
+    #[cfg(feature = "bpf-log")]
+    #[arg(long, value_name = "LEVEL")]
+    pub bpf_log: Option<log::LevelFilter>,
+
     /// How many processes the kernel keeps until they are read
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub processes: u32,
@@ -145,6 +150,10 @@ pub struct LaunchArgs {
     /// Take its roctx ranges; programs that load roctx by dlopen go past this
     #[arg(long)]
     pub roctx: bool,
+
+    /// Infer phases from calls on GPU devices: before the GPU, set-up, steady state, teardown
+    #[arg(long)]
+    pub auto_phases: bool,
 
     /// Go on until every descendant has ended, not only the command
     #[arg(long)]

@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, io, os::fd::OwnedFd, path::PathBuf};
 
+use gpuos_tracer_abi::phases::INFERRED;
+
 use crate::{
     bpf::{self, Settings},
     cli::{Format as FormatArg, Order as OrderArg, RunArgs, TableArgs, TraceArgs},
@@ -92,7 +94,10 @@ impl TraceOptions {
                 phases: args.phases,
                 hooks,
                 devices,
+                infer_phases: false,
                 recording: None,
+                #[cfg(feature = "bpf-log")]
+                log: args.bpf_log,
             },
             filter: args.events,
             roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),
@@ -106,6 +111,17 @@ impl TraceOptions {
 }
 
 impl TraceOptions {
+    /// Infers phases, where that is wanted, from calls that must be counted then.
+    fn infer_phases(&mut self, is_wanted: bool) -> Result<(), OptionsError> {
+        let sees_ioctl = self.settings.wanted.as_ref().is_none_or(|calls| calls.contains(&(libc::SYS_ioctl as u32)));
+        if is_wanted && !sees_ioctl {
+            return Err(OptionsError::NothingToInferFrom);
+        }
+        self.settings.infer_phases = is_wanted;
+        self.settings.phases = self.settings.phases.max(INFERRED.len() as u32);
+        Ok(())
+    }
+
     /// The live view, if one was asked for. `output`: where the command's output is read from.
     ///
     /// # Errors
@@ -125,8 +141,10 @@ impl RunOptions {
     /// # Errors
     /// As [`TraceOptions::from_args`], and a user that cannot be.
     pub fn from_args(args: RunArgs) -> Result<Self, OptionsError> {
+        let mut trace = TraceOptions::from_args(args.trace)?;
+        trace.infer_phases(args.launch.auto_phases)?;
         Ok(Self {
-            trace: TraceOptions::from_args(args.trace)?,
+            trace,
             command: args.command,
             user: args.launch.user.as_deref().map(Account::find).transpose()?,
             wait_all: args.launch.wait_all,
@@ -155,6 +173,9 @@ pub enum OptionsError {
         "`--driver-hooks` finds no function to watch: {0}\nhint: `gpuos-trace check` lists the functions that this machine has; without the option calls are counted all the same"
     )]
     NoDriverHooks(&'static str),
+    /// `--auto-phases` without the calls that tell.
+    #[error("`--auto-phases` is told by `ioctl`, which `-e` leaves out\nhint: add `ioctl` to the words of `-e`")]
+    NothingToInferFrom,
     /// `--format` alone.
     #[error("`--format` needs an output\nhint: add `-o FILE`, or `-o -` for standard output")]
     FormatWithoutOutput,

@@ -16,9 +16,19 @@ use crate::process::{cargo, find_program, root, run};
 
 /// The committed object.
 const OBJECT: &str = "tracer-ebpf/bytecode/gpuos-trace.bpf.o";
+/// One with what the programs say of their work, for the feature `bpf-log`. Not committed.
+const OBJECT_WITH_LOG: &str = "tracer-ebpf/bytecode/gpuos-trace-log.bpf.o";
 const TARGET: &str = "bpfel-unknown-none";
 /// What the object is compiled with. Part of the fingerprint.
 const RUSTC_FLAGS: [&str; 4] = ["-Clinker=bpf-linker", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Cpanic=abort"];
+
+/// Options of `cargo xtask build-ebpf`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Make the object of the feature `bpf-log` beside the released one
+    #[arg(long)]
+    log: bool,
+}
 
 /// A Rust that can compile for BPF.
 enum Toolchain {
@@ -58,7 +68,7 @@ fn toolchain() -> Result<Toolchain> {
 }
 
 /// Compiles the object and puts it in its place.
-pub(crate) fn build() -> Result<()> {
+pub(crate) fn build(options: &Options) -> Result<()> {
     let toolchain = toolchain()?;
     if find_program("bpf-linker").is_none() {
         bail!(
@@ -92,16 +102,20 @@ pub(crate) fn build() -> Result<()> {
             command.env("RUSTUP_TOOLCHAIN", "nightly").args(["-Z", "build-std=core"]);
         }
     }
+    if options.log {
+        command.args(["--features", "log"]);
+    }
     run(&mut command)?;
     let built = target_folder.join(TARGET).join("release/gpuos-trace-bpf");
-    let object = root().join(OBJECT);
+    let shown = if options.log { OBJECT_WITH_LOG } else { OBJECT };
+    let object = root().join(shown);
     fs::create_dir_all(object.parent().context("the object is in a folder")?)?;
     let before = fs::read(&object).unwrap_or_default();
     strip(&built, &object)?;
     let after = fs::read(&object)?;
     let change = if before == after { "the same as before" } else { "changed" };
-    eprintln!("wrote {OBJECT} ({} bytes, {change})", after.len());
-    check()
+    eprintln!("wrote {shown} ({} bytes, {change})", after.len());
+    if options.log { Ok(()) } else { check() }
 }
 
 /// Drops the DWARF sections; the kernel reads BTF only.

@@ -27,7 +27,7 @@ enum Chore {
     /// Install what building the BPF object and running every test needs (Debian; commands elsewhere)
     Setup(setup::Options),
     /// Compile the BPF programs into the committed object
-    BuildEbpf,
+    BuildEbpf(bytecode::Options),
     /// Write the generated tables from their data files
     Gen(generate::Options),
     /// Measure, as ratios side by side in one run
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
         Chore::Setup(options) => setup::run(&options),
-        Chore::BuildEbpf => bytecode::build(),
+        Chore::BuildEbpf(options) => bytecode::build(&options),
         Chore::Gen(options) => generate::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),

@@ -4,7 +4,9 @@ use std::os::fd::BorrowedFd;
 
 use gpuos_tracer_abi::{
     hooks::HOOKS,
-    losses, maps, programs,
+    losses, maps,
+    phases::{INFERRED, PhaseKey},
+    programs,
     settings::globals,
     syscalls::{CHUNK_ROWS, DIRECTORY},
     tasks::ThreadState,
@@ -64,8 +66,13 @@ pub struct Settings {
     pub hooks: Vec<DriverHook>,
     /// Drivers of this machine, to decode their calls.
     pub devices: Devices,
+    /// Infer phases from calls on GPU devices.
+    pub infer_phases: bool,
     /// Send every call through the ring, too.
     pub recording: Option<Recording>,
+    /// What the programs say of their work.
+    #[cfg(feature = "bpf-log")]
+    pub log: Option<log::LevelFilter>,
 }
 
 impl Default for Settings {
@@ -85,7 +92,10 @@ impl Default for Settings {
             phases: 1024,
             hooks: Vec::new(),
             devices: Devices::default(),
+            infer_phases: false,
             recording: None,
+            #[cfg(feature = "bpf-log")]
+            log: None,
         }
     }
 }
@@ -121,6 +131,8 @@ pub struct Tracer {
     pub(super) totals: u32,
     /// Whether tasks are known by their number.
     by_id: bool,
+    #[cfg(feature = "bpf-log")]
+    _log: Option<super::log::Reader>,
 }
 
 impl Tracer {
@@ -213,9 +225,12 @@ impl Tracer {
                 (globals::TASKS_BY_ID, &u32::from(by_id.is_some()).to_ne_bytes()),
                 (globals::UNTYPED, &u32::from(untyped).to_ne_bytes()),
                 (globals::RECORDED, &u32::from(settings.recording.is_some()).to_ne_bytes()),
+                (globals::INFER_PHASES, &u32::from(settings.infer_phases).to_ne_bytes()),
                 (globals::POINT_OFFSETS, &points.words().map(u32::to_ne_bytes).concat()),
                 (globals::SPECIAL_NUMBERS, &SPECIAL_NUMBERS.words().map(u32::to_ne_bytes).concat()),
                 (globals::TASK_OFFSETS, &offsets.words().map(u32::to_ne_bytes).concat()),
+                #[cfg(feature = "bpf-log")]
+                (aya_log::LEVEL, &[super::log::number_of(settings.log)]),
             ],
             &[
                 (maps::ROWS, rows),
@@ -238,8 +253,15 @@ impl Tracer {
                 .map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
         }
         let free = objects.map(maps::FREE_PHASES)?;
-        for number in (1..=settings.phases.max(1)).rev() {
-            syscall::push(free, &number).map_err(|error| LoadError::from_step("filling the map of phases", &error))?;
+        let step = |error| LoadError::from_step("filling the map of phases", &error);
+        let inferred = if settings.infer_phases { INFERRED.as_slice() } else { &[] };
+        for number in (inferred.len() as u32 + 1..=settings.phases.max(1)).rev() {
+            syscall::push(free, &number).map_err(step)?;
+        }
+        for (number, label) in (1_u32..).zip(inferred) {
+            let mut key = PhaseKey::EMPTY;
+            key.label[..label.len()].copy_from_slice(label.as_bytes());
+            syscall::insert(objects.map(maps::PHASES)?, &key, &number).map_err(step)?;
         }
         // Calls on GPUs that the filter leaves out, or that were made before, cannot tell that there are any.
         let sees_ioctl = settings.wanted.as_ref().is_none_or(|calls| calls.contains(&(libc::SYS_ioctl as u32)));
@@ -247,6 +269,11 @@ impl Tracer {
             syscall::set_element(objects.map(maps::LOSSES)?, &losses::GPU_SEEN, &1_u64)
                 .map_err(|error| LoadError::from_step("writing the counters", &error))?;
         }
+        #[cfg(feature = "bpf-log")]
+        let log = match (settings.log, objects.programs().find(|(name, _)| name.ends_with("_exec"))) {
+            (Some(_), Some((_, program))) => Some(super::log::Reader::begin(program)?),
+            _ => None,
+        };
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }
@@ -256,6 +283,8 @@ impl Tracer {
             phases: settings.phases.max(1),
             totals: settings.totals.max(1),
             by_id: by_id.is_some(),
+            #[cfg(feature = "bpf-log")]
+            _log: log,
         })
     }
 

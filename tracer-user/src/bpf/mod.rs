@@ -8,6 +8,8 @@ mod floor;
 pub mod kernel_btf;
 mod kernel_objects;
 mod load;
+#[cfg(feature = "bpf-log")]
+mod log;
 pub mod object;
 mod offsets;
 mod perf_tracepoints;

@@ -6,8 +6,14 @@ use object::{Object as _, ObjectSection as _};
 use super::error::LoadError;
 
 /// The object that `cargo xtask build-ebpf` made, aligned as aya needs it.
+#[cfg(not(feature = "bpf-log"))]
 pub static BYTES: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/bytecode/gpuos-trace.bpf.o"));
+
+/// The one that `cargo xtask build-ebpf --log` made.
+#[cfg(feature = "bpf-log")]
+pub static BYTES: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/bytecode/gpuos-trace-log.bpf.o"));
 
 fn section<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     object::File::parse(object).ok()?.section_by_name(name)?.data().ok()
@@ -36,6 +42,8 @@ mod tests {
     fn the_committed_object_is_ours() {
         check_abi(BYTES).unwrap();
         assert_eq!(fingerprint(BYTES).unwrap().len(), 64);
+        let has_log = memchr::memmem::find(BYTES, b"AYA_LOGS").is_some();
+        assert_eq!(has_log, cfg!(feature = "bpf-log"));
     }
 
     #[test]

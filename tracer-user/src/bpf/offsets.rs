@@ -47,6 +47,7 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     epoll_pwait: libc::SYS_epoll_pwait as u32,
     epoll_pwait2: libc::SYS_epoll_pwait2 as u32,
     prctl: libc::SYS_prctl as u32,
+    close: libc::SYS_close as u32,
 };
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without

@@ -193,6 +193,8 @@ struct InfoAttr {
 pub struct ProgramFacts {
     /// How often it was skipped because it was running already on that CPU (Linux 5.12; 0 before).
     pub recursion_misses: u64,
+    /// Its number in the kernel.
+    pub id: u32,
     /// Instructions that the verifier looked at (Linux 5.16; 0 before).
     pub verified_instructions: u32,
 }
@@ -212,7 +214,11 @@ pub fn facts_of(program: BorrowedFd<'_>) -> io::Result<ProgramFacts> {
             info: std::ptr::from_mut(&mut info) as u64,
         },
     )?;
-    Ok(ProgramFacts { recursion_misses: info.recursion_misses, verified_instructions: info.verified_insns })
+    Ok(ProgramFacts {
+        recursion_misses: info.recursion_misses,
+        id: info.id,
+        verified_instructions: info.verified_insns,
+    })
 }
 
 /// Sets the task storage of the task that `pidfd` names, unless it has some.

@@ -55,11 +55,17 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// What is said where phases were inferred.
+const INFERRED_PHASES: &str = "phases are inferred, not marked: set-up from a process's first call on a GPU device until 50 ms after it last made a queue, teardown from the first queue or device that it closes";
+
 /// A run with its header.
 pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run> {
     let finished = findings.finished;
     let calls = frame::build(&finished.rows, &finished.processes, &finished.phases, &options.roles, &finished.devices)?;
-    let notes = notes(&finished);
+    let mut notes = notes(&finished);
+    if options.settings.infer_phases {
+        notes.push(INFERRED_PHASES.to_owned());
+    }
     let header = Header {
         command: findings.command,
         mode: Mode {
@@ -69,6 +75,7 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
             wait_all: findings.wait_all,
             filter: options.filter.clone(),
             roles: options.roles_file.clone(),
+            auto_phases: options.settings.infer_phases,
             roles_text: findings.roles_text,
         },
         started: findings.started,

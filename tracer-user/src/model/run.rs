@@ -80,6 +80,9 @@ pub struct Mode {
     pub filter: Vec<String>,
     /// The file of `--roles`.
     pub roles: Option<String>,
+    /// Phases were inferred from calls on GPU devices.
+    #[serde(default)]
+    pub auto_phases: bool,
     /// Of a recording: what is in that file.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub roles_text: String,
@@ -121,6 +124,7 @@ impl Default for Mode {
             wait_all: false,
             filter: Vec::new(),
             roles: None,
+            auto_phases: false,
             roles_text: String::new(),
         }
     }

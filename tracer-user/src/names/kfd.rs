@@ -6,6 +6,10 @@ use std::borrow::Cow;
 
 use gpuos_tracer_abi::ioctl::DETAIL_UNREADABLE;
 
+/// `AMDKFD_IOC_CREATE_QUEUE`.
+pub(super) const CREATE_QUEUE: u32 = 0x02;
+/// `AMDKFD_IOC_DESTROY_QUEUE`.
+pub(super) const DESTROY_QUEUE: u32 = 0x03;
 /// `AMDKFD_IOC_WAIT_EVENTS`.
 pub(super) const WAIT_EVENTS: u32 = 0x0c;
 /// Where its result stands: 0 done, 1 timeout, 2 failed.

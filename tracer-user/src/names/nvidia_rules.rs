@@ -5,7 +5,8 @@
 
 use gpuos_tracer_abi::ioctl::{
     ANY_SIZE, DETAIL_CLASS, DETAIL_WORD, DRIVER_KFD, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, EFFECT_FORGET, EFFECT_LEARN,
-    EFFECT_MAP, NVIDIA_MODESET_RULES, RULES, Rule, StatusPlace, rule_index,
+    EFFECT_MAP, NVIDIA_MODESET_RULES, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_MADE, QUEUE_MADE_BY_CLASS, RULES, Rule,
+    StatusPlace, rule_index,
 };
 
 use super::{
@@ -110,8 +111,14 @@ pub fn rules(version: Option<&Version>) -> Vec<Rule> {
         }
     }
     set(Some(NVIDIA_MODESET_RULES), &|rule| *rule = word(0));
+    for (escape, queue) in [(0x2b, QUEUE_MADE_BY_CLASS), (0x29, QUEUE_ENDED_BY_CLASS)] {
+        set(rule_index(DRIVER_NVIDIA, escape), &|rule| rule.queue = queue);
+    }
     for field in &kfd::FIELDS {
         set(rule_index(DRIVER_KFD, field.number), &|rule| *rule = word(field.at));
+    }
+    for (command, queue) in [(kfd::CREATE_QUEUE, QUEUE_MADE), (kfd::DESTROY_QUEUE, QUEUE_ENDED)] {
+        set(rule_index(DRIVER_KFD, command), &|rule| rule.queue = queue);
     }
     set(rule_index(DRIVER_KFD, kfd::WAIT_EVENTS), &|rule| {
         rule.status[0] = StatusPlace { size: ANY_SIZE, at: kfd::WAIT_RESULT };

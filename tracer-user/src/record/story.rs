@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use gpuos_tracer_abi::{
     events::{END, EXEC, Head, Lifecycle, NAME, PROCESS, PhaseChange, THREAD},
-    phases::{OPERATION_BEGIN, OPERATION_END, OPERATION_SWITCH},
+    phases::{INFERRED, OPERATION_BEGIN, OPERATION_END, OPERATION_INFERRED, OPERATION_SWITCH},
 };
 
 use hashbrown::HashMap;
@@ -199,15 +199,20 @@ impl Story {
         if is_new && self.phases.len() < MOST_PHASES {
             let around = self.phases.get(&change.parent).map(|phase| self.words.word(phase.path));
             let around = around.filter(|path| path.len() < LONGEST_PATH);
-            let path = path_of(around, &change.label, scope, &mut self.paths);
+            let mut label = change.label;
+            if change.operation == OPERATION_INFERRED {
+                let inferred = INFERRED.get(change.begun as usize - 1).copied().unwrap_or_default();
+                label[..inferred.len()].copy_from_slice(inferred.as_bytes());
+            }
+            let path = path_of(around, &label, scope, &mut self.paths);
             let path = self.words.code(&path);
             // Without an operation, it only tells of the label.
-            let definition = PhaseChange { operation: 0, ..*change };
+            let definition = PhaseChange { operation: 0, label, ..*change };
             self.phases.insert(change.begun, OfPhase { path, parent: change.parent, definition });
         }
         let mut changes = Vec::new();
-        let ends = matches!(change.operation, OPERATION_END | OPERATION_SWITCH);
-        let begins = matches!(change.operation, OPERATION_BEGIN | OPERATION_SWITCH);
+        let ends = matches!(change.operation, OPERATION_END | OPERATION_SWITCH | OPERATION_INFERRED);
+        let begins = matches!(change.operation, OPERATION_BEGIN | OPERATION_SWITCH | OPERATION_INFERRED);
         if !ends && !begins {
             return changes;
         }

@@ -345,7 +345,8 @@ fn phase_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Optio
         counts.fold(0_u64, u64::saturating_add)
     };
     // In the order in which they began, where all can be listed; else those with the most calls.
-    let mut shown: Vec<&Phase> = phases.iter().collect();
+    // Inferred ones may not have begun.
+    let mut shown: Vec<&Phase> = phases.iter().filter(|phase| phase.entered != 0 || sum_of(phase) != 0).collect();
     if shown.len() > view.top {
         shown.sort_by_key(|phase| std::cmp::Reverse(sum_of(phase)));
     }

@@ -1,0 +1,85 @@
+//! Phases that nobody marked are told by a process's calls on GPU devices. Here `/dev/ptmx` stands for AMD's: its major
+//! number is given to the tracer as that of `kfd`. On the real driver: `cargo xtask vmtest -- kfd`.
+
+mod support;
+
+use std::ffi::OsString;
+
+use gpuos_trace::{
+    bpf::{Settings, Tracer},
+    collect::Gathered,
+    launch::{Command, Given, Suspended},
+    model::phases::Phase,
+    names::devices::Devices,
+    signals::reap,
+};
+use support::privileged;
+
+/// `getppid` calls by phase, and the phases, of a Python program.
+fn traced(script: &str, timed: bool) -> (Vec<u64>, Vec<Phase>) {
+    let devices = Devices::from_text("5 kfd\n", "");
+    let words: Vec<OsString> = ["/usr/bin/python3", "-c", script].map(OsString::from).into();
+    let suspended = Suspended::spawn(&Command::find(&words).unwrap(), &Given::default()).unwrap();
+    let settings = Settings { timed, infer_phases: true, devices: devices.clone(), ..Settings::default() };
+    let mut tracer = Tracer::start(&settings).unwrap();
+    tracer.arm(suspended.pid(), suspended.pidfd()).unwrap();
+    let counters = tracer.counters().unwrap();
+    let gathered = Gathered::begin(devices, &counters, false).unwrap();
+    let running = suspended.release().unwrap();
+    while reap(running.pid).unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    tracer.detach(true).unwrap();
+    let finished = gathered.finish(&counters).unwrap();
+    let mut calls = vec![0; finished.phases.len() + 1];
+    for (key, counts) in finished.rows.iter().filter(|(key, _)| i64::from(key.number) == libc::SYS_getppid) {
+        calls[key.phase as usize] += counts.calls;
+    }
+    (calls, finished.phases)
+}
+
+const PROGRAM: &str = "import ctypes,fcntl,os,threading,time\n\
+    def calls(n):\n for _ in range(n): os.getppid()\n\
+    def gpu(command):\n try: fcntl.ioctl(fd, command, bytearray(128))\n except OSError: pass\n\
+    version,make,end=0x80084b01,0xc0604b02,0xc0084b03\n\
+    calls(3)\n\
+    os.waitpid(os.posix_spawn('/usr/bin/python3',['python3','-c','import os; os.getppid()'],{}),0)\n\
+    fd=os.open('/dev/ptmx',os.O_RDWR|os.O_NOCTTY)\n\
+    os.close(os.dup(fd))\n\
+    gpu(version)\n\
+    calls(5)\n\
+    gpu(make)\n\
+    time.sleep(0.06)\n\
+    calls(7)\n\
+    t=threading.Thread(target=calls,args=(11,))\n\
+    t.start()\n\
+    t.join()\n\
+    gpu(make)\n\
+    time.sleep(0.06)\n\
+    gpu(version)\n\
+    calls(13)\n";
+
+#[test]
+fn phases_are_inferred_from_calls_on_gpu_devices() {
+    if !privileged("phases_are_inferred_from_calls_on_gpu_devices") {
+        return;
+    }
+    for (timed, ends) in [(true, "os.close(fd)"), (false, "gpu(end)")] {
+        let (calls, phases) = traced(&format!("{PROGRAM}{ends}\ncalls(17)"), timed);
+        let entered: Vec<_> = phases.iter().map(|phase| (phase.path.as_str(), phase.entered)).collect();
+        // A process of its own begins before the GPU.
+        assert_eq!(entered, [("before the GPU", 2), ("set-up", 2), ("steady state", 2), ("teardown", 1)]);
+        assert_eq!(calls, [0, 3 + 1, 5, 7 + 11 + 13, 17]);
+        assert!(phases[1].own_ns > 100_000_000 && phases[1].own_ns < phases.iter().map(|phase| phase.own_ns).sum());
+    }
+}
+
+#[test]
+fn a_program_without_a_gpu_is_before_it() {
+    if !privileged("a_program_without_a_gpu_is_before_it") {
+        return;
+    }
+    let (calls, phases) = traced("import os\nfor _ in range(4): os.getppid()", true);
+    assert_eq!(calls, [0, 4, 0, 0, 0]);
+    assert_eq!(phases.iter().map(|phase| phase.entered).collect::<Vec<_>>(), [1, 0, 0, 0]);
+}
