@@ -54,6 +54,8 @@ pub mod maps {
     pub const PHASE_NODES: &str = "PHASE_NODES";
     /// Stack: numbers that no phase has yet.
     pub const FREE_PHASES: &str = "FREE_PHASES";
+    /// Array: the label of the phase of each watched function of a library.
+    pub const FUNCTION_LABELS: &str = "FUNCTION_LABELS";
     /// Array, mappable: [`HookCounts`](crate::hooks::HookCounts) by the index in [`HOOKS`](crate::hooks::HOOKS).
     pub const HOOK_COUNTS: &str = "HOOK_COUNTS";
     /// Ring buffer: the records of [`events`](crate::events).
@@ -100,6 +102,10 @@ pub mod programs {
 
     /// `sys_exit`, in place of [`SYS_ENTER`] and [`SYS_EXIT`] when calls are counted and not timed.
     pub const COUNT_EXIT: &str = "count_exit";
+    /// Entry of a function of a GPU library.
+    pub const API_ENTER: &str = "api_enter";
+    /// Its return.
+    pub const API_EXIT: &str = "api_exit";
     /// Pairs on the raw tracepoints `sys_enter` and `sys_exit`, for the benchmarks: what they do, and
     /// their names.
     pub const FLOORS: [(&str, &str, &str); 3] = [

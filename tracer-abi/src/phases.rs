@@ -39,6 +39,11 @@ pub const SCOPE_PROCESS: u32 = 0;
 /// For the calling thread only.
 pub const SCOPE_THREAD: u32 = 1;
 
+/// For the calling thread while it is in a function of a GPU library (`--api`); no marker has it.
+pub const SCOPE_FUNCTION: u32 = 2;
+/// Functions that can be watched at a time.
+pub const MOST_FUNCTIONS: u32 = 256;
+
 /// Bytes of a label, its final NUL included.
 pub const LABEL: usize = 64;
 /// Phases of one scope that may be open inside each other.

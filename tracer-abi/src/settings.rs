@@ -25,6 +25,8 @@ pub mod globals {
     pub const RECORDED: &str = "RECORDED";
     /// `u32`: 1 when phases are inferred from calls on GPU devices.
     pub const INFER_PHASES: &str = "INFER_PHASES";
+    /// `u32`: 1 when functions of libraries are watched, whose probes make system calls of their own.
+    pub const FUNCTIONS_WATCHED: &str = "FUNCTIONS_WATCHED";
     /// `[u32; N]`: the [`PointOffsets`](super::PointOffsets) of this kernel.
     pub const POINT_OFFSETS: &str = "POINT_OFFSETS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
@@ -69,6 +71,10 @@ pub struct SpecialNumbers {
     pub prctl: u32,
     /// `close`: where phases are inferred, that of a GPU device tells.
     pub close: u32,
+    /// `uretprobe`: how watched functions return (Linux 6.11, x86_64). `u32::MAX` elsewhere.
+    pub uretprobe: u32,
+    /// `uprobe`: how they are entered (6.18, x86_64).
+    pub uprobe: u32,
 }
 
 /// [`SpecialNumbers`] as words, the form in which it crosses into the object.
@@ -96,6 +102,8 @@ impl SpecialNumbers {
             self.epoll_pwait2,
             self.prctl,
             self.close,
+            self.uretprobe,
+            self.uprobe,
         ]
     }
 }

@@ -16,7 +16,7 @@ use gpuos_tracer_abi::{
         SWITCH, Switch, UNFINISHED, UNREADABLE, UNTIMED,
     },
     losses::EVENTS_LOST,
-    phases::{LABEL, OPERATION_BEGIN, OPERATION_SWITCH},
+    phases::{LABEL, OPERATION_BEGIN, OPERATION_SWITCH, SCOPE_FUNCTION},
     syscalls::{ABI_COMPAT, ABI_NATIVE},
     tasks::{SLOT_NONE, SLOT_RULED, SLOT_SKIPPED, ThreadState},
 };
@@ -24,7 +24,7 @@ use gpuos_tracer_abi::{
 use crate::{
     kernel::{self, argument_of, call_number},
     losses,
-    maps::{EVENTS, RECORDED},
+    maps::{EVENTS, FUNCTION_LABELS, RECORDED},
 };
 
 /// `PR_SET_NAME` of `linux/prctl.h`.
@@ -210,7 +210,11 @@ pub(crate) fn phase_change(thread: &ThreadState, marked: &Marked) {
         (*event).begun = marked.begun;
         (*event).parent = marked.parent;
         (*event).label = [0; LABEL];
-        if matches!(marked.operation, OPERATION_BEGIN | OPERATION_SWITCH) {
+        if marked.scope == SCOPE_FUNCTION {
+            if let Some(label) = FUNCTION_LABELS.get_ptr(marked.label as u32) {
+                (*event).label = *label;
+            }
+        } else if matches!(marked.operation, OPERATION_BEGIN | OPERATION_SWITCH) {
             bpf_probe_read_user_str((&raw mut (*event).label).cast(), LABEL as u32, marked.label as *const _);
         }
     }

@@ -182,6 +182,8 @@ pub(crate) mod call_number {
     special_number!(epoll_pwait2);
     special_number!(prctl);
     special_number!(close);
+    special_number!(uretprobe);
+    special_number!(uprobe);
 }
 
 const _: () = assert!(size_of::<TaskOffsetWords>() == size_of::<TaskOffsets>());

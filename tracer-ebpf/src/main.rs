@@ -15,11 +15,14 @@
 //! | `task_exit` | `sched_process_exit` | `tasks.rs`    |
 //! | `task_free` | `sched_process_free` | `tasks.rs`    |
 //! | `nvidia_enter`, `nvidia_exit` and others | entry and return of a driver's function (kprobe) | `hooks.rs` |
+//! | `api_enter`, `api_exit` | entry and return of a library's function (uprobe) | `api.rs` |
 //! | `task_switch`, `task_fault` | `sched_switch`, `page_fault_user` | `sched.rs` |
 //! | `point_switch`, `point_fault` | `sched/sched_switch`, `exceptions/page_fault_user`, likewise | `sched.rs` |
 //! | `point_fork`, `point_exec`, `point_exit` | `sched/sched_process_*`, with tasks by number | `tasks.rs` |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod api;
 #[cfg(target_arch = "bpf")]
 mod atomic;
 #[cfg(target_arch = "bpf")]

@@ -10,7 +10,7 @@ use gpuos_tracer_abi::{
     hooks::{HOOKS, HookCounts},
     ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
-    phases::{PhaseKey, PhaseNode},
+    phases::{LABEL, MOST_FUNCTIONS, PhaseKey, PhaseNode},
     settings::{PointOffsetWords, SpecialNumberWords, TaskOffsetWords},
     syscalls::{Row, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
@@ -101,6 +101,10 @@ unsafe impl Sync for Word {}
 #[unsafe(no_mangle)]
 pub(crate) static PHASE_CHANGES: Word = Word(core::cell::UnsafeCell::new(0));
 
+/// Labels of the phases of watched functions, by their cookies. Written by user space before they are attached.
+#[map]
+pub(crate) static FUNCTION_LABELS: Array<[u8; LABEL]> = Array::with_max_entries(MOST_FUNCTIONS, 0);
+
 /// Counts at the functions of drivers. Written by `hooks.rs`; read by user space through mmap.
 #[map]
 pub(crate) static HOOK_COUNTS: Array<HookCounts> = Array::with_max_entries(HOOKS.len() as u32, BPF_F_MMAPABLE);
@@ -137,6 +141,8 @@ pub(crate) static UNTYPED: Global<u32> = Global::new(0);
 pub(crate) static RECORDED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static INFER_PHASES: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static FUNCTIONS_WATCHED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static POINT_OFFSETS: Global<PointOffsetWords> = Global::new([0; _]);
 #[unsafe(no_mangle)]

@@ -16,9 +16,9 @@ use gpuos_tracer_abi::{
     losses::{MARKERS, MARKERS_WITHOUT_MEANING, PHASES_IGNORED},
     phases::{
         LABEL, MARKER, MOST_NESTED, Marker, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS, PhaseKey, PhaseNode,
-        SCOPE_THREAD,
+        SCOPE_FUNCTION, SCOPE_THREAD,
     },
-    tasks::{ProcessRecord, ThreadState},
+    tasks::{ProcessRecord, STAGE_RUNNING, ThreadState},
 };
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     kernel::{self, argument_of},
     log::say,
     losses,
-    maps::{FREE_PHASES, PHASE_CHANGES, PHASE_NODES, PHASES},
+    maps::{FREE_PHASES, FUNCTION_LABELS, PHASE_CHANGES, PHASE_NODES, PHASES},
     tasks,
 };
 
@@ -121,6 +121,40 @@ pub(crate) extern "C" fn mark(address: u64) -> u32 {
     }
     emit::phase_change(thread, &Marked { operation, scope, count: 0, begun, parent, label });
     0
+}
+
+/// A thread enters a watched function of a library: a phase of its own begins. A global function: the verifier looks at it
+/// once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn begin_function(function: u32) -> u32 {
+    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
+    if thread.stage != STAGE_RUNNING {
+        return 0;
+    }
+    let Some(process) = tasks::record(thread.process) else { return 0 };
+    let Some(label) = FUNCTION_LABELS.get_ptr(function) else { return 0 };
+    keep_up(thread);
+    let parent = thread.phase;
+    // SAFETY: the map returned it.
+    let key = PhaseKey { parent, scope: SCOPE_FUNCTION, label: unsafe { *label } };
+    let number = if thread.own_phases < MOST_NESTED && thread.own_ignored == 0 { number_of(&key) } else { 0 };
+    // SAFETY: the helper has no arguments.
+    begin(thread, process, SCOPE_THREAD, number, unsafe { bpf_ktime_get_ns() });
+    let (operation, scope) = (OPERATION_BEGIN, SCOPE_FUNCTION);
+    emit::phase_change(thread, &Marked { operation, scope, count: 0, begun: number, parent, label: function.into() });
+    0
+}
+
+/// And leaves it.
+#[inline(always)]
+pub(crate) fn end_function(thread: &mut ThreadState) {
+    let Some(process) = tasks::record(thread.process) else { return };
+    // SAFETY: the helper has no arguments.
+    if end_own(thread, process, unsafe { bpf_ktime_get_ns() }) {
+        let (operation, scope) = (OPERATION_END, SCOPE_FUNCTION);
+        emit::phase_change(thread, &Marked { operation, scope, count: 0, begun: 0, parent: 0, label: 0 });
+    }
 }
 
 /// Goes into a phase; 0: into one that is not kept.

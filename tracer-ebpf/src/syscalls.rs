@@ -19,7 +19,7 @@ use crate::{
     emit, inferred, ioctl,
     kernel::{self, call_number},
     losses,
-    maps::{EXIT_ONLY, FILTERED, SAMPLE, TIMED, WANTED},
+    maps::{EXIT_ONLY, FILTERED, FUNCTIONS_WATCHED, SAMPLE, TIMED, WANTED},
     phases, rows, tasks,
 };
 
@@ -186,6 +186,10 @@ fn count_entry(task: *mut task_struct, thread: &mut ThreadState, number: u32) ->
     }
     if kernel::is_compat(task) {
         return enter_compat(thread, number);
+    }
+    if FUNCTIONS_WATCHED.load() != 0 && (number == call_number::uretprobe() || number == call_number::uprobe()) {
+        // Our own, not the program's.
+        return SLOT_SKIPPED;
     }
     phases::keep_up(thread);
     inferred::keep_up(thread);

@@ -114,6 +114,15 @@ pub struct TraceArgs {
     #[arg(long)]
     pub driver_hooks: bool,
 
+    /// Say which system calls each call of CUDA's, HIP's or OpenCL's library makes: those that allocate, free, copy, wait
+    /// and set up (uprobes: each costs microseconds; needs root)
+    #[arg(long)]
+    pub api: bool,
+
+    /// With `--api`, also those that launch kernels
+    #[arg(long, requires = "api")]
+    pub api_launches: bool,
+
     /// How many different phases are kept apart
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536), hide_short_help = true)]
     pub phases: u32,

@@ -75,6 +75,15 @@ impl TraceOptions {
                 "this kernel has no kprobes"
             }));
         }
+        let functions = if args.api { bpf::api_functions(args.api_launches) } else { Ok(Vec::new()) };
+        let functions = functions.map_err(|(path, source)| OptionsError::Library { path, source })?;
+        if args.api && (functions.is_empty() || !bpf::has_uprobes()) {
+            return Err(OptionsError::NoApi(if bpf::has_uprobes() {
+                "the linker finds no libcuda.so.1, libamdhip64.so or libOpenCL.so.1"
+            } else {
+                "it needs Linux 6.6 or later, with uprobes"
+            }));
+        }
         let mut devices = Devices::of_this_machine();
         devices.nvidia_version = args.nvidia_driver.or(devices.nvidia_version);
         let view = (!args.quiet).then(|| view(&args.tables));
@@ -93,6 +102,7 @@ impl TraceOptions {
                 objects: args.objects,
                 phases: args.phases,
                 hooks,
+                functions,
                 devices,
                 infer_phases: false,
                 recording: None,
@@ -176,6 +186,19 @@ pub enum OptionsError {
     /// `--auto-phases` without the calls that tell.
     #[error("`--auto-phases` is told by `ioctl`, which `-e` leaves out\nhint: add `ioctl` to the words of `-e`")]
     NothingToInferFrom,
+    /// `--api` where there is nothing to watch.
+    #[error(
+        "`--api` finds nothing to watch: {0}\nhint: `gpuos-trace check` lists the libraries that it finds; `LD_LIBRARY_PATH` names folders of others"
+    )]
+    NoApi(&'static str),
+    /// A library that cannot be read.
+    #[error("cannot read the functions of `{}`: {source}", path.display())]
+    Library {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// `--format` alone.
     #[error("`--format` needs an output\nhint: add `-o FILE`, or `-o -` for standard output")]
     FormatWithoutOutput,

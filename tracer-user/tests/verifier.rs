@@ -24,6 +24,9 @@ fn the_verifiers_work_does_not_grow_unnoticed() {
     }
     let by_id = Settings { tasks_by_id: true, ..Settings::default() };
     found.extend(Tracer::start(&by_id).unwrap().verified_instructions().unwrap());
+    let inferring = Settings { infer_phases: true, ..Settings::default() };
+    let counts = Tracer::start(&inferring).unwrap().verified_instructions().unwrap();
+    found.extend(counts.into_iter().map(|(name, count)| (format!("{name} (inferring)"), count)));
     // A recording loads more of the same programs: they stand under their own names.
     let recording = Some(Recording { ring_bytes: 1 << 16, switches: true, faults: true });
     for tasks_by_id in [false, true] {

@@ -17,6 +17,7 @@ use aya_obj::{EbpfSectionKind, Object};
 use gpuos_tracer_abi::maps as abi_maps;
 
 use super::{
+    api_probes::{self, ApiFunction},
     error::{self, LoadError},
     perf_tracepoints, syscall,
 };
@@ -40,6 +41,8 @@ pub(super) enum Place {
     Points(Vec<u64>),
     /// The entry of a function, or its return.
     Function { name: &'static str, at_return: bool },
+    /// The entries of functions of libraries, or their returns; the index of each is the number that the program gets.
+    Library { functions: Vec<ApiFunction>, at_return: bool },
 }
 
 /// A global variable and its bytes.
@@ -118,6 +121,7 @@ impl KernelObjects {
             Place::Function { name, at_return } => {
                 perf_tracepoints::attach_to_function(program, name, at_return).map(|link| vec![link])
             }
+            Place::Library { functions, at_return } => api_probes::attach(program, &functions, at_return),
             Place::Points(ids) => ids.into_iter().map(|id| perf_tracepoints::attach(program, id)).collect(),
         };
         self.links.extend(links.map_err(|error| LoadError::from_step("attaching a program", &error))?);

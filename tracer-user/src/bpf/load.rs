@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use gpuos_tracer_abi::{
     hooks::HOOKS,
     losses, maps,
-    phases::{INFERRED, PhaseKey},
+    phases::{INFERRED, LABEL, MOST_FUNCTIONS, PhaseKey},
     programs,
     settings::globals,
     syscalls::{CHUNK_ROWS, DIRECTORY},
@@ -13,6 +13,7 @@ use gpuos_tracer_abi::{
 };
 
 use super::{
+    api_probes::ApiFunction,
     call_tracepoints,
     driver_hooks::DriverHook,
     error::LoadError,
@@ -64,6 +65,8 @@ pub struct Settings {
     pub phases: u32,
     /// Functions of drivers to watch.
     pub hooks: Vec<DriverHook>,
+    /// Functions of GPU libraries to watch, at most [`MOST_FUNCTIONS`].
+    pub functions: Vec<ApiFunction>,
     /// Drivers of this machine, to decode their calls.
     pub devices: Devices,
     /// Infer phases from calls on GPU devices.
@@ -91,6 +94,7 @@ impl Default for Settings {
             objects: 65_536,
             phases: 1024,
             hooks: Vec::new(),
+            functions: Vec::new(),
             devices: Devices::default(),
             infer_phases: false,
             recording: None,
@@ -208,6 +212,12 @@ impl Tracer {
             wanted.push((programs.exit, Place::Function { name, at_return: true }));
             wanted.push((programs.enter, Place::Function { name, at_return: false }));
         }
+        if !settings.functions.is_empty() {
+            // Returns first: what is entered while they are attached would never be left.
+            for (program, at_return) in [(programs::API_EXIT, true), (programs::API_ENTER, false)] {
+                wanted.push((program, Place::Library { functions: settings.functions.clone(), at_return }));
+            }
+        }
         // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
         if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) || tasks_by_id::is_preemptible() {
             uninterrupted::want();
@@ -226,6 +236,7 @@ impl Tracer {
                 (globals::UNTYPED, &u32::from(untyped).to_ne_bytes()),
                 (globals::RECORDED, &u32::from(settings.recording.is_some()).to_ne_bytes()),
                 (globals::INFER_PHASES, &u32::from(settings.infer_phases).to_ne_bytes()),
+                (globals::FUNCTIONS_WATCHED, &u32::from(!settings.functions.is_empty()).to_ne_bytes()),
                 (globals::POINT_OFFSETS, &points.words().map(u32::to_ne_bytes).concat()),
                 (globals::SPECIAL_NUMBERS, &SPECIAL_NUMBERS.words().map(u32::to_ne_bytes).concat()),
                 (globals::TASK_OFFSETS, &offsets.words().map(u32::to_ne_bytes).concat()),
@@ -262,6 +273,12 @@ impl Tracer {
             let mut key = PhaseKey::EMPTY;
             key.label[..label.len()].copy_from_slice(label.as_bytes());
             syscall::insert(objects.map(maps::PHASES)?, &key, &number).map_err(step)?;
+        }
+        for (place, function) in (0_u32..).zip(settings.functions.iter().take(MOST_FUNCTIONS as usize)) {
+            // As a path has it apart from a marked phase.
+            let mut label = [0_u8; LABEL];
+            label.iter_mut().take(LABEL - 1).zip(function.name.bytes().chain(*b"()")).for_each(|(to, from)| *to = from);
+            syscall::set_element(objects.map(maps::FUNCTION_LABELS)?, &place, &label).map_err(step)?;
         }
         // Calls on GPUs that the filter leaves out, or that were made before, cannot tell that there are any.
         let sees_ioctl = settings.wanted.as_ref().is_none_or(|calls| calls.contains(&(libc::SYS_ioctl as u32)));

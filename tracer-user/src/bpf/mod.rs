@@ -1,5 +1,6 @@
 //! The BPF side as user space sees it: the object, loading and attaching it, its maps.
 
+mod api_probes;
 mod attach;
 mod call_tracepoints;
 mod driver_hooks;
@@ -19,6 +20,7 @@ pub mod syscall;
 mod tasks_by_id;
 mod uninterrupted;
 
+pub use api_probes::{ApiFunction, api_functions, has_uprobes};
 pub use attach::{AttachError, Attached, beginning_of};
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};

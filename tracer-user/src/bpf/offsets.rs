@@ -48,6 +48,15 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     epoll_pwait2: libc::SYS_epoll_pwait2 as u32,
     prctl: libc::SYS_prctl as u32,
     close: libc::SYS_close as u32,
+    // Of `syscall_64.tbl`; libc does not have them yet.
+    #[cfg(target_arch = "x86_64")]
+    uretprobe: 335,
+    #[cfg(not(target_arch = "x86_64"))]
+    uretprobe: u32::MAX,
+    #[cfg(target_arch = "x86_64")]
+    uprobe: 336,
+    #[cfg(not(target_arch = "x86_64"))]
+    uprobe: u32::MAX,
 };
 
 /// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without

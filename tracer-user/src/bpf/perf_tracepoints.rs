@@ -95,18 +95,23 @@ pub(super) fn attach_to_function(program: BorrowedFd<'_>, function: &str, at_ret
     attach_to_event(program, event)
 }
 
-fn attach_to_event(program: BorrowedFd<'_>, mut attr: perf_event_attr) -> io::Result<OwnedFd> {
-    // PERF_FLAG_FD_CLOEXEC, then `_IOW('$', 8, u32)` and `_IO('$', 0)`, of `linux/perf_event.h`.
+fn open_event(mut attr: perf_event_attr) -> io::Result<OwnedFd> {
+    // PERF_FLAG_FD_CLOEXEC of `linux/perf_event.h`.
     const CLOEXEC: u64 = 8;
-    const SET_PROGRAM: libc::Ioctl = 0x4004_2408;
-    const ENABLE: libc::Ioctl = 0x2400;
-    // SAFETY: valid attributes and numbers; what the first call returns is a new descriptor.
+    // SAFETY: valid attributes and numbers; what the call returns is a new descriptor.
     unsafe {
         let event = libc::syscall(libc::SYS_perf_event_open, &raw mut attr, -1, 0, -1, CLOEXEC);
-        if event < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let event = OwnedFd::from_raw_fd(event as i32);
+        if event < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(event as i32)) }
+    }
+}
+
+fn attach_to_event(program: BorrowedFd<'_>, attr: perf_event_attr) -> io::Result<OwnedFd> {
+    // `_IOW('$', 8, u32)` and `_IO('$', 0)` of `linux/perf_event.h`.
+    const SET_PROGRAM: libc::Ioctl = 0x4004_2408;
+    const ENABLE: libc::Ioctl = 0x2400;
+    let event = open_event(attr)?;
+    // SAFETY: valid numbers.
+    unsafe {
         if libc::ioctl(event.as_raw_fd(), SET_PROGRAM, program.as_raw_fd()) != 0
             || libc::ioctl(event.as_raw_fd(), ENABLE, 0) != 0
         {

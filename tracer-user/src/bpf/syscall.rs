@@ -19,6 +19,7 @@ const MAP_FREEZE: libc::c_int = 22;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_DELETE_BATCH: libc::c_int = 27;
+const LINK_CREATE: libc::c_int = 28;
 
 /// `BPF_NOEXIST`: only a new element.
 const NOEXIST: u64 = 1;
@@ -150,6 +151,10 @@ pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refu
         Place::Raw(_) => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32,
         Place::Points(_) => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
         Place::Function { .. } => part.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,
+        Place::Library { .. } => {
+            part.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
+            part.expected_attach_type = TRACE_UPROBE_MULTI;
+        }
     }
     match bpf_descriptor(PROG_LOAD, &mut attr) {
         Ok(program) => return Ok(program),
@@ -179,6 +184,57 @@ pub fn open_raw_tracepoint(program: BorrowedFd<'_>, tracepoint: Option<&str>) ->
     attr.raw_tracepoint.name = name.as_ref().map_or(0, |name| name.as_ptr() as u64);
     attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
     bpf_descriptor(RAW_TRACEPOINT_OPEN, &mut attr)
+}
+
+/// Attaches a program to functions of a file, by their places in it, each with a number that the program can ask for,
+/// until the link is dropped.
+///
+/// # Errors
+/// What the kernel says.
+pub fn link_to_functions(
+    program: BorrowedFd<'_>,
+    path: &CStr,
+    offsets: &[u64],
+    numbers: &[u64],
+    at_return: bool,
+) -> io::Result<OwnedFd> {
+    bpf_descriptor(
+        LINK_CREATE,
+        &mut FunctionsAttr {
+            program: program.as_raw_fd() as u32,
+            target: 0,
+            kind: TRACE_UPROBE_MULTI,
+            flags: 0,
+            path: path.as_ptr() as u64,
+            offsets: offsets.as_ptr() as u64,
+            reference_counters: 0,
+            numbers: numbers.as_ptr() as u64,
+            count: offsets.len().min(numbers.len()) as u32,
+            // BPF_F_UPROBE_MULTI_RETURN
+            return_flag: u32::from(at_return),
+            pid: 0,
+            padding: 0,
+        },
+    )
+}
+
+/// `BPF_TRACE_UPROBE_MULTI` of `enum bpf_attach_type`.
+const TRACE_UPROBE_MULTI: u32 = 48;
+
+#[repr(C)]
+struct FunctionsAttr {
+    program: u32,
+    target: u32,
+    kind: u32,
+    flags: u32,
+    path: u64,
+    offsets: u64,
+    reference_counters: u64,
+    numbers: u64,
+    count: u32,
+    return_flag: u32,
+    pid: u32,
+    padding: u32,
 }
 
 #[repr(C)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     bpf::{self, Settings, Tracer},
     cli::CheckArgs,
-    proc_text, talk,
+    collect, proc_text, talk,
 };
 
 /// How a finding bears on `run`.
@@ -250,13 +250,7 @@ fn runtimes() -> Vec<Finding> {
         ("OpenCL", &["libOpenCL.so.1"]),
         ("Vulkan", &["libvulkan.so.1"]),
     ];
-    // The linker's cache, not dlopen: loading a GPU runtime starts threads and makes device nodes.
-    let cache = std::process::Command::new("ldconfig")
-        .arg("-p")
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
+    let cache = collect::linker_cache();
     let found = |names: &[&str]| names.iter().find_map(|name| proc_text::library_path(&cache, name));
     known
         .iter()

@@ -66,6 +66,18 @@ pub fn user() -> User {
     User { id: id.as_raw(), name, invoked_by: std::env::var("SUDO_USER").ok() }
 }
 
+/// Where the dynamic linker finds libraries, as `ldconfig -p` prints it; empty where there is none. The cache, not dlopen:
+/// loading a GPU runtime starts threads and makes device nodes.
+#[must_use]
+pub fn linker_cache() -> String {
+    std::process::Command::new("ldconfig")
+        .arg("-p")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

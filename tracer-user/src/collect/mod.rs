@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use environment::{clocks, host, in_pid_namespace, user};
+pub use environment::{clocks, host, in_pid_namespace, linker_cache, user};
 pub use gather::{Finished, Gathered};
 
 use crate::{

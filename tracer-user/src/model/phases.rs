@@ -1,8 +1,8 @@
 //! Phases that the program marked: their paths, how often and how long they were entered.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use gpuos_tracer_abi::phases::{PhaseKey, PhaseNode, SCOPE_THREAD};
+use gpuos_tracer_abi::phases::{PhaseKey, PhaseNode, SCOPE_FUNCTION, SCOPE_THREAD};
 use serde::{Deserialize, Serialize};
 
 /// What stands between the labels of nested phases.
@@ -39,13 +39,19 @@ pub enum Scope {
     Process,
     /// The thread that began it.
     Thread,
+    /// A thread while it is in a function of a GPU library (`--api`).
+    Function,
 }
 
 impl Scope {
     /// From one of the `SCOPE_` values of the ABI crate.
     #[must_use]
     pub const fn from_kernel(scope: u32) -> Self {
-        if scope == SCOPE_THREAD { Self::Thread } else { Self::Process }
+        match scope {
+            SCOPE_THREAD => Self::Thread,
+            SCOPE_FUNCTION => Self::Function,
+            _ => Self::Process,
+        }
     }
 }
 
@@ -57,6 +63,24 @@ fn label_of(label: &[u8]) -> String {
         Ok(label) => label.replace(SEPARATOR, "\\/"),
         Err(_) => label[..length].escape_ascii().to_string(),
     }
+}
+
+/// The phases of functions, by their paths: each with that of the marked or inferred phase around it, empty where there
+/// is none.
+#[must_use]
+pub fn outside_functions(phases: &[Phase]) -> HashMap<&str, &str> {
+    let functions: HashSet<&str> =
+        phases.iter().filter(|phase| phase.scope == Scope::Function).map(|phase| phase.path.as_str()).collect();
+    // The name of a function has no separator.
+    let around = |path: &&str| path.rfind(SEPARATOR).unwrap_or(0);
+    let with_outside = functions.iter().map(|&path| {
+        let mut outside = path;
+        while functions.contains(outside) {
+            outside = &outside[..around(&outside)];
+        }
+        (path, outside)
+    });
+    with_outside.collect()
 }
 
 /// Path of a phase with this label inside another one, unlike all that are taken; it is taken from now on.

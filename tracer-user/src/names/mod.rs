@@ -1,6 +1,7 @@
 //! Names of system calls by architecture and number, and which kind of kernel service each is; of devices and
 //! the commands of GPU drivers.
 
+pub mod api;
 pub mod devices;
 mod field_tables;
 pub mod fields;

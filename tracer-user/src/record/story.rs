@@ -234,7 +234,7 @@ impl Story {
                     process.phase = change.begun;
                 }
             }
-            Scope::Thread => {
+            Scope::Thread | Scope::Function => {
                 let thread = self.threads.entry(head.thread).or_default();
                 if ends && thread.ignored != 0 {
                     thread.ignored -= 1;

@@ -222,7 +222,7 @@ impl Table {
                 for change in self.story.mark(change) {
                     let event = if change.began { word::PHASE_BEGIN } else { word::PHASE_END };
                     let mut row = self.row(Head { phase: change.phase, ..head }, event);
-                    row.arguments[0] = u64::from(change.scope == Scope::Thread);
+                    row.arguments[0] = u64::from(change.scope != Scope::Process);
                     self.rows.push(row);
                 }
             }

@@ -1,5 +1,6 @@
 //! Where a run goes: one trait, one file per format, and outputs that are opened before the run.
 
+mod api_table;
 mod csv;
 mod json;
 pub mod palette;

@@ -6,12 +6,13 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Conte
 
 use super::{
     Codec, CodecError,
+    api_table::api_table,
     palette::color_of,
     units::{count, duration, plural, printable, share},
 };
 use crate::model::{
     frame::{self, Group, column},
-    phases::{Phase, Scope, THREADS_OWN},
+    phases::{Phase, Scope, THREADS_OWN, outside_functions},
     roles::Role,
     run::{DriverFunction, End, Header, Process, Run},
 };
@@ -90,6 +91,7 @@ pub fn render(run: &Run, view: View, look: Look) -> Result<String, CodecError> {
     } else {
         sections.push(role_table(run, view, look, &total)?);
         sections.extend(phase_table(run, view, look, &total)?);
+        sections.extend(api_table(run, view, look)?);
         sections.push(syscall_table(run, view, look, &total)?);
         sections.extend(device_table(run, view, look)?);
         sections.extend(device_phase_table(run, view, look)?);
@@ -195,18 +197,18 @@ const OF_HOOKED_DEVICES: Measures =
 const OF_DEVICES: Measures =
     Measures { counted: &[CALLS, ERRORS, REFUSED], timed: &[TOTAL, P50, P99, MAX], pictures: false };
 
-fn plain_table() -> Table {
+pub(super) fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
 }
 
-fn head(text: &str, right: bool, look: Look) -> Cell {
+pub(super) fn head(text: &str, right: bool, look: Look) -> Cell {
     let cell = Cell::new(text).set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left });
     if look.color { cell.add_attribute(Attribute::Bold) } else { cell }
 }
 
-fn right(text: String) -> Cell {
+pub(super) fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
@@ -289,7 +291,7 @@ fn widest_line(table: &Table) -> usize {
     plain.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or(0)
 }
 
-fn finish(table: &mut Table, look: Look) -> String {
+pub(super) fn finish(table: &mut Table, look: Look) -> String {
     if look.color {
         table.enforce_styling();
     } else {
@@ -320,10 +322,18 @@ fn phase_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Optio
     if phases.is_empty() {
         return Ok(None);
     }
-    let calls: HashMap<(String, String), u64> = frame::group(&run.calls, &[column::PHASE, column::ROLE])?
-        .into_iter()
-        .map(|group| ((group.key[0].clone(), group.key[1].clone()), group.calls))
-        .collect();
+    // What was called in functions of libraries belongs to the phases around them.
+    let outside = outside_functions(phases);
+    let mut calls: HashMap<(String, String), u64> = HashMap::new();
+    for group in frame::group(&run.calls, &[column::PHASE, column::ROLE])? {
+        let path = outside.get(group.key[0].as_str()).copied().unwrap_or(&group.key[0]);
+        let sum = calls.entry((path.to_owned(), group.key[1].clone())).or_default();
+        *sum = sum.saturating_add(group.calls);
+    }
+    let phases: Vec<&Phase> = phases.iter().filter(|phase| phase.scope != Scope::Function).collect();
+    if phases.is_empty() {
+        return Ok(None);
+    }
     let calls_of = |phase: &str, role: Role| calls.get(&(phase.to_owned(), role.name().to_owned())).copied();
     let roles: Vec<Role> =
         Role::ALL.into_iter().filter(|role| calls.keys().any(|(_, name)| name == role.name())).collect();
@@ -346,7 +356,8 @@ fn phase_table(run: &Run, view: View, look: Look, total: &Group) -> Result<Optio
     };
     // In the order in which they began, where all can be listed; else those with the most calls.
     // Inferred ones may not have begun.
-    let mut shown: Vec<&Phase> = phases.iter().filter(|phase| phase.entered != 0 || sum_of(phase) != 0).collect();
+    let mut shown: Vec<&Phase> =
+        phases.iter().copied().filter(|phase| phase.entered != 0 || sum_of(phase) != 0).collect();
     if shown.len() > view.top {
         shown.sort_by_key(|phase| std::cmp::Reverse(sum_of(phase)));
     }
@@ -401,7 +412,7 @@ fn short_path(path: &str) -> String {
 }
 
 /// A rate: whole from 100 on, else with three digits.
-fn rate(value: f64) -> String {
+pub(super) fn rate(value: f64) -> String {
     match value {
         value if value >= 99.95 => count(value.round() as u64),
         value if value >= 9.995 => format!("{value:.1}"),
