@@ -75,6 +75,20 @@ fn variants(folder: &Path) -> Result<Vec<Variant>> {
         Variant { name: "run -e ioctl", prefix: ours(&["-e", "ioctl"]), beside: vec![] },
         Variant { name: "not traced", prefix: vec![], beside: [ours(&[]), words(&["sleep", "1000"])].concat() },
     ];
+    // What the kernel itself takes from calls that nobody asked about.
+    all.push(Variant {
+        name: "  not traced, of storage",
+        prefix: vec![],
+        beside: words(&[&path("examples/floor"), "storage", "sleep", "1000"]),
+    });
+    if find_program("perf").is_some() {
+        let points = "syscalls:sys_enter_ioctl,syscalls:sys_exit_ioctl";
+        all.push(Variant {
+            name: "  points of ioctl alone",
+            prefix: vec![],
+            beside: words(&["perf", "stat", "-a", "-o", "/dev/null", "-e", points, "sleep", "1000"]),
+        });
+    }
     if find_program("strace").is_some() {
         all.push(Variant {
             name: "strace -c -f",
@@ -206,7 +220,9 @@ fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
     bar("count + latency, of the empty pair", of("run", "empty pair"), 2.3);
     bar("--no-latency, of the empty pair", of("run --no-latency", "empty pair"), 1.15);
     bar("not traced while a trace runs, of the empty pair", of("not traced", "empty pair"), 1.2);
+    bar("  of what task storage alone takes", of("not traced", "  not traced, of storage"), 1.2);
     bar("-e ioctl on other calls, of the empty pair", of("run -e ioctl", "empty pair"), 0.45);
+    bar("  of what perf's points of ioctl alone take", of("run -e ioctl", "  points of ioctl alone"), 1.2);
     bar("traced ioctl, of traced getppid", ratio(("run", "ioctl"), ("run", "getppid")), 1.5);
     let has = |name| variants.iter().any(|variant| variant.name == name);
     if has("bpftrace count") {

@@ -100,6 +100,7 @@ fn findings() -> Vec<Finding> {
     all.push(loading());
     all.push(call_tracepoints());
     all.push(driver_hooks());
+    all.push(library_functions());
     all.extend(gpus());
     all.extend(runtimes());
     all
@@ -114,6 +115,20 @@ fn driver_hooks() -> Finding {
     };
     let verdict = if names.is_empty() { Verdict::Info } else { Verdict::Ok };
     finding("driver hooks", found, verdict, "`--driver-hooks` cannot split calls into driver and rest")
+}
+
+fn library_functions() -> Finding {
+    let (found, verdict) = match bpf::api_functions(true) {
+        _ if !bpf::has_uprobes() => ("Linux 6.6 and uprobes are needed".to_owned(), Verdict::Info),
+        Err((path, error)) => (format!("{}: {error}", path.display()), Verdict::Info),
+        Ok(functions) if functions.is_empty() => ("no library with a function to watch".to_owned(), Verdict::Info),
+        Ok(functions) => {
+            let mut libraries: Vec<_> = functions.iter().map(|one| one.library.display().to_string()).collect();
+            libraries.dedup();
+            (format!("{} in {}", functions.len(), libraries.join(", ")), Verdict::Ok)
+        }
+    };
+    finding("library functions", found, verdict, "`--api` cannot tell which call of a GPU library makes which system calls")
 }
 
 fn kernel() -> Finding {
