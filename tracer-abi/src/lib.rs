@@ -11,6 +11,7 @@ pub mod ioctl;
 pub mod losses;
 pub mod phases;
 pub mod settings;
+pub mod stacks;
 pub mod syscalls;
 pub mod tasks;
 
@@ -54,6 +55,10 @@ pub mod maps {
     pub const PHASE_NODES: &str = "PHASE_NODES";
     /// Stack: numbers that no phase has yet.
     pub const FREE_PHASES: &str = "FREE_PHASES";
+    /// Stack traces: addresses by the number of a stack.
+    pub const STACKS: &str = "STACKS";
+    /// Hash: [`SiteKey`](crate::stacks::SiteKey) to [`SiteCounts`](crate::stacks::SiteCounts).
+    pub const SITES: &str = "SITES";
     /// Array: the label of the phase of each watched function of a library.
     pub const FUNCTION_LABELS: &str = "FUNCTION_LABELS";
     /// Array, mappable: [`HookCounts`](crate::hooks::HookCounts) by the index in [`HOOKS`](crate::hooks::HOOKS).

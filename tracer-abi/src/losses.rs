@@ -13,6 +13,8 @@ pub const OBJECTS_WITHOUT_CLASS: u32 = 3;
 pub const PHASES_IGNORED: u32 = 4;
 /// Events that found no place in the ring.
 pub const EVENTS_LOST: u32 = 5;
+/// Calls whose place in the program found no room (`--stacks`).
+pub const SITES_LOST: u32 = 6;
 /// Not a loss: arguments of device calls that could not be read, because the program passed no good address or
 /// the page was not in memory.
 pub const ARGUMENTS_UNREADABLE: u32 = 12;

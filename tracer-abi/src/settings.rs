@@ -27,6 +27,8 @@ pub mod globals {
     pub const INFER_PHASES: &str = "INFER_PHASES";
     /// `u32`: 1 when functions of libraries are watched, whose probes make system calls of their own.
     pub const FUNCTIONS_WATCHED: &str = "FUNCTIONS_WATCHED";
+    /// `u32`: 1 when user stacks are kept.
+    pub const STACKS_KEPT: &str = "STACKS_KEPT";
     /// `[u32; N]`: the [`PointOffsets`](super::PointOffsets) of this kernel.
     pub const POINT_OFFSETS: &str = "POINT_OFFSETS";
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.

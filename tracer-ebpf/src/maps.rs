@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, RingBuf, Stack},
+    maps::{Array, HashMap, RingBuf, Stack, StackTrace},
 };
 use gpuos_tracer_abi::{
     hooks::{HOOKS, HookCounts},
@@ -12,6 +12,7 @@ use gpuos_tracer_abi::{
     losses::COUNTERS,
     phases::{LABEL, MOST_FUNCTIONS, PhaseKey, PhaseNode},
     settings::{PointOffsetWords, SpecialNumberWords, TaskOffsetWords},
+    stacks::{SiteCounts, SiteKey},
     syscalls::{Row, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
 };
@@ -101,6 +102,14 @@ unsafe impl Sync for Word {}
 #[unsafe(no_mangle)]
 pub(crate) static PHASE_CHANGES: Word = Word(core::cell::UnsafeCell::new(0));
 
+/// User stacks. Written by `stacks.rs`, read by user space at the end, which also sets the size of both maps.
+#[map]
+pub(crate) static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+
+/// Places in programs at which calls are made. Likewise.
+#[map]
+pub(crate) static SITES: HashMap<SiteKey, SiteCounts> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
 /// Labels of the phases of watched functions, by their cookies. Written by user space before they are attached.
 #[map]
 pub(crate) static FUNCTION_LABELS: Array<[u8; LABEL]> = Array::with_max_entries(MOST_FUNCTIONS, 0);
@@ -143,6 +152,8 @@ pub(crate) static RECORDED: Global<u32> = Global::new(0);
 pub(crate) static INFER_PHASES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static FUNCTIONS_WATCHED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static STACKS_KEPT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static POINT_OFFSETS: Global<PointOffsetWords> = Global::new([0; _]);
 #[unsafe(no_mangle)]

@@ -119,6 +119,14 @@ pub struct TraceArgs {
     #[arg(long)]
     pub api: bool,
 
+    /// Write where in the programs calls are made: user stacks, folded as for flame graphs (needs frame pointers)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "no_latency")]
+    pub stacks: Option<PathBuf>,
+
+    /// How many different stacks are kept
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_048_576), hide_short_help = true)]
+    pub stacks_kept: u32,
+
     /// With `--api`, also those that launch kernels
     #[arg(long, requires = "api")]
     pub api_launches: bool,

@@ -17,4 +17,5 @@ pub mod ranges;
 pub mod record;
 pub mod signals;
 pub mod sink;
+pub mod stacks;
 pub mod talk;

@@ -13,7 +13,7 @@ use crate::{
     names::devices::Devices,
     ranges::{self, RangesError},
     sink::{
-        Destination, Format, SinkError,
+        self, Destination, Format, SinkError,
         table::{Order, View},
     },
 };
@@ -31,6 +31,8 @@ pub struct TraceOptions {
     pub roles: Roles,
     /// A loss is a failure.
     pub strict: bool,
+    /// Where user stacks go.
+    pub stacks: Option<Folded>,
     /// Where the counts go besides the tables.
     pub destination: Option<Destination>,
     /// The counts are shown while they grow.
@@ -103,6 +105,7 @@ impl TraceOptions {
                 phases: args.phases,
                 hooks,
                 functions,
+                stacks: if args.stacks.is_some() { args.stacks_kept } else { 0 },
                 devices,
                 infer_phases: false,
                 recording: None,
@@ -113,6 +116,7 @@ impl TraceOptions {
             roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),
             roles,
             strict: args.strict,
+            stacks: args.stacks.map(|path| Folded::create(&path)).transpose()?,
             live: args.live,
             destination,
             view,
@@ -163,6 +167,23 @@ impl RunOptions {
     }
 }
 
+/// The file of `--stacks`, which gets its name when it is complete.
+#[derive(Debug)]
+pub struct Folded {
+    /// Where it will be.
+    pub path: PathBuf,
+    /// Until then.
+    pub file: tempfile::NamedTempFile,
+}
+
+impl Folded {
+    fn create(path: &std::path::Path) -> Result<Self, OptionsError> {
+        let failed = |source| OptionsError::Stacks { path: path.to_path_buf(), source };
+        let path = sink::target_of(path).map_err(failed)?;
+        Ok(Self { file: sink::beside(&path).map_err(failed)?, path })
+    }
+}
+
 /// Why the options are not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
@@ -194,6 +215,14 @@ pub enum OptionsError {
     /// A library that cannot be read.
     #[error("cannot read the functions of `{}`: {source}", path.display())]
     Library {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file of `--stacks`.
+    #[error("cannot write `{}`: {source}\nhint: name a file in a folder that you may write to", path.display())]
+    Stacks {
         /// Which.
         path: PathBuf,
         /// Why.

@@ -24,15 +24,18 @@ fn the_verifiers_work_does_not_grow_unnoticed() {
     }
     let by_id = Settings { tasks_by_id: true, ..Settings::default() };
     found.extend(Tracer::start(&by_id).unwrap().verified_instructions().unwrap());
-    let inferring = Settings { infer_phases: true, ..Settings::default() };
-    let counts = Tracer::start(&inferring).unwrap().verified_instructions().unwrap();
-    found.extend(counts.into_iter().map(|(name, count)| (format!("{name} (inferring)"), count)));
-    // A recording loads more of the same programs: they stand under their own names.
+    // What more is asked for makes other programs of the same sources: they stand under their own names.
     let recording = Some(Recording { ring_bytes: 1 << 16, switches: true, faults: true });
     for tasks_by_id in [false, true] {
-        let recording = Settings { tasks_by_id, recording, ..Settings::default() };
-        let counts = Tracer::start(&recording).unwrap().verified_instructions().unwrap();
-        found.extend(counts.into_iter().map(|(name, count)| (format!("{name} (recording)"), count)));
+        let plain = Settings { tasks_by_id, ..Settings::default() };
+        for (what, settings) in [
+            ("recording", Settings { recording, ..plain.clone() }),
+            ("inferring", Settings { infer_phases: true, ..plain.clone() }),
+            ("stacks", Settings { stacks: 64, ..plain.clone() }),
+        ] {
+            let counts = Tracer::start(&settings).unwrap().verified_instructions().unwrap();
+            found.extend(counts.into_iter().map(|(name, count)| (format!("{name} ({what})"), count)));
+        }
     }
     found.sort();
     found.dedup_by(|a, b| a.0 == b.0);

@@ -67,6 +67,8 @@ pub struct Settings {
     pub hooks: Vec<DriverHook>,
     /// Functions of GPU libraries to watch, at most [`MOST_FUNCTIONS`].
     pub functions: Vec<ApiFunction>,
+    /// User stacks and places in programs that are kept; 0: none.
+    pub stacks: u32,
     /// Drivers of this machine, to decode their calls.
     pub devices: Devices,
     /// Infer phases from calls on GPU devices.
@@ -95,6 +97,7 @@ impl Default for Settings {
             phases: 1024,
             hooks: Vec::new(),
             functions: Vec::new(),
+            stacks: 0,
             devices: Devices::default(),
             infer_phases: false,
             recording: None,
@@ -237,6 +240,7 @@ impl Tracer {
                 (globals::RECORDED, &u32::from(settings.recording.is_some()).to_ne_bytes()),
                 (globals::INFER_PHASES, &u32::from(settings.infer_phases).to_ne_bytes()),
                 (globals::FUNCTIONS_WATCHED, &u32::from(!settings.functions.is_empty()).to_ne_bytes()),
+                (globals::STACKS_KEPT, &u32::from(settings.stacks != 0).to_ne_bytes()),
                 (globals::POINT_OFFSETS, &points.words().map(u32::to_ne_bytes).concat()),
                 (globals::SPECIAL_NUMBERS, &SPECIAL_NUMBERS.words().map(u32::to_ne_bytes).concat()),
                 (globals::TASK_OFFSETS, &offsets.words().map(u32::to_ne_bytes).concat()),
@@ -251,6 +255,8 @@ impl Tracer {
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
                 (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |wish| wish.ring_bytes)),
+                (maps::STACKS, settings.stacks.max(1)),
+                (maps::SITES, settings.stacks.max(1)),
                 (maps::PHASES, settings.phases.max(1)),
                 (maps::PHASE_NODES, settings.phases.max(1)),
                 (maps::FREE_PHASES, settings.phases.max(1)),

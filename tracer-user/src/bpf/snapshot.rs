@@ -1,6 +1,7 @@
 //! Reads the counts: rows of live threads through shared memory, totals and processes in batches.
 
 use std::{
+    collections::{HashMap, hash_map},
     io,
     num::NonZeroUsize,
     os::fd::{AsFd as _, OwnedFd},
@@ -10,16 +11,20 @@ use std::{
 use gpuos_tracer_abi::{
     hooks::{HOOKS, HookCounts},
     ioctl::{DRIVER_NONE, Rule},
-    losses::COUNTERS,
+    losses::{self, COUNTERS},
     maps,
     phases::{PhaseKey, PhaseNode},
+    stacks::{DEPTH, NO_STACK, SiteCounts, SiteKey},
     syscalls::{CHUNK_ROWS, Row, RowCounts, RowKey},
     tasks::ProcessRecord,
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{error::LoadError, load::Tracer, syscall, uninterrupted};
-use crate::names::{devices::Devices, nvidia_rules};
+use crate::{
+    names::{devices::Devices, nvidia_rules},
+    stacks::Stacks,
+};
 
 /// The maps that hold the counts. They live on after the programs are detached.
 #[derive(Debug)]
@@ -59,6 +64,26 @@ impl Tracer {
             rules: clone(maps::RULES)?,
             programs: programs.collect::<io::Result<_>>().map_err(step)?,
         })
+    }
+}
+
+impl Tracer {
+    /// User stacks and what was called in them. Empty where they are not kept.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn stacks(&self, counters: &Counters) -> Result<Stacks, LoadError> {
+        let step = |error| LoadError::from_step("reading the stacks", &error);
+        let sites: Vec<(SiteKey, SiteCounts)> = syscall::read_hash(self.objects.map(maps::SITES)?).map_err(step)?;
+        let mut stacks = HashMap::new();
+        for number in sites.iter().map(|(site, _)| site.stack).filter(|stack| *stack != NO_STACK) {
+            if let hash_map::Entry::Vacant(place) = stacks.entry(number) {
+                let addresses =
+                    syscall::lookup(self.objects.map(maps::STACKS)?, &number, [0_u64; DEPTH]).map_err(step)?;
+                place.insert(addresses.into_iter().take_while(|address| *address != 0).collect());
+            }
+        }
+        Ok(Stacks { sites, stacks, lost: counters.loss(losses::SITES_LOST) })
     }
 }
 

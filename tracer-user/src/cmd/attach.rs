@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, anyhow};
 use super::{
     record::Plan,
     report::{self, Findings},
+    stacks::{self, Sites},
 };
 use crate::{
     bpf::{Tracer, beginning_of},
@@ -13,6 +14,7 @@ use crate::{
     model::run::End,
     options::TraceOptions,
     signals::Signals,
+    stacks::Reader,
     talk,
 };
 
@@ -34,6 +36,8 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
     let names = pids.iter().map(ToString::to_string).collect::<Vec<_>>();
     let command = ["attach".to_owned(), "-p".to_owned(), names.join(",")];
     let recorder = plan.as_ref().map(|plan| plan.begin(&tracer, &options, &command, started, clocks)).transpose()?;
+    let maps = options.stacks.as_ref().map(|_| Reader::begin(pids.clone())).transpose();
+    let maps = maps.context("cannot start a thread")?;
     let mut attached = Vec::new();
     for &pid in &pids {
         let now_ns = collect::clocks().monotonic_ns;
@@ -67,6 +71,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
     if let Some(recorder) = &recorder {
         recorder.stop(&tracer.calls_in_flight(&counters)?);
     }
+    let sites = maps.map(|reader| tracer.stacks(&counters).map(|found| Sites { found, reader })).transpose()?;
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
     finished.losses.recursion_misses = recursion_misses;
     finished.waits_for_tree = None;
@@ -88,6 +93,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
         },
     )?;
     report::publish(&mut options, &run)?;
+    stacks::write(&mut options, sites, &run)?;
     Plan::finish(recorder, &run.header, options.view.is_some())?;
     if options.strict && run.header.losses.any() {
         return Err(anyhow!(report::STRICT));

@@ -128,7 +128,12 @@ fn library_functions() -> Finding {
             (format!("{} in {}", functions.len(), libraries.join(", ")), Verdict::Ok)
         }
     };
-    finding("library functions", found, verdict, "`--api` cannot tell which call of a GPU library makes which system calls")
+    finding(
+        "library functions",
+        found,
+        verdict,
+        "`--api` cannot tell which call of a GPU library makes which system calls",
+    )
 }
 
 fn kernel() -> Finding {

@@ -9,6 +9,7 @@ mod record;
 mod report;
 mod run;
 mod show;
+mod stacks;
 mod top;
 
 use std::{io::IsTerminal, process::ExitCode};

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use super::{
     record::Plan,
     report::{self, Findings},
+    stacks::{self, Sites},
 };
 use crate::{
     bpf::Tracer,
@@ -22,6 +23,7 @@ use crate::{
     options::RunOptions,
     record::Recorder,
     signals::{Ended, Signals, end_like},
+    stacks::Reader,
     talk,
 };
 
@@ -44,10 +46,11 @@ pub(super) fn run(args: RunArgs, plan: Option<Plan>) -> Result<()> {
     };
     let suspended = Suspended::spawn(&command, &given)?;
     drop(side);
-    let (ended, run, recording) = trace(&options, suspended, master, plan.as_ref())?;
+    let Traced { ended, run, recorder, sites } = trace(&options, suspended, master, plan.as_ref())?;
 
     report::publish(&mut options.trace, &run)?;
-    Plan::finish(recording, &run.header, options.trace.view.is_some())?;
+    stacks::write(&mut options.trace, sites, &run)?;
+    Plan::finish(recorder, &run.header, options.trace.view.is_some())?;
     if options.trace.view.is_some() && options.user.is_none() && std::env::var_os("SUDO_USER").is_some() {
         talk::print("note: the command ran as root; `-u $USER` runs it as you\n");
     }
@@ -64,13 +67,16 @@ fn ended_words(ended: Ended) -> String {
     }
 }
 
+/// What came of a trace.
+struct Traced {
+    ended: Ended,
+    run: Run,
+    recorder: Option<Recorder>,
+    sites: Option<Sites>,
+}
+
 /// From the suspended child to a run.
-fn trace(
-    options: &RunOptions,
-    suspended: Suspended,
-    output: Option<OwnedFd>,
-    plan: Option<&Plan>,
-) -> Result<(Ended, Run, Option<Recorder>)> {
+fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>, plan: Option<&Plan>) -> Result<Traced> {
     let mut tracer = Tracer::start(&options.trace.settings)?;
     tracer.arm(suspended.pid(), suspended.pidfd())?;
     let counters = tracer.counters()?;
@@ -82,6 +88,8 @@ fn trace(
     let words: Vec<String> = options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut live = options.trace.live_view(words.join(" "), output)?;
     let recorder = plan.map(|plan| plan.begin(&tracer, &options.trace, &words, started, clocks)).transpose()?;
+    let maps = options.trace.stacks.as_ref().map(|_| Reader::begin(vec![suspended.pid()])).transpose();
+    let maps = maps.context("cannot start a thread")?;
     let running = suspended.release()?;
     let (stopped, signals) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -105,6 +113,7 @@ fn trace(
     if let Some(recorder) = &recorder {
         recorder.stop(&tracer.calls_in_flight(&counters)?);
     }
+    let sites = maps.map(|reader| tracer.stacks(&counters).map(|found| Sites { found, reader })).transpose()?;
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
     finished.losses.recursion_misses = recursion_misses;
     if let [command] = finished.processes.as_mut_slice() {
@@ -128,5 +137,5 @@ fn trace(
             roles_text: plan.map(|plan| plan.roles.clone()).unwrap_or_default(),
         },
     )?;
-    Ok((stopped.ended, run, recorder))
+    Ok(Traced { ended: stopped.ended, run, recorder, sites })
 }

@@ -22,6 +22,9 @@ pub(super) fn top(args: TopArgs) -> Result<()> {
             "`top` looks for processes in /proc, and here that shows those of a container only\nhint: run it outside of the container, or use `gpuos-trace run --live -- CMD`"
         ));
     }
+    if args.trace.stacks.is_some() {
+        return Err(anyhow!("`top` writes no file\nhint: `gpuos-trace attach -p PID --stacks FILE`"));
+    }
     let mut options = TraceOptions::from_args(args.trace)?;
     options.settings.attaching = true;
     options.live = true;

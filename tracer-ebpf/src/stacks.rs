@@ -1,0 +1,45 @@
+//! Where in a program calls are made: counted by process, call and user stack, beside the rows.
+
+use aya_ebpf::{
+    bindings::{BPF_F_USER_STACK, BPF_NOEXIST},
+    programs::tracing::StackIdContext,
+};
+use gpuos_tracer_abi::{
+    losses::SITES_LOST,
+    stacks::{NO_STACK, SiteCounts, SiteKey},
+    tasks::{SLOT_NONE, SLOT_SKIPPED, ThreadState},
+};
+
+use crate::{
+    atomic, losses,
+    maps::{SITES, STACKS, STACKS_KEPT},
+};
+
+/// Whether that was asked for. The verifier removes what it switches off.
+#[inline(always)]
+pub(crate) fn is_on() -> bool {
+    STACKS_KEPT.load() != 0
+}
+
+/// Counts a call that returns, which was in `slot`. The program's stack is still what it was at the entry.
+#[inline(always)]
+pub(crate) fn count(ctx: &impl StackIdContext, thread: &ThreadState, slot: u32, number: u32, duration: u64) {
+    if slot == SLOT_NONE || slot == SLOT_SKIPPED {
+        return;
+    }
+    let stack = ctx.get_stackid(&STACKS, BPF_F_USER_STACK.into()).map_or(NO_STACK, |stack| stack as u32);
+    let key = SiteKey { process: thread.process, stack, number };
+    if SITES.get_ptr(&key).is_none() {
+        // Another thread may be faster.
+        let _ = SITES.insert(&key, &SiteCounts { calls: 0, total_ns: 0 }, BPF_NOEXIST.into());
+    }
+    match SITES.get_ptr_mut(&key) {
+        Some(counts) => {
+            // SAFETY: the map returned it; it lives as long as the program.
+            let counts = unsafe { &mut *counts };
+            atomic::add(&mut counts.calls, 1);
+            atomic::add(&mut counts.total_ns, duration);
+        }
+        None => losses::add(SITES_LOST, 1),
+    }
+}
