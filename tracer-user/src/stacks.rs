@@ -21,7 +21,7 @@ use gpuos_tracer_abi::stacks::{NO_STACK, SiteCounts, SiteKey};
 
 use crate::{model::run::Process, names, sink::units};
 
-/// How often the maps of all traced processes are read.
+/// How often the maps of all traced processes are read, once they run for a while; at first every millisecond.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// A part of a file that a process has mapped.
@@ -71,13 +71,15 @@ impl Reader {
         let thread = {
             let (mappings, ends) = (mappings.clone(), ends.clone());
             std::thread::Builder::new().name("gpuos-maps".to_owned()).spawn(move || {
+                let mut wait = Duration::from_millis(1);
                 while !ends.load(Ordering::Acquire) {
                     for pid in with_descendants(&roots) {
                         let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
                         let mut mappings = mappings.lock().unwrap_or_else(PoisonError::into_inner);
                         add_mappings(&text, mappings.entry(pid).or_default());
                     }
-                    std::thread::park_timeout(INTERVAL);
+                    std::thread::park_timeout(wait);
+                    wait = INTERVAL.min(wait.mul_f32(1.1));
                 }
             })?
         };
