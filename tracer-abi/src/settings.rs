@@ -73,6 +73,14 @@ pub struct SpecialNumbers {
     pub prctl: u32,
     /// `close`: where phases are inferred, that of a GPU device tells.
     pub close: u32,
+    /// `clone`: a new task returns from it.
+    pub clone: u32,
+    /// `clone3`: likewise.
+    pub clone3: u32,
+    /// `fork`: likewise. `u32::MAX` where the architecture has none.
+    pub fork: u32,
+    /// `vfork`: likewise.
+    pub vfork: u32,
     /// `uretprobe`: how watched functions return (Linux 6.11, x86_64). `u32::MAX` elsewhere.
     pub uretprobe: u32,
     /// `uprobe`: how they are entered (6.18, x86_64).
@@ -104,6 +112,10 @@ impl SpecialNumbers {
             self.epoll_pwait2,
             self.prctl,
             self.close,
+            self.clone,
+            self.clone3,
+            self.fork,
+            self.vfork,
             self.uretprobe,
             self.uprobe,
         ]

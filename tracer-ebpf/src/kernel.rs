@@ -182,6 +182,10 @@ pub(crate) mod call_number {
     special_number!(epoll_pwait2);
     special_number!(prctl);
     special_number!(close);
+    special_number!(clone);
+    special_number!(clone3);
+    special_number!(fork);
+    special_number!(vfork);
     special_number!(uretprobe);
     special_number!(uprobe);
 }

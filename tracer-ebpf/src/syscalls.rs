@@ -271,11 +271,15 @@ fn begin(thread: &mut ThreadState, number: u32) -> bool {
 extern "C" fn exit_without_entry(number: u32, returned: i64) -> u32 {
     let task = kernel::current_task();
     let Some(thread) = tasks::state_of(task) else { return 0 };
-    if thread.stage != STAGE_RUNNING {
-        if thread.stage != STAGE_ARMED {
-            tasks::adopt(thread);
-        }
+    if thread.stage == STAGE_ARMED {
         return 0;
+    }
+    if thread.stage != STAGE_RUNNING {
+        tasks::adopt(thread);
+        // Tracepoints of single calls do not show the return from a fork, so this may be another call.
+        if makes_tasks(task, number) {
+            return 0;
+        }
     }
     let slot = count_entry(task, thread, number);
     if emit::is_on() && slot != SLOT_SKIPPED {
@@ -287,6 +291,19 @@ extern "C" fn exit_without_entry(number: u32, returned: i64) -> u32 {
         emit::end_call(thread, slot, 0, false, returned);
     }
     0
+}
+
+/// Whether a new task can be returning from this call.
+#[inline(always)]
+fn makes_tasks(task: *mut task_struct, number: u32) -> bool {
+    if kernel::is_compat(task) {
+        // `fork`, `clone`, `vfork` and `clone3` of the 32-bit tables of x86 and arm.
+        return matches!(number, 2 | 120 | 190 | 435);
+    }
+    number == call_number::clone()
+        || number == call_number::clone3()
+        || number == call_number::fork()
+        || number == call_number::vfork()
 }
 
 /// 32-bit calls are counted apart: their numbers mean other calls, and a filter cannot name them.

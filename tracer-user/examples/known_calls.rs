@@ -372,6 +372,30 @@ fn main() {
             refuse_getppid();
             getppid(times);
         }
+        // The first call that is seen of each child may be one that seccomp answers.
+        "refused-children" => {
+            refuse_getppid();
+            (0..times).for_each(|_| wait(fork(|| getppid(5))));
+        }
+        // A successful one loses its name on the way.
+        "execveat" => {
+            if times > 0 {
+                let arguments = [c"known_calls".as_ptr(), c"getppid".as_ptr(), c"2".as_ptr(), std::ptr::null()];
+                let nothing = [std::ptr::null::<libc::c_char>()];
+                // SAFETY: valid strings and lists; it returns only when it fails.
+                unsafe {
+                    let at = libc::AT_FDCWD;
+                    libc::syscall(
+                        libc::SYS_execveat,
+                        at,
+                        c"/proc/self/exe".as_ptr(),
+                        arguments.as_ptr(),
+                        nothing.as_ptr(),
+                        0,
+                    );
+                }
+            }
+        }
         "daemon" => daemon(times),
         // Numbers that no kernel has, below and above the end of the directory of a thread.
         "many-numbers" => {

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use crate::sink::units;
+
 /// Prints text as it is.
 pub fn print(text: &str) {
     let mut rest = text.as_bytes();
@@ -24,7 +26,9 @@ pub fn print(text: &str) {
     }
 }
 
-/// Prints a line that begins with the name of the program.
+/// Prints lines of which the first begins with the name of the program. What a terminal would obey is escaped: a message may
+/// quote paths, words and files of others.
 pub fn say(message: &str) {
-    print(&format!("gpuos-trace: {message}\n"));
+    let lines: Vec<String> = message.split('\n').map(units::printable).collect();
+    print(&format!("gpuos-trace: {}\n", lines.join("\n")));
 }

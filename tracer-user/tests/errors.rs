@@ -195,6 +195,14 @@ fn a_full_disk_is_one_message_and_the_tables_are_there() {
         return;
     }
     // A file system of one page, in a mount namespace of our own. The run is larger than that.
+    // What was there before stays.
+    let script = format!(
+        "mount -t tmpfs -o size=64k none /mnt && {TRACER} run -q -o /mnt/run.json -- true && cp /mnt/run.json /tmp/before.$$ && \
+         head -c 60k /dev/zero >/mnt/full; {TRACER} run -q -o /mnt/run.json -- true; echo status $?; \
+         cmp /mnt/run.json /tmp/before.$$ && echo same; rm /tmp/before.$$"
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "status 125\nsame\n", "{output:?}");
     let script = format!("mount -t tmpfs -o size=4k none /mnt && exec {TRACER} run -o /mnt/run.json -- sh -c 'exit 3'");
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
     expect(&output, 125, &["cannot write `/mnt/run.json`", "No space left", "system calls"]);
@@ -216,4 +224,57 @@ fn an_object_of_another_abi_is_refused() {
             result.is_err_and(|error| error.to_string().contains("rebuild it with `cargo xtask build-ebpf`"))
         });
     assert!(refused);
+}
+
+#[test]
+fn what_another_user_has_planted_gets_nothing() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    if !privileged("what_another_user_has_planted_gets_nothing") {
+        return;
+    }
+    const NOBODY: u32 = 65534;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let (victim, link, pipe) =
+        (folder.path().join("victim"), folder.path().join("link.json"), folder.path().join("pipe.json"));
+    std::fs::write(&victim, "precious").unwrap();
+    symlink(&victim, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(NOBODY), Some(NOBODY)).unwrap();
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    chown(&pipe, Some(NOBODY), Some(NOBODY)).unwrap();
+    for (path, why) in [(&link, "a link that another user made"), (&pipe, "a pipe of another user")] {
+        for words in [&["run", "-o"][..], &["record", "-o"]] {
+            let output = Command::new(TRACER).args(words).arg(path).args(["--", "true"]).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(125), "{text}");
+            assert!(text.contains(why) || text.contains("a device or a pipe"), "{text}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    // A file of another user is replaced, not written into: who has it open sees nothing.
+    let file = folder.path().join("own.json");
+    std::fs::write(&file, "").unwrap();
+    chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+    let open = std::fs::File::open(&file).unwrap();
+    assert!(Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "true"]).status().unwrap().success());
+    assert_eq!(open.metadata().unwrap().len(), 0);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // Words of others are shown without what a terminal would obey.
+    let output = Command::new(TRACER).args(["run", "--", "a\u{1b}[31m"]).output().unwrap();
+    assert!(!output.stderr.contains(&0x1b) && output.status.code() == Some(127));
+}
+
+#[test]
+fn nobody_attaches_to_what_makes_no_calls() {
+    if !privileged("nobody_attaches_to_what_makes_no_calls") {
+        return;
+    }
+    let output = Command::new("sh").args(["-c", &format!("exec {TRACER} attach -p $$")]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(125) && text.contains("is this gpuos-trace itself"), "{text}");
+    // The kernel's first thread.
+    let output = Command::new(TRACER).args(["attach", "-p", "2"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_thread = std::fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n");
+    assert!(!is_thread || text.contains("is a thread of the kernel"), "{text}");
 }

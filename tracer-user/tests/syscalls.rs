@@ -211,6 +211,18 @@ fn few_calls_are_counted_by_their_own_tracepoints() {
     assert_eq!(trace_known(&["-e", "getppid"], &["threads", "5000", "4"]).calls("getppid"), 20_000);
     let refused = trace_known(&["-e", "getppid"], &["refused", "40"]).group("getppid");
     assert_eq!((refused.calls, refused.errors), (40, 40));
+    for options in
+        [&["-e", "getppid"][..], &["-e", "getppid", "--tasks-by-id"], &["-e", "getppid", "--no-latency"], &[]]
+    {
+        let children = trace_known(options, &["refused-children", "20"]).group("getppid");
+        assert_eq!((children.calls, children.errors), (100, 100), "{options:?}");
+    }
+    // An exec returns as another call than it was made as, from its own tracepoint's view.
+    for (filter, of_command, of_program) in [("execve", 1, 0), ("execveat", 0, 1), ("execve,execveat", 1, 1)] {
+        let trace = trace_known(&["-e", filter], &["execveat", "1"]);
+        let finished = |call: &str| trace.calls(call) - trace.group(call).unfinished;
+        assert_eq!((finished("execve"), finished("execveat")), (of_command, of_program), "{filter}");
+    }
     // This one's own tracepoint would not tell of its return.
     let signal_return = trace_known(&["-e", "rt_sigreturn"], &["interrupted", "5"]).group("rt_sigreturn");
     assert_eq!((signal_return.calls, signal_return.unfinished), (5, 0));
@@ -272,7 +284,7 @@ fn what_a_process_used_is_what_the_kernel_says() {
     if !privileged("what_a_process_used_is_what_the_kernel_says") {
         return;
     }
-    // 200 sleeps are 200 voluntary switches; 64 MiB written are 16,384 page faults.
+    // 200 sleeps are as many voluntary switches, but for a timer that runs out at once; 64 MiB written are 16,384 page faults.
     let script = "import time,resource\nfor _ in range(200): time.sleep(0.0001)\nb=bytearray(64<<20)\n\
         for i in range(0,len(b),4096): b[i]=1\nu=resource.getrusage(resource.RUSAGE_SELF)\n\
         print(u.ru_nvcsw,u.ru_nivcsw,u.ru_minflt,u.ru_majflt,u.ru_utime+u.ru_stime)";
@@ -282,7 +294,7 @@ fn what_a_process_used_is_what_the_kernel_says() {
     let process = &trace.run.header.processes[0];
     // Between the program's own look and its end there is a little more of everything.
     let near = |counted: u64, said: f64, slack: f64| (counted as f64) >= said && (counted as f64) <= said + slack;
-    assert!(near(process.voluntary_switches, said[0], 20.0) && said[0] >= 200.0, "{process:?} {said:?}");
+    assert!(near(process.voluntary_switches, said[0], 20.0) && said[0] >= 150.0, "{process:?} {said:?}");
     assert!(near(process.involuntary_switches, said[1], 200.0), "{process:?} {said:?}");
     assert!(near(process.minor_faults, said[2], 500.0), "{process:?} {said:?}");
     assert!(near(process.major_faults, said[3], 50.0), "{process:?} {said:?}");

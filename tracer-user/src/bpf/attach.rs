@@ -45,6 +45,13 @@ impl Tracer {
         if proc_text::state(&stat) == Some('Z') {
             return Err(AttachError::Ended(pid));
         }
+        if pid == std::process::id() {
+            return Err(AttachError::Ourselves(pid));
+        }
+        // PF_KTHREAD of the kernel's `sched.h`.
+        if proc_text::stat_field(&stat, 9).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(0) & 0x20_0000 != 0 {
+            return Err(AttachError::OfTheKernel(pid));
+        }
         let comm = comm_of(pid).map_err(gone)?;
         let id = process_id(pid, now_ns);
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
@@ -209,6 +216,14 @@ pub enum AttachError {
     /// It has ended, and nobody has waited for it.
     #[error("process {0} has ended already\nhint: its parent has not collected it; `ps -p {0} -o ppid=` names that")]
     Ended(u32),
+    /// It is the tracer.
+    #[error(
+        "process {0} is this gpuos-trace itself\nhint: name the process that is to be looked at; `pgrep -a NAME` finds it"
+    )]
+    Ourselves(u32),
+    /// It has no program.
+    #[error("{0} is a thread of the kernel, which makes no system calls\nhint: `pgrep -a NAME` finds processes")]
+    OfTheKernel(u32),
     /// Threads cannot be named to this kernel.
     #[error(
         "process {0} has several threads, and attaching to those needs Linux 6.9, or root outside of containers\nhint: start it with `gpuos-trace run -- …`"

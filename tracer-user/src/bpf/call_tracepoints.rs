@@ -1,7 +1,7 @@
 //! Tracepoints of single system calls, for a filter that names few of them: every other call, of
 //! everybody, then costs less than half of what the general tracepoints cost it.
 
-use libc::{SYS_ioctl, SYS_rt_sigreturn};
+use libc::{SYS_execve, SYS_execveat, SYS_ioctl, SYS_rt_sigreturn};
 
 use super::perf_tracepoints::Events;
 use crate::names;
@@ -9,11 +9,17 @@ use crate::names;
 /// From this many calls on, the general tracepoints are the cheaper way.
 const MOST_CALLS: usize = 8;
 
+/// Calls that have another number at their exit, or none: the tracepoint of their own exit stays silent. The kernel
+/// makes every successful exec an `execve`.
+const OF_CHANGING_NUMBER: [libc::c_long; 3] = [SYS_rt_sigreturn, SYS_execve, SYS_execveat];
+
 /// Numbers of the entry and the exit tracepoint of these calls; `None` when they are too many, or the kernel does
 /// not show (this user) its tracepoints, or has none for one of them.
 pub(super) fn of_calls(numbers: &[u32]) -> Option<Vec<(u64, u64)>> {
-    // At its exit `rt_sigreturn` has no number any more, and its tracepoint stays silent.
-    if numbers.is_empty() || numbers.len() >= MOST_CALLS || numbers.contains(&(SYS_rt_sigreturn as u32)) {
+    if numbers.is_empty()
+        || numbers.len() >= MOST_CALLS
+        || OF_CHANGING_NUMBER.iter().any(|changing| numbers.contains(&(*changing as u32)))
+    {
         return None;
     }
     let events = Events::open()?;

@@ -48,6 +48,16 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     epoll_pwait2: libc::SYS_epoll_pwait2 as u32,
     prctl: libc::SYS_prctl as u32,
     close: libc::SYS_close as u32,
+    clone: libc::SYS_clone as u32,
+    clone3: libc::SYS_clone3 as u32,
+    #[cfg(target_arch = "x86_64")]
+    fork: libc::SYS_fork as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    fork: u32::MAX,
+    #[cfg(target_arch = "x86_64")]
+    vfork: libc::SYS_vfork as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    vfork: u32::MAX,
     // Of `syscall_64.tbl`; libc does not have them yet.
     #[cfg(target_arch = "x86_64")]
     uretprobe: 335,

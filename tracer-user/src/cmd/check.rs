@@ -50,6 +50,7 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     };
     if let Err(error) = super::print(&text) {
         talk::say(&super::explain(&error));
+        return ExitCode::from(super::TRACER_FAILED);
     }
     if !args.json {
         talk::say(if ready {

@@ -33,7 +33,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
             source::finish(*reader, path, source::unfinished)?.1
         }
         (None, target) => {
-            let mut output = BufWriter::new(io::stdout().lock());
+            let mut output = BufWriter::new(sink::for_people(io::stdout().lock()));
             match export::export(source, target, &mut output) {
                 // Who reads it has seen enough.
                 Err(error) if error.is_broken_pipe() => None,

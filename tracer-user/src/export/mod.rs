@@ -60,7 +60,6 @@ impl ExportError {
         match self {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
             Self::Json(error) => error.io_error_kind() == Some(io::ErrorKind::BrokenPipe),
-            Self::Columns(PolarsError::IO { error, .. }) => error.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
     }
@@ -97,10 +96,12 @@ pub fn export(mut source: Source, target: Target, to: &mut dyn Write) -> Result<
 fn csv(mut source: Source, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
     let mut has_header = true;
     let damage = source.read(|frame| {
-        CsvWriter::new(&mut *to)
-            .include_header(std::mem::take(&mut has_header))
-            .finish(&mut frame.clone())
-            .map_err(ExportError::from)
+        CsvWriter::new(&mut *to).include_header(std::mem::take(&mut has_header)).finish(&mut frame.clone()).map_err(
+            |error| match error {
+                PolarsError::IO { error, .. } => ExportError::Output(io::Error::new(error.kind(), error.to_string())),
+                other => other.into(),
+            },
+        )
     })?;
     to.flush()?;
     Ok(damage)

@@ -13,7 +13,7 @@ use std::{
     io::{self, Read as _, Write},
     os::{
         fd::AsRawFd as _,
-        unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
+        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, fchown},
     },
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
@@ -97,7 +97,7 @@ pub enum SinkError {
         reason: String,
     },
     /// The input cannot be opened.
-    #[error("cannot read `{path}`: {source}")]
+    #[error("cannot read `{path}`: {source}\nhint: name a file that `gpuos-trace run -o` or `record -o` wrote")]
     NotReadable {
         /// Which.
         path: String,
@@ -173,8 +173,44 @@ fn is_standard_output(data: &fs::Metadata) -> bool {
     fs::metadata("/proc/self/fd/1").is_ok_and(|stdout| identity(&stdout) == identity(data))
 }
 
+/// Where a file's name cannot be given to another one, whether to write into it: it is a mount point, which only root
+/// makes, or it is our own in a folder in which we may make none. Nobody else's file gets what was counted.
+fn is_ours_to_write_into(error: &io::Error, file: &File) -> bool {
+    let is_ours = || file.metadata().is_ok_and(|data| data.uid() == nix::unistd::Uid::effective().as_raw());
+    match error.raw_os_error() {
+        Some(libc::EBUSY) => true,
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => is_ours(),
+        _ => false,
+    }
+}
+
+/// Refuses what another user may have planted: a link in a folder that everybody writes to, as the kernel does where
+/// `protected_symlinks` is set, and a pipe. The last part of the path is looked at.
+fn refuse_planted(path: &Path) -> io::Result<()> {
+    let planted = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, what.to_owned()));
+    let us = nix::unistd::Uid::effective().as_raw();
+    let is_known = |owner: u32| owner == us || owner == 0 || caller().is_some_and(|(user, _)| user == owner);
+    let folder = fs::metadata(folder_of(path));
+    if let (Ok(link), Ok(folder)) = (fs::symlink_metadata(path), folder)
+        && link.is_symlink()
+        && folder.mode() & 0o1002 == 0o1002
+        && !is_known(link.uid())
+        && link.uid() != folder.uid()
+    {
+        return planted("it is a link that another user made in a folder that everybody writes to");
+    }
+    if let Ok(data) = fs::metadata(path)
+        && data.file_type().is_fifo()
+        && !is_known(data.uid())
+    {
+        return planted("it is a pipe of another user");
+    }
+    Ok(())
+}
+
 impl Target {
     fn open(path: &Path) -> io::Result<Self> {
+        refuse_planted(path)?;
         match OpenOptions::new().write(true).open(path) {
             Ok(file) => {
                 let data = file.metadata()?;
@@ -241,7 +277,7 @@ impl Destination {
         codec.write(run, &mut buffer).map_err(&failed)?;
         match self.target {
             Target::Stdout => {
-                let mut stdout = io::stdout().lock();
+                let mut stdout = for_people(io::stdout().lock());
                 match stdout.write_all(&buffer).and_then(|()| stdout.flush()) {
                     // Who reads it has seen enough.
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -250,11 +286,12 @@ impl Destination {
             }
             Target::Stream(mut file) => file.write_all(&buffer),
             Target::New { path } => replace(&path, &buffer, None),
-            Target::Existing { mut file, path } => replace(&path, &buffer, Some(&file)).or_else(|_| {
-                // The name cannot be given to another file (a mount point): write into this one.
-                file.set_len(0)?;
-                file.write_all(&buffer)
-            }),
+            Target::Existing { mut file, path } => match replace(&path, &buffer, Some(&file)) {
+                Err(error) if is_ours_to_write_into(&error, &file) => {
+                    file.set_len(0).and_then(|()| file.write_all(&buffer))
+                }
+                other => other,
+            },
         }
         .map_err(|error| failed(error.into()))
     }
@@ -319,10 +356,15 @@ pub fn persist(unfinished: tempfile::NamedTempFile, path: &Path) -> io::Result<(
     give_name(unfinished, path, old.as_ref())
 }
 
-fn give_name(unfinished: tempfile::NamedTempFile, path: &Path, old: Option<&File>) -> io::Result<()> {
+/// Who called sudo: user and group.
+fn caller() -> Option<(u32, u32)> {
     let id = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    if nix::unistd::Uid::effective().is_root() { id("SUDO_UID").zip(id("SUDO_GID")) } else { None }
+}
+
+fn give_name(unfinished: tempfile::NamedTempFile, path: &Path, old: Option<&File>) -> io::Result<()> {
     let us = nix::unistd::Uid::effective();
-    let caller = if us.is_root() { id("SUDO_UID").zip(id("SUDO_GID")) } else { None };
+    let caller = caller();
     let file = unfinished.as_file();
     if let Some((user, group)) = caller {
         fchown(file, Some(user), Some(group))?;
@@ -342,7 +384,15 @@ fn give_name(unfinished: tempfile::NamedTempFile, path: &Path, old: Option<&File
 pub fn read(path: &Path) -> Result<Run, SinkError> {
     let shown = path.display().to_string();
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+    let open = || {
+        let file = File::open(path)?;
+        // It never ends.
+        if file.metadata()?.file_type().is_char_device() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a device"));
+        }
+        Ok(file)
+    };
+    match open().and_then(|mut file| file.read_to_end(&mut bytes)) {
         Ok(_) => from_bytes(bytes, &shown),
         Err(source) => Err(SinkError::NotReadable { path: shown, source }),
     }
@@ -392,6 +442,47 @@ pub(crate) fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     done.ok()
 }
 
+/// Standard output: on a terminal without what the terminal would obey, which a traced program may have put into
+/// names; elsewhere as it is.
+pub fn for_people(stdout: io::StdoutLock<'static>) -> Box<dyn Write> {
+    if io::IsTerminal::is_terminal(&stdout) {
+        Box::new(Screen { to: stdout, may_be_control: false })
+    } else {
+        Box::new(stdout)
+    }
+}
+
+/// Writes control characters but the end of a line and the tabulator as `?`.
+struct Screen<W> {
+    to: W,
+    /// The last byte was the first of U+0080 to U+00BF, of which U+0080 to U+009F are control characters.
+    may_be_control: bool,
+}
+
+impl<W: Write> Write for Screen<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut shown = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            let is_control = (byte < 0x20 && byte != b'\n' && byte != b'\t') || byte == 0x7f;
+            let is_second = self.may_be_control && (0x80..0xa0).contains(&byte);
+            self.may_be_control = byte == 0xc2;
+            shown.push(if is_control {
+                b'?'
+            } else if is_second {
+                0xbf
+            } else {
+                byte
+            });
+        }
+        self.to.write_all(&shown)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// A file of a newer gpuos-trace.
 #[derive(Debug, thiserror::Error)]
 #[error("schema version {version}")]
@@ -431,6 +522,17 @@ mod tests {
         .unwrap();
         let header = Header { command: vec![command.to_owned()], processes: vec![process], ..Header::default() };
         Run { header, calls }
+    }
+
+    #[test]
+    fn a_terminal_gets_nothing_that_it_would_obey() {
+        let mut shown = Vec::new();
+        let mut screen = Screen { to: &mut shown, may_be_control: false };
+        for part in ["a\u{1b}[2J\tb\n", "é\u{9b}31m\u{a0}"] {
+            // Byte by byte: a character may come in two parts.
+            part.bytes().for_each(|byte| screen.write_all(&[byte]).unwrap());
+        }
+        assert_eq!(String::from_utf8(shown).unwrap(), "a?[2J\tb\né\u{bf}31m\u{a0}");
     }
 
     #[test]
