@@ -154,3 +154,63 @@ pub fn header_of(head: Head, counts: &mut Counts, why: &str, damage: Option<Stri
         ..Header::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        export::{self, Target},
+        model::run::Host,
+        names::{devices::Devices, version::Version},
+    };
+    use gpuos_tracer_abi::ABI_VERSION;
+    use proptest::prelude::*;
+
+    /// An event of each kind.
+    const RECORDS: &[u8] = include_bytes!("../../../fuzz/seeds/journal/one_of_each");
+
+    fn journal_of(records: &[u8], path: &Path) {
+        let mut devices = Devices::from_text("195 nvidia\n236 kfd\n", "");
+        devices.nvidia_version = Version::parse("580.159.04");
+        let head = Head {
+            abi_version: ABI_VERSION,
+            tool_version: "0".to_owned(),
+            command: vec!["true".to_owned()],
+            started: String::new(),
+            clocks: Clocks::default(),
+            host: Host { architecture: std::env::consts::ARCH.to_owned(), ..Host::default() },
+            devices,
+            roles: String::new(),
+            filter: Vec::new(),
+        };
+        let mut file = journal::create(path, &head).unwrap();
+        std::io::Write::write_all(&mut file, records).unwrap();
+    }
+
+    proptest! {
+        /// Whatever a journal holds is read, exported and made a recording, with as many events.
+        #[test]
+        fn damaged_journals_are_read(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12), times in 1_usize..4) {
+            let mut records = RECORDS.repeat(times);
+            for (at, value) in changes {
+                let at = at.index(records.len());
+                records[at] = value;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let (journal, file) = (folder.path().join("journal"), folder.path().join("finished.parquet"));
+            journal_of(&records, &journal);
+            let mut counts = Counts::default();
+            let mut source = Source::open(&journal).unwrap().unwrap();
+            source.read(|rows| counts.add(rows).map_err(RecordingError::from)).unwrap();
+            for target in [Target::Perfetto, Target::Chrome, Target::Speedscope, Target::Folded, Target::Csv, Target::OtlpJson] {
+                export::export(Source::open(&journal).unwrap().unwrap(), target, &mut std::io::sink()).unwrap();
+            }
+            let Some(Source::Journal(reader)) = Source::open(&journal).unwrap() else { panic!("a journal") };
+            finish(*reader, &file, unfinished).unwrap();
+            let mut finished = Counts::default();
+            let mut source = Source::open(&file).unwrap().unwrap();
+            source.read(|rows| finished.add(rows).map_err(RecordingError::from)).unwrap();
+            prop_assert_eq!((finished.events, finished.rows.len(), finished.lost), (counts.events, counts.rows.len(), counts.lost));
+        }
+    }
+}

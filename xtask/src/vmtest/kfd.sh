@@ -20,6 +20,12 @@ for options in "" "-e ioctl" "--tasks-by-id"; do
     grep '"name":"kfd_ioctl"' /tmp/run.csv | grep '"outside":0' >/dev/null || { echo "FAILED: outside"; exit 1; }
 done
 gpuos-trace run --driver-hooks --top 6 -- kfd_calls 1000 2>&1 | tail -n 25
+# Phases that nobody marked: the first call on the device ends what was before.
+gpuos-trace run -q --strict --auto-phases -o /tmp/run.csv -- kfd_calls 100 >/dev/null
+for row in 'before the GPU,native,[0-9]*,execve' 'set-up,native,[0-9]*,ioctl'; do
+    grep -q "$row" /tmp/run.csv || { echo "FAILED: no row $row"; exit 1; }
+done
+grep -q 'before the GPU,native,[0-9]*,ioctl,kfd' /tmp/run.csv && { echo "FAILED: a call on the device before it"; exit 1; }
 # What tracing adds, to be read and not judged: the machine is emulated.
 for what in getppid kfd kfd-argument; do
     echo "$what $(call_loops $what) $(gpuos-trace run -q -- call_loops $what)" >>/tmp/times
