@@ -43,12 +43,11 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the first argument; read as a pointer, so that the verifier keeps its type.
         let registers = unsafe { *ctx.as_ptr().cast::<*const c_void>() };
         let returned = argument(&ctx, 1) as i64;
-        let (slot, entered) = (thread.slot, thread.entered_ns);
+        if stacks::is_on() {
+            stacks::count(&ctx, thread, kernel::number_of(registers), now);
+        }
         if exit(thread, returned, now).is_some() {
             exit_without_entry(kernel::number_of(registers), returned);
-        }
-        if stacks::is_on() {
-            stacks::count(&ctx, thread, slot, kernel::number_of(registers), now.saturating_sub(entered));
         }
     }
     0
@@ -127,12 +126,11 @@ pub(crate) fn call_exit(ctx: TracePointContext) -> u32 {
             let start = ctx.as_ptr().cast::<u8>();
             (*start.add(CALL_NUMBER).cast::<u32>(), *start.add(CALL_RETURNED).cast::<i64>())
         };
-        let (slot, entered) = (thread.slot, thread.entered_ns);
+        if stacks::is_on() {
+            stacks::count(&ctx, thread, number, now);
+        }
         if exit(thread, returned, now).is_some() {
             exit_without_entry(number, returned);
-        }
-        if stacks::is_on() {
-            stacks::count(&ctx, thread, slot, number, now.saturating_sub(entered));
         }
     }
     0
