@@ -179,6 +179,9 @@ pub struct Folded {
 impl Folded {
     fn create(path: &std::path::Path) -> Result<Self, OptionsError> {
         let failed = |source| OptionsError::Stacks { path: path.to_path_buf(), source };
+        if path.as_os_str() == "-" {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "stacks go to a file")));
+        }
         let path = sink::target_of(path).map_err(failed)?;
         Ok(Self { file: sink::beside(&path).map_err(failed)?, path })
     }

@@ -146,6 +146,38 @@ fn a_recording_has_the_functions_too() {
 }
 
 #[test]
+fn probes_that_go_invent_nothing() {
+    if !privileged("probes_that_go_invent_nothing") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path());
+    let (source, program, file) =
+        (folder.path().join("loop.c"), folder.path().join("loop"), folder.path().join("run.json"));
+    std::fs::write(
+        &source,
+        "#include <unistd.h>\nint clFinish(void *);\nint main(void) { for (;;) { clFinish(0); usleep(200); } }\n",
+    )
+    .unwrap();
+    compile(&source, &program, &[folder.path().join("libOpenCL.so.1").to_str().unwrap()]);
+    let mut child = Command::new(&program).env("LD_LIBRARY_PATH", folder.path()).spawn().unwrap();
+    let status = Command::new("timeout")
+        .args(["-s", "INT", "1", TRACER, "attach", "-q", "--api", "--strict", "-o"])
+        .arg(&file)
+        .args(["-p", &child.id().to_string()])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .status()
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // As `timeout` says it, unless the tracer itself has something to say.
+    assert!(matches!(status.code(), Some(0 | 124)), "{status}");
+    let run = sink::read(&file).unwrap();
+    let paths: Vec<&str> = run.header.phases.iter().map(|phase| phase.path.as_str()).collect();
+    assert_eq!(paths, ["clFinish()"]);
+}
+
+#[test]
 fn a_real_library_is_watched() {
     if !privileged("a_real_library_is_watched") {
         return;

@@ -104,6 +104,14 @@ fn a_loss_of_stacks_is_told() {
     let output = traced(folder.path(), &["run", "--stacks-kept", "1"], &program);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("LOST: ") && text.contains("found no place"), "{text}");
+    let strict = Command::new(TRACER)
+        .args(["run", "-q", "--strict", "--stacks-kept", "1", "--stacks"])
+        .arg(folder.path().join("stacks.folded"))
+        .arg("--")
+        .arg(&program)
+        .output()
+        .unwrap();
+    assert_eq!(strict.status.code(), Some(125), "{}", String::from_utf8_lossy(&strict.stderr));
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub fn api_functions(with_launches: bool) -> Result<Vec<ApiFunction>, (PathBuf, 
     let mut found: Vec<ApiFunction> = Vec::new();
     for library in &LIBRARIES {
         let in_folders = std::env::split_paths(&folders)
+            // An empty variable names no folder, in particular not the one we are in.
+            .filter(|folder| !folder.as_os_str().is_empty())
             .flat_map(|folder| library.files.iter().map(move |file| folder.join(file)))
             .find(|path| path.is_file());
         let in_cache = || library.files.iter().find_map(|file| crate::proc_text::library_path(&cache, file));

@@ -27,6 +27,8 @@ use super::{
 pub(super) struct KernelObjects {
     maps: HashMap<String, MapData>,
     programs: HashMap<String, OwnedFd>,
+    /// Of entries of functions, whose returns must stay until no entry is seen any more.
+    entries: Vec<OwnedFd>,
     links: Vec<OwnedFd>,
 }
 
@@ -109,12 +111,14 @@ impl KernelObjects {
                 .map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect::<Result<_, LoadError>>()
         })?;
-        Ok(Self { maps, programs, links: Vec::new() })
+        Ok(Self { maps, programs, entries: Vec::new(), links: Vec::new() })
     }
 
     /// Attaches a program to its place.
     pub(super) fn attach(&mut self, program: &'static str, place: Place) -> Result<(), LoadError> {
         let program = self.program(program)?;
+        let is_entry =
+            matches!(place, Place::Function { at_return: false, .. } | Place::Library { at_return: false, .. });
         let links = match place {
             Place::Typed(_) => syscall::open_raw_tracepoint(program, None).map(|link| vec![link]),
             Place::Raw(name) => syscall::open_raw_tracepoint(program, Some(name)).map(|link| vec![link]),
@@ -124,7 +128,12 @@ impl KernelObjects {
             Place::Library { functions, at_return } => api_probes::attach(program, &functions, at_return),
             Place::Points(ids) => ids.into_iter().map(|id| perf_tracepoints::attach(program, id)).collect(),
         };
-        self.links.extend(links.map_err(|error| LoadError::from_step("attaching a program", &error))?);
+        let links = links.map_err(|error| LoadError::from_step("attaching a program", &error))?;
+        if is_entry {
+            self.entries.extend(links)
+        } else {
+            self.links.extend(links)
+        }
         Ok(())
     }
 
@@ -146,8 +155,9 @@ impl KernelObjects {
         self.programs.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
     }
 
-    /// Detaches every program, the first attached first.
+    /// Detaches every program, entries of functions before all, then the first attached first.
     pub(super) fn detach(&mut self) {
+        self.entries.clear();
         self.links.clear();
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     collect::{self, Finished},
     model::{
         frame,
+        phases::Scope,
         run::{Clocks, DriverFunction, End, Header, Mode, Run},
     },
     names::{self, devices::Kind, ioctls},
@@ -63,6 +64,14 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
     let finished = findings.finished;
     let calls = frame::build(&finished.rows, &finished.processes, &finished.phases, &options.roles, &finished.devices)?;
     let mut notes = notes(&finished);
+    if !options.settings.functions.is_empty()
+        && !finished.phases.iter().any(|phase| phase.scope == Scope::Function && phase.entered != 0)
+    {
+        notes.push(format!(
+            "none of the {} watched functions was called: the program may carry a library of its own",
+            options.settings.functions.len()
+        ));
+    }
     if options.settings.infer_phases {
         notes.push(INFERRED_PHASES.to_owned());
     }

@@ -277,6 +277,7 @@ fn losses_of(counters: &Counters) -> Losses {
     Losses {
         calls: counters.loss(losses::CALLS_WITHOUT_TOTALS),
         children: counters.loss(losses::CHILDREN_NOT_FOLLOWED),
+        sites: counters.loss(losses::SITES_LOST),
         process_records: counters.loss(losses::PROCESSES_WITHOUT_RECORD),
         recursion_misses: 0,
         objects: counters.loss(losses::OBJECTS_WITHOUT_CLASS),

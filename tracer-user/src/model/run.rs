@@ -223,6 +223,9 @@ pub struct Losses {
     /// Events of a recording that found no place in the ring (`--ring`).
     #[serde(default)]
     pub events: u64,
+    /// Calls whose place in the program found no room (`--stacks-kept`).
+    #[serde(default)]
+    pub sites: u64,
     /// Events that BPF programs missed because one was running already on that CPU.
     pub recursion_misses: u64,
 }

@@ -616,6 +616,7 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
             losses.calls,
             "calls were not counted because the table of totals was full (`--totals`) or the kernel had no memory",
         ),
+        (losses.sites, "calls are in no stack of `--stacks`: no room for their place in the program (`--stacks-kept`)"),
         (losses.children, "child threads or processes were not followed because the kernel gave them no storage"),
         (
             losses.process_records,
