@@ -10,7 +10,6 @@ use std::{
 
 use gpuos_trace::{
     export::{self, Target},
-    model::run::{Clocks, Host},
     names::{devices::Devices, version::Version},
     record::{
         RecordingError,
@@ -23,7 +22,6 @@ use gpuos_trace::{
         table::{Look, Order, View, render},
     },
 };
-use gpuos_tracer_abi::ABI_VERSION;
 
 /// What a terminal would obey must not come through from a file that anybody may have written.
 fn assert_printable(text: &str) {
@@ -34,20 +32,9 @@ fn assert_printable(text: &str) {
 static HEAD: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut devices = Devices::from_text("195 nvidia\n226 drm\n236 kfd\n511 nvidia-uvm\n", "58 udmabuf\n");
     devices.nvidia_version = Version::parse("580.159.04");
-    let head = Head {
-        abi_version: ABI_VERSION,
-        tool_version: "0".to_owned(),
-        command: vec!["true".to_owned()],
-        started: String::new(),
-        clocks: Clocks::default(),
-        host: Host { architecture: std::env::consts::ARCH.to_owned(), ..Host::default() },
-        devices,
-        roles: String::new(),
-        filter: Vec::new(),
-    };
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let path = folder.path().join("head");
-    journal::create(&path, &head).expect("a journal");
+    journal::create(&path, &Head { devices, ..Head::default() }).expect("a journal");
     std::fs::read(path).expect("what was written")
 });
 

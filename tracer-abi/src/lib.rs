@@ -57,7 +57,7 @@ pub mod maps {
     pub const FREE_PHASES: &str = "FREE_PHASES";
     /// Stack traces: addresses by the number of a stack.
     pub const STACKS: &str = "STACKS";
-    /// Hash: [`SiteKey`](crate::stacks::SiteKey) to [`SiteCounts`](crate::stacks::SiteCounts).
+    /// Hash: [`SiteKey`](crate::stacks::SiteKey) to the calls that returned there (`u64`).
     pub const SITES: &str = "SITES";
     /// Array: the label of the phase of each watched function of a library.
     pub const FUNCTION_LABELS: &str = "FUNCTION_LABELS";

@@ -31,7 +31,7 @@ pub const TEARDOWN: u32 = 4;
 /// Set-up is over when for so long no queue was made. On an H200 a CUDA context makes its queues within 50 ms, and its last
 /// call comes 34 ms after the last (`results/h200/record/alloc.parquet`).
 pub const QUIET_NS: u64 = 50_000_000;
-/// Or, while none was made at all, so long after the first call: there the first queue came after 240 ms.
+/// Or, while none was made at all, so long after the first call: there the first queue came after 274 ms.
 pub const UNTIL_A_QUEUE_NS: u64 = 1_000_000_000;
 
 /// For the whole process: helper threads of a runtime work for it.

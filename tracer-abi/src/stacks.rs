@@ -17,15 +17,5 @@ pub struct SiteKey {
     pub number: u32,
 }
 
-/// What was counted there.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SiteCounts {
-    /// Calls that returned.
-    pub calls: u64,
-    /// Nanoseconds in them.
-    pub total_ns: u64,
-}
-
 #[cfg(not(test))]
-const _: () = assert!(size_of::<SiteKey>() == 16 && size_of::<SiteCounts>() == 16);
+const _: () = assert!(size_of::<SiteKey>() == 16);

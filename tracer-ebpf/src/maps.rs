@@ -12,7 +12,7 @@ use gpuos_tracer_abi::{
     losses::COUNTERS,
     phases::{LABEL, MOST_FUNCTIONS, PhaseKey, PhaseNode},
     settings::{PointOffsetWords, SpecialNumberWords, TaskOffsetWords},
-    stacks::{SiteCounts, SiteKey},
+    stacks::SiteKey,
     syscalls::{Row, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
 };
@@ -108,7 +108,7 @@ pub(crate) static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
 
 /// Places in programs at which calls are made. Likewise.
 #[map]
-pub(crate) static SITES: HashMap<SiteKey, SiteCounts> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub(crate) static SITES: HashMap<SiteKey, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// Labels of the phases of watched functions, by their cookies. Written by user space before they are attached.
 #[map]

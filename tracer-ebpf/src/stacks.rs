@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     losses::SITES_LOST,
-    stacks::{NO_STACK, SiteCounts, SiteKey},
+    stacks::{NO_STACK, SiteKey},
     tasks::{SLOT_NONE, SLOT_SKIPPED, ThreadState},
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn is_on() -> bool {
 /// Counts the call in flight, which returns now. The program's stack is still what it was at the entry. A frame of its
 /// own: those of its callers stand in the longest chains of calls, for which 5.10 has 512 bytes.
 #[inline(never)]
-pub(crate) fn count(ctx: &impl StackIdContext, thread: &ThreadState, number: u32, now: u64) -> u32 {
+pub(crate) fn count(ctx: &impl StackIdContext, thread: &ThreadState, number: u32) -> u32 {
     if thread.slot == SLOT_NONE || thread.slot == SLOT_SKIPPED {
         return 0;
     }
@@ -32,15 +32,11 @@ pub(crate) fn count(ctx: &impl StackIdContext, thread: &ThreadState, number: u32
     let key = SiteKey { process: thread.process, stack, number };
     if SITES.get_ptr(&key).is_none() {
         // Another thread may be faster.
-        let _ = SITES.insert(&key, &SiteCounts { calls: 0, total_ns: 0 }, BPF_NOEXIST.into());
+        let _ = SITES.insert(&key, &0, BPF_NOEXIST.into());
     }
     match SITES.get_ptr_mut(&key) {
-        Some(counts) => {
-            // SAFETY: the map returned it; it lives as long as the program.
-            let counts = unsafe { &mut *counts };
-            atomic::add(&mut counts.calls, 1);
-            atomic::add(&mut counts.total_ns, now.saturating_sub(thread.entered_ns));
-        }
+        // SAFETY: the map returned it; it lives as long as the program.
+        Some(calls) => atomic::add(unsafe { &mut *calls }, 1),
         None => losses::add(SITES_LOST, 1),
     }
     0

@@ -44,7 +44,7 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         let registers = unsafe { *ctx.as_ptr().cast::<*const c_void>() };
         let returned = argument(&ctx, 1) as i64;
         if stacks::is_on() {
-            stacks::count(&ctx, thread, kernel::number_of(registers), now);
+            stacks::count(&ctx, thread, kernel::number_of(registers));
         }
         if exit(thread, returned, now).is_some() {
             exit_without_entry(kernel::number_of(registers), returned);
@@ -127,7 +127,7 @@ pub(crate) fn call_exit(ctx: TracePointContext) -> u32 {
             (*start.add(CALL_NUMBER).cast::<u32>(), *start.add(CALL_RETURNED).cast::<i64>())
         };
         if stacks::is_on() {
-            stacks::count(&ctx, thread, number, now);
+            stacks::count(&ctx, thread, number);
         }
         if exit(thread, returned, now).is_some() {
             exit_without_entry(number, returned);

@@ -130,6 +130,7 @@ pub(crate) fn start_command(thread: &mut ThreadState) {
     thread.entered_ns = unsafe { bpf_ktime_get_ns() };
     start_process(thread, 0);
     emit::lifecycle(thread, PROCESS, 0, 0);
+    inferred::begin(thread);
 }
 
 /// The first event of a task that is to be traced. A forked one is a process of its own, or one more
@@ -142,6 +143,7 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
     if was_born && ids as u32 == (ids >> 32) as u32 {
         start_process(thread, parent);
         emit::lifecycle(thread, PROCESS, parent, 0);
+        inferred::begin(thread);
     } else {
         thread.stage = STAGE_RUNNING;
         ioctl::watch(thread);
@@ -198,7 +200,6 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
     thread.thread = pid;
     thread.stage = STAGE_RUNNING;
     ioctl::watch(thread);
-    inferred::begin(thread);
     0
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use blazesym::symbolize::{Input, Symbolizer, source};
-use gpuos_tracer_abi::stacks::{NO_STACK, SiteCounts, SiteKey};
+use gpuos_tracer_abi::stacks::{NO_STACK, SiteKey};
 
 use crate::{model::run::Process, names, sink::units};
 
@@ -126,8 +126,8 @@ fn with_descendants(roots: &[u32]) -> Vec<u32> {
 /// What the kernel side has kept.
 #[derive(Clone, Debug, Default)]
 pub struct Stacks {
-    /// Places and what was counted there.
-    pub sites: Vec<(SiteKey, SiteCounts)>,
+    /// Places and the calls that returned there.
+    pub sites: Vec<(SiteKey, u64)>,
     /// Addresses of each stack, the innermost first.
     pub stacks: HashMap<u32, Vec<u64>>,
     /// Calls that found no place.
@@ -230,7 +230,7 @@ pub fn write_folded(found: &Stacks, reader: Reader, processes: &[Process], to: &
     let commands: HashMap<u64, &Process> = processes.iter().map(|process| (process.id, process)).collect();
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     let mut written = Written { lost: found.lost, ..Written::default() };
-    for (key, counts) in &found.sites {
+    for &(key, calls) in &found.sites {
         let process = commands.get(&key.process);
         let mut line = process.map_or_else(|| "[ended process]".to_owned(), |process| part(&process.command));
         let frames = found.stacks.get(&key.stack).map(Vec::as_slice).unwrap_or_default();
@@ -243,15 +243,15 @@ pub fn write_folded(found: &Stacks, reader: Reader, processes: &[Process], to: &
         }
         if key.stack == NO_STACK || frames.is_empty() {
             line += ";[no stack]";
-            written.without_stack += counts.calls;
+            written.without_stack += calls;
         } else if frames.len() <= 2 {
-            written.short += counts.calls;
+            written.short += calls;
         }
-        written.unknown += if is_unknown { counts.calls } else { 0 };
-        written.calls += counts.calls;
+        written.unknown += if is_unknown { calls } else { 0 };
+        written.calls += calls;
         let call =
             names::by_number(key.number).map_or_else(|| format!("syscall_{}", key.number), |call| call.name.to_owned());
-        *lines.entry(format!("{line};{call}")).or_default() += counts.calls;
+        *lines.entry(format!("{line};{call}")).or_default() += calls;
     }
     written.lines = lines.len();
     for (line, calls) in &lines {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use gpuos_trace::{
+    bpf::has_uprobes,
     model::{
         frame::{self, column},
         phases::Scope,
@@ -16,7 +17,7 @@ use gpuos_trace::{
     record::{RecordingError, file::Recording, table},
     sink,
 };
-use support::{TRACER, privileged};
+use support::{TRACER, privileged, skip};
 
 /// A library in place of the real one: what its functions ask of the system is known.
 const LIBRARY: &str = "#include <unistd.h>\n#include <sys/syscall.h>\n\
@@ -33,6 +34,33 @@ const PROGRAM: &str = "#include <pthread.h>\n#include <unistd.h>\n#include <sys/
     int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); work(0); pthread_join(t, 0);\n\
     for (int i = 0; i < 10; i++) { clCreateBuffer(0); clFlush(0); clEnqueueNDRangeKernel(0); syscall(SYS_getppid); }\n\
     if (!fork()) { clFinish(0); _exit(0); } wait(0); return 0; }\n";
+
+/// Whether functions can be watched here: from Linux 6.6 on.
+fn can_watch(test: &str) -> bool {
+    if !privileged(test) {
+        return false;
+    }
+    if !has_uprobes() {
+        skip(test, "this kernel is older than 6.6 or has no uprobes");
+    }
+    has_uprobes()
+}
+
+/// Traces the program with its own library, and expects it to succeed.
+fn traced(options: &[&str], file: &Path, program: &Path) -> String {
+    let output = Command::new(TRACER)
+        .args(options)
+        .args(["--api", "-o"])
+        .arg(file)
+        .arg("--")
+        .arg(program)
+        .env("LD_LIBRARY_PATH", program.parent().unwrap())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
 
 fn compile(source: &Path, to: &Path, flags: &[&str]) {
     let built = Command::new("cc")
@@ -58,23 +86,14 @@ fn build(folder: &Path) -> PathBuf {
 
 #[test]
 fn calls_are_counted_by_the_function_they_were_made_in() {
-    if !privileged("calls_are_counted_by_the_function_they_were_made_in") {
+    if !can_watch("calls_are_counted_by_the_function_they_were_made_in") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let program = build(folder.path());
     let file = folder.path().join("run.json");
     for options in [&["run"][..], &["run", "--no-latency"], &["run", "--api-launches"]] {
-        let output = Command::new(TRACER)
-            .args(options)
-            .args(["--api", "-o"])
-            .arg(&file)
-            .arg("--")
-            .arg(&program)
-            .env("LD_LIBRARY_PATH", folder.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = traced(options, &file, &program);
         let run = sink::read(&file).unwrap();
         assert!(!run.header.losses.any());
         let entered: BTreeMap<_, _> =
@@ -99,7 +118,6 @@ fn calls_are_counted_by_the_function_they_were_made_in() {
         assert_eq!(counted, expected.into_iter().collect());
         // The kernel's own way back from a probe is no call of the program.
         assert!(groups.iter().all(|group| !group.key[0].contains("probe")));
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find(|line| line.starts_with(" clFinish()")).unwrap();
         assert!(line.contains(" 211 ") && line.contains("3.00 getppid"), "{text}");
     }
@@ -107,21 +125,13 @@ fn calls_are_counted_by_the_function_they_were_made_in() {
 
 #[test]
 fn a_recording_has_the_functions_too() {
-    if !privileged("a_recording_has_the_functions_too") {
+    if !can_watch("a_recording_has_the_functions_too") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let program = build(folder.path());
     let file = folder.path().join("recording.parquet");
-    let output = Command::new(TRACER)
-        .args(["record", "--api", "-q", "-o"])
-        .arg(&file)
-        .arg("--")
-        .arg(&program)
-        .env("LD_LIBRARY_PATH", folder.path())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    traced(&["record", "-q"], &file, &program);
     let mut counted: BTreeMap<(String, String), u64> = BTreeMap::new();
     let recording = Recording::open(&file).unwrap().unwrap();
     recording
@@ -147,7 +157,7 @@ fn a_recording_has_the_functions_too() {
 
 #[test]
 fn probes_that_go_invent_nothing() {
-    if !privileged("probes_that_go_invent_nothing") {
+    if !can_watch("probes_that_go_invent_nothing") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -179,7 +189,7 @@ fn probes_that_go_invent_nothing() {
 
 #[test]
 fn a_real_library_is_watched() {
-    if !privileged("a_real_library_is_watched") {
+    if !can_watch("a_real_library_is_watched") {
         return;
     }
     let script =

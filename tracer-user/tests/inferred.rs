@@ -11,6 +11,11 @@ use gpuos_trace::{
     launch::{Command, Given, Suspended},
     model::phases::Phase,
     names::devices::Devices,
+    record::{
+        RecordingError,
+        file::Recording,
+        table::{column, word},
+    },
     signals::reap,
 };
 use support::privileged;
@@ -82,4 +87,30 @@ fn a_program_without_a_gpu_is_before_it() {
     let (calls, phases) = traced("import os\nfor _ in range(4): os.getppid()", true);
     assert_eq!(calls, [0, 4, 0, 0, 0]);
     assert_eq!(phases.iter().map(|phase| phase.entered).collect::<Vec<_>>(), [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_recording_says_whose_phase_it_is() {
+    if !privileged("a_recording_says_whose_phase_it_is") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let status = std::process::Command::new(support::TRACER)
+        .args(["record", "-q", "--auto-phases", "-o"])
+        .arg(&file)
+        .args(["--", "sh", "-c", "true; /bin/true"])
+        .status();
+    assert!(status.unwrap().success());
+    let mut begun = Vec::new();
+    let recording = Recording::open(&file).unwrap().unwrap();
+    let read = recording.read(|rows| {
+        let event = rows.column(column::EVENT).unwrap().str().unwrap();
+        let process = rows.column(column::PROCESS).unwrap().u64().unwrap();
+        let begins = (0..rows.height()).filter(|row| event.get(*row) == Some(word::PHASE_BEGIN));
+        begun.extend(begins.map(|row| process.get(row)));
+        Ok::<_, RecordingError>(())
+    });
+    read.unwrap();
+    assert!(begun.len() == 2 && begun.iter().all(|process| process.is_some_and(|id| id != 0)), "{begun:?}");
 }

@@ -15,7 +15,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{TRACER, privileged};
+use support::{TRACER, privileged, skip};
 
 /// A memory cgroup of our own: what the kernel allocates for the maps of a process in it counts as its memory.
 struct Group {
@@ -71,8 +71,7 @@ fn threads_for_which_there_is_no_memory_are_lost_and_counted() {
         return;
     }
     let Some(group) = Group::make() else {
-        eprintln!("SKIP {TEST}: no memory cgroup can be made here");
-        return;
+        return skip(TEST, "no memory cgroup can be made here");
     };
     let script = format!(
         "import os,sys,threading\nthreading.stack_size(65536)\nend=threading.Event()\nsys.stdin.readline()\n\

@@ -85,7 +85,7 @@ fn functions_of(library: &Library, path: &Path, with_launches: bool) -> io::Resu
 }
 
 /// Attaches a program to the entries of functions, or their returns; the index of each is the number that the program
-/// gets. One link for each library: thousands of probes go at once.
+/// gets. One link for each library: its probes go at once.
 pub(super) fn attach(program: BorrowedFd<'_>, functions: &[ApiFunction], at_return: bool) -> io::Result<Vec<OwnedFd>> {
     let mut libraries: Vec<&PathBuf> = functions.iter().map(|function| &function.library).collect();
     libraries.dedup();
@@ -109,7 +109,7 @@ mod tests {
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let libc =
             maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("/libc.so"));
-        let Some(libc) = libc else { return };
+        let libc = libc.expect("the C library");
         let library = Library { files: &[], functions: &["getppid", "no_such_function"], launches: &["getpid"] };
         let names = |with_launches| {
             let functions = functions_of(&library, Path::new(libc), with_launches).unwrap();

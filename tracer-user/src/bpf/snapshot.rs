@@ -14,7 +14,7 @@ use gpuos_tracer_abi::{
     losses::{self, COUNTERS},
     maps,
     phases::{PhaseKey, PhaseNode},
-    stacks::{DEPTH, NO_STACK, SiteCounts, SiteKey},
+    stacks::{DEPTH, NO_STACK, SiteKey},
     syscalls::{CHUNK_ROWS, Row, RowCounts, RowKey},
     tasks::ProcessRecord,
 };
@@ -74,7 +74,7 @@ impl Tracer {
     /// What the kernel says.
     pub fn stacks(&self, counters: &Counters) -> Result<Stacks, LoadError> {
         let step = |error| LoadError::from_step("reading the stacks", &error);
-        let sites: Vec<(SiteKey, SiteCounts)> = syscall::read_hash(self.objects.map(maps::SITES)?).map_err(step)?;
+        let sites: Vec<(SiteKey, u64)> = syscall::read_hash(self.objects.map(maps::SITES)?).map_err(step)?;
         let mut stacks = HashMap::new();
         for number in sites.iter().map(|(site, _)| site.stack).filter(|stack| *stack != NO_STACK) {
             if let hash_map::Entry::Vacant(place) = stacks.entry(number) {

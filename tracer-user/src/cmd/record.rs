@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use gpuos_tracer_abi::ABI_VERSION;
 
 use super::{attach, run};
 use crate::{
@@ -77,8 +76,6 @@ impl Plan {
         clocks: Clocks,
     ) -> Result<Recorder> {
         let head = Head {
-            abi_version: ABI_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             command: command.to_vec(),
             started: started.to_string(),
             clocks,
@@ -86,6 +83,7 @@ impl Plan {
             devices: options.settings.devices.clone(),
             roles: self.roles.clone(),
             filter: options.filter.clone(),
+            ..Head::default()
         };
         let ring = tracer.ring(self.settings.ring_bytes)?;
         match &self.limits {

@@ -49,6 +49,23 @@ pub struct Head {
     pub filter: Vec<String>,
 }
 
+impl Default for Head {
+    /// One of this version, of a machine of this architecture about which nothing is known.
+    fn default() -> Self {
+        Self {
+            abi_version: ABI_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: Vec::new(),
+            started: String::new(),
+            clocks: Clocks::default(),
+            host: Host { architecture: std::env::consts::ARCH.to_owned(), ..Host::default() },
+            devices: Devices::default(),
+            roles: String::new(),
+            filter: Vec::new(),
+        }
+    }
+}
+
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {

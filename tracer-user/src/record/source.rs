@@ -160,10 +160,8 @@ mod tests {
     use super::*;
     use crate::{
         export::{self, Target},
-        model::run::Host,
         names::{devices::Devices, version::Version},
     };
-    use gpuos_tracer_abi::ABI_VERSION;
     use proptest::prelude::*;
 
     /// An event of each kind.
@@ -172,18 +170,7 @@ mod tests {
     fn journal_of(records: &[u8], path: &Path) {
         let mut devices = Devices::from_text("195 nvidia\n236 kfd\n", "");
         devices.nvidia_version = Version::parse("580.159.04");
-        let head = Head {
-            abi_version: ABI_VERSION,
-            tool_version: "0".to_owned(),
-            command: vec!["true".to_owned()],
-            started: String::new(),
-            clocks: Clocks::default(),
-            host: Host { architecture: std::env::consts::ARCH.to_owned(), ..Host::default() },
-            devices,
-            roles: String::new(),
-            filter: Vec::new(),
-        };
-        let mut file = journal::create(path, &head).unwrap();
+        let mut file = journal::create(path, &Head { devices, ..Head::default() }).unwrap();
         std::io::Write::write_all(&mut file, records).unwrap();
     }
 

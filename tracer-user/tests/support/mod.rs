@@ -73,14 +73,18 @@ pub(crate) fn privileged(test: &str) -> bool {
     if root && !old {
         return true;
     }
-    let reason = if root { "this kernel is older than 5.10" } else { "not root; `cargo xtask test` uses sudo" };
+    skip(test, if root { "this kernel is older than 5.10" } else { "not root; `cargo xtask test` uses sudo" });
+    false
+}
+
+/// Writes down that a test does not run here, and why.
+pub(crate) fn skip(test: &str, reason: &str) {
     assert!(std::env::var_os("GPUOS_REQUIRE_PRIVILEGED").is_none(), "{test} must run: {reason}");
     if let Some(log) = std::env::var_os("GPUOS_SKIP_LOG") {
         let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
         writeln!(file, "{test}: {reason}").unwrap();
     }
     eprintln!("SKIP {test}: {reason}");
-    false
 }
 
 /// A finished trace: what the command printed, and what was counted.
