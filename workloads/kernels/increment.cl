@@ -1,6 +1,6 @@
-// Adds 1 to each of `count` 32-bit words.
-kernel void increment(global uint *words, uint count) {
+// Adds `amount` to each of `count` 32-bit words.
+kernel void increment(global uint *words, uint count, uint amount) {
     uint index = get_global_id(0);
     if (index < count)
-        words[index] += 1;
+        words[index] += amount;
 }

@@ -1,65 +1,362 @@
-//! The command line of `bench`.
+//! The command line of `bench`: clap's structures, and the plan that they make. Nothing else knows clap.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// One unit of work on one execution stack
+use crate::plan::{Direction, Lifetime, Memory, Model, Plan, Setup, Wait};
+
+/// One unit of work, issued the same way on every execution stack
 ///
 /// `cpu` and `kernel` do the same work: they add 1 to every 32-bit word of an array, `--iters` times.
 /// `alloc` allocates and frees one buffer of the same size as often.
 #[derive(Debug, Parser)]
-#[command(name = "bench", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "bench",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Cli {
+    /// Lists every backend, whether it works here, its library, its devices and what it can do
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Print the list as JSON on standard output
+    #[arg(long, requires = "list")]
+    pub(crate) json: bool,
     #[command(subcommand)]
-    pub(crate) model: Model,
+    pub(crate) command: Option<Command>,
 }
 
-/// Who executes the work.
+/// What is measured.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Model {
+pub(crate) enum Command {
     /// No GPU runtime: the increments are a loop on the CPU
-    Cpu(WorkOptions),
+    Cpu(CpuOptions),
     /// A GPU runtime, bookkeeping only: allocate a buffer and free it
-    Alloc(RuntimeOptions),
+    Alloc(AllocOptions),
     /// A GPU runtime executes a kernel that does the increments
-    Kernel(RuntimeOptions),
+    Kernel(KernelOptions),
+    /// A GPU runtime copies an array between host and device
+    Copy(CopyOptions),
+    /// A kernel of one word, and a wait for it
+    Sync(SyncOptions),
+    /// Kernels of one word, waited for at the end
+    Launch(LaunchOptions),
+    /// How long each call of a runtime takes: allocations, copies, launches, waits, contexts
+    Api(ApiOptions),
 }
 
-/// How much work.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct WorkOptions {
+pub(crate) struct Size {
     /// Size of the array or buffer: a number with K, M, G (powers of 1,024) or kB, MB, GB (of 1,000)
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size)]
-    pub(crate) bytes: usize,
-    /// How often the unit of work is issued; 0 does everything but the timed work
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub(crate) iters: u64,
-    /// Untimed units of work before
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) warmup: u64,
-    /// Print the result as JSON on standard output
-    #[arg(long)]
-    pub(crate) json: bool,
+    bytes: usize,
 }
 
-/// How much work, and on what.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct RuntimeOptions {
-    #[command(flatten)]
-    pub(crate) work: WorkOptions,
+pub(crate) struct Repetition {
+    /// How often the unit of work is issued; 0 does everything but the timed work
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    iters: u64,
+    /// Untimed units of work before
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    warmup: u64,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Batch {
+    /// Operations of one iteration
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Let one operation do the work of the batch: a kernel adds K, an allocation has K times the size
+    #[arg(long)]
+    fused: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Runtime {
     /// The runtime; auto takes the first that works and says which
     #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
-    pub(crate) backend: BackendChoice,
+    backend: BackendChoice,
+    /// Which of its devices, as `bench --list` numbers them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: usize,
+    /// How threads wait for the device
+    #[arg(long, value_enum, default_value_t)]
+    wait: Wait,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Dispatch {
+    /// Record the batch once and launch it as a graph
+    #[arg(long)]
+    graph: bool,
+    /// Take turns on N streams
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = streams)]
+    streams: usize,
+    /// How long a kernel takes at least, in microseconds of the device's clock
+    #[arg(long, value_name = "D", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    duration_us: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CpuOptions {
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    repetition: Repetition,
+    #[command(flatten)]
+    batch: Batch,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AllocOptions {
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    repetition: Repetition,
+    #[command(flatten)]
+    batch: Batch,
+    #[command(flatten)]
+    runtime: Runtime,
+    /// What kind of memory
+    #[arg(long, value_enum, default_value_t = Memory::Device)]
+    memory: Memory,
+    /// Whether the runtime allocates every time, or a pool of `bench`'s own keeps the buffers
+    #[arg(long, value_enum, default_value_t = Lifetime::PerIter)]
+    lifetime: Lifetime,
+    /// Wait after every N iterations; 0 waits at the end (alone, only memory of `async-pool` needs it)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    sync_every: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KernelOptions {
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    repetition: Repetition,
+    #[command(flatten)]
+    batch: Batch,
+    #[command(flatten)]
+    runtime: Runtime,
+    #[command(flatten)]
+    dispatch: Dispatch,
+    /// What kind of memory the array is in
+    #[arg(long, value_enum, default_value_t = Memory::Device)]
+    memory: Memory,
+    /// How long the array lives
+    #[arg(long, value_enum, default_value_t = Lifetime::Once)]
+    lifetime: Lifetime,
+    /// Wait after every N iterations; 0 waits at the end
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    sync_every: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CopyOptions {
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    repetition: Repetition,
+    #[command(flatten)]
+    batch: Batch,
+    #[command(flatten)]
+    runtime: Runtime,
+    /// What kind of memory of the host: pageable or pinned
+    #[arg(long, value_enum, default_value_t = Memory::Pageable)]
+    memory: Memory,
+    /// Which way
+    #[arg(long, value_enum, default_value_t)]
+    direction: Direction,
+    /// Take turns on N streams
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = streams)]
+    streams: usize,
+    /// Wait after every N iterations; 0 waits at the end
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    sync_every: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SyncOptions {
+    #[command(flatten)]
+    repetition: Repetition,
+    #[command(flatten)]
+    runtime: Runtime,
+    /// How long a kernel takes at least, in microseconds of the device's clock
+    #[arg(long, value_name = "D", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    duration_us: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LaunchOptions {
+    #[command(flatten)]
+    repetition: Repetition,
+    #[command(flatten)]
+    batch: Batch,
+    #[command(flatten)]
+    runtime: Runtime,
+    #[command(flatten)]
+    dispatch: Dispatch,
+    /// Wait after every N iterations; 0 waits at the end
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    sync_every: u64,
+}
+
+/// What `bench api` measures.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApiOptions {
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    repetition: Repetition,
+    #[command(flatten)]
+    runtime: Runtime,
 }
 
 /// The execution stacks, in the order in which `auto` tries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BackendChoice {
-    /// The first that works
+    /// The first of a GPU that works
     Auto,
     /// NVIDIA's driver API
     Cuda,
+    /// AMD's runtime
+    Hip,
+    /// AMD's header-only HIP on the CPU, through the library of `cargo xtask hip-cpu`
+    HipCpu,
     /// Any OpenCL platform
     Opencl,
+    /// Vulkan on Linux
+    Vulkan,
+    /// Metal on macOS
+    Metal,
+    /// No runtime: memory is `mmap`, a kernel is a loop, so that every system call is known beforehand
+    Host,
+}
+
+/// What `bench` is asked to print and on which backend; `None` is the CPU alone.
+pub(crate) struct Request {
+    pub(crate) plan: Plan,
+    pub(crate) backend: Option<BackendChoice>,
+    pub(crate) json: bool,
+    /// Each call of the runtime alone, in place of a model.
+    pub(crate) api: bool,
+}
+
+impl Runtime {
+    fn setup(&self, streams: usize) -> Setup {
+        Setup { device: self.device, wait: self.wait, streams }
+    }
+}
+
+impl Repetition {
+    fn plan(&self, model: Model, bytes: usize) -> Plan {
+        Plan::new(model, bytes, self.iters, self.warmup)
+    }
+}
+
+/// The array of `sync` and `launch`: one word.
+const WORD: usize = 4;
+
+impl Command {
+    pub(crate) fn request(&self) -> Request {
+        let request = |plan, runtime: &Runtime, repetition: &Repetition| Request {
+            plan,
+            backend: Some(runtime.backend),
+            json: repetition.json,
+            api: false,
+        };
+        match self {
+            Self::Cpu(CpuOptions { size, repetition, batch }) => Request {
+                plan: Plan { batch: batch.batch, fused: batch.fused, ..repetition.plan(Model::Cpu, size.bytes) },
+                backend: None,
+                json: repetition.json,
+                api: false,
+            },
+            Self::Alloc(AllocOptions { size, repetition, batch, runtime, memory, lifetime, sync_every }) => request(
+                Plan {
+                    batch: batch.batch,
+                    fused: batch.fused,
+                    memory: *memory,
+                    lifetime: *lifetime,
+                    sync_every: *sync_every,
+                    setup: runtime.setup(1),
+                    ..repetition.plan(Model::Alloc, size.bytes)
+                },
+                runtime,
+                repetition,
+            ),
+            Self::Kernel(KernelOptions {
+                size,
+                repetition,
+                batch,
+                runtime,
+                dispatch,
+                memory,
+                lifetime,
+                sync_every,
+            }) => request(
+                Plan {
+                    batch: batch.batch,
+                    fused: batch.fused,
+                    memory: *memory,
+                    lifetime: *lifetime,
+                    sync_every: *sync_every,
+                    graph: dispatch.graph,
+                    duration_us: dispatch.duration_us,
+                    setup: runtime.setup(dispatch.streams),
+                    ..repetition.plan(Model::Kernel, size.bytes)
+                },
+                runtime,
+                repetition,
+            ),
+            Self::Copy(CopyOptions { size, repetition, batch, runtime, memory, direction, streams, sync_every }) => {
+                request(
+                    Plan {
+                        batch: batch.batch,
+                        fused: batch.fused,
+                        memory: *memory,
+                        direction: *direction,
+                        sync_every: *sync_every,
+                        setup: runtime.setup(*streams),
+                        ..repetition.plan(Model::Copy, size.bytes)
+                    },
+                    runtime,
+                    repetition,
+                )
+            }
+            Self::Sync(SyncOptions { repetition, runtime, duration_us }) => request(
+                Plan { duration_us: *duration_us, setup: runtime.setup(1), ..repetition.plan(Model::Sync, WORD) },
+                runtime,
+                repetition,
+            ),
+            Self::Launch(LaunchOptions { repetition, batch, runtime, dispatch, sync_every }) => request(
+                Plan {
+                    batch: batch.batch,
+                    fused: batch.fused,
+                    sync_every: *sync_every,
+                    graph: dispatch.graph,
+                    duration_us: dispatch.duration_us,
+                    setup: runtime.setup(dispatch.streams),
+                    ..repetition.plan(Model::Launch, WORD)
+                },
+                runtime,
+                repetition,
+            ),
+            Self::Api(ApiOptions { size, repetition, runtime }) => Request {
+                plan: Plan { setup: runtime.setup(1), ..repetition.plan(Model::Kernel, size.bytes) },
+                backend: Some(runtime.backend),
+                json: repetition.json,
+                api: true,
+            },
+        }
+    }
 }
 
 fn size(text: &str) -> Result<usize, String> {
@@ -69,6 +366,13 @@ fn size(text: &str) -> Result<usize, String> {
         .parse_size(text)
         .map_err(|error| format!("{error}; write a size such as 4096, 64K, 1M or 2GiB"))?;
     usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+fn streams(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(streams @ 1..=64) => Ok(streams),
+        _ => Err("write a number from 1 to 64".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +388,18 @@ mod tests {
         assert_eq!(size("2GiB").unwrap(), 2 << 30);
         assert!(size("-1").is_err() && size("many").is_err() && size("").is_err());
         assert!(size("99999999999G").is_err());
+    }
+
+    #[test]
+    fn what_a_model_cannot_use_is_no_option_of_it() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("bench launch --bytes 1").is_err());
+        assert!(parse("bench cpu --backend host").is_err());
+        assert!(parse("bench kernel --streams 0").is_err());
+        assert!(parse("bench kernel --batch 0").is_err());
+        assert!(parse("bench --json").is_err());
+        assert!(parse("bench --list kernel").is_err());
     }
 }

@@ -1,18 +1,26 @@
 //! `bench`: one unit of work, issued the same way on every execution stack.
 
+mod api;
 mod backend;
 mod cli;
+mod list;
 mod measure;
 mod model;
+mod plan;
 mod report;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::{
+    backend::{Backend, WithBackend},
+    cli::Request,
+    plan::Plan,
+};
+
 fn main() -> ExitCode {
-    let arguments = cli::Cli::parse();
-    match run(&arguments) {
+    match run(&cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -22,16 +30,43 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
+    let Some(command) = &arguments.command else {
+        return Ok(list::print(arguments.json)?);
+    };
     gpuos_phase::switch("init");
-    let (options, choice) = match &arguments.model {
-        cli::Model::Cpu(options) => (options, None),
-        cli::Model::Alloc(options) | cli::Model::Kernel(options) => (&options.work, Some(options.backend)),
+    let Request { plan, backend, json, api } = command.request();
+    let text = match backend {
+        None => report::model(&model::cpu::run(&plan)?, json)?,
+        Some(choice) if api => backend::with(choice, &plan, Calls { plan: &plan, json })??,
+        Some(choice) => backend::with(choice, &plan, Work { plan: &plan, json })??,
     };
-    let outcome = match (&arguments.model, choice) {
-        (cli::Model::Alloc(_), Some(choice)) => model::alloc(backend::open(choice)?.as_mut(), options)?,
-        (cli::Model::Kernel(_), Some(choice)) => model::kernel(backend::open(choice)?.as_mut(), options)?,
-        _ => model::cpu(options)?,
-    };
-    report::print(&outcome, options.json)?;
-    Ok(())
+    Ok(report::print(&text)?)
+}
+
+type Printed = Result<String, Box<dyn std::error::Error>>;
+
+/// A model on the backend that is chosen.
+struct Work<'a> {
+    plan: &'a Plan,
+    json: bool,
+}
+
+impl WithBackend for Work<'_> {
+    type Result = Printed;
+    fn run<B: Backend>(self, backend: B) -> Printed {
+        Ok(report::model(&model::run(backend, self.plan)?, self.json)?)
+    }
+}
+
+/// Each call alone on the backend that is chosen.
+struct Calls<'a> {
+    plan: &'a Plan,
+    json: bool,
+}
+
+impl WithBackend for Calls<'_> {
+    type Result = Printed;
+    fn run<B: Backend>(self, backend: B) -> Printed {
+        Ok(report::api(&api::run(backend, self.plan)?, self.json)?)
+    }
 }

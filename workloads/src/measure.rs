@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// Durations of single units of work.
+#[derive(Debug)]
 pub(crate) struct Latencies {
     histogram: Histogram<u64>,
 }
@@ -13,6 +14,7 @@ pub(crate) struct Latencies {
 /// Percentiles in nanoseconds, to three significant digits.
 #[derive(Debug, Serialize)]
 pub(crate) struct Percentiles {
+    pub(crate) count: u64,
     pub(crate) p50_ns: u64,
     pub(crate) p90_ns: u64,
     pub(crate) p99_ns: u64,
@@ -27,17 +29,18 @@ impl Latencies {
     }
 
     /// Does the work and records how long it took.
-    pub(crate) fn time<E>(&mut self, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn time<T, E>(&mut self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let start = Instant::now();
-        work()?;
+        let result = work()?;
         self.histogram.saturating_record(start.elapsed().as_nanos() as u64);
-        Ok(())
+        Ok(result)
     }
 
     /// `None` when nothing was timed.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         let at = |quantile| self.histogram.value_at_quantile(quantile);
         (!self.histogram.is_empty()).then(|| Percentiles {
+            count: self.histogram.len(),
             p50_ns: at(0.5),
             p90_ns: at(0.9),
             p99_ns: at(0.99),

@@ -1,55 +1,60 @@
-//! What `bench` prints: two lines to read, or one JSON object.
+//! What `bench` prints: lines to read, or one JSON object.
 
 use std::io::{self, Write as _};
 
+use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::{
+    api::Calls,
     backend::Description,
     measure::{Percentiles, Usage},
     model::Outcome,
+    plan::{Direction, Model, Plan},
 };
 
 #[derive(Serialize)]
 struct Report<'a> {
-    model: &'a str,
     backend: Option<&'a Description>,
-    bytes: usize,
-    iters: u64,
-    warmup: u64,
+    #[serde(flatten)]
+    plan: &'a Plan,
     wall_ns: u64,
     /// Absent when nothing was timed.
     latency: Option<Percentiles>,
     usage: Usage,
 }
 
-pub(crate) fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
-    let report = Report {
-        model: outcome.model,
-        backend: outcome.backend.as_ref(),
-        bytes: outcome.options.bytes,
-        iters: outcome.options.iters,
-        warmup: outcome.options.warmup,
-        wall_ns: outcome.wall_ns,
-        latency: outcome.latencies.percentiles(),
-        usage: outcome.usage,
-    };
-    let text = if json { serde_json::to_string(&report)? } else { text(&report) };
+/// Writes to standard output; nobody there to read is no failure.
+pub(crate) fn print(text: &str) -> io::Result<()> {
     match writeln!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
 }
 
-fn text(report: &Report<'_>) -> String {
-    let on =
-        report.backend.map_or_else(|| "the CPU".to_owned(), |b| format!("{} ({}, {})", b.name, b.runtime, b.device));
+/// The outcome of a model.
+pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String> {
+    let Outcome { plan, backend, latencies, wall_ns, usage } = outcome;
+    let latency = latencies.percentiles();
+    if json {
+        let backend = backend.as_ref();
+        return serde_json::to_string(&Report { backend, plan, wall_ns: *wall_ns, latency, usage: *usage });
+    }
+    let on = backend.as_ref().map_or_else(|| "the CPU".to_owned(), on);
+    let checked = if plan.model == Model::Alloc { "" } else { ", results checked" };
+    let direction = match (plan.model, plan.direction) {
+        (Model::Copy, Direction::H2d) => " to the device",
+        (Model::Copy, Direction::D2h) => " to the host",
+        _ => "",
+    };
+    let batch = if plan.batch > 1 { format!(" of {} operations", plan.batch) } else { String::new() };
     let mut lines = vec![format!(
-        "{} on {on}: {} bytes × {} iterations, results checked",
-        report.model, report.bytes, report.iters
+        "{} on {on}: {} bytes{direction} × {} iterations{batch}{checked}",
+        plan.model.name(),
+        plan.bytes,
+        plan.iters
     )];
-    if let Some(latency) = &report.latency {
-        let micros = |nanoseconds: u64| format!("{:.1} µs", nanoseconds as f64 / 1000.0);
+    if let Some(latency) = &latency {
         lines.push(format!(
             "latency p50 {}, p90 {}, p99 {}, max {}",
             micros(latency.p50_ns),
@@ -58,5 +63,43 @@ fn text(report: &Report<'_>) -> String {
             micros(latency.max_ns)
         ));
     }
-    lines.join("\n")
+    Ok(lines.join("\n"))
+}
+
+/// The latencies of single calls.
+pub(crate) fn api(calls: &Calls, json: bool) -> serde_json::Result<String> {
+    if json {
+        return serde_json::to_string(calls);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["call", "calls", "p50", "p90", "p99", "max"]);
+    for step in &calls.steps {
+        let mut row = vec![step.name.to_owned()];
+        match (&step.latency, &step.skipped) {
+            (Some(latency), _) => row.extend([
+                latency.count.to_string(),
+                micros(latency.p50_ns),
+                micros(latency.p90_ns),
+                micros(latency.p99_ns),
+                micros(latency.max_ns),
+            ]),
+            (None, Some(_)) => row.push("not possible".to_owned()),
+            (None, None) => row.push("0".to_owned()),
+        }
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let lines: Vec<_> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    Ok(format!("calls of {}, {} bytes\n{}", on(&calls.backend), calls.bytes, lines.join("\n")))
+}
+
+fn on(backend: &Description) -> String {
+    format!("{} ({}, {})", backend.name, backend.runtime, backend.device)
+}
+
+fn micros(nanoseconds: u64) -> String {
+    format!("{:.1} µs", nanoseconds as f64 / 1000.0)
 }

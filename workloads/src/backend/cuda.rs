@@ -1,7 +1,10 @@
 //! CUDA's driver API, loaded at run time, through the thin layers of cudarc: its safe layer
 //! allocates from a pool and creates events on its own, which would falsify what is measured.
 
-use std::ffi::{CString, c_void};
+use std::{
+    ffi::{CString, c_void},
+    ptr::NonNull,
+};
 
 use cudarc::driver::{
     DriverError,
@@ -9,21 +12,72 @@ use cudarc::driver::{
     sys,
 };
 
-use super::{Backend, BackendError, Description};
+use super::{Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, loaded_from, no_such_device};
+use crate::plan::{Memory, Setup, Wait};
 
 const NAME: &str = "cuda";
 const PTX: &str = concat!(include_str!("../../kernels/increment.ptx"), "\0");
 /// Threads of a block.
 const BLOCK: u32 = 256;
 
-/// A stream on the first GPU, in its primary context as a PyTorch program would use it.
-pub(super) struct Cuda {
-    array: Option<(sys::CUdeviceptr, u32)>,
+/// What is called of libcuda. cudarc panics at the first call of one that is not there, so they are looked for before.
+const NEEDED: &[&str] = &[
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuDeviceGet",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxSetFlags_v2",
+    "cuCtxSetCurrent",
+    "cuCtxCreate_v2",
+    "cuCtxDestroy_v2",
+    "cuStreamCreate",
+    "cuStreamSynchronize",
+    "cuStreamBeginCapture_v2",
+    "cuStreamEndCapture",
+    "cuModuleLoadData",
+    "cuModuleGetFunction",
+    "cuLaunchKernel",
+    "cuMemAlloc_v2",
+    "cuMemFree_v2",
+    "cuMemAllocManaged",
+    "cuMemAllocAsync",
+    "cuMemFreeAsync",
+    "cuMemHostAlloc",
+    "cuMemFreeHost",
+    "cuMemsetD8Async",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuEventCreate",
+    "cuEventRecord",
+    "cuEventSynchronize",
+    "cuEventDestroy_v2",
+];
+
+/// Streams on one GPU, in its primary context as a PyTorch program would use it.
+pub(crate) struct Cuda {
+    ordinal: sys::CUdevice,
+    context: sys::CUcontext,
     kernel: sys::CUfunction,
-    stream: sys::CUstream,
-    driver_version: i32,
+    streams: Vec<sys::CUstream>,
+    runtime: String,
     device: String,
 }
+
+/// Memory with an address on the device.
+pub(crate) struct Buffer {
+    address: sys::CUdeviceptr,
+    bytes: usize,
+    memory: Memory,
+}
+
+/// A graph that was instantiated. It lives as long as the process.
+pub(crate) struct Graph(sys::CUgraphExec);
 
 fn call(call: &'static str) -> impl Fn(DriverError) -> BackendError {
     move |error| BackendError::Call { backend: NAME, call, reason: reason(error) }
@@ -37,104 +91,231 @@ fn reason(error: DriverError) -> String {
     }
 }
 
-impl Cuda {
-    pub(super) fn open() -> Result<Self, BackendError> {
-        let unavailable = |reason: String| BackendError::Unavailable {
-            backend: NAME,
-            reason,
-            hint: "install NVIDIA's driver (`nvidia-smi` tells whether it works), or choose another `--backend`",
-        };
-        // SAFETY: it only tries to load the library. Any other call would panic without it.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(unavailable("no libcuda.so.1 here".to_owned()));
-        }
-        result::init().map_err(|error| unavailable(format!("cuInit: {}", reason(error))))?;
-        let device = result::device::get(0).map_err(call("cuDeviceGet"))?;
-        let name = result::device::get_name(device).map_err(call("cuDeviceGetName"))?;
-        let mut driver_version = 0;
-        // SAFETY: the calls get valid pointers and handles that earlier calls returned.
-        unsafe {
-            sys::cuDriverGetVersion(&mut driver_version).result().map_err(call("cuDriverGetVersion"))?;
-            let context = result::primary_ctx::retain(device).map_err(call("cuDevicePrimaryCtxRetain"))?;
-            result::ctx::set_current(context).map_err(call("cuCtxSetCurrent"))?;
-            let stream = result::stream::create(StreamKind::NonBlocking).map_err(call("cuStreamCreate"))?;
-            let module = result::module::load_data(PTX.as_ptr().cast::<c_void>()).map_err(call("cuModuleLoadData"))?;
-            let kernel = result::module::get_function(module, CString::from(c"increment"))
-                .map_err(call("cuModuleGetFunction"))?;
-            Ok(Self { array: None, kernel, stream, driver_version, device: name })
-        }
+fn unavailable(reason: String) -> BackendError {
+    BackendError::Unavailable {
+        backend: NAME,
+        reason,
+        hint: "install NVIDIA's driver (`nvidia-smi` tells whether it works), or choose another `--backend`",
     }
+}
 
-    fn synchronize(&self) -> Result<(), BackendError> {
-        // SAFETY: the stream is ours.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(call("cuStreamSynchronize"))
+/// Loads the library and initialises it; the driver's version in words.
+fn load() -> Result<String, BackendError> {
+    // SAFETY: it only tries to load the library. Any other call would panic without it.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(unavailable("no libcuda.so.1 here".to_owned()));
+    }
+    // SAFETY: the library is there.
+    let library = unsafe { sys::culib() };
+    // SAFETY: the symbols are looked for, not called.
+    let absent = NEEDED.iter().find(|name| unsafe { library.get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_err());
+    if let Some(absent) = absent {
+        return Err(unavailable(format!(
+            "this libcuda has no `{absent}`: it is older than CUDA 11.4, or not NVIDIA's"
+        )));
+    }
+    result::init().map_err(|error| unavailable(format!("cuInit: {}", reason(error))))?;
+    let mut version = 0;
+    // SAFETY: the pointer is valid.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(call("cuDriverGetVersion"))?;
+    Ok(format!("CUDA driver API {}.{}", version / 1000, version % 1000 / 10))
+}
+
+fn name_of(ordinal: usize) -> Result<(sys::CUdevice, String), BackendError> {
+    let count = result::device::get_count().map_err(call("cuDeviceGetCount"))?;
+    if ordinal >= count as usize {
+        return Err(no_such_device(NAME, ordinal, count as usize));
+    }
+    let device = result::device::get(ordinal as i32).map_err(call("cuDeviceGet"))?;
+    Ok((device, result::device::get_name(device).map_err(call("cuDeviceGetName"))?))
+}
+
+fn flags(wait: Wait) -> sys::CUctx_flags {
+    match wait {
+        Wait::Default => sys::CUctx_flags::CU_CTX_SCHED_AUTO,
+        Wait::Spin => sys::CUctx_flags::CU_CTX_SCHED_SPIN,
+        Wait::Yield => sys::CUctx_flags::CU_CTX_SCHED_YIELD,
+        Wait::Block => sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC,
     }
 }
 
 impl Backend for Cuda {
-    fn describe(&self) -> Description {
-        let (major, minor) = (self.driver_version / 1000, self.driver_version % 1000 / 10);
-        Description { name: NAME, runtime: format!("CUDA driver API {major}.{minor}"), device: self.device.clone() }
+    type Buffer = Buffer;
+    type Graph = Graph;
+    const NAME: &'static str = NAME;
+    const CAPABILITIES: Capabilities = Capabilities {
+        waits: &[Wait::Default, Wait::Spin, Wait::Yield, Wait::Block],
+        memory: &[Memory::Device, Memory::Pinned, Memory::Managed, Memory::AsyncPool],
+        pinned_copies: true,
+        streams: true,
+        graphs: true,
+        durations: true,
+    };
+
+    fn probe() -> Result<Probe, BackendError> {
+        let runtime = load()?;
+        let count = result::device::get_count().map_err(call("cuDeviceGetCount"))?;
+        let devices =
+            (0..count as usize).map(|ordinal| Ok(name_of(ordinal)?.1)).collect::<Result<_, BackendError>>()?;
+        Ok(Probe { library: loaded_from("libcuda.so"), runtime, devices })
     }
 
-    fn allocate_and_free(&mut self, bytes: usize) -> Result<(), BackendError> {
-        // SAFETY: what is freed was just allocated.
+    fn open(setup: &Setup) -> Result<Self, BackendError> {
+        let runtime = load()?;
+        let (ordinal, device) = name_of(setup.device)?;
+        // SAFETY: the calls get valid pointers and handles that earlier calls returned.
         unsafe {
-            let pointer = result::malloc_sync(bytes).map_err(call("cuMemAlloc"))?;
-            result::free_sync(pointer).map_err(call("cuMemFree"))
-        }
-    }
-
-    fn create_array(&mut self, bytes: usize) -> Result<(), BackendError> {
-        // SAFETY: the memory is freed once, and set within its size.
-        unsafe {
-            if let Some((old, _)) = self.array.take() {
-                result::free_sync(old).map_err(call("cuMemFree"))?;
+            // Where nobody asks for a policy none is set, as in a program that knows of none.
+            if setup.wait != Wait::Default {
+                sys::cuDevicePrimaryCtxSetFlags_v2(ordinal, flags(setup.wait) as u32)
+                    .result()
+                    .map_err(call("cuDevicePrimaryCtxSetFlags"))?;
             }
-            let array = result::malloc_sync(bytes).map_err(call("cuMemAlloc"))?;
-            self.array = Some((array, (bytes / 4) as u32));
-            result::memset_d8_async(array, 0, bytes, self.stream).map_err(call("cuMemsetD8Async"))?;
+            let context = result::primary_ctx::retain(ordinal).map_err(call("cuDevicePrimaryCtxRetain"))?;
+            result::ctx::set_current(context).map_err(call("cuCtxSetCurrent"))?;
+            let streams = (0..setup.streams)
+                .map(|_| result::stream::create(StreamKind::NonBlocking).map_err(call("cuStreamCreate")))
+                .collect::<Result<_, _>>()?;
+            let module = result::module::load_data(PTX.as_ptr().cast::<c_void>()).map_err(call("cuModuleLoadData"))?;
+            let kernel = result::module::get_function(module, CString::from(c"increment"))
+                .map_err(call("cuModuleGetFunction"))?;
+            Ok(Self { ordinal, context, kernel, streams, runtime, device })
         }
-        self.synchronize()
     }
 
-    fn increment(&mut self) -> Result<(), BackendError> {
-        let (mut array, mut words) = self.array.expect("the array is created before it is incremented");
-        if words == 0 {
-            return Ok(());
+    fn describe(&self) -> Description {
+        Description { name: NAME, runtime: self.runtime.clone(), device: self.device.clone() }
+    }
+
+    fn allocate(&mut self, memory: Memory, bytes: usize) -> Result<Buffer, BackendError> {
+        // SAFETY: memory of any size may be asked for; on the device's side the address of host memory is the same.
+        let address = unsafe {
+            match memory {
+                Memory::Device | Memory::Pageable => result::malloc_sync(bytes).map_err(call("cuMemAlloc")),
+                Memory::Managed => result::malloc_managed(bytes, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL)
+                    .map_err(call("cuMemAllocManaged")),
+                Memory::AsyncPool => result::malloc_async(self.streams[0], bytes).map_err(call("cuMemAllocAsync")),
+                Memory::Pinned => result::malloc_host(bytes, 0)
+                    .map(|pointer| pointer as sys::CUdeviceptr)
+                    .map_err(call("cuMemHostAlloc")),
+            }
+        }?;
+        Ok(Buffer { address, bytes, memory })
+    }
+
+    fn free(&mut self, buffer: Buffer) -> Result<(), BackendError> {
+        // SAFETY: the memory is of that kind, and this is its end.
+        unsafe {
+            match buffer.memory {
+                Memory::AsyncPool => {
+                    result::free_async(buffer.address, self.streams[0]).map_err(call("cuMemFreeAsync"))
+                }
+                Memory::Pinned => result::free_host(buffer.address as *mut c_void).map_err(call("cuMemFreeHost")),
+                _ => result::free_sync(buffer.address).map_err(call("cuMemFree")),
+            }
         }
-        let mut arguments = [(&raw mut array).cast::<c_void>(), (&raw mut words).cast::<c_void>()];
+    }
+
+    fn clear(&mut self, buffer: &mut Buffer) -> Result<(), BackendError> {
+        // SAFETY: the memory has so many bytes.
+        unsafe { result::memset_d8_async(buffer.address, 0, buffer.bytes, self.streams[0]) }
+            .map_err(call("cuMemsetD8Async"))?;
+        self.wait()
+    }
+
+    fn launch(&mut self, stream: usize, array: &Buffer, kernel: Kernel) -> Result<(), BackendError> {
+        let mut address = array.address;
+        let Kernel { words: mut count, mut amount, duration_us } = kernel;
+        let mut nanoseconds = duration_us * 1000;
+        let mut arguments = [
+            (&raw mut address).cast::<c_void>(),
+            (&raw mut count).cast::<c_void>(),
+            (&raw mut amount).cast::<c_void>(),
+            (&raw mut nanoseconds).cast::<c_void>(),
+        ];
+        let blocks = count.div_ceil(BLOCK).max(1);
         // SAFETY: the arguments are those of the kernel, and it stays inside the array.
         unsafe {
-            result::launch_kernel(
-                self.kernel,
-                (words.div_ceil(BLOCK), 1, 1),
-                (BLOCK, 1, 1),
-                0,
-                self.stream,
-                &mut arguments,
-            )
+            result::launch_kernel(self.kernel, (blocks, 1, 1), (BLOCK, 1, 1), 0, self.streams[stream], &mut arguments)
         }
-        .map_err(call("cuLaunchKernel"))?;
-        self.synchronize()
+        .map_err(call("cuLaunchKernel"))
     }
 
-    fn read_array(&mut self, into: &mut [u32]) -> Result<(), BackendError> {
-        let (array, _) = self.array.expect("the array is created before it is read");
-        if into.is_empty() {
-            return Ok(());
+    fn wait(&mut self) -> Result<(), BackendError> {
+        for stream in &self.streams {
+            // SAFETY: the stream is ours.
+            unsafe { result::stream::synchronize(*stream) }.map_err(call("cuStreamSynchronize"))?;
         }
-        // SAFETY: `into` has the length of the array, and the copy is waited for.
-        unsafe { result::memcpy_dtoh_async(into, array, self.stream) }.map_err(call("cuMemcpyDtoHAsync"))?;
-        self.synchronize()
+        Ok(())
     }
-}
 
-impl Drop for Cuda {
-    fn drop(&mut self) {
-        if let Some((array, _)) = self.array.take() {
-            // SAFETY: the memory is ours; at this point a failure has nobody to go to.
-            let _ = unsafe { result::free_sync(array) };
+    unsafe fn copy_in(&mut self, stream: usize, from: &[u32], to: &Buffer) -> Result<(), BackendError> {
+        // SAFETY: as the caller promises.
+        unsafe { result::memcpy_htod_async(to.address, from, self.streams[stream]) }.map_err(call("cuMemcpyHtoDAsync"))
+    }
+
+    unsafe fn copy_out(&mut self, stream: usize, from: &Buffer, into: &mut [u32]) -> Result<(), BackendError> {
+        // SAFETY: as the caller promises.
+        unsafe { result::memcpy_dtoh_async(into, from.address, self.streams[stream]) }
+            .map_err(call("cuMemcpyDtoHAsync"))
+    }
+
+    fn allocate_pinned(&mut self, words: usize) -> Result<Pinned, BackendError> {
+        // SAFETY: the memory is as large, and every byte is written before anybody reads it.
+        unsafe {
+            let pointer = result::malloc_host(words * 4, 0).map_err(call("cuMemHostAlloc"))?.cast::<u32>();
+            pointer.write_bytes(0, words);
+            Ok(Pinned::new(NonNull::new(pointer).expect("memory that was allocated has an address"), words))
+        }
+    }
+
+    fn free_pinned(&mut self, array: Pinned) -> Result<(), BackendError> {
+        // SAFETY: the memory is from `allocate_pinned`, and this is its end.
+        unsafe { result::free_host(array.pointer().cast()) }.map_err(call("cuMemFreeHost"))
+    }
+
+    fn begin_graph(&mut self, stream: usize) -> Result<(), BackendError> {
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is ours.
+        unsafe { result::stream::begin_capture(self.streams[stream], mode) }.map_err(call("cuStreamBeginCapture"))
+    }
+
+    fn end_graph(&mut self, stream: usize) -> Result<Graph, BackendError> {
+        // SAFETY: the stream is one that records; the graph is not used after its end.
+        unsafe {
+            let graph = result::stream::end_capture(self.streams[stream]).map_err(call("cuStreamEndCapture"))?;
+            let mut ready = std::ptr::null_mut();
+            sys::cuGraphInstantiateWithFlags(&mut ready, graph, 0)
+                .result()
+                .map_err(call("cuGraphInstantiateWithFlags"))?;
+            result::graph::destroy(graph).map_err(call("cuGraphDestroy"))?;
+            Ok(Graph(ready))
+        }
+    }
+
+    fn launch_graph(&mut self, stream: usize, graph: &Graph) -> Result<(), BackendError> {
+        // SAFETY: both are ours.
+        unsafe { result::graph::launch(graph.0, self.streams[stream]) }.map_err(call("cuGraphLaunch"))
+    }
+
+    fn event(&mut self) -> Result<(), BackendError> {
+        let event =
+            result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(call("cuEventCreate"))?;
+        // SAFETY: the event and the stream are ours.
+        unsafe {
+            result::event::record(event, self.streams[0]).map_err(call("cuEventRecord"))?;
+            result::event::synchronize(event).map_err(call("cuEventSynchronize"))?;
+            result::event::destroy(event).map_err(call("cuEventDestroy"))
+        }
+    }
+
+    fn context(&mut self) -> Result<(), BackendError> {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: nobody else uses the new context; the primary one is made current again.
+        unsafe {
+            sys::cuCtxCreate_v2(&mut context, 0, self.ordinal).result().map_err(call("cuCtxCreate"))?;
+            sys::cuCtxDestroy_v2(context).result().map_err(call("cuCtxDestroy"))?;
+            result::ctx::set_current(self.context).map_err(call("cuCtxSetCurrent"))
         }
     }
 }

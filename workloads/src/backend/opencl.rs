@@ -1,32 +1,44 @@
-//! OpenCL through whatever platform is installed; the first GPU, else the first device of any kind.
+//! OpenCL through whatever platform is installed; the devices of GPUs first.
 
 use opencl3::{
     command_queue::CommandQueue,
     context::Context,
     device::{CL_DEVICE_TYPE_ALL, CL_DEVICE_TYPE_GPU, Device},
     error_codes::{ClError, DLOPEN_RUNTIME_LOAD_FAILED},
-    kernel::{ExecuteKernel, Kernel},
-    memory::{Buffer, CL_MEM_READ_WRITE, ClMem as _},
+    event::Event,
+    kernel::{ExecuteKernel, Kernel as Function},
+    memory::{Buffer as Memories, CL_MEM_READ_WRITE, ClMem as _},
     platform::get_platforms,
     program::Program,
-    types::{CL_BLOCKING, cl_uint},
+    types::{CL_NON_BLOCKING, cl_uint},
 };
 
-use super::{Backend, BackendError, Description};
+use super::{Backend, BackendError, Capabilities, Description, Kernel, Probe, loaded_from, no_such_device};
+use crate::plan::{Memory, Setup};
 
 const NAME: &str = "opencl";
 const SOURCE: &str = include_str!("../../kernels/increment.cl");
 
-/// A queue on one device.
-pub(super) struct OpenCl {
+/// Queues on one device.
+pub(crate) struct OpenCl {
     // Dropped in this order: what uses the context before the context.
-    array: Option<Buffer<cl_uint>>,
-    words: usize,
-    kernel: Kernel,
-    queue: CommandQueue,
+    function: Function,
+    queues: Vec<CommandQueue>,
     context: Context,
+    chosen: Found,
+}
+
+/// Memory of the context.
+pub(crate) struct Buffer {
+    memory: Memories<cl_uint>,
+    words: usize,
+}
+
+/// A device of a platform.
+struct Found {
+    device: Device,
     runtime: String,
-    device: String,
+    name: String,
 }
 
 fn call(call: &'static str) -> impl Fn(ClError) -> BackendError {
@@ -41,89 +53,155 @@ fn unavailable(reason: impl Into<String>) -> BackendError {
     }
 }
 
-impl OpenCl {
-    pub(super) fn open() -> Result<Self, BackendError> {
-        let platforms = get_platforms().map_err(|error| match error {
-            ClError(DLOPEN_RUNTIME_LOAD_FAILED) => unavailable("no libOpenCL.so.1 here"),
-            error => unavailable(format!("no platform: {error}")),
-        })?;
-        let devices = |kind| {
-            platforms.iter().find_map(|platform| {
-                let id = *platform.get_devices(kind).ok()?.first()?;
-                Some((platform, Device::new(id)))
-            })
-        };
-        let (platform, device) = devices(CL_DEVICE_TYPE_GPU)
-            .or_else(|| devices(CL_DEVICE_TYPE_ALL))
-            .ok_or_else(|| unavailable("no platform has a device"))?;
-        let context = Context::from_device(&device).map_err(call("clCreateContext"))?;
-        let queue = CommandQueue::create_default(&context, 0).map_err(call("clCreateCommandQueue"))?;
-        let program = Program::create_and_build_from_source(&context, SOURCE, "")
-            .map_err(|log| BackendError::Call { backend: NAME, call: "clBuildProgram", reason: log })?;
-        let kernel = Kernel::create(&program, "increment").map_err(call("clCreateKernel"))?;
-        Ok(Self {
-            array: None,
-            words: 0,
-            kernel,
-            queue,
-            context,
+/// Every device of every platform: GPUs first, each kind in the platforms' order.
+fn devices() -> Result<Vec<Found>, BackendError> {
+    let platforms = get_platforms().map_err(|error| match error {
+        ClError(DLOPEN_RUNTIME_LOAD_FAILED) => unavailable("no libOpenCL.so.1 here"),
+        error => unavailable(format!("no platform: {error}")),
+    })?;
+    let mut found = Vec::new();
+    for platform in &platforms {
+        let ids = |kind| platform.get_devices(kind).unwrap_or_default();
+        let gpus = ids(CL_DEVICE_TYPE_GPU);
+        for id in ids(CL_DEVICE_TYPE_ALL) {
+            let device = Device::new(id);
             // PoCL goes on with its build options after two spaces.
-            runtime: platform.version().unwrap_or_default().split("  ").next().unwrap_or_default().to_owned(),
-            device: device.name().unwrap_or_default(),
-        })
+            let version = platform.version().unwrap_or_default();
+            let runtime = version.split("  ").next().unwrap_or_default().to_owned();
+            let name = device.name().unwrap_or_default();
+            found.push((!gpus.contains(&id), Found { device, runtime, name }));
+        }
     }
-
-    fn allocate(&self, bytes: usize) -> Result<Buffer<u8>, BackendError> {
-        // SAFETY: no host memory is given.
-        unsafe { Buffer::create(&self.context, CL_MEM_READ_WRITE, bytes, std::ptr::null_mut()) }
-            .map_err(call("clCreateBuffer"))
+    found.sort_by_key(|(not_a_gpu, _)| *not_a_gpu);
+    match found.is_empty() {
+        true => Err(unavailable("no platform has a device")),
+        false => Ok(found.into_iter().map(|(_, found)| found).collect()),
     }
 }
 
 impl Backend for OpenCl {
+    type Buffer = Buffer;
+    type Graph = std::convert::Infallible;
+    const NAME: &'static str = NAME;
+    const CAPABILITIES: Capabilities = Capabilities { streams: true, ..Capabilities::PLAIN };
+
+    fn probe() -> Result<Probe, BackendError> {
+        let devices = devices()?;
+        let mut runtimes: Vec<_> = devices.iter().map(|found| found.runtime.clone()).collect();
+        runtimes.dedup();
+        Ok(Probe {
+            library: loaded_from("libOpenCL.so"),
+            runtime: runtimes.join(", "),
+            devices: devices.into_iter().map(|found| found.name).collect(),
+        })
+    }
+
+    fn open(setup: &Setup) -> Result<Self, BackendError> {
+        let mut devices = devices()?;
+        if setup.device >= devices.len() {
+            return Err(no_such_device(NAME, setup.device, devices.len()));
+        }
+        let chosen = devices.swap_remove(setup.device);
+        let context = Context::from_device(&chosen.device).map_err(call("clCreateContext"))?;
+        let queues = (0..setup.streams)
+            .map(|_| CommandQueue::create_default(&context, 0).map_err(call("clCreateCommandQueue")))
+            .collect::<Result<_, _>>()?;
+        let program = Program::create_and_build_from_source(&context, SOURCE, "")
+            .map_err(|log| BackendError::Call { backend: NAME, call: "clBuildProgram", reason: log })?;
+        let function = Function::create(&program, "increment").map_err(call("clCreateKernel"))?;
+        Ok(Self { function, queues, context, chosen })
+    }
+
     fn describe(&self) -> Description {
-        Description { name: NAME, runtime: self.runtime.clone(), device: self.device.clone() }
+        Description { name: NAME, runtime: self.chosen.runtime.clone(), device: self.chosen.name.clone() }
     }
 
-    fn allocate_and_free(&mut self, bytes: usize) -> Result<(), BackendError> {
-        // Freed when dropped.
-        self.allocate(bytes).map(drop)
-    }
-
-    fn create_array(&mut self, bytes: usize) -> Result<(), BackendError> {
-        self.words = bytes / 4;
+    fn allocate(&mut self, _: Memory, bytes: usize) -> Result<Buffer, BackendError> {
+        let words = bytes / 4;
+        // In whole words; one that is smaller is still asked for.
+        let asked = if bytes == 0 { 0 } else { words.max(1) };
         // SAFETY: no host memory is given.
-        let mut array =
-            unsafe { Buffer::<cl_uint>::create(&self.context, CL_MEM_READ_WRITE, self.words, std::ptr::null_mut()) }
-                .map_err(call("clCreateBuffer"))?;
-        // SAFETY: the pattern divides the size, and the buffer lives until the queue has finished.
-        unsafe { self.queue.enqueue_fill_buffer(&mut array, &[0], 0, self.words * 4, &[]) }
-            .map_err(call("clEnqueueFillBuffer"))?;
-        self.queue.finish().map_err(call("clFinish"))?;
-        self.array = Some(array);
+        let memory = unsafe { Memories::create(&self.context, CL_MEM_READ_WRITE, asked, std::ptr::null_mut()) }
+            .map_err(call("clCreateBuffer"))?;
+        Ok(Buffer { memory, words })
+    }
+
+    fn free(&mut self, buffer: Buffer) -> Result<(), BackendError> {
+        // Released when dropped.
+        drop(buffer);
         Ok(())
     }
 
-    fn increment(&mut self) -> Result<(), BackendError> {
-        let array = self.array.as_ref().expect("the array is created before it is incremented");
-        debug_assert!(!array.get().is_null());
+    fn clear(&mut self, buffer: &mut Buffer) -> Result<(), BackendError> {
+        if buffer.words == 0 {
+            return Ok(());
+        }
+        // SAFETY: the pattern divides the size, and the buffer lives until the queue has finished.
+        unsafe { self.queues[0].enqueue_fill_buffer(&mut buffer.memory, &[0], 0, buffer.words * 4, &[]) }
+            .map_err(call("clEnqueueFillBuffer"))?;
+        self.queues[0].finish().map_err(call("clFinish"))
+    }
+
+    fn launch(&mut self, stream: usize, array: &Buffer, kernel: Kernel) -> Result<(), BackendError> {
         // SAFETY: the arguments are those of the kernel, and it stays inside the array.
         unsafe {
-            ExecuteKernel::new(&self.kernel)
-                .set_arg(array)
-                .set_arg(&(self.words as cl_uint))
-                .set_global_work_size(self.words)
-                .enqueue_nd_range(&self.queue)
+            ExecuteKernel::new(&self.function)
+                .set_arg(&array.memory)
+                .set_arg(&kernel.words)
+                .set_arg(&kernel.amount)
+                .set_global_work_size(kernel.words.max(1) as usize)
+                .enqueue_nd_range(&self.queues[stream])
         }
-        .map_err(call("clEnqueueNDRangeKernel"))?;
-        self.queue.finish().map_err(call("clFinish"))
+        .map(drop)
+        .map_err(call("clEnqueueNDRangeKernel"))
     }
 
-    fn read_array(&mut self, into: &mut [u32]) -> Result<(), BackendError> {
-        let array = self.array.as_ref().expect("the array is created before it is read");
-        // SAFETY: the call blocks until `into` is filled.
-        unsafe { self.queue.enqueue_read_buffer(array, CL_BLOCKING, 0, into, &[]) }
-            .map_err(call("clEnqueueReadBuffer"))?;
-        Ok(())
+    fn wait(&mut self) -> Result<(), BackendError> {
+        self.queues.iter().try_for_each(|queue| queue.finish().map_err(call("clFinish")))
+    }
+
+    unsafe fn copy_in(&mut self, stream: usize, from: &[u32], to: &Buffer) -> Result<(), BackendError> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let buffer = to.memory.get();
+        // SAFETY: as the caller promises. The wrapper demands a mutable buffer of a call that only needs its handle, so
+        // the call is made below it.
+        unsafe {
+            opencl3::command_queue::enqueue_write_buffer(
+                self.queues[stream].get(),
+                buffer,
+                CL_NON_BLOCKING,
+                0,
+                size_of_val(from),
+                from.as_ptr().cast(),
+                0,
+                std::ptr::null(),
+            )
+        }
+        .map(|event| drop(Event::new(event)))
+        .map_err(|code| call("clEnqueueWriteBuffer")(ClError(code)))
+    }
+
+    unsafe fn copy_out(&mut self, stream: usize, from: &Buffer, into: &mut [u32]) -> Result<(), BackendError> {
+        if into.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: as the caller promises.
+        unsafe { self.queues[stream].enqueue_read_buffer(&from.memory, CL_NON_BLOCKING, 0, into, &[]) }
+            .map(drop)
+            .map_err(call("clEnqueueReadBuffer"))
+    }
+
+    fn event(&mut self) -> Result<(), BackendError> {
+        // SAFETY: the queue is ours, and nothing is waited for.
+        let event = unsafe { self.queues[0].enqueue_marker_with_wait_list(&[]) }
+            .map_err(call("clEnqueueMarkerWithWaitList"))?;
+        event.wait().map_err(call("clWaitForEvents"))
+    }
+
+    fn context(&mut self) -> Result<(), BackendError> {
+        // Released when dropped.
+        Context::from_device(&self.chosen.device).map(drop).map_err(call("clCreateContext"))
     }
 }

@@ -1,0 +1,161 @@
+//! `bench api`: each call of a runtime alone, timed. Every step is a phase of its own, so that a tracer shows the system
+//! calls of each.
+
+use serde::Serialize;
+
+use crate::{
+    backend::{Backend, BackendError, Description, Kernel},
+    measure::{Latencies, Percentiles},
+    model::ModelError,
+    plan::{Memory, Plan},
+};
+
+/// What every step came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Calls {
+    pub(crate) backend: Description,
+    pub(crate) bytes: usize,
+    pub(crate) iters: u64,
+    pub(crate) warmup: u64,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One call, or a few that belong together.
+#[derive(Debug, Serialize)]
+pub(crate) struct Step {
+    /// Also the label of its phase.
+    pub(crate) name: &'static str,
+    /// Absent when nothing was timed.
+    pub(crate) latency: Option<Percentiles>,
+    /// Why it was not done.
+    pub(crate) skipped: Option<String>,
+}
+
+/// Creating a context takes up to a second.
+const MOST_CONTEXTS: u64 = 5;
+
+/// Runs one step after the other.
+struct Bench<'a, B> {
+    backend: B,
+    plan: &'a Plan,
+    steps: Vec<Step>,
+}
+
+impl<B: Backend> Bench<'_, B> {
+    /// Times `call`; `after` each is not timed.
+    fn step<T>(
+        &mut self,
+        name: &'static str,
+        mut call: impl FnMut(&mut B) -> Result<T, BackendError>,
+        mut after: impl FnMut(&mut B, T) -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        self.times(name, self.plan.warmup, self.plan.iters, &mut call, &mut after)
+    }
+
+    fn times<T>(
+        &mut self,
+        name: &'static str,
+        warmup: u64,
+        iters: u64,
+        call: &mut dyn FnMut(&mut B) -> Result<T, BackendError>,
+        after: &mut dyn FnMut(&mut B, T) -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        gpuos_phase::switch("warmup");
+        let mut latencies = Latencies::new();
+        let mut done = || {
+            for _ in 0..warmup {
+                let result = call(&mut self.backend)?;
+                after(&mut self.backend, result)?;
+            }
+            gpuos_phase::switch(name);
+            for _ in 0..iters {
+                let result = latencies.time(|| call(&mut self.backend))?;
+                after(&mut self.backend, result)?;
+            }
+            gpuos_phase::iterations(iters);
+            Ok(())
+        };
+        let skipped = match done() {
+            Ok(()) => None,
+            Err(BackendError::Unsupported { what, .. }) => Some(format!("this backend has no {what}")),
+            Err(error) => return Err(error),
+        };
+        gpuos_phase::switch("init");
+        self.steps.push(Step { name, latency: latencies.percentiles(), skipped });
+        Ok(())
+    }
+}
+
+fn copy_in<B: Backend>(backend: &mut B, from: &[u32], to: &B::Buffer) -> Result<(), BackendError> {
+    // SAFETY: the words are borrowed until the wait.
+    unsafe { backend.copy_in(0, from, to) }?;
+    backend.wait()
+}
+
+fn copy_out<B: Backend>(backend: &mut B, from: &B::Buffer, into: &mut [u32]) -> Result<(), BackendError> {
+    // SAFETY: the words are borrowed until the wait.
+    unsafe { backend.copy_out(0, from, into) }?;
+    backend.wait()
+}
+
+pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelError> {
+    let description = backend.describe();
+    let bytes = plan.bytes;
+    let words = u32::try_from(bytes / 4).map_err(|_| ModelError::TooManyWords(bytes))?;
+    let mut bench = Bench { backend, plan, steps: Vec::new() };
+
+    let kinds: [(&'static str, &'static str, Memory); 4] = [
+        ("allocate", "free", Memory::Device),
+        ("allocate pinned", "free pinned", Memory::Pinned),
+        ("allocate managed", "free managed", Memory::Managed),
+        ("allocate from pool", "free to pool", Memory::AsyncPool),
+    ];
+    for (allocate, free, memory) in kinds {
+        if !B::CAPABILITIES.memory.contains(&memory) {
+            let skipped = Some(format!("this backend has no memory of this kind: {allocate}"));
+            bench.steps.push(Step { name: allocate, latency: None, skipped });
+            continue;
+        }
+        bench.step(allocate, |backend| backend.allocate(memory, bytes), |backend, buffer| backend.free(buffer))?;
+        let mut held = Vec::new();
+        for _ in 0..plan.warmup + plan.iters {
+            held.push(bench.backend.allocate(memory, bytes)?);
+        }
+        bench.step(free, |backend| held.pop().map_or(Ok(()), |buffer| backend.free(buffer)), |_, ()| Ok(()))?;
+    }
+
+    let mut array = bench.backend.allocate(Memory::Device, bytes)?;
+    bench.backend.clear(&mut array)?;
+    let mut pageable = crate::model::zeroed(words as usize)?;
+    bench.step("copy in", |backend| copy_in(backend, &pageable, &array), |_, ()| Ok(()))?;
+    bench.step("copy out", |backend| copy_out(backend, &array, &mut pageable), |_, ()| Ok(()))?;
+    if B::CAPABILITIES.pinned_copies {
+        let mut pinned = bench.backend.allocate_pinned(words as usize)?;
+        bench.step("copy in pinned", |backend| copy_in(backend, pinned.words(), &array), |_, ()| Ok(()))?;
+        bench.step("copy out pinned", |backend| copy_out(backend, &array, pinned.words()), |_, ()| Ok(()))?;
+        bench.backend.free_pinned(pinned)?;
+    }
+
+    let nothing = Kernel { words: 0, amount: 0, duration_us: 0 };
+    bench.step("launch", |backend| backend.launch(0, &array, nothing), |_, ()| Ok(()))?;
+    bench.backend.wait()?;
+    bench.step(
+        "launch and wait",
+        |backend| backend.launch(0, &array, nothing).and_then(|()| backend.wait()),
+        |_, ()| Ok(()),
+    )?;
+    bench.step("wait for nothing", |backend| backend.wait(), |_, ()| Ok(()))?;
+    bench.step("event", |backend| backend.event(), |_, ()| Ok(()))?;
+    if B::CAPABILITIES.graphs {
+        bench.backend.begin_graph(0)?;
+        bench.backend.launch(0, &array, nothing)?;
+        let graph = bench.backend.end_graph(0)?;
+        bench.step("launch graph", |backend| backend.launch_graph(0, &graph), |backend, ()| backend.wait())?;
+    }
+    let few = plan.iters.min(MOST_CONTEXTS);
+    bench.times("context", plan.warmup.min(1), few, &mut |backend| backend.context(), &mut |_, ()| Ok(()))?;
+    gpuos_phase::switch("teardown");
+    let Bench { mut backend, steps, .. } = bench;
+    backend.free(array)?;
+    Ok(Calls { backend: description, bytes, iters: plan.iters, warmup: plan.warmup, steps })
+}

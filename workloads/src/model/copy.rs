@@ -1,0 +1,97 @@
+//! `copy`: an array goes from the host to the device or back. What arrives is checked.
+
+use super::{ModelError, Outcome, Work, check, timed, zeroed};
+use crate::{
+    backend::{Backend, Pinned},
+    plan::{Direction, Memory, Plan},
+};
+
+/// Memory of the host at one end of a copy.
+enum Host {
+    Pageable(Vec<u32>),
+    Pinned(Pinned),
+}
+
+impl Host {
+    fn words(&mut self) -> &mut [u32] {
+        match self {
+            Self::Pageable(array) => array,
+            Self::Pinned(array) => array.words(),
+        }
+    }
+}
+
+/// Each stream copies between two arrays of its own.
+struct Copies<'a, B: Backend> {
+    backend: &'a mut B,
+    plan: &'a Plan,
+    arrays: Vec<(Host, B::Buffer)>,
+}
+
+impl<B: Backend> Work for Copies<'_, B> {
+    fn issue(&mut self, number: u64) -> Result<(), ModelError> {
+        let stream = (number % self.arrays.len() as u64) as usize;
+        let (host, device) = &mut self.arrays[stream];
+        for _ in 0..self.plan.operations() {
+            // SAFETY: the arrays live, and nobody looks at them, until `wait`, which `timed` always calls at the end.
+            unsafe {
+                match self.plan.direction {
+                    Direction::H2d => self.backend.copy_in(stream, host.words(), device)?,
+                    Direction::D2h => self.backend.copy_out(stream, device, host.words())?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), ModelError> {
+        Ok(self.backend.wait()?)
+    }
+}
+
+/// A word that tells its place.
+fn pattern(index: usize) -> u32 {
+    (index as u32).wrapping_mul(0x9E37_79B9) ^ 0x5bd1_e995
+}
+
+pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, ModelError> {
+    let bytes = plan.bytes * plan.share() as usize;
+    let words = bytes / 4;
+    let mut arrays = Vec::new();
+    for _ in 0..plan.setup.streams {
+        let mut host = match plan.memory {
+            Memory::Pinned => Host::Pinned(backend.allocate_pinned(words)?),
+            _ => Host::Pageable(zeroed(words)?),
+        };
+        let mut device = backend.allocate(Memory::Device, bytes)?;
+        backend.clear(&mut device)?;
+        host.words().iter_mut().enumerate().for_each(|(index, word)| *word = pattern(index));
+        if plan.direction == Direction::D2h {
+            // SAFETY: the array stays as it is until the wait.
+            unsafe { backend.copy_in(0, host.words(), &device)? };
+            backend.wait()?;
+            host.words().fill(0);
+        }
+        arrays.push((host, device));
+    }
+    let mut work = Copies { backend, plan, arrays };
+    let outcome = timed(plan, &mut work)?;
+    let Copies { backend, arrays, .. } = work;
+    let used = (plan.warmup + plan.iters).min(plan.setup.streams as u64) as usize;
+    for (number, (mut host, device)) in arrays.into_iter().enumerate() {
+        if plan.direction == Direction::H2d {
+            host.words().fill(0);
+            // SAFETY: the array is looked at after the wait.
+            unsafe { backend.copy_out(0, &device, host.words())? };
+            backend.wait()?;
+        }
+        if number < used {
+            check(host.words(), pattern)?;
+        }
+        backend.free(device)?;
+        if let Host::Pinned(array) = host {
+            backend.free_pinned(array)?;
+        }
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,120 @@
+//! `kernel`: the increments as a kernel. `sync` and `launch` are the same on one word, waited for every time and at the
+//! end. Each stream has an array of its own, so that no two kernels change the same word at once.
+
+use super::{ModelError, Outcome, Work, check, timed, zeroed};
+use crate::{
+    backend::{Backend, Kernel},
+    plan::{Lifetime, Plan},
+};
+
+struct Launches<'a, B: Backend> {
+    backend: &'a mut B,
+    plan: &'a Plan,
+    kernel: Kernel,
+    /// One for each stream; with `--lifetime pooled` the pool, with `per-iter` empty.
+    arrays: Vec<B::Buffer>,
+    /// One for each stream, or none.
+    graphs: Vec<B::Graph>,
+    /// Increments of each stream's array.
+    issued: Vec<u64>,
+}
+
+impl<B: Backend> Launches<'_, B> {
+    fn batch(&mut self, stream: usize, array: &B::Buffer) -> Result<(), ModelError> {
+        for _ in 0..self.plan.operations() {
+            self.backend.launch(stream, array, self.kernel)?;
+        }
+        Ok(())
+    }
+
+    /// Launches on an array that is this iteration's alone.
+    fn borrowed(&mut self, stream: usize) -> Result<(), ModelError> {
+        let array = match self.arrays.pop() {
+            Some(array) => array,
+            None => self.backend.allocate(self.plan.memory, self.plan.bytes)?,
+        };
+        self.batch(stream, &array)?;
+        match self.plan.lifetime {
+            // The kernel may still be at work on it; the next one on the same stream comes after.
+            Lifetime::Pooled => self.arrays.push(array),
+            Lifetime::PerIter | Lifetime::Once => self.backend.free(array)?,
+        }
+        Ok(())
+    }
+
+    /// One iteration on an array that is cleared before and checked after.
+    fn prove(&mut self) -> Result<(), ModelError> {
+        let mut array = self.backend.allocate(self.plan.memory, self.plan.bytes)?;
+        self.backend.clear(&mut array)?;
+        self.batch(0, &array)?;
+        self.backend.wait()?;
+        read(self.backend, &array, self.plan.bytes, self.plan.batch)?;
+        Ok(self.backend.free(array)?)
+    }
+}
+
+impl<B: Backend> Work for Launches<'_, B> {
+    fn issue(&mut self, number: u64) -> Result<(), ModelError> {
+        let stream = (number % self.plan.setup.streams as u64) as usize;
+        if self.plan.lifetime != Lifetime::Once {
+            return self.borrowed(stream);
+        }
+        self.issued[stream] += 1;
+        if let Some(graph) = self.graphs.get(stream) {
+            return Ok(self.backend.launch_graph(stream, graph)?);
+        }
+        for _ in 0..self.plan.operations() {
+            self.backend.launch(stream, &self.arrays[stream], self.kernel)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), ModelError> {
+        Ok(self.backend.wait()?)
+    }
+}
+
+/// Every word of the array must have this value.
+fn read<B: Backend>(backend: &mut B, array: &B::Buffer, bytes: usize, expected: u32) -> Result<(), ModelError> {
+    let mut words = zeroed(bytes / 4)?;
+    if words.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: the words are looked at after the wait.
+    unsafe { backend.copy_out(0, array, &mut words)? };
+    backend.wait()?;
+    check(&words, |_| expected)
+}
+
+pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, ModelError> {
+    let words = u32::try_from(plan.bytes / 4).map_err(|_| ModelError::TooManyWords(plan.bytes))?;
+    let kernel = Kernel { words, amount: plan.share(), duration_us: plan.duration_us };
+    let streams = plan.setup.streams;
+    let mut work = Launches { backend, plan, kernel, arrays: Vec::new(), graphs: Vec::new(), issued: vec![0; streams] };
+    if plan.lifetime == Lifetime::Once {
+        for stream in 0..streams {
+            let mut array = work.backend.allocate(plan.memory, plan.bytes)?;
+            work.backend.clear(&mut array)?;
+            if plan.graph {
+                work.backend.begin_graph(stream)?;
+                work.batch(stream, &array)?;
+                let graph = work.backend.end_graph(stream)?;
+                work.graphs.push(graph);
+            }
+            work.arrays.push(array);
+        }
+    }
+    let outcome = timed(plan, &mut work)?;
+    if plan.lifetime != Lifetime::Once && plan.warmup + plan.iters > 0 {
+        work.prove()?;
+    }
+    let Launches { backend, arrays, issued, .. } = work;
+    for (stream, array) in arrays.into_iter().enumerate() {
+        if plan.lifetime == Lifetime::Once {
+            let expected = issued[stream].wrapping_mul(plan.batch.into()) as u32;
+            read(backend, &array, plan.bytes, expected)?;
+        }
+        backend.free(array)?;
+    }
+    Ok(outcome)
+}

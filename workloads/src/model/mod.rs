@@ -1,0 +1,209 @@
+//! The models: what one unit of work is. `cpu` and `kernel` do the same work on the same bytes. This file times them;
+//! one file each says what they do.
+
+mod alloc;
+mod copy;
+pub(crate) mod cpu;
+mod kernel;
+
+use std::time::Instant;
+
+use crate::{
+    backend::{Backend, BackendError, Description},
+    measure::{Latencies, Usage},
+    plan::{Lifetime, Memory, Model, Plan},
+};
+
+/// What a run of `bench` came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) plan: Plan,
+    pub(crate) backend: Option<Description>,
+    /// Of single iterations.
+    pub(crate) latencies: Latencies,
+    /// Of the timed work, its last wait included.
+    pub(crate) wall_ns: u64,
+    /// Of the timed work.
+    pub(crate) usage: Usage,
+}
+
+/// Why a model could not be run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ModelError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error("no memory for an array of {0} bytes\nhint: choose a smaller `--bytes`")]
+    NoMemory(usize),
+    #[error("{0} bytes are more words than a kernel can count (2^32 − 1 of 4 bytes)\nhint: choose a smaller `--bytes`")]
+    TooManyWords(usize),
+    #[error("{bytes} bytes {batch} times are more than this machine can address\nhint: choose a smaller `--batch`")]
+    TooLarge { bytes: usize, batch: u32 },
+    #[error("wrong result: word {index} is {found}, not {expected}")]
+    WrongResult { index: usize, found: u32, expected: u32 },
+    #[error("{0}")]
+    Senseless(&'static str),
+}
+
+/// Runs the model of the plan on a backend, and checks the results where there are any.
+pub(crate) fn run<B: Backend>(mut backend: B, plan: &Plan) -> Result<Outcome, ModelError> {
+    make_sense(plan)?;
+    let description = backend.describe();
+    let mut outcome = match plan.model {
+        Model::Alloc => alloc::run(&mut backend, plan),
+        Model::Copy => copy::run(&mut backend, plan),
+        Model::Kernel | Model::Sync | Model::Launch => kernel::run(&mut backend, plan),
+        Model::Cpu => cpu::run(plan),
+    }?;
+    outcome.backend = Some(description);
+    Ok(outcome)
+}
+
+/// Options that are possible one by one, but not together.
+fn make_sense(plan: &Plan) -> Result<(), ModelError> {
+    let senseless = |what| Err(ModelError::Senseless(what));
+    if plan.model == Model::Alloc && plan.lifetime == Lifetime::Once {
+        return senseless(
+            "`alloc --lifetime once` allocates nothing in an iteration\nhint: choose `per-iter` or `pooled`",
+        );
+    }
+    if plan.graph && plan.lifetime != Lifetime::Once {
+        return senseless("a graph is recorded for one array\nhint: leave out `--graph`, or choose `--lifetime once`");
+    }
+    if plan.memory == Memory::AsyncPool && plan.setup.streams > 1 {
+        return senseless(
+            "memory of `async-pool` belongs to the order of one stream\nhint: choose `--streams 1`, or other memory",
+        );
+    }
+    if plan.fused && plan.model == Model::Copy && plan.bytes.checked_mul(plan.batch as usize).is_none() {
+        return Err(ModelError::TooLarge { bytes: plan.bytes, batch: plan.batch });
+    }
+    Ok(())
+}
+
+/// A unit of work that can be issued again and again.
+trait Work {
+    /// One iteration; `number` counts from 0 through the warm-up and the timed work.
+    fn issue(&mut self, number: u64) -> Result<(), ModelError>;
+    /// Waits for what was issued.
+    fn wait(&mut self) -> Result<(), ModelError>;
+}
+
+/// Warms up, then times `iters` units of work. Marks the phases; what comes afterwards is teardown.
+fn timed(plan: &Plan, work: &mut impl Work) -> Result<Outcome, ModelError> {
+    gpuos_phase::switch("warmup");
+    let mut pace = Pace { every: plan.sync_every, issued: 0, waiting: 0 };
+    for _ in 0..plan.warmup {
+        pace.step(work)?;
+    }
+    pace.finish(work)?;
+    let mut latencies = Latencies::new();
+    gpuos_phase::switch("work");
+    let (before, start) = (Usage::now(), Instant::now());
+    for _ in 0..plan.iters {
+        latencies.time(|| pace.step(work))?;
+    }
+    pace.finish(work)?;
+    let wall_ns = start.elapsed().as_nanos() as u64;
+    let usage = Usage::now().since(before);
+    gpuos_phase::iterations(plan.iters);
+    gpuos_phase::switch("teardown");
+    Ok(Outcome { plan: plan.clone(), backend: None, latencies, wall_ns, usage })
+}
+
+/// When to wait.
+struct Pace {
+    every: u64,
+    issued: u64,
+    /// Iterations since the last wait.
+    waiting: u64,
+}
+
+impl Pace {
+    fn step(&mut self, work: &mut impl Work) -> Result<(), ModelError> {
+        work.issue(self.issued)?;
+        self.issued += 1;
+        self.waiting += 1;
+        if self.waiting == self.every { self.finish(work) } else { Ok(()) }
+    }
+
+    fn finish(&mut self, work: &mut impl Work) -> Result<(), ModelError> {
+        if self.waiting == 0 {
+            return Ok(());
+        }
+        self.waiting = 0;
+        work.wait()
+    }
+}
+
+/// An array of words, all 0. Memory is asked for in a way that can fail.
+pub(crate) fn zeroed(words: usize) -> Result<Vec<u32>, ModelError> {
+    let mut array = Vec::new();
+    array.try_reserve_exact(words).map_err(|_| ModelError::NoMemory(words.saturating_mul(4)))?;
+    array.resize(words, 0);
+    Ok(array)
+}
+
+/// Every word must be the one that is expected at its place.
+fn check(array: &[u32], expected: impl Fn(usize) -> u32) -> Result<(), ModelError> {
+    match array.iter().enumerate().find(|(index, word)| **word != expected(*index)) {
+        None => Ok(()),
+        Some((index, found)) => Err(ModelError::WrongResult { index, found: *found, expected: expected(index) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes what is asked of it.
+    #[derive(Default)]
+    struct Noted(String);
+
+    impl Work for Noted {
+        fn issue(&mut self, number: u64) -> Result<(), ModelError> {
+            self.0 += &number.to_string();
+            Ok(())
+        }
+        fn wait(&mut self) -> Result<(), ModelError> {
+            self.0.push('w');
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn waits_come_after_so_many_iterations_and_at_the_end_if_any_is_left() {
+        let order = |sync_every, warmup, iters| {
+            let mut noted = Noted::default();
+            timed(&Plan { sync_every, ..Plan::new(Model::Kernel, 4, iters, warmup) }, &mut noted).unwrap();
+            noted.0
+        };
+        assert_eq!(order(1, 1, 2), "0w1w2w");
+        assert_eq!(order(2, 0, 5), "01w23w4w");
+        assert_eq!(order(0, 2, 3), "01w234w");
+        assert_eq!(order(0, 0, 0), "");
+    }
+
+    #[test]
+    fn options_that_make_no_sense_together_are_refused() {
+        let refused = |change: fn(&mut Plan)| {
+            let mut plan = Plan::new(Model::Kernel, 4096, 1, 0);
+            change(&mut plan);
+            make_sense(&plan).unwrap_err().to_string()
+        };
+        assert!(refused(|plan| plan.model = Model::Alloc).contains("allocates nothing"));
+        assert!(
+            refused(|plan| {
+                plan.graph = true;
+                plan.lifetime = Lifetime::PerIter;
+            })
+            .contains("one array")
+        );
+        assert!(
+            refused(|plan| {
+                plan.memory = Memory::AsyncPool;
+                plan.setup.streams = 2;
+            })
+            .contains("one stream")
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! What a run of `bench` is asked to do, independent of how it was asked. Field names are those of the JSON report.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Who executes the unit of work, and what that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Model {
+    /// A loop on the CPU increments an array.
+    Cpu,
+    /// A runtime allocates and frees a buffer.
+    Alloc,
+    /// A kernel increments an array.
+    Kernel,
+    /// An array is copied between host and device.
+    Copy,
+    /// A kernel of one word is launched and waited for.
+    Sync,
+    /// A kernel of one word is launched, and waited for at the end.
+    Launch,
+}
+
+impl Model {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Alloc => "alloc",
+            Self::Kernel => "kernel",
+            Self::Copy => "copy",
+            Self::Sync => "sync",
+            Self::Launch => "launch",
+        }
+    }
+}
+
+/// How a thread waits for the device, where the runtime lets programs choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Wait {
+    /// As the runtime decides
+    #[default]
+    Default,
+    /// In a loop of user code: no system call, one busy core
+    Spin,
+    /// In a loop of `sched_yield`
+    Yield,
+    /// Asleep until the device's interrupt
+    Block,
+}
+
+/// What kind of memory is allocated, or copied from and to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Memory {
+    /// Of the device
+    #[default]
+    Device,
+    /// Of the host, locked, mapped into the device
+    Pinned,
+    /// Of the host, as `malloc` gives it (`copy` only)
+    Pageable,
+    /// That moves between host and device as it is touched
+    Managed,
+    /// Of the device, from the runtime's own pool, in the order of a stream
+    AsyncPool,
+}
+
+/// How long an allocation lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Lifetime {
+    /// Allocated before the work, freed after it
+    #[default]
+    Once,
+    /// Allocated and freed in every iteration
+    PerIter,
+    /// Taken from and given back to a pool of `bench`'s own in every iteration
+    Pooled,
+}
+
+/// Which way a copy goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Direction {
+    /// From host to device
+    #[default]
+    H2d,
+    /// From device to host
+    D2h,
+}
+
+/// A whole run. What a model has no use for keeps its default.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Plan {
+    pub(crate) model: Model,
+    /// Size of the array or of one allocation.
+    pub(crate) bytes: usize,
+    pub(crate) iters: u64,
+    pub(crate) warmup: u64,
+    /// Operations of one iteration.
+    pub(crate) batch: u32,
+    /// Whether one operation does the work of the whole batch.
+    pub(crate) fused: bool,
+    /// Iterations between waits; 0 waits only at the end.
+    pub(crate) sync_every: u64,
+    pub(crate) memory: Memory,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) direction: Direction,
+    /// Whether a batch is recorded once and launched as a graph.
+    pub(crate) graph: bool,
+    /// How long a kernel takes at least, in microseconds of the device's clock.
+    pub(crate) duration_us: u32,
+    #[serde(flatten)]
+    pub(crate) setup: Setup,
+}
+
+/// How a runtime is opened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Setup {
+    /// Which of the runtime's devices.
+    pub(crate) device: usize,
+    pub(crate) wait: Wait,
+    /// Iterations take turns on so many streams.
+    pub(crate) streams: usize,
+}
+
+impl Plan {
+    /// The plan of a model without any option.
+    pub(crate) fn new(model: Model, bytes: usize, iters: u64, warmup: u64) -> Self {
+        Self {
+            model,
+            bytes,
+            iters,
+            warmup,
+            batch: 1,
+            fused: false,
+            sync_every: 1,
+            memory: Memory::Device,
+            lifetime: Lifetime::Once,
+            direction: Direction::H2d,
+            graph: false,
+            duration_us: 0,
+            setup: Setup { device: 0, wait: Wait::Default, streams: 1 },
+        }
+    }
+
+    /// Operations that an iteration issues one by one.
+    pub(crate) fn operations(&self) -> u32 {
+        if self.fused { 1 } else { self.batch }
+    }
+
+    /// How much of the unit of work one operation does.
+    pub(crate) fn share(&self) -> u32 {
+        if self.fused { self.batch } else { 1 }
+    }
+}

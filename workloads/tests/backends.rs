@@ -1,0 +1,223 @@
+//! `bench` as a user runs it, on every backend that can be here. On CUDA with a test double, which says that it is one.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+fn bench(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(line.split(' '));
+    command
+}
+
+/// A folder for `LD_LIBRARY_PATH` in which `library` has the name `libcuda.so`.
+fn libcuda(library: PathBuf) -> tempfile::TempDir {
+    assert!(library.exists(), "{} is not built; `cargo test` builds it", library.display());
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(library, folder.path().join("libcuda.so")).unwrap();
+    folder
+}
+
+/// The test double, which lies where this program's examples do.
+fn double() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    program.parent().unwrap().parent().unwrap().join("examples/libcuda_double.so")
+}
+
+fn on_the_double(line: &str, wrong: &str) -> Output {
+    let folder = libcuda(double());
+    bench(line).env("LD_LIBRARY_PATH", folder.path()).env("GPUOS_CUDA_DOUBLE", wrong).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn complaint(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What every backend can do that can anything.
+const EVERYWHERE: [&str; 14] = [
+    "alloc --bytes 64K",
+    "alloc --bytes 64K --batch 3",
+    "alloc --bytes 64K --batch 3 --fused",
+    "alloc --bytes 64K --lifetime pooled",
+    "kernel --bytes 4096",
+    "kernel --bytes 4095 --iters 7",
+    "kernel --bytes 4096 --iters 0",
+    "kernel --bytes 4096 --batch 3 --sync-every 4",
+    "kernel --bytes 4096 --batch 3 --fused --lifetime per-iter",
+    "kernel --bytes 4096 --lifetime pooled --sync-every 0",
+    "copy --bytes 4100",
+    "copy --bytes 4100 --direction d2h --batch 2 --sync-every 3",
+    "sync",
+    "launch --batch 5 --iters 9",
+];
+
+fn everything_on(backend: &str) {
+    for line in EVERYWHERE {
+        let report = json(&bench(&format!("{line} --backend {backend} --json")).output().unwrap());
+        assert_eq!(report["backend"]["name"], backend, "{line}");
+        assert_eq!(report["iters"] == 0, report["latency"].is_null(), "{line}");
+    }
+    let calls = json(&bench(&format!("api --bytes 64K --iters 3 --backend {backend} --json")).output().unwrap());
+    let steps: Vec<_> = calls["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert!(steps.contains(&"allocate") && steps.contains(&"launch and wait"), "{steps:?}");
+    for step in calls["steps"].as_array().unwrap() {
+        assert_ne!(step["latency"].is_null(), step["skipped"].is_null(), "{step}");
+    }
+}
+
+/// Whether the backend is found; without it a test has nothing to say, which it says.
+fn found(backend: &str) -> bool {
+    let list = json(&bench("--list --json").output().unwrap());
+    let listed = list.as_array().unwrap().iter().find(|listed| listed["name"] == backend).unwrap();
+    let here = listed["found"]["Ok"].is_object();
+    if !here {
+        eprintln!("SKIP: {backend}: {}", listed["found"]["Err"]);
+    }
+    here
+}
+
+#[test]
+fn the_host_does_everything() {
+    everything_on("host");
+    json(&bench("sync --duration-us 200 --iters 3 --backend host --json").output().unwrap());
+}
+
+#[test]
+fn opencl_does_everything() {
+    if found("opencl") {
+        everything_on("opencl");
+        json(&bench("kernel --streams 3 --iters 10 --bytes 4096 --backend opencl --json").output().unwrap());
+    }
+}
+
+#[test]
+fn vulkan_does_everything() {
+    if found("vulkan") {
+        everything_on("vulkan");
+    }
+}
+
+#[test]
+fn hip_on_the_cpu_does_everything() {
+    if found("hip-cpu") {
+        everything_on("hip-cpu");
+        json(&bench("sync --duration-us 200 --iters 3 --backend hip-cpu --json").output().unwrap());
+    }
+}
+
+#[test]
+fn cuda_does_everything_on_the_double() {
+    let more = [
+        "alloc --bytes 64K --memory managed",
+        "alloc --bytes 64K --memory pinned",
+        "alloc --bytes 64K --memory async-pool --sync-every 1",
+        "kernel --bytes 4096 --memory managed --wait spin",
+        "kernel --bytes 4096 --memory pinned --wait block",
+        "kernel --bytes 4096 --memory async-pool --lifetime per-iter --wait yield",
+        "kernel --bytes 4096 --graph --batch 8",
+        "kernel --bytes 4096 --streams 4 --iters 10",
+        "copy --memory pinned --bytes 4096",
+        "copy --memory pinned --direction d2h --bytes 4096",
+        "sync --duration-us 100 --iters 3",
+        "launch --graph --batch 10 --sync-every 2",
+        "api --bytes 4096 --iters 2",
+    ];
+    for line in EVERYWHERE.iter().chain(&more) {
+        let report = json(&on_the_double(&format!("{line} --backend cuda --json"), ""));
+        assert_eq!(report["backend"]["device"], "test double, no GPU", "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_result_is_found() {
+    for line in ["kernel --bytes 64 --iters 4 --warmup 1", "kernel --bytes 64 --graph --batch 4 --iters 1"] {
+        let error = complaint(&on_the_double(&format!("{line} --backend cuda"), "forgetful"));
+        assert!(error.contains("wrong result: word 2 is "), "{line}: {error}");
+    }
+    // In memory that no iteration keeps, one more iteration is checked: the third launch.
+    let error = complaint(&on_the_double(
+        "kernel --bytes 64 --lifetime per-iter --iters 2 --warmup 0 --backend cuda",
+        "forgetful",
+    ));
+    assert!(error.contains("wrong result: word 2 is 0, not 1"), "{error}");
+}
+
+#[test]
+fn a_driver_without_a_device_says_so() {
+    let error = complaint(&on_the_double("kernel --backend cuda", "no-device"));
+    assert!(error.contains("cuInit: CUDA_ERROR_NO_DEVICE") && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn too_little_memory_is_told_with_what_to_change() {
+    let error = complaint(&on_the_double("kernel --bytes 2M --backend cuda", "full"));
+    assert!(error.contains("CUDA_ERROR_OUT_OF_MEMORY") && error.contains("--bytes"), "{error}");
+    let error = complaint(&bench("alloc --backend host --bytes 100000G").output().unwrap());
+    assert!(error.contains("mmap failed") && error.contains("--bytes"), "{error}");
+    let error = complaint(&bench("kernel --backend host --bytes 20G").output().unwrap());
+    assert!(error.contains("more words than a kernel can count"), "{error}");
+}
+
+#[test]
+fn a_library_that_is_not_the_runtime_says_so() {
+    // Any library that every system has.
+    let folder = libcuda(
+        ["/lib/x86_64-linux-gnu/libm.so.6", "/lib64/libm.so.6"]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.exists())
+            .unwrap(),
+    );
+    let error = complaint(&bench("kernel --backend cuda").env("LD_LIBRARY_PATH", folder.path()).output().unwrap());
+    assert!(error.contains("this libcuda has no `cuInit`"), "{error}");
+    let foreign = bench("kernel --backend hip-cpu").env("GPUOS_HIP_CPU_LIBRARY", "libm.so.6").output().unwrap();
+    let error = complaint(&foreign);
+    assert!(error.contains("the library has no `hipGetErrorName`"), "{error}");
+    let absent = bench("kernel --backend hip-cpu").env("GPUOS_HIP_CPU_LIBRARY", "/nowhere/x.so").output().unwrap();
+    assert!(complaint(&absent).contains("ROCm/HIP-CPU"));
+}
+
+#[test]
+fn hip_without_a_gpu_says_so_by_its_own_name_for_it() {
+    let output = bench("kernel --backend hip").output().unwrap();
+    if output.status.success() {
+        return;
+    }
+    let error = complaint(&output);
+    assert!(error.contains("hipErrorNoDevice") || error.contains("no library from libamdhip64.so.7"), "{error}");
+}
+
+#[test]
+fn what_a_backend_cannot_do_is_an_error_that_says_what_it_can() {
+    for (line, words) in [
+        ("sync --wait spin --backend host", "host cannot do `--wait spin`"),
+        ("kernel --memory managed --backend host", "its kinds of memory: device"),
+        ("kernel --graph --backend opencl", "opencl cannot do `--graph`"),
+        ("sync --duration-us 5 --backend opencl", "opencl cannot do `--duration-us`"),
+        ("copy --memory pinned --backend opencl", "`copy --memory pageable` is possible"),
+        ("kernel --memory pageable --backend host", "host cannot do `--memory pageable`"),
+        ("alloc --lifetime once --backend host", "allocates nothing"),
+        ("kernel --device 1 --backend host", "no device 1; it has 1"),
+    ] {
+        let error = complaint(&bench(line).output().unwrap());
+        assert!(error.contains(words) && error.contains("hint: "), "{line}: {error}");
+    }
+}
+
+#[test]
+fn the_list_has_every_backend_of_the_command_line() {
+    let list = json(&bench("--list --json").output().unwrap());
+    let names: Vec<_> = list.as_array().unwrap().iter().map(|listed| listed["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["cuda", "hip", "hip-cpu", "opencl", "vulkan", "metal", "host"]);
+    let text = bench("--list").output().unwrap();
+    assert!(String::from_utf8_lossy(&text.stdout).contains("this CPU"));
+}
