@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod generate;
+mod hip_cpu;
 mod process;
 mod setup;
 mod soak;
@@ -28,7 +29,7 @@ enum Chore {
     Setup(setup::Options),
     /// Compile the BPF programs into the committed object
     BuildEbpf(bytecode::Options),
-    /// Write the generated tables from their data files
+    /// Write the generated tables from their data files, and compile the kernels for AMD's GPUs
     Gen(generate::Options),
     /// Measure, as ratios side by side in one run
     Bench(bench::Options),
@@ -40,6 +41,8 @@ enum Chore {
     Dist,
     /// Give random bytes to everything that the tracer reads
     Fuzz(fuzz::Options),
+    /// Build the library of `bench --backend hip-cpu` from the project ROCm/HIP-CPU (`HIP_CPU_ROOT`)
+    HipCpu,
     /// Check that the committed BPF object belongs to its sources
     CheckEbpf,
 }
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
         Chore::Vmtest(options) => vmtest::run(&options),
         Chore::Dist => dist::run(),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::HipCpu => hip_cpu::build(),
         Chore::CheckEbpf => bytecode::check(),
     }
 }

@@ -40,6 +40,8 @@ const PYTHON: [&str; 7] = [
     "polars==2.1.0",
     "polars-runtime-32==2.1.0",
 ];
+/// What compiles the kernels for AMD's GPUs.
+const AMDGPU: [&str; 2] = ["clang-22", "lld-22"];
 /// An emulator, a shell for its guest, what fetches and unpacks kernels, `strip`.
 const VM: [&str; 9] = [
     "qemu-system-x86",
@@ -96,6 +98,11 @@ fn python() -> Result<()> {
     process::run(Command::new("/usr/bin/python3").args(pip).arg(&folder).args(PYTHON))?;
     std::fs::write(written, wanted)?;
     Ok(())
+}
+
+/// What `gen` needs when the kernels for AMD's GPUs have changed.
+pub(crate) fn amdgpu() -> Result<()> {
+    install(&AMDGPU)
 }
 
 /// What `vmtest` needs.

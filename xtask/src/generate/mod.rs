@@ -1,5 +1,7 @@
-//! Tables from data: the CSV files under `tracer-user/data` become Rust, committed; `--check` guards drift.
+//! Generated files, committed: tables from the CSV files under `tracer-user/data`, and kernels for AMD's GPUs; `--check`
+//! guards drift.
 
+mod code_objects;
 mod ioctls;
 mod syscalls;
 
@@ -36,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::write(&path, text)?;
         eprintln!("wrote {}", path.display());
     }
-    Ok(())
+    code_objects::build(options.check)
 }
 
 fn format(text: &str) -> Result<String> {
