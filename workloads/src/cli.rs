@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Launch(LaunchOptions),
     /// How long each call of a runtime takes: allocations, copies, launches, waits, contexts
     Api(ApiOptions),
+    /// A real model on ONNX Runtime, on the CPU or a GPU
+    #[cfg(feature = "infer")]
+    Infer(InferOptions),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -219,6 +222,26 @@ pub(crate) struct ApiOptions {
     runtime: Runtime,
 }
 
+/// What `bench infer` runs.
+#[cfg(feature = "infer")]
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InferOptions {
+    /// Which model
+    #[arg(long, value_enum)]
+    model: crate::infer::ModelChoice,
+    /// Who executes it
+    #[arg(long, value_enum, default_value_t = crate::infer::Provider::Cpu)]
+    backend: crate::infer::Provider,
+    /// Sentences or images of one inference
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch)]
+    batch: usize,
+    /// Threads of the runtime's pool; 0 leaves the number to the runtime
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    #[command(flatten)]
+    repetition: Repetition,
+}
+
 /// The execution stacks, in the order in which `auto` tries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BackendChoice {
@@ -240,13 +263,23 @@ pub(crate) enum BackendChoice {
     Host,
 }
 
-/// What `bench` is asked to print and on which backend; `None` is the CPU alone.
+/// What `bench` is asked, without clap.
 pub(crate) struct Request {
-    pub(crate) plan: Plan,
-    pub(crate) backend: Option<BackendChoice>,
+    pub(crate) task: Task,
     pub(crate) json: bool,
-    /// Each call of the runtime alone, in place of a model.
-    pub(crate) api: bool,
+}
+
+/// What is measured.
+pub(crate) enum Task {
+    /// The loop on the CPU.
+    Cpu(Plan),
+    /// A model on a backend.
+    Model(Plan, BackendChoice),
+    /// Each call of a backend alone.
+    Api(Plan, BackendChoice),
+    /// A real model on ONNX Runtime.
+    #[cfg(feature = "infer")]
+    Infer(crate::infer::Plan),
 }
 
 impl Runtime {
@@ -267,17 +300,13 @@ const WORD: usize = 4;
 impl Command {
     pub(crate) fn request(&self) -> Request {
         let request = |plan, runtime: &Runtime, repetition: &Repetition| Request {
-            plan,
-            backend: Some(runtime.backend),
+            task: Task::Model(plan, runtime.backend),
             json: repetition.json,
-            api: false,
         };
         match self {
             Self::Cpu(CpuOptions { size, repetition, batch }) => Request {
-                plan: Plan { batch: batch.batch, fused: batch.fused, ..repetition.plan(Model::Cpu, size.bytes) },
-                backend: None,
+                task: Task::Cpu(Plan { batch: batch.batch, fused: batch.fused, ..repetition.plan(Model::Cpu, size.bytes) }),
                 json: repetition.json,
-                api: false,
             },
             Self::Alloc(AllocOptions { size, repetition, batch, runtime, memory, lifetime, sync_every }) => request(
                 Plan {
@@ -349,11 +378,21 @@ impl Command {
                 runtime,
                 repetition,
             ),
-            Self::Api(ApiOptions { size, repetition, runtime }) => Request {
-                plan: Plan { setup: runtime.setup(1), ..repetition.plan(Model::Kernel, size.bytes) },
-                backend: Some(runtime.backend),
+            Self::Api(ApiOptions { size, repetition, runtime }) => {
+                let plan = Plan { setup: runtime.setup(1), ..repetition.plan(Model::Kernel, size.bytes) };
+                Request { task: Task::Api(plan, runtime.backend), json: repetition.json }
+            }
+            #[cfg(feature = "infer")]
+            Self::Infer(InferOptions { model, backend, batch, threads, repetition }) => Request {
+                task: Task::Infer(crate::infer::Plan {
+                    model: *model,
+                    provider: *backend,
+                    batch: *batch,
+                    iters: repetition.iters,
+                    warmup: repetition.warmup,
+                    threads: *threads,
+                }),
                 json: repetition.json,
-                api: true,
             },
         }
     }
@@ -366,6 +405,14 @@ fn size(text: &str) -> Result<usize, String> {
         .parse_size(text)
         .map_err(|error| format!("{error}; write a size such as 4096, 64K, 1M or 2GiB"))?;
     usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+#[cfg(feature = "infer")]
+fn batch(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(batch @ 1..=4096) => Ok(batch),
+        _ => Err("write a number from 1 to 4096".to_owned()),
+    }
 }
 
 fn streams(text: &str) -> Result<usize, String> {

@@ -3,6 +3,8 @@
 mod api;
 mod backend;
 mod cli;
+#[cfg(feature = "infer")]
+mod infer;
 mod list;
 mod measure;
 mod model;
@@ -15,7 +17,7 @@ use clap::Parser as _;
 
 use crate::{
     backend::{Backend, WithBackend},
-    cli::Request,
+    cli::Task,
     plan::Plan,
 };
 
@@ -34,11 +36,14 @@ fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(list::print(arguments.json)?);
     };
     gpuos_phase::switch("init");
-    let Request { plan, backend, json, api } = command.request();
-    let text = match backend {
-        None => report::model(&model::cpu::run(&plan)?, json)?,
-        Some(choice) if api => backend::with(choice, &plan, Calls { plan: &plan, json })??,
-        Some(choice) => backend::with(choice, &plan, Work { plan: &plan, json })??,
+    let request = command.request();
+    let json = request.json;
+    let text = match &request.task {
+        Task::Cpu(plan) => report::model(&model::cpu::run(plan)?, json)?,
+        Task::Model(plan, choice) => backend::with(*choice, plan, Work { plan, json })??,
+        Task::Api(plan, choice) => backend::with(*choice, plan, Calls { plan, json })??,
+        #[cfg(feature = "infer")]
+        Task::Infer(plan) => report::inference(&infer::run(plan)?, json)?,
     };
     Ok(report::print(&text)?)
 }

@@ -54,15 +54,41 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
         plan.bytes,
         plan.iters
     )];
-    if let Some(latency) = &latency {
-        lines.push(format!(
-            "latency p50 {}, p90 {}, p99 {}, max {}",
-            micros(latency.p50_ns),
-            micros(latency.p90_ns),
-            micros(latency.p99_ns),
-            micros(latency.max_ns)
-        ));
+    lines.extend(latency.as_ref().map(percentiles));
+    Ok(lines.join("\n"))
+}
+
+fn percentiles(latency: &Percentiles) -> String {
+    let Percentiles { p50_ns, p90_ns, p99_ns, max_ns, .. } = *latency;
+    let [p50, p90, p99, max] = [p50_ns, p90_ns, p99_ns, max_ns].map(micros);
+    format!("latency p50 {p50}, p90 {p90}, p99 {p99}, max {max}")
+}
+
+/// The latencies of a real model.
+#[cfg(feature = "infer")]
+pub(crate) fn inference(outcome: &crate::infer::Outcome, json: bool) -> serde_json::Result<String> {
+    use clap::ValueEnum as _;
+    if json {
+        return serde_json::to_string(outcome);
     }
+    let crate::infer::Outcome { plan, runtime, load_ns, first_ns, latency, items_per_second, error, .. } = outcome;
+    let name = plan.model.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let threads = match plan.threads {
+        0 => "as many threads as the runtime likes".to_owned(),
+        threads => format!("{threads} threads"),
+    };
+    let mut lines = vec![
+        format!(
+            "{name} on {} ({runtime}), {threads}: batches of {} × {} inferences",
+            plan.provider.name(),
+            plan.batch,
+            plan.iters
+        ),
+        format!("load {}, first inference {}", micros(*load_ns), micros(*first_ns)),
+    ];
+    lines.extend(latency.as_ref().map(percentiles));
+    lines.extend(items_per_second.map(|items| format!("{items:.1} items a second")));
+    lines.push(format!("{error:.1e} from PyTorch's values at most"));
     Ok(lines.join("\n"))
 }
 

@@ -1,0 +1,297 @@
+//! `bench infer`: real models on ONNX Runtime, which is loaded at run time and executes them on the CPU or on GPUs.
+
+mod minilm;
+mod onnx;
+mod resnet18;
+
+use std::{
+    error::Error as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::ValueEnum;
+use ort::{
+    ep::{self, ExecutionProviderDispatch},
+    session::{Session, SessionInputValue},
+    value::Tensor,
+};
+use serde::Serialize;
+
+use crate::measure::{Latencies, Percentiles, Usage};
+
+/// Names a library of ONNX Runtime; the variable is ort's own.
+const LIBRARY: &str = "ORT_DYLIB_PATH";
+/// Names the folder that `cargo xtask models` filled.
+const MODELS: &str = "GPUOS_MODELS";
+
+/// Which model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModelChoice {
+    /// A small transformer that embeds sentences, its real weights (22 million)
+    Minilm,
+    /// A convolutional network on images of 224 × 224, weights from a fixed seed (11 million)
+    Resnet18,
+}
+
+/// Who executes the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Provider {
+    /// The CPU
+    Cpu,
+    /// CUDA and cuDNN
+    Cuda,
+    /// ROCm
+    Rocm,
+    /// AMD's MIGraphX
+    Migraphx,
+}
+
+impl Provider {
+    /// As its makers write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::Cuda => "CUDA",
+            Self::Rocm => "ROCm",
+            Self::Migraphx => "MIGraphX",
+        }
+    }
+}
+
+/// What is asked of `bench infer`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Plan {
+    pub(crate) model: ModelChoice,
+    pub(crate) provider: Provider,
+    /// Items of one inference.
+    pub(crate) batch: usize,
+    pub(crate) iters: u64,
+    pub(crate) warmup: u64,
+    /// Of the runtime's pool; 0 leaves the number to it.
+    pub(crate) threads: usize,
+}
+
+/// What it came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    pub(crate) plan: Plan,
+    /// The library, and what it says that it is.
+    pub(crate) library: String,
+    pub(crate) runtime: String,
+    /// From the start until the model can be run.
+    pub(crate) load_ns: u64,
+    /// The first inference, which is none of the others.
+    pub(crate) first_ns: u64,
+    /// Absent when nothing was timed.
+    pub(crate) latency: Option<Percentiles>,
+    pub(crate) items_per_second: Option<f64>,
+    pub(crate) wall_ns: u64,
+    pub(crate) usage: Usage,
+    /// How far any value of the first item is from PyTorch's.
+    pub(crate) error: f32,
+}
+
+/// Why a model could not be run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InferError {
+    #[error("no ONNX Runtime: {0}\nhint: `cargo xtask models` fetches one and the weights, or set ORT_DYLIB_PATH to a libonnxruntime.so")]
+    NoRuntime(String),
+    #[error("no models: there is no {0}\nhint: `cargo xtask models` fetches them, or set GPUOS_MODELS to the folder that it filled")]
+    NoModels(String),
+    #[error("cannot use {0}: {1}\nhint: `cargo xtask models` fetches it again")]
+    File(PathBuf, String),
+    #[error("ONNX Runtime: {0}")]
+    Runtime(String),
+    #[error("ONNX Runtime cannot execute on {0}: {1}\nhint: set ORT_DYLIB_PATH to a libonnxruntime.so that was built for it (PyPI's `onnxruntime-gpu` for CUDA, AMD's `onnxruntime-rocm`)")]
+    Provider(&'static str, String),
+    #[error("wrong result: a value is {0} away from PyTorch's, more than {1}")]
+    WrongResult(f32, f32),
+    #[error("wrong result: not a number")]
+    NotANumber,
+}
+
+impl InferError {
+    fn file(path: &Path, error: impl ToString) -> Self {
+        Self::File(path.to_owned(), error.to_string())
+    }
+}
+
+fn runtime<T>(error: ort::Error<T>) -> InferError {
+    InferError::Runtime(first_line(&error.to_string()))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Where `cargo xtask models` puts what it fetches: `target/models`, as seen from `target/release/bench`.
+fn models() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(MODELS) {
+        return Some(named.into());
+    }
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    [folder.join("models"), folder.parent()?.join("models")].into_iter().find(|models| models.is_dir())
+}
+
+/// The library that is named, else the one of `cargo xtask models`, else the system's.
+fn library() -> PathBuf {
+    if let Some(named) = std::env::var_os(LIBRARY) {
+        return named.into();
+    }
+    let fetched = models().map(|models| models.join("libonnxruntime.so")).filter(|library| library.exists());
+    fetched.unwrap_or_else(|| "libonnxruntime.so".into())
+}
+
+/// A session with its inputs.
+struct Loaded {
+    session: Session,
+    inputs: Inputs,
+}
+
+enum Inputs {
+    Images { shape: [usize; 4], values: Vec<f32> },
+    Tokens(minilm::Tokens),
+}
+
+impl Loaded {
+    /// One inference: the input is handed over, the output comes back.
+    fn infer(&mut self) -> Result<Vec<f32>, InferError> {
+        let inputs: Vec<(&str, SessionInputValue<'_>)> = match &self.inputs {
+            Inputs::Images { shape, values } => {
+                vec![("images", Tensor::from_array((*shape, values.clone())).map_err(runtime)?.into())]
+            }
+            Inputs::Tokens(tokens) => vec![
+                ("ids", Tensor::from_array(([tokens.ids.len()], tokens.ids.clone())).map_err(runtime)?.into()),
+                (
+                    "mask",
+                    Tensor::from_array(([tokens.batch, tokens.length], tokens.mask.clone())).map_err(runtime)?.into(),
+                ),
+            ],
+        };
+        let outputs = self.session.run(inputs).map_err(runtime)?;
+        Ok(outputs[0].try_extract_tensor::<f32>().map_err(runtime)?.1.to_vec())
+    }
+}
+
+fn load(plan: &Plan, environment: &ort::environment::Environment) -> Result<Loaded, InferError> {
+    let (model, inputs) = match plan.model {
+        ModelChoice::Resnet18 => {
+            let inputs =
+                Inputs::Images { shape: resnet18::input_shape(plan.batch), values: resnet18::images(plan.batch) };
+            (resnet18::model(plan.batch), inputs)
+        }
+        ModelChoice::Minilm => {
+            let folder = models().map(|models| models.join("minilm"));
+            let folder = folder.filter(|folder| folder.is_dir()).ok_or_else(|| {
+                InferError::NoModels("folder `models/minilm` beside or above this program".to_owned())
+            })?;
+            let tokens = minilm::tokens(&folder, plan.batch)?;
+            (minilm::model(&folder, &tokens)?, Inputs::Tokens(tokens))
+        }
+    };
+    let mut builder = Session::builder(environment).map_err(runtime)?;
+    if plan.threads > 0 {
+        builder = builder.with_intra_threads(plan.threads).map_err(runtime)?;
+    }
+    if let Some(provider) = provider(plan.provider) {
+        let name = plan.provider.name();
+        builder = builder
+            .with_execution_providers([provider])
+            .map_err(|error| InferError::Provider(name, first_line(&error.to_string())))?;
+    }
+    let session = builder.commit_from_memory(&model).map_err(runtime)?;
+    Ok(Loaded { session, inputs })
+}
+
+/// What is there or an error, never the CPU in its place.
+fn provider(provider: Provider) -> Option<ExecutionProviderDispatch> {
+    Some(match provider {
+        Provider::Cpu => return None,
+        Provider::Cuda => ep::CUDA::default().build().error_on_failure(),
+        Provider::Rocm => ep::ROCm::default().build().error_on_failure(),
+        Provider::Migraphx => ep::MIGraphX::default().build().error_on_failure(),
+    })
+}
+
+/// Loads, warms up and infers; each is a phase.
+pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
+    gpuos_phase::switch("load");
+    let start = Instant::now();
+    let library = library();
+    let no_runtime = |error: ort::LoadDynamicError| {
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        InferError::NoRuntime(format!("{}: {}", library.display(), first_line(&why)))
+    };
+    // Without telemetry, for which the runtime opens a database and starts a thread.
+    let environment = ort::init_from(&library).map_err(no_runtime)?.with_telemetry(false).build().map_err(runtime)?;
+    let mut loaded = load(plan, &environment)?;
+    let load_ns = start.elapsed().as_nanos() as u64;
+
+    gpuos_phase::switch("warmup");
+    let start = Instant::now();
+    let first = loaded.infer()?;
+    let first_ns = start.elapsed().as_nanos() as u64;
+    let error = compare(plan.model, &first)?;
+    for _ in 0..plan.warmup {
+        loaded.infer()?;
+    }
+
+    let mut latencies = Latencies::new();
+    let before = Usage::now();
+    gpuos_phase::switch("infer");
+    let start = Instant::now();
+    for _ in 0..plan.iters {
+        latencies.time(|| loaded.infer())?;
+    }
+    let wall_ns = start.elapsed().as_nanos() as u64;
+    gpuos_phase::iterations(plan.iters);
+    gpuos_phase::switch("teardown");
+    let usage = Usage::now().since(before);
+    let items = plan.iters as f64 * plan.batch as f64;
+    Ok(Outcome {
+        plan: plan.clone(),
+        library: library.display().to_string(),
+        runtime: format!("ONNX Runtime {}", version()),
+        load_ns,
+        first_ns,
+        latency: latencies.percentiles(),
+        items_per_second: (plan.iters > 0).then(|| items / (wall_ns as f64 / 1e9)),
+        wall_ns,
+        usage,
+        error,
+    })
+}
+
+/// As the library says.
+fn version() -> String {
+    let words = ort::info().to_owned();
+    first_line(&words)
+}
+
+/// Values of PyTorch on the CPU for the first item: `models/reference.py` made them.
+#[derive(serde::Deserialize)]
+struct Reference {
+    first: Vec<f32>,
+}
+
+/// The most that a value may differ, in single precision.
+const TOLERANCE: f32 = 1e-4;
+
+/// How far the first item is from its reference.
+fn compare(model: ModelChoice, values: &[f32]) -> Result<f32, InferError> {
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(InferError::NotANumber);
+    }
+    let text = match model {
+        ModelChoice::Resnet18 => include_str!("../../models/resnet18.json"),
+        ModelChoice::Minilm => include_str!("../../models/minilm.json"),
+    };
+    let Reference { first } = serde_json::from_str(text).expect("the references are in order");
+    let far = first.iter().zip(values).map(|(expected, found)| (expected - found).abs()).fold(0.0, f32::max);
+    if far > TOLERANCE { Err(InferError::WrongResult(far, TOLERANCE)) } else { Ok(far) }
+}
