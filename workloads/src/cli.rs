@@ -282,6 +282,17 @@ pub(crate) enum Task {
     Infer(crate::infer::Plan),
 }
 
+impl Task {
+    /// Whether what comes before the warm-up is called `init`; of a real model it is `load`.
+    pub(crate) fn begins_with_init(&self) -> bool {
+        match self {
+            Self::Cpu(_) | Self::Model(..) | Self::Api(..) => true,
+            #[cfg(feature = "infer")]
+            Self::Infer(_) => false,
+        }
+    }
+}
+
 impl Runtime {
     fn setup(&self, streams: usize) -> Setup {
         Setup { device: self.device, wait: self.wait, streams }
@@ -305,7 +316,11 @@ impl Command {
         };
         match self {
             Self::Cpu(CpuOptions { size, repetition, batch }) => Request {
-                task: Task::Cpu(Plan { batch: batch.batch, fused: batch.fused, ..repetition.plan(Model::Cpu, size.bytes) }),
+                task: Task::Cpu(Plan {
+                    batch: batch.batch,
+                    fused: batch.fused,
+                    ..repetition.plan(Model::Cpu, size.bytes)
+                }),
                 json: repetition.json,
             },
             Self::Alloc(AllocOptions { size, repetition, batch, runtime, memory, lifetime, sync_every }) => request(

@@ -34,7 +34,8 @@ pub(crate) fn print(json: bool) -> io::Result<()> {
             }
         }
     }
-    report::print(&table.to_string())
+    let lines: Vec<_> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    report::print(&lines.join("\n"))
 }
 
 fn can(capabilities: &Capabilities) -> String {

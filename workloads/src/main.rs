@@ -35,9 +35,11 @@ fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
     let Some(command) = &arguments.command else {
         return Ok(list::print(arguments.json)?);
     };
-    gpuos_phase::switch("init");
     let request = command.request();
     let json = request.json;
+    if request.task.begins_with_init() {
+        gpuos_phase::switch("init");
+    }
     let text = match &request.task {
         Task::Cpu(plan) => report::model(&model::cpu::run(plan)?, json)?,
         Task::Model(plan, choice) => backend::with(*choice, plan, Work { plan, json })??,

