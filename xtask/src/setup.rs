@@ -27,8 +27,18 @@ pub(crate) struct Options {
 const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 /// A Rust with `core` for BPF, and the LLVM of its version for bpf-linker.
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
-/// Programs that tests run or compare with.
-const TESTS: [&str; 7] = ["strace", "gcc", "golang-go", "python3", "python3-pip", "git", "util-linux"];
+/// Programs that tests run or compare with; a Vulkan driver that executes on the CPU, AMD's HIP runtime.
+const TESTS: [&str; 9] = [
+    "strace",
+    "gcc",
+    "golang-go",
+    "python3",
+    "python3-pip",
+    "git",
+    "util-linux",
+    "mesa-vulkan-drivers",
+    "libamdhip64-5",
+];
 /// Python packages that tests use, in `target/python`: NVTX as Python programs have it, and its C headers; readers of
 /// recordings.
 const PYTHON: [&str; 7] = [
