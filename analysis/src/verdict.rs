@@ -1,0 +1,412 @@
+//! How a count scales along an axis, in one word, with what the word rests on. The rules were fixed before any data was
+//! seen; `tests/simulated.rs` says how often they are wrong where the truth is known.
+
+use serde::Serialize;
+
+use crate::{
+    fit::{Points, PowerFitter, aicc, isotonic},
+    resample::{Interval, draws, interval},
+    series::{Series, middle},
+};
+
+/// Which axis a series is along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Axis {
+    /// Iterations; a count of 0 is expected at 0.
+    Iterations,
+    /// Bytes; what is looked at is how counts differ from those of the smallest size.
+    Bytes,
+}
+
+/// Blocks that a verdict needs.
+pub const LEAST_BLOCKS: usize = 10;
+/// On iterations: so many calls an iteration are no growth.
+pub const FLAT_CALLS_PER_ITERATION: f64 = 0.01;
+/// On bytes: so many calls in all, or this share of those at the smallest size, are no growth.
+pub const FLAT_CALLS: f64 = 1.0;
+/// See [`FLAT_CALLS`].
+pub const FLAT_SHARE: f64 = 0.02;
+/// Exponents that are called linear.
+pub const LINEAR: (f64, f64) = (0.85, 1.15);
+/// Share of all growth that one or two steps must explain.
+const STEP_SHARE: f64 = 0.95;
+/// How much better than a power steps must be, and a power than steps, by Akaike's criterion.
+const STEP_MARGIN: f64 = 6.0;
+/// Draws of the bootstrap.
+const DRAWS: usize = 2000;
+/// Its seed: the same words on every machine.
+const SEED: u64 = 0x6770_756f_7300_0001;
+/// Counts are whole, and shapes are never exact. Spread that every value has: its variance in calls², as a share of the
+/// value, and as a share of what is no growth.
+const WHOLE: f64 = 1.0 / 3.0;
+const INEXACT: f64 = 0.01;
+const NEGLIGIBLE: f64 = 0.1;
+/// A power that leaves more than chance does once in a thousand times is no power: 3.09 standard deviations.
+const UNLIKELY: f64 = 3.09;
+
+/// The word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Word {
+    /// Does not grow: shown by equivalence, never by absence of evidence.
+    Flat,
+    /// Grows as the level does.
+    Linear,
+    /// Grows more slowly.
+    Sublinear,
+    /// Grows faster.
+    Superlinear,
+    /// Changes at one or two places.
+    Step,
+    /// None of these is shown.
+    Inconclusive,
+}
+
+/// A word and what it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// How the count scales.
+    pub word: Word,
+    /// Blocks that were used.
+    pub blocks: usize,
+    /// Whether all of them have the same counts; the intervals are then points.
+    pub deterministic: bool,
+    /// Count at the largest level, less what is subtracted on that axis.
+    pub difference: f64,
+    /// Its 95 % interval.
+    pub difference_95: Interval,
+    /// Calls for each unit of the axis, at the largest level.
+    pub slope: f64,
+    /// Its 95 % interval.
+    pub slope_95: Interval,
+    /// The exponent of a power of the level, where there is an effect.
+    pub exponent: Option<f64>,
+    /// Its 95 % interval.
+    pub exponent_95: Option<Interval>,
+    /// Between which levels the steps are.
+    pub steps: Vec<(f64, f64)>,
+    /// How many blocks would settle it, where that can be said.
+    pub blocks_needed: Option<usize>,
+}
+
+/// What verdicts are made of, drawn again and again.
+struct Drawn {
+    levels: Vec<f64>,
+    /// The middle of each level.
+    values: Vec<f64>,
+    /// The same for every draw.
+    again: Vec<Vec<f64>>,
+    blocks: usize,
+    /// Differences up to here are none.
+    tolerance: f64,
+}
+
+impl Drawn {
+    fn new(series: &Series, axis: Axis) -> Self {
+        let whole: Vec<usize> = (0..series.blocks()).collect();
+        let middles = series.middles(&whole);
+        let again = draws(series.blocks(), DRAWS, SEED).into_iter().map(|blocks| series.middles(&blocks));
+        let levels = series.levels().to_vec();
+        let largest = levels[levels.len() - 1];
+        match axis {
+            Axis::Iterations => Self {
+                tolerance: FLAT_CALLS_PER_ITERATION * largest,
+                again: again.collect(),
+                values: middles,
+                blocks: whole.len(),
+                levels,
+            },
+            Axis::Bytes => {
+                let less = |values: Vec<f64>| values[1..].iter().map(|value| value - values[0]).collect::<Vec<_>>();
+                Self {
+                    tolerance: FLAT_CALLS.max(FLAT_SHARE * middles[0].abs()),
+                    again: again.map(less).collect(),
+                    values: less(middles),
+                    blocks: whole.len(),
+                    levels: levels[1..].to_vec(),
+                }
+            }
+        }
+    }
+
+    fn last(&self) -> usize {
+        self.levels.len() - 1
+    }
+
+    fn interval(&self, level: usize, share: f64) -> Interval {
+        let mut drawn: Vec<f64> = self.again.iter().map(|values| values[level]).collect();
+        interval(&mut drawn, self.values[level], share, self.blocks)
+    }
+
+    /// One over the variance of each value.
+    fn weights(&self) -> Vec<f64> {
+        (0..self.levels.len())
+            .map(|level| {
+                let mean = self.again.iter().map(|values| values[level]).sum::<f64>() / self.again.len() as f64;
+                let squares = self.again.iter().map(|values| (values[level] - mean).powi(2)).sum::<f64>();
+                let drawn = squares / self.again.len() as f64;
+                let floor = WHOLE + (INEXACT * self.values[level]).powi(2) + (NEGLIGIBLE * self.tolerance).powi(2);
+                1.0 / (drawn + floor)
+            })
+            .collect()
+    }
+}
+
+/// The probability of a difference at the largest level as large as this, were there none: two-sided, from the
+/// bootstrap, never below one draw.
+pub fn effect(series: &Series, axis: Axis) -> f64 {
+    let drawn = Drawn::new(series, axis);
+    let (last, count) = (drawn.last(), drawn.again.len() as f64);
+    let not_above = drawn.again.iter().filter(|values| values[last] <= 0.0).count() as f64;
+    let not_below = drawn.again.iter().filter(|values| values[last] >= 0.0).count() as f64;
+    (2.0 * not_above.min(not_below) / count).clamp(1.0 / count, 1.0)
+}
+
+/// Which of many effects are there, at a level of 5 % for all together (Holm 1979).
+pub fn holm(probabilities: &[f64]) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]));
+    let mut there = vec![false; probabilities.len()];
+    for (rank, index) in order.into_iter().enumerate() {
+        if probabilities[index] > 0.05 / (probabilities.len() - rank) as f64 {
+            break;
+        }
+        there[index] = true;
+    }
+    there
+}
+
+/// How a series scales. `effect_is_there`: whether the difference at the largest level was found to be one, corrected for
+/// everything that was asked at once ([`effect`], [`holm`]).
+pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
+    let drawn = Drawn::new(series, axis);
+    let last = drawn.last();
+    let difference_95 = drawn.interval(last, 0.95);
+    let per_unit = |value: f64| value / drawn.levels[last];
+    let mut verdict = Verdict {
+        word: Word::Inconclusive,
+        blocks: drawn.blocks,
+        deterministic: series.is_deterministic(),
+        difference: drawn.values[last],
+        difference_95,
+        slope: per_unit(drawn.values[last]),
+        slope_95: Interval { low: per_unit(difference_95.low), high: per_unit(difference_95.high) },
+        exponent: None,
+        exponent_95: None,
+        steps: Vec::new(),
+        blocks_needed: None,
+    };
+    // An effect that counts: what may be as small as no growth is none.
+    let beyond = difference_95.low > drawn.tolerance || difference_95.high < -drawn.tolerance;
+    let resolved = effect_is_there && beyond;
+    let shape = Shape::of(&drawn, resolved);
+    if let Some(shape) = &shape {
+        verdict.exponent = Some(shape.exponent);
+        verdict.exponent_95 = Some(shape.interval);
+    }
+    let enough = drawn.blocks >= LEAST_BLOCKS;
+    verdict.word = match &shape {
+        _ if !enough => Word::Inconclusive,
+        _ if is_flat(&drawn) => Word::Flat,
+        Some(shape) if !shape.steps.is_empty() => Word::Step,
+        Some(shape) if !shape.is_a_power => Word::Inconclusive,
+        Some(shape) if shape.interval.is_inside(LINEAR.0, LINEAR.1) => Word::Linear,
+        Some(shape) if shape.interval.high < LINEAR.0 => Word::Sublinear,
+        Some(shape) if shape.interval.low > LINEAR.1 => Word::Superlinear,
+        _ => Word::Inconclusive,
+    };
+    if let (Word::Step, Some(shape)) = (verdict.word, &shape) {
+        verdict.steps =
+            shape.steps.iter().map(|place| (level_before(series, axis, *place), drawn.levels[*place])).collect();
+    }
+    if verdict.word == Word::Inconclusive {
+        verdict.blocks_needed = blocks_needed(&drawn, shape.as_ref()).map(|blocks| blocks.max(LEAST_BLOCKS));
+    }
+    verdict
+}
+
+/// The level before a step; on bytes the smallest size is not among the differences.
+fn level_before(series: &Series, axis: Axis, place: usize) -> f64 {
+    match axis {
+        Axis::Iterations => series.levels()[place - 1],
+        Axis::Bytes => series.levels()[place],
+    }
+}
+
+/// The 90 % interval of the difference lies inside the tolerance at the largest level, as of every other: what goes up and
+/// comes down again is not flat.
+fn is_flat(drawn: &Drawn) -> bool {
+    (0..=drawn.last()).all(|level| drawn.interval(level, 0.90).is_inside(-drawn.tolerance, drawn.tolerance))
+}
+
+/// The exponent of a power, and steps where they say more.
+struct Shape {
+    exponent: f64,
+    interval: Interval,
+    /// Whether what the power leaves is what chance leaves, and steps say less.
+    is_a_power: bool,
+    /// Levels before each step.
+    steps: Vec<usize>,
+}
+
+impl Shape {
+    fn of(drawn: &Drawn, resolved: bool) -> Option<Self> {
+        if !resolved {
+            return None;
+        }
+        let weights = drawn.weights();
+        let fitter = PowerFitter::new(&drawn.levels, &weights);
+        let power = fitter.fit(&drawn.values);
+        let mut exponents: Vec<f64> = drawn.again.iter().map(|values| fitter.fit(values).parameters.exponent).collect();
+        let exponent = power.parameters.exponent;
+        let interval = interval(&mut exponents, exponent, 0.95, drawn.blocks);
+        let points = Points { levels: &drawn.levels, values: &drawn.values, weights: &weights };
+        let stepped = Stepped::of(&points);
+        let power_left = aicc(power.left, 2, drawn.levels.len());
+        let fits = power.left <= chance_leaves(drawn.levels.len() - 2);
+        let is_a_power = fits && power_left + STEP_MARGIN <= stepped.criterion;
+        let is_stepped = stepped.criterion + STEP_MARGIN <= power_left && stepped.explains;
+        let steps = if is_stepped { stepped.places } else { Vec::new() };
+        Some(Self { exponent, interval, is_a_power, steps })
+    }
+}
+
+/// The weighted squares that chance leaves at most, but once in a thousand times: a quantile of the chi-squared
+/// distribution (Wilson and Hilferty 1931).
+fn chance_leaves(freedom: usize) -> f64 {
+    let part = 2.0 / (9.0 * freedom as f64);
+    freedom as f64 * (1.0 - part + UNLIKELY * part.sqrt()).powi(3)
+}
+
+/// The better of one step and two.
+struct Stepped {
+    /// Akaike's.
+    criterion: f64,
+    /// Levels before each step.
+    places: Vec<usize>,
+    /// Whether the steps are nearly all of the growth, and leave what chance leaves.
+    explains: bool,
+}
+
+impl Stepped {
+    fn of(points: &Points<'_>) -> Self {
+        let count = points.levels.len();
+        let fits = [(1, 3), (2, 5)].map(|(steps, parameters)| {
+            let fit = points.steps(steps);
+            let fits = count > parameters && fit.left <= chance_leaves(count - parameters);
+            (aicc(fit.left, parameters, count), fit.parameters, fits)
+        });
+        let [one, two] = fits;
+        let (criterion, places, fits) = if one.0 <= two.0 { one } else { two };
+        let sign = points.values[count - 1].signum();
+        let upward: Vec<f64> = points.values.iter().map(|value| value * sign).collect();
+        let grown = isotonic(&upward, points.weights);
+        let range = grown[count - 1] - grown[0];
+        // Chance alone moves both ends.
+        let chance = 2.0 * (1.0 / points.weights[0] + 1.0 / points.weights[count - 1]).sqrt();
+        let jumps: f64 = places.iter().map(|place| grown[*place] - grown[place - 1]).sum();
+        Self { criterion, places, explains: fits && jumps >= STEP_SHARE * range - chance }
+    }
+}
+
+/// The fewest blocks by which an interval would fall on one side of a rule's border: intervals shrink with the root of the
+/// number of blocks.
+fn blocks_needed(drawn: &Drawn, shape: Option<&Shape>) -> Option<usize> {
+    let more = |half: f64, room: f64| (room > 0.0).then(|| drawn.blocks as f64 * (half / room).powi(2));
+    let last = drawn.last();
+    let value = drawn.values[last];
+    let flat = more(drawn.interval(last, 0.90).half(), drawn.tolerance - value.abs());
+    let grows = match shape {
+        Some(shape) => {
+            let border =
+                [LINEAR.0, LINEAR.1].into_iter().map(|border| (shape.exponent - border).abs()).fold(f64::MAX, f64::min);
+            more(shape.interval.half(), border)
+        }
+        None => more(drawn.interval(last, 0.95).half(), value.abs() - drawn.tolerance),
+    };
+    let fewest = [flat, grows].into_iter().flatten().fold(f64::INFINITY, f64::min);
+    (fewest < 10_000.0).then(|| fewest.ceil() as usize)
+}
+
+/// The spread of a control: the same cell twice in every block. Half the width of the middle 90 % of the differences, in
+/// calls: what is below it is noise.
+pub fn noise_floor(first: &[f64], second: &[f64]) -> Option<f64> {
+    let mut differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| (a - b).abs()).collect();
+    if differences.is_empty() {
+        return None;
+    }
+    differences.sort_by(f64::total_cmp);
+    let place = (0.9 * (differences.len() - 1) as f64).round() as usize;
+    Some(differences[place].max(middle(&mut differences.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEVELS: [f64; 7] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
+
+    fn exact(blocks: usize, of: impl Fn(f64) -> f64) -> Series {
+        Series::new(LEVELS.to_vec(), vec![LEVELS.iter().map(|level| of(*level)).collect(); blocks]).unwrap()
+    }
+
+    #[test]
+    fn exact_counts_have_their_word() {
+        let word = |of: &dyn Fn(f64) -> f64| judge(&exact(10, of), Axis::Iterations, true);
+        let linear = word(&|n| 7.0 * n);
+        assert_eq!((linear.word, linear.deterministic, linear.slope), (Word::Linear, true, 7.0));
+        assert_eq!(word(&|_| 0.0).word, Word::Flat);
+        assert_eq!(word(&|_| 3.0).word, Word::Flat);
+        assert_eq!(word(&|n| (10.0 * n.sqrt()).round()).word, Word::Sublinear);
+        assert_eq!(word(&|n| n * n).word, Word::Superlinear);
+        let step = word(&|n| if n < 100.0 { 0.0 } else { 70.0 });
+        assert_eq!((step.word, step.steps), (Word::Step, vec![(30.0, 100.0)]));
+        // What is not flat in between is not flat.
+        assert_ne!(word(&|n| if n == 30.0 { 50.0 } else { 0.0 }).word, Word::Flat);
+    }
+
+    #[test]
+    fn on_bytes_the_smallest_size_is_what_is_compared_with() {
+        let word = |of: &dyn Fn(f64) -> f64| judge(&exact(10, of), Axis::Bytes, true);
+        assert_eq!(word(&|_| 1400.0).word, Word::Flat);
+        assert_eq!(word(&|n| if n < 1000.0 { 1400.0 } else { 1420.0 }).word, Word::Flat);
+        let step = word(&|n| if n < 300.0 { 1400.0 } else { 2000.0 });
+        assert_eq!((step.word, step.steps), (Word::Step, vec![(100.0, 300.0)]));
+        assert_eq!(word(&|n| 1400.0 + 5.0 * n).word, Word::Linear);
+    }
+
+    #[test]
+    fn too_few_blocks_say_nothing_and_how_many_would() {
+        let verdict = judge(&exact(9, |n| 7.0 * n), Axis::Iterations, true);
+        assert_eq!((verdict.word, verdict.blocks_needed), (Word::Inconclusive, Some(LEAST_BLOCKS)));
+    }
+
+    #[test]
+    fn an_effect_that_is_not_there_has_no_shape() {
+        let verdict = judge(&exact(10, |n| 7.0 * n), Axis::Iterations, false);
+        assert_eq!((verdict.word, verdict.exponent), (Word::Inconclusive, None));
+    }
+
+    #[test]
+    fn what_chance_leaves_is_that_of_scipy() {
+        // scipy.stats.chi2.ppf(0.999, [5, 7, 10]) is 20.515, 24.322, 29.588.
+        for (freedom, quantile) in [(5, 20.515), (7, 24.322), (10, 29.588)] {
+            assert!((chance_leaves(freedom) / quantile - 1.0).abs() < 0.02, "{freedom}");
+        }
+    }
+
+    #[test]
+    fn holm_is_that_of_statsmodels() {
+        // multipletests([0.01, 0.04, 0.03, 0.005], method="holm") rejects the first and the last.
+        assert_eq!(holm(&[0.01, 0.04, 0.03, 0.005]), [true, false, false, true]);
+        assert_eq!(holm(&[]), [false; 0]);
+    }
+
+    #[test]
+    fn the_same_cell_twice_shows_the_noise() {
+        assert_eq!(noise_floor(&[5.0; 10], &[5.0; 10]), Some(0.0));
+        assert_eq!(noise_floor(&[1.0, 2.0, 3.0], &[1.0, 4.0, 3.0]), Some(2.0));
+        assert_eq!(noise_floor(&[], &[]), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! Series whose truth is known, and how often the verdict is wrong. The naive rule beside it, the slope of a line through
+//! the logarithms of counts with their start-up, is what the rules are there to replace.
+
+use gpuos_analysis::{
+    series::Series,
+    verdict::{Axis, Word, effect, judge},
+};
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use rand_distr::{Distribution as _, Normal, Poisson};
+
+const ITERATIONS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0];
+const BYTES: [f64; 9] =
+    [4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0];
+const BLOCKS: usize = 10;
+/// Series of each kind under each noise.
+const DRAWS: u64 = 150;
+
+/// What disturbs counts.
+#[derive(Clone, Copy, Debug)]
+enum Noise {
+    /// Nothing.
+    None,
+    /// Each count by itself, as a background of rare calls does.
+    Poisson,
+    /// All counts of a block together, growing from block to block.
+    Drift,
+    /// One run in ten, by hundreds of calls.
+    Spikes,
+    /// In proportion.
+    Share,
+}
+
+const NOISES: [Noise; 5] = [Noise::None, Noise::Poisson, Noise::Drift, Noise::Spikes, Noise::Share];
+
+fn disturb(noise: Noise, truth: f64, block: usize, random: &mut SmallRng) -> f64 {
+    let normal = |spread: f64, random: &mut SmallRng| Normal::new(0.0, spread).unwrap().sample(random);
+    let disturbed = match noise {
+        Noise::None => truth,
+        Noise::Poisson => truth + Poisson::new(6.0).unwrap().sample(random) - Poisson::new(6.0).unwrap().sample(random),
+        Noise::Drift => truth + normal(4.0, random) + 0.5 * block as f64,
+        Noise::Spikes => truth + if random.random_bool(0.1) { random.random_range(50.0..500.0) } else { 0.0 },
+        Noise::Share => truth * (1.0 + normal(0.05, random)),
+    };
+    disturbed.round()
+}
+
+/// A kind of series: its name, its axis, its truth, and the words that are right. `Inconclusive` is never wrong.
+type Case = (&'static str, Axis, fn(f64) -> f64, &'static [Word]);
+
+const CASES: [Case; 14] = [
+    ("nothing", Axis::Iterations, |_| 0.0, &[Word::Flat]),
+    ("a constant", Axis::Iterations, |_| 12.0, &[Word::Flat]),
+    ("seven each", Axis::Iterations, |n| 7.0 * n, &[Word::Linear]),
+    ("five, seven each", Axis::Iterations, |n| 5.0 + 7.0 * n, &[Word::Linear]),
+    ("a staircase", Axis::Iterations, |n| 14.0 * (n / 64.0).ceil(), &[Word::Linear]),
+    ("one in 64", Axis::Iterations, |n| (n / 64.0).floor(), &[Word::Linear]),
+    ("a root", Axis::Iterations, |n| 10.0 * n.sqrt(), &[Word::Sublinear]),
+    ("n to 1.5", Axis::Iterations, |n| 0.1 * n.powf(1.5), &[Word::Superlinear]),
+    ("one step", Axis::Iterations, |n| if n < 300.0 { 0.0 } else { 250.0 }, &[Word::Step]),
+    ("bytes, none", Axis::Bytes, |_| 1400.0, &[Word::Flat]),
+    ("bytes, one step", Axis::Bytes, |b| if b < 3e7 { 1400.0 } else { 2000.0 }, &[Word::Step]),
+    (
+        "bytes, two steps",
+        Axis::Bytes,
+        |b| 100.0 + 500.0 * f64::from(u8::from(b > 5e4) + u8::from(b > 1e7)),
+        &[Word::Step],
+    ),
+    ("bytes, a call a page", Axis::Bytes, |b| 20.0 + (b / 2_097_152.0).floor() * 10.0, &[Word::Linear]),
+    ("bytes, a root", Axis::Bytes, |b| 50.0 + b.sqrt(), &[Word::Sublinear]),
+];
+
+fn series(case: &Case, noise: Noise, random: &mut SmallRng) -> Series {
+    let levels = if case.1 == Axis::Iterations { ITERATIONS } else { BYTES };
+    let values = (0..BLOCKS)
+        .map(|block| levels.iter().map(|level| disturb(noise, (case.2)(*level), block, random)).collect())
+        .collect();
+    Series::new(levels.to_vec(), values).unwrap()
+}
+
+/// The word that the slope of a line through logarithms gives, start-up and all.
+fn naive(series: &Series, start_up: f64) -> Word {
+    let all: Vec<usize> = (0..series.blocks()).collect();
+    let points: Vec<(f64, f64)> = series
+        .levels()
+        .iter()
+        .zip(series.middles(&all))
+        .map(|(level, value)| (level.ln(), (value + start_up).max(1.0).ln()))
+        .collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let up: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    let down: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    match up / down {
+        slope if slope < 0.15 => Word::Flat,
+        slope if slope < 0.85 => Word::Sublinear,
+        slope if slope <= 1.15 => Word::Linear,
+        _ => Word::Superlinear,
+    }
+}
+
+#[test]
+fn verdicts_are_hardly_ever_wrong() {
+    let mut random = SmallRng::seed_from_u64(1);
+    let (mut drawn, mut wrong, mut silent, mut naively_wrong) = (0, 0, 0, 0);
+    println!("{:<22}{:>9}{:>9}{:>9}{:>12}", "truth", "noise", "wrong", "silent", "naive wrong");
+    for case in &CASES {
+        for noise in NOISES {
+            let (mut bad, mut none, mut naive_bad) = (0, 0, 0);
+            for _ in 0..DRAWS {
+                let series = series(case, noise, &mut random);
+                let verdict = judge(&series, case.1, effect(&series, case.1) <= 0.05);
+                bad += u64::from(verdict.word != Word::Inconclusive && !case.3.contains(&verdict.word));
+                none += u64::from(verdict.word == Word::Inconclusive);
+                naive_bad += u64::from(!case.3.contains(&naive(&series, 700.0)));
+            }
+            let share = |part: u64| 100.0 * part as f64 / DRAWS as f64;
+            let noise = format!("{noise:?}");
+            println!("{:<22}{noise:>9}{:>8.1}%{:>8.1}%{:>11.1}%", case.0, share(bad), share(none), share(naive_bad));
+            assert!(share(bad) <= 1.0, "{} with {noise}: {bad} of {DRAWS} wrong", case.0);
+            (drawn, wrong, silent, naively_wrong) =
+                (drawn + DRAWS, wrong + bad, silent + none, naively_wrong + naive_bad);
+        }
+    }
+    let share = |part: u64| 100.0 * part as f64 / drawn as f64;
+    println!(
+        "all: wrong {:.2} %, inconclusive {:.1} %, naive wrong {:.1} %",
+        share(wrong),
+        share(silent),
+        share(naively_wrong)
+    );
+    assert!(share(wrong) <= 0.5, "{wrong} of {drawn} wrong");
+}
