@@ -43,14 +43,16 @@ pub struct PowerFitter {
 }
 
 impl PowerFitter {
-    /// For these levels, growing, above 0, and weights.
-    pub fn new(levels: &[f64], weights: &[f64]) -> Self {
+    /// For these levels, growing, above 0, and weights. What is fitted is how much a power grows from `base` on, a level
+    /// below all of them, or 0.
+    pub fn new(levels: &[f64], weights: &[f64], base: f64) -> Self {
         // Levels as shares of the largest: no power of them is too large for a float.
         let largest = levels[levels.len() - 1];
         let looks = ((EXPONENTS.1 - EXPONENTS.0) / APART).round() as usize;
         let exponents = (0..=looks).map(|look| {
             let exponent = EXPONENTS.0 + look as f64 * APART;
-            let powers: Vec<f64> = levels.iter().map(|level| (level / largest).powf(exponent)).collect();
+            let ground = if base > 0.0 { (base / largest).powf(exponent) } else { 0.0 };
+            let powers: Vec<f64> = levels.iter().map(|level| (level / largest).powf(exponent) - ground).collect();
             let down = powers.iter().zip(weights).map(|(power, weight)| weight * power * power).sum();
             let up = powers.iter().zip(weights).map(|(power, weight)| weight * power).collect();
             (exponent, up, down)
@@ -65,7 +67,8 @@ impl PowerFitter {
         let look = |index: usize| {
             let (_, up, down) = &self.exponents[index];
             let product: f64 = values.iter().zip(up).map(|(value, up)| value * up).sum();
-            (product / down, all - product * product / down)
+            // An exponent of 0 from a base on is no growth at all.
+            if *down > 0.0 { (product / down, all - product * product / down) } else { (0.0, all) }
         };
         let mut best = (0, look(0));
         for index in 1..self.exponents.len() {
@@ -88,9 +91,11 @@ impl PowerFitter {
 }
 
 impl Points<'_> {
-    /// The best steps after these many places; the parameters are the number of levels before each step.
+    /// The best of so many steps, one or two; the parameters are the number of levels before each. After the last step
+    /// come two levels at least: one alone cannot be told from growth that goes on.
     pub fn steps(&self, count: usize) -> Fit<Vec<usize>> {
         let levels = self.levels.len();
+        let ends = levels.saturating_sub(1);
         let mut best = Fit { parameters: Vec::new(), left: f64::INFINITY };
         let mut look = |places: Vec<usize>| {
             let ends = places.iter().copied().chain([levels]);
@@ -102,8 +107,8 @@ impl Points<'_> {
             }
         };
         match count {
-            1 => (1..levels).for_each(|place| look(vec![place])),
-            _ => (1..levels).for_each(|first| (first + 1..levels).for_each(|second| look(vec![first, second]))),
+            1 => (1..ends).for_each(|place| look(vec![place])),
+            _ => (1..ends).for_each(|first| (first + 1..ends).for_each(|second| look(vec![first, second]))),
         }
         best
     }
@@ -151,16 +156,24 @@ mod tests {
         let levels = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
         for exponent in [0.0, 0.5, 1.0, 1.5, 2.0] {
             let values: Vec<f64> = levels.iter().map(|level: &f64| 7.0 * level.powf(exponent)).collect();
-            let fit = PowerFitter::new(&levels, &[1.0; 7]).fit(&values);
+            let fit = PowerFitter::new(&levels, &[1.0; 7], 0.0).fit(&values);
             assert!((fit.parameters.exponent - exponent).abs() < 1e-3, "{fit:?}");
             assert!((fit.parameters.factor - 7.0).abs() < 0.1, "{fit:?}");
         }
         // Between two looks, with noise.
         for exponent in [0.613, 1.127, 1.509] {
             let values: Vec<f64> = levels.iter().map(|level: &f64| (7.0 * level.powf(exponent)).round()).collect();
-            let fit = PowerFitter::new(&levels, &[1.0; 7]).fit(&values);
+            let fit = PowerFitter::new(&levels, &[1.0; 7], 0.0).fit(&values);
             assert!((fit.parameters.exponent - exponent).abs() < 1e-3, "{fit:?}");
         }
+    }
+
+    #[test]
+    fn growth_from_a_base_on_is_a_power_too() {
+        let levels = [4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
+        let values: Vec<f64> = levels.iter().map(|level: &f64| level.sqrt() - 1.0).collect();
+        let fit = PowerFitter::new(&levels, &[1.0; 6], 1.0).fit(&values);
+        assert!((fit.parameters.exponent - 0.5).abs() < 1e-3 && fit.left < 1e-3, "{fit:?}");
     }
 
     #[test]

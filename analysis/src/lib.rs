@@ -1,9 +1,13 @@
 //! Answers to the three questions of the experiment, from counts of a sweep.
 //!
-//! [`series`] holds what was counted, [`verdict`] says how it scales. Nothing here reads files or needs rights; the same
-//! numbers give the same words on every machine.
+//! [`plan`] is what a sweep runs, [`dataset`] the files that it leaves, [`series`] what was counted along an axis, and
+//! [`verdict`] says how that scales. Nothing here needs rights; the same numbers give the same words on every machine.
 
+pub mod dataset;
 pub mod fit;
+pub mod plan;
+pub mod plot;
+pub mod report;
 pub mod resample;
 pub mod series;
 pub mod verdict;

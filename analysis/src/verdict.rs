@@ -100,6 +100,8 @@ struct Drawn {
     blocks: usize,
     /// Differences up to here are none.
     tolerance: f64,
+    /// The level that is compared with; 0 iterations, or the smallest size.
+    base: f64,
 }
 
 impl Drawn {
@@ -112,6 +114,7 @@ impl Drawn {
         match axis {
             Axis::Iterations => Self {
                 tolerance: FLAT_CALLS_PER_ITERATION * largest,
+                base: 0.0,
                 again: again.collect(),
                 values: middles,
                 blocks: whole.len(),
@@ -121,6 +124,7 @@ impl Drawn {
                 let less = |values: Vec<f64>| values[1..].iter().map(|value| value - values[0]).collect::<Vec<_>>();
                 Self {
                     tolerance: FLAT_CALLS.max(FLAT_SHARE * middles[0].abs()),
+                    base: levels[0],
                     again: again.map(less).collect(),
                     values: less(middles),
                     blocks: whole.len(),
@@ -256,7 +260,7 @@ impl Shape {
             return None;
         }
         let weights = drawn.weights();
-        let fitter = PowerFitter::new(&drawn.levels, &weights);
+        let fitter = PowerFitter::new(&drawn.levels, &weights, drawn.base);
         let power = fitter.fit(&drawn.values);
         let mut exponents: Vec<f64> = drawn.again.iter().map(|values| fitter.fit(values).parameters.exponent).collect();
         let exponent = power.parameters.exponent;

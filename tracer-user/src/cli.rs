@@ -34,6 +34,10 @@ pub enum Verb {
     Show(ShowArgs),
     /// Write a recording in a format that other tools open
     Export(ExportArgs),
+    /// Run the cells of a plan, with and without the tracer, into a dataset
+    Sweep(SweepArgs),
+    /// Say what a dataset shows: verdicts on how calls scale, and plots
+    Report(ReportArgs),
     /// List and search the built-in tables of GPU driver commands
     Ioctls(IoctlsArgs),
     /// Print a completion script for a shell
@@ -41,6 +45,38 @@ pub enum Verb {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// What a sweep runs.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The plan, such as `plans/quick.toml`
+    #[arg(value_name = "PLAN.toml", value_hint = ValueHint::FilePath)]
+    pub plan: PathBuf,
+
+    /// Folder of the dataset
+    #[arg(short, long, value_name = "DATASET", value_hint = ValueHint::DirPath)]
+    pub output: PathBuf,
+
+    /// Go on with a dataset of the same plan
+    #[arg(long)]
+    pub resume: bool,
+
+    /// The program with the workloads [default: `bench` beside this one, or in PATH]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub bench: Option<PathBuf>,
+}
+
+/// What is reported.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folder of the dataset
+    #[arg(value_name = "DATASET", value_hint = ValueHint::DirPath)]
+    pub dataset: PathBuf,
+
+    /// Folder of the report: `report.md`, `report.html`, `verdicts.json` and plots
+    #[arg(short, long, value_name = "REPORT", value_hint = ValueHint::DirPath)]
+    pub output: PathBuf,
 }
 
 /// What is counted and where it goes.

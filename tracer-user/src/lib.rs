@@ -18,4 +18,5 @@ pub mod record;
 pub mod signals;
 pub mod sink;
 pub mod stacks;
+pub mod sweep;
 pub mod talk;

@@ -10,7 +10,9 @@ mod report;
 mod run;
 mod show;
 mod stacks;
+mod sweep;
 mod top;
+mod verdicts;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -37,6 +39,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Ioctls(args) => ioctls::ioctls(&args),
         Verb::Show(args) => show::show(&args),
         Verb::Export(args) => export::export(&args),
+        Verb::Sweep(args) => sweep::sweep(&args),
+        Verb::Report(args) => verdicts::report(&args),
         Verb::Completions { shell } => completions::print(shell),
     };
     match done {

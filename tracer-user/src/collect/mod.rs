@@ -1,6 +1,6 @@
 //! Collects a run: one loop that waits for the command, the clock and signals, and snapshots.
 
-mod environment;
+pub(crate) mod environment;
 mod gather;
 
 use std::{

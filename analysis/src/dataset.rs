@@ -1,0 +1,352 @@
+//! The files of a sweep. `docs/dataset.md` describes them for other programs.
+//!
+//! ```text
+//! DATASET/plan.toml                                                 the plan, as it was given
+//! DATASET/environment.json                                          on what it was run
+//! DATASET/runs/backend=host/model=alloc/block=3/CELL.parquet        one row: latency, use, losses
+//! DATASET/counts/backend=host/model=alloc/block=3/CELL.parquet      a row for each phase and call
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use polars_core::{frame::DataFrame, prelude::*};
+use polars_io::{
+    SerReader as _,
+    parquet::{
+        read::ParquetReader,
+        write::{ParquetCompression, ParquetWriter},
+    },
+};
+
+use crate::plan::{Cell, Plan, PlanError};
+
+/// The plan in a dataset, byte by byte as it was given.
+pub const PLAN: &str = "plan.toml";
+/// On what it was run, JSON.
+pub const ENVIRONMENT: &str = "environment.json";
+const RUNS: &str = "runs";
+const COUNTS: &str = "counts";
+
+/// One run of a cell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunRow {
+    /// Of 1 and so on; 1 is not used.
+    pub block: u32,
+    /// Its place in the random order.
+    pub place: u32,
+    /// Median latency of an iteration, in nanoseconds, under the tracer and without it; 0 where nothing was timed.
+    pub traced_p50_ns: u64,
+    /// See [`RunRow::traced_p50_ns`].
+    pub bare_p50_ns: u64,
+    /// Of the phase `work` without the tracer.
+    pub wall_ns: u64,
+    /// CPU time of that, user and system.
+    pub cpu_ns: u64,
+    /// Context switches of that, of its own accord.
+    pub voluntary_switches: u64,
+    /// Page faults of that.
+    pub minor_faults: u64,
+    /// What the tracer lost: runs that lost anything are not used.
+    pub lost: u64,
+    /// One-minute load of the machine before.
+    pub load: f64,
+    /// Why it failed; empty where it did not.
+    pub error: String,
+}
+
+/// Calls of one kind in one phase of one run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CountRow {
+    /// As the workload marks it.
+    pub phase: String,
+    /// Role, category, system call, and on GPU devices the device and its command.
+    pub role: String,
+    /// See `role`.
+    pub category: String,
+    /// See `role`.
+    pub syscall: String,
+    /// See `role`.
+    pub device: String,
+    /// See `role`.
+    pub ioctl: String,
+    /// Number of calls.
+    pub calls: u64,
+    /// Of them errors.
+    pub errors: u64,
+    /// Time inside them.
+    pub total_ns: u64,
+}
+
+/// Why a dataset cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// A file of it cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file of it is no table.
+    #[error("{}: {error}", path.display())]
+    Table {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: PolarsError,
+    },
+    /// Its plan is none.
+    #[error("the plan of the dataset: {0}")]
+    Plan(#[from] PlanError),
+    /// It belongs to another plan.
+    #[error("`{0}` is a dataset of another plan\nhint: choose another folder, or the plan that it has in `plan.toml`")]
+    OtherPlan(String),
+    /// It is there already.
+    #[error("`{0}` has runs already\nhint: `--resume` goes on with it; choose another folder for a new one")]
+    NotEmpty(String),
+    /// It has no environment.
+    #[error("`{0}` says not on what it was run (no environment.json), so it is not used")]
+    NoEnvironment(String),
+}
+
+/// A folder with the runs of one plan on one machine.
+#[derive(Debug)]
+pub struct Dataset {
+    folder: PathBuf,
+    /// What is run.
+    pub plan: Plan,
+}
+
+/// SHA-256, in hexadecimal.
+pub fn checksum(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> DatasetError {
+    let path = path.to_owned();
+    move |error| DatasetError::File { path, error }
+}
+
+fn table_error(path: &Path) -> impl Fn(PolarsError) -> DatasetError {
+    let path = path.to_owned();
+    move |error| DatasetError::Table { path: path.clone(), error }
+}
+
+impl Dataset {
+    /// Makes the folder, or goes on with one that `resume` allows.
+    ///
+    /// # Errors
+    /// It belongs to another plan, has runs already, or cannot be written.
+    pub fn create(folder: &Path, plan: &str, environment: &str, resume: bool) -> Result<Self, DatasetError> {
+        let parsed = Plan::parse(plan)?;
+        let there = folder.join(PLAN);
+        if there.exists() {
+            let old = fs::read_to_string(&there).map_err(file_error(&there))?;
+            if old != plan {
+                return Err(DatasetError::OtherPlan(folder.display().to_string()));
+            }
+            if !resume && folder.join(RUNS).exists() {
+                return Err(DatasetError::NotEmpty(folder.display().to_string()));
+            }
+        }
+        fs::create_dir_all(folder).map_err(file_error(folder))?;
+        let dataset = Self { folder: folder.to_owned(), plan: parsed };
+        dataset.put(PLAN, plan.as_bytes())?;
+        dataset.put(ENVIRONMENT, environment.as_bytes())?;
+        Ok(dataset)
+    }
+
+    /// Opens one to read.
+    ///
+    /// # Errors
+    /// It has no plan or no environment, or its plan is none.
+    pub fn open(folder: &Path) -> Result<Self, DatasetError> {
+        let path = folder.join(PLAN);
+        let text = fs::read_to_string(&path).map_err(file_error(&path))?;
+        if !folder.join(ENVIRONMENT).exists() {
+            return Err(DatasetError::NoEnvironment(folder.display().to_string()));
+        }
+        Ok(Self { folder: folder.to_owned(), plan: Plan::parse(&text)? })
+    }
+
+    /// On what it was run, JSON.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn environment(&self) -> Result<String, DatasetError> {
+        let path = self.folder.join(ENVIRONMENT);
+        fs::read_to_string(&path).map_err(file_error(&path))
+    }
+
+    /// Writes a file as a whole or not at all.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), DatasetError> {
+        let path = self.folder.join(name);
+        let part = path.with_extension("part");
+        fs::write(&part, bytes).map_err(file_error(&part))?;
+        fs::rename(&part, &path).map_err(file_error(&path))
+    }
+
+    /// Where the runs of a cell are, by the names that readers of partitioned datasets understand.
+    fn place(&self, table: &str, cell: &Cell, block: u32) -> PathBuf {
+        let mut name =
+            format!("{}-{}", cell.bytes.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string()), cell.iters);
+        name.extend(cell.options.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+        if cell.twin {
+            name.push_str("-twin");
+        }
+        self.folder
+            .join(table)
+            .join(format!("backend={}", cell.backend))
+            .join(format!("model={}", cell.model))
+            .join(format!("block={block}"))
+            .join(name + ".parquet")
+    }
+
+    /// Whether this cell of this block was run.
+    pub fn has(&self, cell: &Cell, block: u32) -> bool {
+        self.place(RUNS, cell, block).exists()
+    }
+
+    /// Adds a run. The row of `runs` is written last: a cell that is cut off is run again.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn add(&self, cell: &Cell, run: &RunRow, counts: &[CountRow]) -> Result<(), DatasetError> {
+        self.write(COUNTS, cell, run.block, counts_frame(cell, counts))?;
+        self.write(RUNS, cell, run.block, run_frame(cell, run))
+    }
+
+    fn write(&self, table: &str, cell: &Cell, block: u32, frame: PolarsResult<DataFrame>) -> Result<(), DatasetError> {
+        let path = self.place(table, cell, block);
+        let mut frame = frame.map_err(table_error(&path))?;
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(file_error(folder))?;
+        let part = path.with_extension("part");
+        let file = fs::File::create(&part).map_err(file_error(&part))?;
+        ParquetWriter::new(file)
+            .with_compression(ParquetCompression::Zstd(None))
+            .finish(&mut frame)
+            .map_err(table_error(&part))?;
+        fs::rename(&part, &path).map_err(file_error(&path))
+    }
+
+    /// The run of a cell in a block; `None` where it was not run.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn run(&self, cell: &Cell, block: u32) -> Result<Option<RunRow>, DatasetError> {
+        let path = self.place(RUNS, cell, block);
+        let Some(frame) = read(&path)? else { return Ok(None) };
+        run_row(&frame, block).map(Some).map_err(table_error(&path))
+    }
+
+    /// The calls of that run.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn counts(&self, cell: &Cell, block: u32) -> Result<Vec<CountRow>, DatasetError> {
+        let path = self.place(COUNTS, cell, block);
+        let Some(frame) = read(&path)? else { return Ok(Vec::new()) };
+        count_rows(&frame).map_err(table_error(&path))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<DataFrame>, DatasetError> {
+    match fs::File::open(path) {
+        Ok(file) => ParquetReader::new(file).finish().map(Some).map_err(table_error(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file_error(path)(error)),
+    }
+}
+
+/// The columns that say which cell it is, but those that the folders say.
+fn cell_columns(cell: &Cell, rows: usize) -> Vec<Column> {
+    vec![
+        Column::new("bytes".into(), vec![cell.bytes; rows]),
+        Column::new("iters".into(), vec![cell.iters; rows]),
+        Column::new("options".into(), vec![cell.options.as_str(); rows]),
+        Column::new("twin".into(), vec![cell.twin; rows]),
+    ]
+}
+
+fn run_frame(cell: &Cell, run: &RunRow) -> PolarsResult<DataFrame> {
+    let mut columns = cell_columns(cell, 1);
+    columns.extend([
+        Column::new("place".into(), [run.place]),
+        Column::new("traced_p50_ns".into(), [run.traced_p50_ns]),
+        Column::new("bare_p50_ns".into(), [run.bare_p50_ns]),
+        Column::new("wall_ns".into(), [run.wall_ns]),
+        Column::new("cpu_ns".into(), [run.cpu_ns]),
+        Column::new("voluntary_switches".into(), [run.voluntary_switches]),
+        Column::new("minor_faults".into(), [run.minor_faults]),
+        Column::new("lost".into(), [run.lost]),
+        Column::new("load".into(), [run.load]),
+        Column::new("error".into(), [run.error.as_str()]),
+    ]);
+    DataFrame::new(1, columns)
+}
+
+fn run_row(frame: &DataFrame, block: u32) -> PolarsResult<RunRow> {
+    let number = |name: &str| -> PolarsResult<u64> { Ok(frame.column(name)?.u64()?.get(0).unwrap_or_default()) };
+    Ok(RunRow {
+        block,
+        place: frame.column("place")?.u32()?.get(0).unwrap_or_default(),
+        traced_p50_ns: number("traced_p50_ns")?,
+        bare_p50_ns: number("bare_p50_ns")?,
+        wall_ns: number("wall_ns")?,
+        cpu_ns: number("cpu_ns")?,
+        voluntary_switches: number("voluntary_switches")?,
+        minor_faults: number("minor_faults")?,
+        lost: number("lost")?,
+        load: frame.column("load")?.f64()?.get(0).unwrap_or_default(),
+        error: frame.column("error")?.str()?.get(0).unwrap_or_default().to_owned(),
+    })
+}
+
+fn counts_frame(cell: &Cell, counts: &[CountRow]) -> PolarsResult<DataFrame> {
+    let words =
+        |name: &str, of: fn(&CountRow) -> &str| Column::new(name.into(), counts.iter().map(of).collect::<Vec<_>>());
+    let numbers =
+        |name: &str, of: fn(&CountRow) -> u64| Column::new(name.into(), counts.iter().map(of).collect::<Vec<_>>());
+    let mut columns = cell_columns(cell, counts.len());
+    columns.extend([
+        words("phase", |row| &row.phase),
+        words("role", |row| &row.role),
+        words("category", |row| &row.category),
+        words("syscall", |row| &row.syscall),
+        words("device", |row| &row.device),
+        words("ioctl", |row| &row.ioctl),
+        numbers("calls", |row| row.calls),
+        numbers("errors", |row| row.errors),
+        numbers("total_ns", |row| row.total_ns),
+    ]);
+    DataFrame::new(counts.len(), columns)
+}
+
+fn count_rows(frame: &DataFrame) -> PolarsResult<Vec<CountRow>> {
+    let word = |name: &str, row: usize| -> PolarsResult<String> {
+        Ok(frame.column(name)?.str()?.get(row).unwrap_or_default().to_owned())
+    };
+    let number =
+        |name: &str, row: usize| -> PolarsResult<u64> { Ok(frame.column(name)?.u64()?.get(row).unwrap_or_default()) };
+    (0..frame.height())
+        .map(|row| {
+            Ok(CountRow {
+                phase: word("phase", row)?,
+                role: word("role", row)?,
+                category: word("category", row)?,
+                syscall: word("syscall", row)?,
+                device: word("device", row)?,
+                ioctl: word("ioctl", row)?,
+                calls: number("calls", row)?,
+                errors: number("errors", row)?,
+                total_ns: number("total_ns", row)?,
+            })
+        })
+        .collect()
+}

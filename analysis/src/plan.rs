@@ -1,0 +1,280 @@
+//! A plan of a sweep: which cells are run, how often, in which order. Its text is part of the dataset, so that an analysis
+//! knows which counts belong together.
+
+use std::collections::BTreeSet;
+
+use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
+use serde::{Deserialize, Serialize};
+
+use crate::verdict::Axis;
+
+/// A file such as `plans/quick.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// For people.
+    pub name: String,
+    /// Of the order within blocks.
+    pub seed: u64,
+    /// Blocks that are run; the first is kept and not used (cold caches).
+    pub blocks: u32,
+    /// What is varied.
+    pub series: Vec<SeriesPlan>,
+}
+
+/// Cells along one axis, all else alike.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesPlan {
+    /// As `bench --backend` has it; `cpu` for the model of that name.
+    pub backend: String,
+    /// As the command of `bench`.
+    pub model: String,
+    /// `--bytes`; more than one makes it a series along bytes.
+    #[serde(default)]
+    pub bytes: Vec<Bytes>,
+    /// `--iters`; more than one makes it a series along iterations. `0` is always run, too.
+    pub iters: Vec<u64>,
+    /// Further arguments of `bench`.
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+/// A number of bytes: a number, or text with K, M or G (powers of 1,024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "BytesText")]
+pub struct Bytes(pub u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BytesText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<BytesText> for Bytes {
+    type Error = String;
+    fn try_from(text: BytesText) -> Result<Self, String> {
+        let text = match text {
+            BytesText::Number(number) => return Ok(Self(number)),
+            BytesText::Text(text) => text,
+        };
+        let (number, shift) = match text.as_bytes().last() {
+            Some(b'K') => (&text[..text.len() - 1], 10),
+            Some(b'M') => (&text[..text.len() - 1], 20),
+            Some(b'G') => (&text[..text.len() - 1], 30),
+            _ => (text.as_str(), 0),
+        };
+        let number: u64 =
+            number.parse().map_err(|_| format!("`{text}` is no size; write 4096, \"64K\", \"1M\" or \"2G\""))?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(|| format!("`{text}` is too large"))
+    }
+}
+
+/// One run of `bench`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cell {
+    /// As in [`SeriesPlan`].
+    pub backend: String,
+    /// As in [`SeriesPlan`].
+    pub model: String,
+    /// Absent where the model has no size.
+    pub bytes: Option<u64>,
+    /// 0 is everything but the timed work.
+    pub iters: u64,
+    /// Further arguments, joined by blanks.
+    pub options: String,
+    /// The second run of the same cell in a block: the control that shows the noise.
+    pub twin: bool,
+}
+
+impl Cell {
+    /// The arguments of `bench`.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![self.model.clone()];
+        if self.model != "cpu" {
+            arguments.extend(["--backend".to_owned(), self.backend.clone()]);
+        }
+        if let Some(bytes) = self.bytes {
+            arguments.extend(["--bytes".to_owned(), bytes.to_string()]);
+        }
+        arguments.extend(["--iters".to_owned(), self.iters.to_string()]);
+        arguments.extend(self.options.split_whitespace().map(str::to_owned));
+        arguments
+    }
+
+    /// The cell of the same series without timed work.
+    #[must_use]
+    pub fn without_work(&self) -> Self {
+        Self { iters: 0, twin: false, ..self.clone() }
+    }
+}
+
+/// Why a plan cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError(pub String);
+
+impl std::fmt::Display for PlanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+impl SeriesPlan {
+    /// Which axis it varies.
+    pub fn axis(&self) -> Axis {
+        if self.iters.len() > 1 { Axis::Iterations } else { Axis::Bytes }
+    }
+
+    /// The cells with timed work, in the order of the axis.
+    pub fn cells(&self) -> Vec<Cell> {
+        let cell = |bytes: Option<u64>, iters| Cell {
+            backend: self.backend.clone(),
+            model: self.model.clone(),
+            bytes,
+            iters,
+            options: self.options.join(" "),
+            twin: false,
+        };
+        match self.axis() {
+            Axis::Iterations => self.iters.iter().map(|iters| cell(self.bytes.first().map(|b| b.0), *iters)).collect(),
+            Axis::Bytes => self.bytes.iter().map(|bytes| cell(Some(bytes.0), self.iters[0])).collect(),
+        }
+    }
+
+    /// In words.
+    pub fn name(&self) -> String {
+        let fixed = match (self.axis(), self.bytes.first()) {
+            (Axis::Bytes, _) => format!("{} iterations", self.iters[0]),
+            (Axis::Iterations, Some(bytes)) => format!("{} bytes", bytes.0),
+            (Axis::Iterations, None) => String::new(),
+        };
+        [self.backend.as_str(), &self.model, &self.options.join(" "), &fixed]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let fail = |what: &str| Err(PlanError(format!("series {}: {what}", self.name())));
+        if self.iters.is_empty() {
+            return Err(PlanError(format!("series of {} {}: `iters` is empty", self.backend, self.model)));
+        }
+        if (self.iters.len() > 1) == (self.bytes.len() > 1) {
+            return fail("either `bytes` or `iters` has more than one level, the other one");
+        }
+        let grows = self.iters.is_sorted_by(|a, b| a < b) && self.bytes.is_sorted_by(|a, b| a < b);
+        if !grows || self.iters[0] == 0 || self.bytes.first().is_some_and(|bytes| bytes.0 == 0) {
+            return fail("levels grow and begin above 0 (`iters = 0` is always run)");
+        }
+        if self.iters.len().max(self.bytes.len()) < 3 {
+            return fail("an axis needs three levels or more");
+        }
+        let taken = ["--iters", "--bytes", "--backend", "--json"];
+        if self.options.iter().any(|option| taken.iter().any(|word| option.starts_with(word))) {
+            return fail("`options` may not have --iters, --bytes, --backend or --json");
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Reads a plan and checks it.
+    ///
+    /// # Errors
+    /// A [`PlanError`] that says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let plan: Self = toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))?;
+        if plan.series.is_empty() {
+            return Err(PlanError("a plan needs a `[[series]]`".to_owned()));
+        }
+        if plan.blocks < 2 {
+            return Err(PlanError("`blocks` is 2 at least: the first is not used".to_owned()));
+        }
+        plan.series.iter().try_for_each(SeriesPlan::check)?;
+        Ok(plan)
+    }
+
+    /// Every cell of a block, each once, in the order of the plan: those of all series, their `iters = 0`, and the last of
+    /// each series a second time.
+    pub fn cells(&self) -> Vec<Cell> {
+        let mut cells = BTreeSet::new();
+        for series in &self.series {
+            let of_series = series.cells();
+            cells.extend(of_series.iter().map(Cell::without_work));
+            if let Some(last) = of_series.last() {
+                cells.insert(Cell { twin: true, ..last.clone() });
+            }
+            cells.extend(of_series);
+        }
+        cells.into_iter().collect()
+    }
+
+    /// The cells of a block in its random order; the same plan gives the same.
+    pub fn block(&self, block: u32) -> Vec<Cell> {
+        let mut cells = self.cells();
+        cells.shuffle(&mut SmallRng::seed_from_u64(self.seed ^ (u64::from(block) << 32)));
+        cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+name = \"test\"
+seed = 1
+blocks = 11
+
+[[series]]
+backend = \"host\"
+model = \"alloc\"
+bytes = [\"64K\"]
+iters = [10, 100, 1000]
+
+[[series]]
+backend = \"host\"
+model = \"alloc\"
+bytes = [4096, \"64K\", \"1M\"]
+iters = [100]
+options = [\"--batch\", \"2\"]
+";
+
+    #[test]
+    fn cells_are_those_of_the_series_and_their_controls() {
+        let plan = Plan::parse(TEXT).unwrap();
+        // 3 levels, 1 without work, 1 twin; 3 levels, each without work, 1 twin.
+        assert_eq!(plan.cells().len(), 5 + 7);
+        assert_eq!(plan.series[0].axis(), Axis::Iterations);
+        assert_eq!(plan.series[1].name(), "host alloc --batch 2 100 iterations");
+        let first = &plan.series[0].cells()[0];
+        assert_eq!(first.arguments().join(" "), "alloc --backend host --bytes 65536 --iters 10");
+        assert!(plan.cells().contains(&first.without_work()));
+    }
+
+    #[test]
+    fn every_block_has_an_order_of_its_own_and_always_the_same() {
+        let plan = Plan::parse(TEXT).unwrap();
+        assert_eq!(plan.block(3), plan.block(3));
+        assert_ne!(plan.block(3), plan.block(4));
+        let mut sorted = plan.block(4);
+        sorted.sort();
+        assert_eq!(sorted, plan.cells());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_plan_is_said() {
+        let error = |from: &str, to: &str| Plan::parse(&TEXT.replace(from, to)).unwrap_err().0;
+        assert!(error("blocks = 11", "blocks = 1").contains("2 at least"));
+        assert!(error("[10, 100, 1000]", "[10, 100]").contains("three levels"));
+        assert!(error("[10, 100, 1000]", "[0, 100, 1000]").contains("begin above 0"));
+        assert!(error("[\"64K\"]", "[\"64K\", \"1M\"]").contains("more than one level"));
+        assert!(error("\"1M\"]", "\"1X\"]").contains("`1X` is no size"));
+        assert!(error("seed = 1", "seeds = 1").contains("seed"));
+        assert!(error("\"--batch\"", "\"--iters\"").contains("may not have"));
+    }
+}

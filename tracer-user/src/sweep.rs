@@ -1,0 +1,232 @@
+//! `gpuos-trace sweep`: every cell of a plan, block after block, under the tracer and without it, into a dataset.
+
+use std::{
+    fs,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use gpuos_analysis::{
+    dataset::{CountRow, Dataset, RunRow},
+    plan::Cell,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use polars_core::prelude::PolarsResult;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    collect::environment,
+    model::{
+        frame::{self, column},
+        run::Run,
+    },
+    sink, talk,
+};
+
+/// Variables that change what GPU runtimes do.
+const VARIABLES: [&str; 8] = [
+    "CUDA_MODULE_LOADING",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "HIP_VISIBLE_DEVICES",
+    "HSA_ENABLE_INTERRUPT",
+    "GPU_MAX_HW_QUEUES",
+    "LD_LIBRARY_PATH",
+];
+
+/// What is run, where the runs go.
+pub struct Sweep {
+    /// The dataset.
+    pub dataset: Dataset,
+    /// The program that has the workloads.
+    pub bench: PathBuf,
+}
+
+/// What a sweep came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Cells that were run now.
+    pub run: u64,
+    /// Cells that were there already.
+    pub kept: u64,
+    /// Cells that failed, and say why.
+    pub failed: u64,
+    /// Cells of which something was lost.
+    pub lost: u64,
+}
+
+/// On what a sweep is run, JSON.
+pub fn environment(bench: &Path) -> String {
+    let text = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
+    let host = environment::host();
+    let variables: serde_json::Map<String, Value> =
+        VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?.into()))).collect();
+    let size: usize = std::env::vars_os().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let binary = fs::read(bench).map(|bytes| gpuos_analysis::dataset::checksum(&bytes)).ok();
+    json!({
+        "tool_version": env!("CARGO_PKG_VERSION"),
+        "host": host,
+        "nvidia_driver": text("/sys/module/nvidia/version"),
+        "amdgpu": text("/sys/module/amdgpu/version"),
+        "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "hypervisor": text("/sys/hypervisor/type").or_else(|| text("/sys/class/dmi/id/product_name")),
+        "cgroup_cpu": text("/sys/fs/cgroup/cpu.max"),
+        "cgroup_memory": text("/sys/fs/cgroup/memory.max"),
+        "load": text("/proc/loadavg"),
+        "variables": variables,
+        "environment_bytes": size,
+        "bench_checksum": binary,
+    })
+    .to_string()
+}
+
+/// What `bench --json` prints.
+#[derive(Debug, Default, Deserialize)]
+struct Report {
+    wall_ns: u64,
+    latency: Option<Latency>,
+    usage: Usage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Latency {
+    p50_ns: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Usage {
+    user_ns: u64,
+    system_ns: u64,
+    voluntary_switches: u64,
+    minor_faults: u64,
+}
+
+impl Report {
+    fn p50_ns(&self) -> u64 {
+        self.latency.as_ref().map_or(0, |latency| latency.p50_ns)
+    }
+}
+
+impl Sweep {
+    /// Runs what is not there yet, and calls `each` after every cell.
+    ///
+    /// # Errors
+    /// The dataset cannot be written. A cell that fails is no error: the dataset says why.
+    pub fn run(&self, mut each: impl FnMut(&Done)) -> anyhow::Result<Done> {
+        let mut done = Done::default();
+        for block in 1..=self.dataset.plan.blocks {
+            for (place, cell) in self.dataset.plan.block(block).into_iter().enumerate() {
+                if self.dataset.has(&cell, block) {
+                    done.kept += 1;
+                } else {
+                    let (run, counts) = self.cell(&cell, block, place as u32);
+                    done.run += 1;
+                    done.failed += u64::from(!run.error.is_empty());
+                    done.lost += u64::from(run.lost > 0);
+                    self.dataset.add(&cell, &run, &counts)?;
+                }
+                each(&done);
+            }
+        }
+        Ok(done)
+    }
+
+    /// One cell, with the tracer and without, in the order that the place gives.
+    fn cell(&self, cell: &Cell, block: u32, place: u32) -> (RunRow, Vec<CountRow>) {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
+        let mut run = RunRow { block, place, load, ..RunRow::default() };
+        let mut counts = Vec::new();
+        for traced in [place % 2 == 0, place % 2 == 1] {
+            let outcome = if traced { self.traced(cell, &mut run) } else { self.bare(cell, &mut run).map(|()| None) };
+            match outcome {
+                Ok(Some(found)) => counts = found,
+                Ok(None) => {}
+                Err(error) => {
+                    run.error = error;
+                    return (run, Vec::new());
+                }
+            }
+        }
+        (run, counts)
+    }
+
+    fn bare(&self, cell: &Cell, run: &mut RunRow) -> Result<(), String> {
+        let report = report(Command::new(&self.bench).args(cell.arguments()))?;
+        run.bare_p50_ns = report.p50_ns();
+        run.wall_ns = report.wall_ns;
+        run.cpu_ns = report.usage.user_ns + report.usage.system_ns;
+        run.voluntary_switches = report.usage.voluntary_switches;
+        run.minor_faults = report.usage.minor_faults;
+        Ok(())
+    }
+
+    fn traced(&self, cell: &Cell, run: &mut RunRow) -> Result<Option<Vec<CountRow>>, String> {
+        let file = tempfile::Builder::new().suffix(".parquet").tempfile().map_err(|error| error.to_string())?;
+        let tracer = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut command = Command::new(tracer);
+        command.args(["run", "--quiet", "--output"]).arg(file.path()).arg("--").arg(&self.bench);
+        let report = report(command.args(cell.arguments()))?;
+        let traced = sink::read(file.path()).map_err(|error| error.to_string())?;
+        run.traced_p50_ns = report.p50_ns();
+        run.lost = u64::from(traced.header.losses.any());
+        counts(&traced).map(Some).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs `bench --json`; what it says on standard error when it fails is the reason.
+fn report(command: &mut Command) -> Result<Report, String> {
+    let output = command.arg("--json").stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find(|line| !line.starts_with("bench: using")).unwrap_or_default();
+        return Err(format!("{}: {}", output.status, sink::units::printable(line)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("what bench printed: {error}"))
+}
+
+/// Calls by phase and kind, of all processes.
+fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
+    let by = [column::PHASE, column::ROLE, column::CATEGORY, column::SYSCALL, column::DEVICE, column::COMMAND_NAME];
+    let groups = frame::group(&run.calls, &by)?;
+    let rows = groups.into_iter().map(|group| {
+        let [phase, role, category, syscall, device, ioctl] = by.map(|name| {
+            let place = by.iter().position(|other| *other == name).unwrap_or_default();
+            group.key[place].clone()
+        });
+        CountRow {
+            phase,
+            role,
+            category,
+            syscall,
+            device,
+            ioctl,
+            calls: group.calls,
+            errors: group.errors,
+            total_ns: group.total_ns,
+        }
+    });
+    Ok(rows.collect())
+}
+
+/// The bar of a long sweep; silent when nobody looks.
+pub fn progress(cells: u64) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} cells, {eta} left {msg}");
+    ProgressBar::with_draw_target(Some(cells), target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// What came of it, in a sentence.
+pub fn say(done: &Done, folder: &Path) {
+    let Done { run, kept, failed, lost } = done;
+    talk::say(&format!(
+        "{}: {run} cells run, {kept} kept, {failed} failed, {lost} with losses; `gpuos-trace report {}` says what they show",
+        folder.display(),
+        folder.display()
+    ));
+}
