@@ -5,6 +5,10 @@ use plotters::prelude::*;
 
 use crate::{report::SeriesFindings, verdict::Axis};
 
+/// Of a plot, and of the room beside it for the legend, in pixels.
+const WIDTH: u32 = 860;
+const LEGEND: u32 = 170;
+
 /// Of roles; what is unknown and all calls together are black.
 fn color(role: &str) -> RGBColor {
     match role {
@@ -31,16 +35,17 @@ pub fn scaling(series: &SeriesFindings) -> String {
 fn draw(series: &SeriesFindings, text: &mut String) -> Result<(), Box<dyn std::error::Error>> {
     let (first, last) = (series.levels[0], series.levels[series.levels.len() - 1]);
     let most = series.roles.iter().flat_map(|role| role.middles.iter().copied()).fold(1.0, f64::max);
-    let area = SVGBackend::with_string(text, (820, 420)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let axis = if series.axis == Axis::Bytes { "bytes" } else { "iterations" };
+    let whole = SVGBackend::with_string(text, (WIDTH, 420)).into_drawing_area();
+    whole.fill(&WHITE)?;
+    let (area, legend) = whole.split_horizontally(WIDTH - LEGEND);
+    // Sizes grow by powers of two, iterations by powers of ten.
+    let (axis, base) = if series.axis == Axis::Bytes { ("bytes", 4.0) } else { ("iterations", 10.0) };
     let mut chart = ChartBuilder::on(&area)
-        .caption(format!("{}: calls in `work`", series.name), ("sans-serif", 16))
+        .caption(format!("{}: calls in the phase work", series.name), ("sans-serif", 16))
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(60)
-        .right_y_label_area_size(130)
-        .build_cartesian_2d((first * 0.8..last * 1.25).log_scale(), (0.5..most * 2.0).log_scale())?;
+        .build_cartesian_2d((first * 0.8..last * 1.25).log_scale().base(base), (0.5..most * 2.0).log_scale())?;
     chart
         .configure_mesh()
         .x_desc(axis)
@@ -49,13 +54,15 @@ fn draw(series: &SeriesFindings, text: &mut String) -> Result<(), Box<dyn std::e
         .x_label_formatter(&|value| short(*value, series.axis))
         .y_label_formatter(&|value| short(*value, Axis::Iterations))
         .draw()?;
-    for role in &series.roles {
+    for (number, role) in series.roles.iter().enumerate() {
         let points = || series.levels.iter().zip(&role.middles).map(|(level, calls)| (*level, calls.max(0.5)));
         let color = color(&role.role);
-        chart
-            .draw_series(LineSeries::new(points(), color.stroke_width(2)))?
-            .label(role.role.clone())
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
+        // All together lie below, broad and pale, so that a role which is all of them is seen.
+        let style = if color == BLACK { color.mix(0.25).stroke_width(7) } else { color.stroke_width(2) };
+        chart.draw_series(LineSeries::new(points(), style))?;
+        let high = 45 + 20 * number as i32;
+        legend.draw(&PathElement::new([(5, high), (25, high)], style))?;
+        legend.draw(&Text::new(role.role.clone(), (32, high - 6), ("sans-serif", 13)))?;
         chart.draw_series(points().map(|point| Circle::new(point, 3, color.filled())))?;
         // A step stands where it is.
         for (below, above) in &role.verdict.steps {
@@ -64,15 +71,7 @@ fn draw(series: &SeriesFindings, text: &mut String) -> Result<(), Box<dyn std::e
             chart.draw_series(std::iter::once(PathElement::new(line, color.mix(0.4).stroke_width(1))))?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(TRANSPARENT)
-        .draw()?;
-    area.present()?;
-    drop(chart);
-    drop(area);
+    whole.present()?;
     Ok(())
 }
 

@@ -301,7 +301,8 @@ fn sentence(role: &RoleFindings, axis: Axis) -> String {
         },
         (word, ..) => format!("{word:?}").to_lowercase(),
     };
-    format!("{shape} ({sure})")
+    let falls = if role.verdict.difference < 0.0 && *word != Word::Flat { "falls: " } else { "" };
+    format!("{falls}{shape} ({sure})")
 }
 
 /// Every verdict, a line each.

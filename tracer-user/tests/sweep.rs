@@ -1,0 +1,127 @@
+//! A sweep as a user runs it: a small plan on the backend whose calls are known, cut off and resumed, and what is reported.
+
+mod support;
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use support::{TRACER, privileged};
+
+const PLAN: &str = "
+name = \"small\"
+seed = 1
+blocks = 11
+
+[[series]]
+backend = \"host\"
+model = \"alloc\"
+bytes = [4096]
+iters = [1, 10, 100]
+
+[[series]]
+backend = \"cpu\"
+model = \"cpu\"
+bytes = [4096]
+iters = [1, 10, 100]
+";
+
+fn run(words: &[&str], folder: &Path) -> Output {
+    Command::new(TRACER).args(words).current_dir(folder).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+fn files(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+}
+
+#[test]
+fn a_sweep_is_cut_off_resumed_and_reported() {
+    if !privileged("a_sweep_is_cut_off_resumed_and_reported") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("plan.toml"), PLAN).unwrap();
+    let runs = folder.path().join("data/runs");
+    // Cut off in the middle: what was run is there, and is not run again.
+    let mut sweep = Command::new(TRACER)
+        .args(["sweep", "plan.toml", "-o", "data"])
+        .current_dir(folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while files(&runs) < 5 {
+        assert!(sweep.try_wait().unwrap().is_none(), "the sweep ended early");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    sweep.kill().unwrap();
+    sweep.wait().unwrap();
+    let before = files(&runs);
+    let again = run(&["sweep", "plan.toml", "-o", "data"], folder.path());
+    assert_eq!(again.status.code(), Some(125));
+    assert!(text(&again).contains("has runs already") && text(&again).contains("--resume"), "{}", text(&again));
+    let resumed = run(&["sweep", "plan.toml", "-o", "data", "--resume"], folder.path());
+    assert!(resumed.status.success(), "{}", text(&resumed));
+    // A part may be left of the file that was being written.
+    let cells = 11 * (3 + 1 + 1) * 2;
+    assert!(text(&resumed).contains(&format!("{} cells run", cells - before)), "{before}: {}", text(&resumed));
+    assert!(text(&resumed).contains("0 failed, 0 with losses"), "{}", text(&resumed));
+    // Another plan does not belong here.
+    std::fs::write(folder.path().join("other.toml"), PLAN.replace("small", "other")).unwrap();
+    let other = run(&["sweep", "other.toml", "-o", "data", "--resume"], folder.path());
+    assert!(text(&other).contains("another plan"), "{}", text(&other));
+    // Two calls for each allocation, none for the CPU.
+    let report = run(&["report", "data", "-o", "report"], folder.path());
+    assert!(report.status.success(), "{}", text(&report));
+    let said = text(&report);
+    assert!(said.contains("memory            linear, 2.0000 an iteration (deterministic, 10/10)"), "{said}");
+    assert!(said.contains("all calls         flat (deterministic, 10/10)"), "{said}");
+    for file in ["report.html", "report.md", "verdicts.json", "series-0.svg", "series-1.svg"] {
+        assert!(folder.path().join("report").join(file).exists(), "{file}");
+    }
+    let html = std::fs::read_to_string(folder.path().join("report/report.html")).unwrap();
+    assert!(
+        html.contains("<svg") && !html.contains("http://") || html.contains("http://www.w3.org/2000/svg"),
+        "{html}"
+    );
+    // The same data give the same report.
+    run(&["report", "data", "-o", "report2"], folder.path());
+    let json = |name: &str| std::fs::read_to_string(folder.path().join(name).join("verdicts.json")).unwrap();
+    assert_eq!(json("report"), json("report2"));
+}
+
+#[test]
+fn what_cannot_be_swept_or_reported_is_said() {
+    if !privileged("what_cannot_be_swept_or_reported_is_said") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let complaint = |words: &[&str]| {
+        let output = run(words, folder.path());
+        assert_eq!(output.status.code(), Some(125), "{words:?}: {}", text(&output));
+        text(&output)
+    };
+    assert!(complaint(&["sweep", "absent.toml", "-o", "data"]).contains("cannot read `absent.toml`"));
+    assert!(complaint(&["report", "absent", "-o", "report"]).contains("gpuos-trace sweep"));
+    std::fs::write(folder.path().join("bad.toml"), "name = 1").unwrap();
+    assert!(complaint(&["sweep", "bad.toml", "-o", "data"]).contains("bad.toml"));
+    std::fs::write(folder.path().join("plan.toml"), PLAN).unwrap();
+    let no_bench = complaint(&["sweep", "plan.toml", "-o", "data", "--bench", "nowhere"]);
+    assert!(no_bench.contains("no program `nowhere`"), "{no_bench}");
+    // Cells that fail are recorded with their reason, and do not stop the sweep.
+    let failing = PLAN.replace("\"host\"", "\"cuda\"").replace("blocks = 11", "blocks = 2");
+    std::fs::write(folder.path().join("failing.toml"), failing).unwrap();
+    let swept = run(&["sweep", "failing.toml", "-o", "failed"], folder.path());
+    assert!(swept.status.success(), "{}", text(&swept));
+    if text(&swept).contains(" 0 failed") {
+        return; // A machine with CUDA.
+    }
+    run(&["report", "failed", "-o", "report"], folder.path());
+    let report = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(report.contains("## Left out") && report.contains("libcuda"), "{report}");
+}
