@@ -140,7 +140,8 @@ impl Sweep {
         let load = load.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
         let mut run = RunRow { block, place, load, ..RunRow::default() };
         let mut counts = Vec::new();
-        for traced in [place % 2 == 0, place % 2 == 1] {
+        let traced_first = place.is_multiple_of(2);
+        for traced in [traced_first, !traced_first] {
             let outcome = if traced { self.traced(cell, &mut run) } else { self.bare(cell, &mut run).map(|()| None) };
             match outcome {
                 Ok(Some(found)) => counts = found,
