@@ -109,8 +109,13 @@ pub enum DatasetError {
     #[error("`{0}` has runs already\nhint: `--resume` goes on with it; choose another folder for a new one")]
     NotEmpty(String),
     /// It has no environment.
-    #[error("`{0}` says not on what it was run (no environment.json), so it is not used")]
+    #[error("`{0}` does not say on what it was run (environment.json is absent or damaged), so it is not used")]
     NoEnvironment(String),
+    /// It was made with another program.
+    #[error(
+        "`{0}` was made with another `bench` or on another kernel\nhint: choose another folder, or the program that it was made with"
+    )]
+    OtherEnvironment(String),
 }
 
 /// A folder with the runs of one plan on one machine.
@@ -156,8 +161,16 @@ impl Dataset {
         }
         fs::create_dir_all(folder).map_err(file_error(folder))?;
         let dataset = Self { folder: folder.to_owned(), plan: parsed };
+        // What was run stays what it was run on.
+        if there.exists() && folder.join(ENVIRONMENT).exists() {
+            let (old, new) = (dataset.environment()?, serde_json::from_str(environment).unwrap_or_default());
+            if identity(&old) != identity(&new) {
+                return Err(DatasetError::OtherEnvironment(folder.display().to_string()));
+            }
+        } else {
+            dataset.put(ENVIRONMENT, environment.as_bytes())?;
+        }
         dataset.put(PLAN, plan.as_bytes())?;
-        dataset.put(ENVIRONMENT, environment.as_bytes())?;
         Ok(dataset)
     }
 
@@ -168,19 +181,23 @@ impl Dataset {
     pub fn open(folder: &Path) -> Result<Self, DatasetError> {
         let path = folder.join(PLAN);
         let text = fs::read_to_string(&path).map_err(file_error(&path))?;
-        if !folder.join(ENVIRONMENT).exists() {
-            return Err(DatasetError::NoEnvironment(folder.display().to_string()));
-        }
-        Ok(Self { folder: folder.to_owned(), plan: Plan::parse(&text)? })
+        let dataset = Self { folder: folder.to_owned(), plan: Plan::parse(&text)? };
+        dataset.environment()?;
+        Ok(dataset)
     }
 
-    /// On what it was run, JSON.
+    /// On what it was run.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub fn environment(&self) -> Result<String, DatasetError> {
-        let path = self.folder.join(ENVIRONMENT);
-        fs::read_to_string(&path).map_err(file_error(&path))
+    /// The file is absent, or is none of ours.
+    pub fn environment(&self) -> Result<serde_json::Value, DatasetError> {
+        let text = fs::read_to_string(self.folder.join(ENVIRONMENT)).unwrap_or_default();
+        let environment: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if environment["host"]["kernel"].is_string() {
+            Ok(environment)
+        } else {
+            Err(DatasetError::NoEnvironment(self.folder.display().to_string()))
+        }
     }
 
     /// Writes a file as a whole or not at all.
@@ -195,7 +212,10 @@ impl Dataset {
     fn place(&self, table: &str, cell: &Cell, block: u32) -> PathBuf {
         let mut name =
             format!("{}-{}", cell.bytes.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string()), cell.iters);
-        name.extend(cell.options.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+        if !cell.options.is_empty() {
+            // Options differ in characters that no file name should have.
+            name += &format!("-{}", &checksum(cell.options.as_bytes())[..12]);
+        }
         if cell.twin {
             name.push_str("-twin");
         }
@@ -207,9 +227,10 @@ impl Dataset {
             .join(name + ".parquet")
     }
 
-    /// Whether this cell of this block was run.
+    /// Whether this cell of this block was run, without a failure, and its files can be read.
     pub fn has(&self, cell: &Cell, block: u32) -> bool {
-        self.place(RUNS, cell, block).exists()
+        let ran = matches!(self.run(cell, block), Ok(Some(run)) if run.error.is_empty());
+        ran && matches!(self.counts(cell, block), Ok(Some(_)))
     }
 
     /// Adds a run. The row of `runs` is written last: a cell that is cut off is run again.
@@ -245,20 +266,30 @@ impl Dataset {
         run_row(&frame, block).map(Some).map_err(table_error(&path))
     }
 
-    /// The calls of that run.
+    /// The calls of that run; `None` where there is no file of them, which is not the same as no call.
     ///
     /// # Errors
     /// Its file cannot be read.
-    pub fn counts(&self, cell: &Cell, block: u32) -> Result<Vec<CountRow>, DatasetError> {
+    pub fn counts(&self, cell: &Cell, block: u32) -> Result<Option<Vec<CountRow>>, DatasetError> {
         let path = self.place(COUNTS, cell, block);
-        let Some(frame) = read(&path)? else { return Ok(Vec::new()) };
-        count_rows(&frame).map_err(table_error(&path))
+        let Some(frame) = read(&path)? else { return Ok(None) };
+        count_rows(&frame).map(Some).map_err(table_error(&path))
     }
+}
+
+/// What must be the same for runs to belong together.
+fn identity(environment: &serde_json::Value) -> (&serde_json::Value, &serde_json::Value, &serde_json::Value) {
+    (&environment["bench_checksum"], &environment["host"]["kernel"], &environment["nvidia_driver"])
 }
 
 fn read(path: &Path) -> Result<Option<DataFrame>, DatasetError> {
     match fs::File::open(path) {
-        Ok(file) => ParquetReader::new(file).finish().map(Some).map_err(table_error(path)),
+        Ok(file) => {
+            // polars panics on some damaged files.
+            let read = std::panic::catch_unwind(|| ParquetReader::new(file).finish());
+            let damaged = || Err(PolarsError::ComputeError("its Parquet pages are damaged".into()));
+            read.unwrap_or_else(|_| damaged()).map(Some).map_err(table_error(path))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file_error(path)(error)),
     }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::verdict::Axis;
 
+/// More blocks than this are a mistake.
+const MOST_BLOCKS: u32 = 1000;
+
 /// A file such as `plans/quick.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,6 +163,15 @@ impl SeriesPlan {
 
     fn check(&self) -> Result<(), PlanError> {
         let fail = |what: &str| Err(PlanError(format!("series {}: {what}", self.name())));
+        // Both are parts of file names, and everything stands in reports.
+        let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if ![&self.backend, &self.model].into_iter().all(|word| is_word(word) && !word.starts_with('-')) {
+            return Err(PlanError("`backend` and `model` are names of letters, digits and `-`".to_owned()));
+        }
+        let is_plain = |option: &String| option.chars().all(|c| c.is_ascii_graphic() && !"|<>`\"".contains(c));
+        if !self.options.iter().all(is_plain) {
+            return Err(PlanError("`options` are plain words without blanks, quotes, `|`, `<` and `>`".to_owned()));
+        }
         if self.iters.is_empty() {
             return Err(PlanError(format!("series of {} {}: `iters` is empty", self.backend, self.model)));
         }
@@ -191,8 +203,8 @@ impl Plan {
         if plan.series.is_empty() {
             return Err(PlanError("a plan needs a `[[series]]`".to_owned()));
         }
-        if plan.blocks < 2 {
-            return Err(PlanError("`blocks` is 2 at least: the first is not used".to_owned()));
+        if !(2..=MOST_BLOCKS).contains(&plan.blocks) {
+            return Err(PlanError(format!("`blocks` is 2 at least (the first is not used) and {MOST_BLOCKS} at most")));
         }
         plan.series.iter().try_for_each(SeriesPlan::check)?;
         Ok(plan)
@@ -276,5 +288,10 @@ options = [\"--batch\", \"2\"]
         assert!(error("\"1M\"]", "\"1X\"]").contains("`1X` is no size"));
         assert!(error("seed = 1", "seeds = 1").contains("seed"));
         assert!(error("\"--batch\"", "\"--iters\"").contains("may not have"));
+        // What would leave the folder of the dataset, or mean something to a browser.
+        assert!(error("\"host\"", "\"../host\"").contains("letters"));
+        assert!(error("\"alloc\"", "\"--list\"").contains("letters"));
+        assert!(error("\"--batch\"", "\"<script>\"").contains("plain words"));
+        assert!(error("blocks = 11", "blocks = 4000000").contains("1000 at most"));
     }
 }

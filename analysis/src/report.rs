@@ -15,11 +15,11 @@ use crate::{
     plan::{Cell, SeriesPlan},
     plot,
     series::Series,
-    verdict::{Axis, LEAST_BLOCKS, Verdict, Word, effect, holm, judge, noise_floor},
+    verdict::{Axis, LEAST_BLOCKS, LEAST_LEVELS, Verdict, Word, effect, holm, judge, noise_floor},
 };
 
-/// The phase that verdicts read.
-const WORK: &str = "work";
+/// The phases that verdicts read: of `bench`'s models, and of `bench infer`.
+pub const WORK: [&str; 2] = ["work", "infer"];
 /// All roles together.
 const ALL: &str = "all calls";
 
@@ -96,7 +96,7 @@ struct Counted {
 impl Counted {
     fn of(rows: &[CountRow]) -> Self {
         let mut roles: BTreeMap<String, f64> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.phase == WORK) {
+        for row in rows.iter().filter(|row| WORK.contains(&row.phase.as_str())) {
             *roles.entry(row.role.clone()).or_default() += row.calls as f64;
             *roles.entry(ALL.to_owned()).or_default() += row.calls as f64;
         }
@@ -123,18 +123,13 @@ pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
         for cell in dataset.plan.cells() {
             wanted += 1;
             let name = || format!("block {block}, {}", cell.arguments().join(" "));
-            match dataset.run(&cell, block)? {
-                None => left_out.push(format!("{}: not run", name())),
-                Some(run) if !run.error.is_empty() => left_out.push(format!("{}: {}", name(), run.error)),
-                Some(run) if run.lost > 0 => left_out.push(format!("{}: the tracer lost something", name())),
-                Some(_) => {
-                    let counts = Counted::of(&dataset.counts(&cell, block)?);
-                    table.insert((cell, block), counts);
-                }
+            match usable(dataset, &cell, block) {
+                Ok(counts) => drop(table.insert((cell, block), Counted::of(&counts))),
+                Err(why) => left_out.push(format!("{}: {why}", name())),
             }
         }
     }
-    let environment = serde_json::from_str(&dataset.environment()?).unwrap_or(serde_json::Value::Null);
+    let environment = dataset.environment()?;
     let mut series: Vec<_> =
         dataset.plan.series.iter().map(|plan| Drafted::new(plan, &table, dataset.plan.blocks)).collect();
     // Each question is asked of all its series and roles at once.
@@ -154,10 +149,34 @@ pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
         environment,
         used: table.len() as u64,
         wanted,
-        left_out,
+        left_out: shortened(left_out),
         series: series.into_iter().map(Drafted::judge).collect(),
         only_with_a_runtime: appearances(&dataset.plan.series, &table, dataset.plan.blocks),
     })
+}
+
+/// The first of many lines, and how many more there are.
+fn shortened(mut lines: Vec<String>) -> Vec<String> {
+    const MOST: usize = 100;
+    let more = lines.len().saturating_sub(MOST);
+    lines.truncate(MOST);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+/// The counts of a run, or why it is not used.
+fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Vec<CountRow>, String> {
+    match dataset.run(cell, block).map_err(|error| error.to_string())? {
+        None => Err("not run".to_owned()),
+        Some(run) if !run.error.is_empty() => Err(run.error),
+        Some(run) if run.lost > 0 => Err("the tracer lost something".to_owned()),
+        Some(_) => {
+            let counts = dataset.counts(cell, block).map_err(|error| error.to_string())?;
+            counts.ok_or_else(|| "its file of counts is absent".to_owned())
+        }
+    }
 }
 
 /// A series with its counts, before it is judged.
@@ -247,29 +266,23 @@ fn appearances(series: &[SeriesPlan], table: &Table, blocks: u32) -> Vec<Appeara
     if of_cpu.is_empty() {
         return Vec::new();
     }
-    let mut found = BTreeMap::new();
+    let mut of_runtime: BTreeMap<String, Vec<&Counted>> = BTreeMap::new();
     for with in series.iter().filter(|series| series.model != "cpu") {
-        let of = runs(with);
+        of_runtime.entry(format!("{} {}", with.backend, with.model)).or_default().extend(runs(with));
+    }
+    let mut found = Vec::new();
+    for (cell, of) in of_runtime {
         let categories: BTreeSet<&String> = of.iter().flat_map(|run| &run.categories).collect();
         for category in categories {
             let has = |runs: &[&Counted]| runs.iter().filter(|run| run.categories.contains(category)).count() as u64;
-            let (count, total, cpu) = (has(&of), of.len() as u64, of_cpu.len() as u64);
-            if has(&of_cpu) == 0 && count as f64 >= 0.95 * total as f64 {
-                let cell = format!("{} {}", with.backend, with.model);
-                let bound = 3.0 / cpu as f64;
-                let category = category.clone();
-                found.entry((cell.clone(), category.clone())).or_insert(Appearance {
-                    cell,
-                    category,
-                    with: count,
-                    of: total,
-                    without: cpu,
-                    bound,
-                });
+            let (with, total, without) = (has(&of), of.len() as u64, of_cpu.len() as u64);
+            if has(&of_cpu) == 0 && with as f64 >= 0.95 * total as f64 {
+                let (cell, category) = (cell.clone(), category.clone());
+                found.push(Appearance { cell, category, with, of: total, without, bound: 3.0 / without as f64 });
             }
         }
     }
-    found.into_values().collect()
+    found
 }
 
 /// What the verdict says, in a sentence.
@@ -328,7 +341,7 @@ fn markdown(findings: &Findings) -> String {
     let word = |name: &str| host[name].as_str().unwrap_or("unknown").to_owned();
     let _ = writeln!(
         text,
-        "On {}, Linux {}, {} CPUs. {} of {} runs used; a verdict needs {LEAST_BLOCKS} blocks, of which the first is none.\n",
+        "On {}, Linux {}, {} CPUs. {} of {} runs used; a verdict needs {LEAST_BLOCKS} blocks beside the first, which is not used, and {LEAST_LEVELS} levels over three decades.\n",
         word("cpu"),
         word("kernel"),
         host["cpus"],
@@ -367,7 +380,7 @@ fn markdown(findings: &Findings) -> String {
     if findings.only_with_a_runtime.is_empty() {
         text.push_str("None shown: the plan has no series of the model `cpu`, or nothing is in 95 % of a runtime's runs and in none of the CPU's.\n\n");
     } else {
-        text.push_str("In all phases, start-up included. Which category dominates is not computed yet.\n\n");
+        text.push_str("In all phases, start-up included, without a correction for asking of many. Which category dominates is not computed yet.\n\n");
         text.push_str("| runtime | category | runs with it | runs on the CPU with it | true rate there, 95 % |\n|---|---|---|---|---|\n");
         for found in &findings.only_with_a_runtime {
             let Appearance { cell, category, with, of, without, bound } = found;

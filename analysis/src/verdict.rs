@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::{
-    fit::{Points, PowerFitter, aicc, isotonic},
+    fit::{EXPONENTS, Points, PowerFitter, aicc, isotonic},
     resample::{Interval, draws, interval},
     series::{Series, middle},
 };
@@ -21,6 +21,10 @@ pub enum Axis {
 
 /// Blocks that a verdict needs.
 pub const LEAST_BLOCKS: usize = 10;
+/// Levels that a verdict needs, and by what factor they must be apart: seven over three decades.
+pub const LEAST_LEVELS: usize = 7;
+/// See [`LEAST_LEVELS`].
+pub const LEAST_SPAN: f64 = 1000.0;
 /// On iterations: so many calls an iteration are no growth.
 pub const FLAT_CALLS_PER_ITERATION: f64 = 0.01;
 /// On bytes: so many calls in all, or this share of those at the smallest size, are no growth.
@@ -29,6 +33,8 @@ pub const FLAT_CALLS: f64 = 1.0;
 pub const FLAT_SHARE: f64 = 0.02;
 /// Exponents that are called linear.
 pub const LINEAR: (f64, f64) = (0.85, 1.15);
+/// Exponents that are called no growth, where there is an effect.
+const CONSTANT: f64 = 0.15;
 /// Share of all growth that one or two steps must explain.
 const STEP_SHARE: f64 = 0.95;
 /// How much better than a power steps must be, and a power than steps, by Akaike's criterion.
@@ -157,14 +163,17 @@ impl Drawn {
     }
 }
 
-/// The probability of a difference at the largest level as large as this, were there none: two-sided, from the
-/// bootstrap, never below one draw.
+/// The probability of a difference at the largest level as large as this, were there none: two-sided. The share of the
+/// draws on the other side of 0, and no less than a bound of the normal distribution by the spread of the draws,
+/// exp(−z²/2): a share of none of two thousand draws says only that much.
 pub fn effect(series: &Series, axis: Axis) -> f64 {
     let drawn = Drawn::new(series, axis);
     let (last, count) = (drawn.last(), drawn.again.len() as f64);
     let not_above = drawn.again.iter().filter(|values| values[last] <= 0.0).count() as f64;
     let not_below = drawn.again.iter().filter(|values| values[last] >= 0.0).count() as f64;
-    (2.0 * not_above.min(not_below) / count).clamp(1.0 / count, 1.0)
+    let share = 2.0 * not_above.min(not_below) / count;
+    let z_squared = drawn.values[last].powi(2) * drawn.weights()[last];
+    share.max((-z_squared / 2.0).exp()).min(1.0)
 }
 
 /// Which of many effects are there, at a level of 5 % for all together (Holm 1979).
@@ -209,7 +218,10 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         verdict.exponent = Some(shape.exponent);
         verdict.exponent_95 = Some(shape.interval);
     }
-    let enough = drawn.blocks >= LEAST_BLOCKS;
+    let levels = series.levels();
+    let enough = drawn.blocks >= LEAST_BLOCKS
+        && levels.len() >= LEAST_LEVELS
+        && levels[levels.len() - 1] >= LEAST_SPAN * levels[0];
     verdict.word = match &shape {
         _ if !enough => Word::Inconclusive,
         _ if is_flat(&drawn) => Word::Flat,
@@ -225,17 +237,11 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
             shape.steps.iter().map(|place| (level_before(series, axis, *place), drawn.levels[*place])).collect();
     }
     if verdict.word == Word::Inconclusive {
-        verdict.blocks_needed = blocks_needed(&drawn, shape.as_ref()).map(|blocks| blocks.max(LEAST_BLOCKS));
+        // More blocks than there are, or nothing: more of the same would not help.
+        let needed = blocks_needed(&drawn, shape.as_ref()).map(|blocks| blocks.max(LEAST_BLOCKS));
+        verdict.blocks_needed = needed.filter(|needed| *needed > drawn.blocks);
     }
     verdict
-}
-
-/// The level before a step; on bytes the smallest size is not among the differences.
-fn level_before(series: &Series, axis: Axis, place: usize) -> f64 {
-    match axis {
-        Axis::Iterations => series.levels()[place - 1],
-        Axis::Bytes => series.levels()[place],
-    }
 }
 
 /// The 90 % interval of the difference lies inside the tolerance at the largest level, as of every other: what goes up and
@@ -250,7 +256,7 @@ struct Shape {
     interval: Interval,
     /// Whether what the power leaves is what chance leaves, and steps say less.
     is_a_power: bool,
-    /// Levels before each step.
+    /// The level that each step leads to.
     steps: Vec<usize>,
 }
 
@@ -265,13 +271,25 @@ impl Shape {
         let mut exponents: Vec<f64> = drawn.again.iter().map(|values| fitter.fit(values).parameters.exponent).collect();
         let exponent = power.parameters.exponent;
         let interval = interval(&mut exponents, exponent, 0.95, drawn.blocks);
-        let points = Points { levels: &drawn.levels, values: &drawn.values, weights: &weights };
-        let stepped = Stepped::of(&points);
-        let power_left = aicc(power.left, 2, drawn.levels.len());
+        // The level that is compared with is a point of its own, at 0: a step may come right after it.
+        let (mut levels, mut values, mut all_weights) = (vec![drawn.base], vec![0.0], vec![1.0 / WHOLE]);
+        levels.extend(&drawn.levels);
+        values.extend(&drawn.values);
+        all_weights.extend(&weights);
+        let stepped = Stepped::of(&Points { levels: &levels, values: &values, weights: &all_weights });
+        let power_left = aicc(power.left, 2, levels.len());
         let fits = power.left <= chance_leaves(drawn.levels.len() - 2);
-        let is_a_power = fits && power_left + STEP_MARGIN <= stepped.criterion;
+        // The end of all exponents is none.
+        let bounded = EXPONENTS.0 + 0.1 < interval.low && interval.high < EXPONENTS.1 - 0.1;
+        let is_a_power = fits && bounded && power_left + STEP_MARGIN <= stepped.criterion;
         let is_stepped = stepped.criterion + STEP_MARGIN <= power_left && stepped.explains;
-        let steps = if is_stepped { stepped.places } else { Vec::new() };
+        // A power that does not grow is one step, right after 0 iterations.
+        let is_constant = fits && drawn.base == 0.0 && interval.is_inside(-CONSTANT, CONSTANT);
+        let steps = match (is_constant, is_stepped) {
+            (true, _) => vec![0],
+            (false, true) => stepped.places.iter().map(|place| place - 1).collect(),
+            (false, false) => Vec::new(),
+        };
         Some(Self { exponent, interval, is_a_power, steps })
     }
 }
@@ -366,6 +384,11 @@ mod tests {
         assert_eq!(word(&|n| n * n).word, Word::Superlinear);
         let step = word(&|n| if n < 100.0 { 0.0 } else { 70.0 });
         assert_eq!((step.word, step.steps), (Word::Step, vec![(30.0, 100.0)]));
+        // What comes with the first iteration and stays is a step there.
+        let constant = word(&|_| 12.0);
+        assert_eq!((constant.word, constant.steps), (Word::Step, vec![(0.0, 1.0)]));
+        // At the last level a step cannot be told from growth.
+        assert_eq!(word(&|n| if n < 1000.0 { 0.0 } else { 250.0 }).word, Word::Inconclusive);
         // What is not flat in between is not flat.
         assert_ne!(word(&|n| if n == 30.0 { 50.0 } else { 0.0 }).word, Word::Flat);
     }
@@ -375,6 +398,20 @@ mod tests {
         let word = |of: &dyn Fn(f64) -> f64| judge(&exact(10, of), Axis::Bytes, true);
         assert_eq!(word(&|_| 1400.0).word, Word::Flat);
         assert_eq!(word(&|n| if n < 1000.0 { 1400.0 } else { 1420.0 }).word, Word::Flat);
+        // Right after the smallest size, too.
+        let first = word(&|n| if n < 2.0 { 1400.0 } else { 2000.0 });
+        assert_eq!((first.word, first.steps), (Word::Step, vec![(1.0, 3.0)]));
+        let two = word(&|n| {
+            1400.0
+                + if n < 5.0 {
+                    0.0
+                } else if n < 50.0 {
+                    300.0
+                } else {
+                    900.0
+                }
+        });
+        assert_eq!((two.word, two.steps), (Word::Step, vec![(3.0, 10.0), (30.0, 100.0)]));
         let step = word(&|n| if n < 300.0 { 1400.0 } else { 2000.0 });
         assert_eq!((step.word, step.steps), (Word::Step, vec![(100.0, 300.0)]));
         assert_eq!(word(&|n| 1400.0 + 5.0 * n).word, Word::Linear);
@@ -384,6 +421,24 @@ mod tests {
     fn too_few_blocks_say_nothing_and_how_many_would() {
         let verdict = judge(&exact(9, |n| 7.0 * n), Axis::Iterations, true);
         assert_eq!((verdict.word, verdict.blocks_needed), (Word::Inconclusive, Some(LEAST_BLOCKS)));
+    }
+
+    #[test]
+    fn too_few_levels_or_too_near_ones_say_nothing() {
+        let of = |levels: &[f64]| {
+            let row: Vec<f64> = levels.iter().map(|n| 2.0 * n).collect();
+            judge(&Series::new(levels.to_vec(), vec![row; 10]).unwrap(), Axis::Iterations, true).word
+        };
+        assert_eq!(of(&[1.0, 10.0, 100.0, 1000.0]), Word::Inconclusive);
+        assert_eq!(of(&[100.0, 101.0, 102.0, 103.0, 104.0, 105.0, 106.0]), Word::Inconclusive);
+        assert_eq!(of(&LEVELS), Word::Linear);
+    }
+
+    #[test]
+    fn many_questions_at_once_have_answers() {
+        let probabilities = vec![effect(&exact(10, |n| 2.0 * n), Axis::Iterations); 500];
+        assert!(holm(&probabilities).iter().all(|there| *there));
+        assert!(effect(&exact(10, |_| 0.0), Axis::Iterations) > 0.9);
     }
 
     #[test]

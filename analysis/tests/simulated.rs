@@ -8,9 +8,9 @@ use gpuos_analysis::{
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use rand_distr::{Distribution as _, Normal, Poisson};
 
-const ITERATIONS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0];
-const BYTES: [f64; 9] =
-    [4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0];
+/// The levels of `plans/phase1.toml`, the fewest that a verdict takes.
+const ITERATIONS: [f64; 7] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
+const BYTES: [f64; 7] = [4096.0, 65_536.0, 1_048_576.0, 8_388_608.0, 33_554_432.0, 67_108_864.0, 268_435_456.0];
 const BLOCKS: usize = 10;
 /// Series of each kind under each noise.
 const DRAWS: u64 = 100;
@@ -47,16 +47,18 @@ fn disturb(noise: Noise, truth: f64, block: usize, random: &mut SmallRng) -> f64
 /// A kind of series: its name, its axis, its truth, and the words that are right. `Inconclusive` is never wrong.
 type Case = (&'static str, Axis, fn(f64) -> f64, &'static [Word]);
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 16] = [
     ("nothing", Axis::Iterations, |_| 0.0, &[Word::Flat]),
-    ("a constant", Axis::Iterations, |_| 12.0, &[Word::Flat]),
+    ("three at once", Axis::Iterations, |_| 3.0, &[Word::Flat]),
+    ("400 at once", Axis::Iterations, |_| 400.0, &[Word::Step]),
     ("seven each", Axis::Iterations, |n| 7.0 * n, &[Word::Linear]),
     ("five, seven each", Axis::Iterations, |n| 5.0 + 7.0 * n, &[Word::Linear]),
     ("a staircase", Axis::Iterations, |n| 14.0 * (n / 64.0).ceil(), &[Word::Linear]),
-    ("one in 64", Axis::Iterations, |n| (n / 64.0).floor(), &[Word::Linear]),
+    ("one in 16", Axis::Iterations, |n| (n / 16.0).floor(), &[Word::Linear]),
     ("a root", Axis::Iterations, |n| 10.0 * n.sqrt(), &[Word::Sublinear]),
     ("n to 1.5", Axis::Iterations, |n| 0.1 * n.powf(1.5), &[Word::Superlinear]),
-    ("one step", Axis::Iterations, |n| if n < 300.0 { 0.0 } else { 250.0 }, &[Word::Step]),
+    ("one step", Axis::Iterations, |n| if n < 100.0 { 0.0 } else { 250.0 }, &[Word::Step]),
+    ("a step at the end", Axis::Iterations, |n| if n < 1000.0 { 0.0 } else { 250.0 }, &[Word::Step]),
     ("bytes, none", Axis::Bytes, |_| 1400.0, &[Word::Flat]),
     ("bytes, one step", Axis::Bytes, |b| if b < 3e7 { 1400.0 } else { 2000.0 }, &[Word::Step]),
     (
@@ -65,14 +67,18 @@ const CASES: [Case; 14] = [
         |b| 100.0 + 500.0 * f64::from(u8::from(b > 5e4) + u8::from(b > 1e7)),
         &[Word::Step],
     ),
-    ("bytes, a call a page", Axis::Bytes, |b| 20.0 + (b / 2_097_152.0).floor() * 10.0, &[Word::Linear]),
+    ("bytes, ten a block", Axis::Bytes, |b| 20.0 + (b / 2_097_152.0).floor() * 10.0, &[Word::Linear]),
     ("bytes, a root", Axis::Bytes, |b| 50.0 + b.sqrt(), &[Word::Sublinear]),
 ];
 
 fn series(case: &Case, noise: Noise, random: &mut SmallRng) -> Series {
     let levels = if case.1 == Axis::Iterations { ITERATIONS } else { BYTES };
+    // What is subtracted is disturbed as all else is; noise in proportion to nothing is none.
     let values = (0..BLOCKS)
-        .map(|block| levels.iter().map(|level| disturb(noise, (case.2)(*level), block, random)).collect())
+        .map(|block| {
+            let without_work = disturb(noise, 0.0, block, random);
+            levels.iter().map(|level| disturb(noise, (case.2)(*level), block, random) - without_work).collect()
+        })
         .collect();
     Series::new(levels.to_vec(), values).unwrap()
 }

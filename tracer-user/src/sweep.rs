@@ -10,6 +10,7 @@ use std::{
 use gpuos_analysis::{
     dataset::{CountRow, Dataset, RunRow},
     plan::Cell,
+    report::WORK,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use polars_core::prelude::PolarsResult;
@@ -172,6 +173,10 @@ impl Sweep {
         command.args(["run", "--quiet", "--output"]).arg(file.path()).arg("--").arg(&self.bench);
         let report = report(command.args(cell.arguments()))?;
         let traced = sink::read(file.path()).map_err(|error| error.to_string())?;
+        // Without the phase there would be no calls in it, and that is not the same as none.
+        if !traced.header.phases.iter().any(|phase| WORK.contains(&phase.path.as_str())) {
+            return Err(format!("the program never began a phase `{}`", WORK.join("` or `")));
+        }
         run.traced_p50_ns = report.p50_ns();
         run.lost = u64::from(traced.header.losses.any());
         counts(&traced).map(Some).map_err(|error| error.to_string())

@@ -18,13 +18,13 @@ blocks = 11
 backend = \"host\"
 model = \"alloc\"
 bytes = [4096]
-iters = [1, 10, 100]
+iters = [1, 3, 10, 30, 100, 300, 1000]
 
 [[series]]
 backend = \"cpu\"
 model = \"cpu\"
 bytes = [4096]
-iters = [1, 10, 100]
+iters = [1, 3, 10, 30, 100, 300, 1000]
 ";
 
 fn run(words: &[&str], folder: &Path) -> Output {
@@ -68,7 +68,7 @@ fn a_sweep_is_cut_off_resumed_and_reported() {
     let resumed = run(&["sweep", "plan.toml", "-o", "data", "--resume"], folder.path());
     assert!(resumed.status.success(), "{}", text(&resumed));
     // A part may be left of the file that was being written.
-    let cells = 11 * (3 + 1 + 1) * 2;
+    let cells = 11 * (7 + 1 + 1) * 2;
     assert!(text(&resumed).contains(&format!("{} cells run", cells - before)), "{before}: {}", text(&resumed));
     assert!(text(&resumed).contains("0 failed, 0 with losses"), "{}", text(&resumed));
     // Another plan does not belong here.
@@ -89,6 +89,11 @@ fn a_sweep_is_cut_off_resumed_and_reported() {
         html.contains("<svg") && !html.contains("http://") || html.contains("http://www.w3.org/2000/svg"),
         "{html}"
     );
+    // Counts that are not there are no zeros.
+    std::fs::rename(folder.path().join("data/counts"), folder.path().join("counts")).unwrap();
+    let empty = text(&run(&["report", "data", "-o", "report3"], folder.path()));
+    assert!(empty.contains("0 of 180 runs used") && !empty.contains("flat"), "{empty}");
+    std::fs::rename(folder.path().join("counts"), folder.path().join("data/counts")).unwrap();
     // The same data give the same report.
     run(&["report", "data", "-o", "report2"], folder.path());
     let json = |name: &str| std::fs::read_to_string(folder.path().join(name).join("verdicts.json")).unwrap();
@@ -118,6 +123,16 @@ fn what_cannot_be_swept_or_reported_is_said() {
     std::fs::write(folder.path().join("failing.toml"), failing).unwrap();
     let swept = run(&["sweep", "failing.toml", "-o", "failed"], folder.path());
     assert!(swept.status.success(), "{}", text(&swept));
+    // A program that marks no phase did not do what is asked of it.
+    let unmarked = folder.path().join("unmarked");
+    std::fs::write(&unmarked, "#!/bin/sh\necho '{\"wall_ns\":1,\"latency\":null,\"usage\":{\"user_ns\":1,\"system_ns\":1,\"voluntary_switches\":0,\"minor_faults\":0}}'\n").unwrap();
+    std::fs::set_permissions(&unmarked, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(folder.path().join("short.toml"), PLAN.replace("blocks = 11", "blocks = 2")).unwrap();
+    let no_phase = complaint(&["sweep", "short.toml", "-o", "unmarked-data", "--bench", "./unmarked"]);
+    assert!(no_phase.contains("every cell failed"), "{no_phase}");
+    run(&["report", "unmarked-data", "-o", "unmarked-report"], folder.path());
+    let report = std::fs::read_to_string(folder.path().join("unmarked-report/report.md")).unwrap();
+    assert!(report.contains("never began a phase") && !report.contains("flat"), "{report}");
     if text(&swept).contains(" 0 failed") {
         return; // A machine with CUDA.
     }

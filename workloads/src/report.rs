@@ -10,7 +10,7 @@ use crate::{
     backend::Description,
     measure::{Percentiles, Usage},
     model::Outcome,
-    plan::{Direction, Model, Plan},
+    plan::{Direction, Lifetime, Model, Plan},
 };
 
 #[derive(Serialize)]
@@ -41,7 +41,12 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
         return serde_json::to_string(&Report { backend, plan, wall_ns: *wall_ns, latency, usage: *usage });
     }
     let on = backend.as_ref().map_or_else(|| "the CPU".to_owned(), on);
-    let checked = if plan.model == Model::Alloc { "" } else { ", results checked" };
+    let checked = match (plan.model, plan.lifetime) {
+        (Model::Alloc, _) => "",
+        // Of arrays that nobody keeps one more iteration is checked.
+        (Model::Kernel, Lifetime::PerIter | Lifetime::Pooled) => ", results of one more checked",
+        _ => ", results checked",
+    };
     let direction = match (plan.model, plan.direction) {
         (Model::Copy, Direction::H2d) => " to the device",
         (Model::Copy, Direction::D2h) => " to the host",

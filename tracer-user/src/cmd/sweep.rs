@@ -33,6 +33,9 @@ pub(super) fn sweep(args: &SweepArgs) -> Result<()> {
     })?;
     bar.finish_and_clear();
     sweep::say(&done, &args.output);
+    if done.run > 0 && done.failed == done.run && done.kept == 0 {
+        bail!("every cell failed\nhint: `gpuos-trace report {}` lists why", args.output.display());
+    }
     Ok(())
 }
 

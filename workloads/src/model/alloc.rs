@@ -45,7 +45,9 @@ pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, M
         .bytes
         .checked_mul(plan.share() as usize)
         .ok_or(ModelError::TooLarge { bytes: plan.bytes, batch: plan.batch })?;
-    let mut work = Allocations { backend, plan, bytes, pool: Vec::new(), held: Vec::new() };
+    // Room beforehand, so that nothing of ours is allocated in the timed work.
+    let room = || Vec::with_capacity(plan.operations() as usize);
+    let mut work = Allocations { backend, plan, bytes, pool: room(), held: room() };
     let outcome = timed(plan, &mut work)?;
     let Allocations { backend, pool, .. } = work;
     for buffer in pool {

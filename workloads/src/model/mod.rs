@@ -69,6 +69,9 @@ fn make_sense(plan: &Plan) -> Result<(), ModelError> {
     if plan.graph && plan.lifetime != Lifetime::Once {
         return senseless("a graph is recorded for one array\nhint: leave out `--graph`, or choose `--lifetime once`");
     }
+    if plan.lifetime == Lifetime::Pooled && plan.setup.streams > 1 {
+        return senseless("the arrays of a pool belong to no stream\nhint: choose `--streams 1`, or `--lifetime once`");
+    }
     if plan.memory == Memory::AsyncPool && plan.setup.streams > 1 {
         return senseless(
             "memory of `async-pool` belongs to the order of one stream\nhint: choose `--streams 1`, or other memory",
