@@ -47,7 +47,7 @@ const SEED: u64 = 0x6770_756f_7300_0001;
 /// value, and as a share of what is no growth.
 const WHOLE: f64 = 1.0 / 3.0;
 const INEXACT: f64 = 0.01;
-const NEGLIGIBLE: f64 = 0.1;
+const NEGLIGIBLE: f64 = 0.15;
 /// A power that leaves more than chance does once in a thousand times is no power: 3.09 standard deviations.
 const UNLIKELY: f64 = 3.09;
 
@@ -233,8 +233,8 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         _ => Word::Inconclusive,
     };
     if let (Word::Step, Some(shape)) = (verdict.word, &shape) {
-        verdict.steps =
-            shape.steps.iter().map(|place| (level_before(series, axis, *place), drawn.levels[*place])).collect();
+        let before = |place: usize| if place == 0 { drawn.base } else { drawn.levels[place - 1] };
+        verdict.steps = shape.steps.iter().map(|place| (before(*place), drawn.levels[*place])).collect();
     }
     if verdict.word == Word::Inconclusive {
         // More blocks than there are, or nothing: more of the same would not help.

@@ -35,9 +35,15 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
+/// Finished files below a folder; one that is being written has another ending.
 fn files(folder: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+    let paths = entries.flatten().map(|entry| entry.path());
+    let count = |path: std::path::PathBuf| match path.is_dir() {
+        true => files(&path),
+        false => usize::from(path.extension().is_some_and(|ending| ending == "parquet")),
+    };
+    paths.map(count).sum()
 }
 
 #[test]
