@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SCRIPT", conflicts_with = "tests")]
     command: Option<String>,
     /// How long a test may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     limit: u64,
     /// Only tests with one of these in their name
     #[arg(last = true, value_name = "TEST")]
