@@ -200,6 +200,9 @@ impl Plan {
     /// A [`PlanError`] that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let plan: Self = toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))?;
+        if plan.name.chars().any(|c| c.is_control() || c == '<') {
+            return Err(PlanError("`name` is one line of plain text".to_owned()));
+        }
         if plan.series.is_empty() {
             return Err(PlanError("a plan needs a `[[series]]`".to_owned()));
         }
@@ -292,6 +295,7 @@ options = [\"--batch\", \"2\"]
         assert!(error("\"host\"", "\"../host\"").contains("letters"));
         assert!(error("\"alloc\"", "\"--list\"").contains("letters"));
         assert!(error("\"--batch\"", "\"<script>\"").contains("plain words"));
+        assert!(error("\"test\"", "\"a\\n# b\"").contains("one line"));
         assert!(error("blocks = 11", "blocks = 4000000").contains("1000 at most"));
     }
 }

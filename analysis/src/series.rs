@@ -79,8 +79,8 @@ impl Series {
 }
 
 /// The median: nearly half of the blocks may be disturbed without moving it far. (A mean of the middle half was tried: of
-/// ten blocks it bears two, and `tests/simulated.rs` gave no verdict on three of four flat series with spikes.)
-pub fn middle(values: &mut [f64]) -> f64 {
+/// ten blocks it bears two.)
+fn middle(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }

@@ -42,35 +42,32 @@ struct Bench<'a, B> {
 }
 
 impl<B: Backend> Bench<'_, B> {
-    /// Times `call`; `after` each is not timed.
-    fn step<T>(
+    /// Times one call as often as the plan says.
+    fn step(
         &mut self,
         name: &'static str,
-        mut call: impl FnMut(&mut B) -> Result<T, BackendError>,
-        mut after: impl FnMut(&mut B, T) -> Result<(), BackendError>,
+        call: impl FnMut(&mut B) -> Result<(), BackendError>,
     ) -> Result<(), BackendError> {
-        self.times(name, self.plan.warmup, self.plan.iters, &mut call, &mut after)
+        self.times(name, self.plan.warmup, self.plan.iters, call)
     }
 
-    fn times<T>(
+    /// Nothing but the call is in the phase of its name.
+    fn times(
         &mut self,
         name: &'static str,
         warmup: u64,
         iters: u64,
-        call: &mut dyn FnMut(&mut B) -> Result<T, BackendError>,
-        after: &mut dyn FnMut(&mut B, T) -> Result<(), BackendError>,
+        mut call: impl FnMut(&mut B) -> Result<(), BackendError>,
     ) -> Result<(), BackendError> {
         gpuos_phase::switch("warmup");
         let mut latencies = Latencies::new();
         let mut done = || {
             for _ in 0..warmup {
-                let result = call(&mut self.backend)?;
-                after(&mut self.backend, result)?;
+                call(&mut self.backend)?;
             }
             gpuos_phase::switch(name);
             for _ in 0..iters {
-                let result = latencies.time(|| call(&mut self.backend))?;
-                after(&mut self.backend, result)?;
+                latencies.time(|| call(&mut self.backend))?;
             }
             gpuos_phase::iterations(iters);
             Ok(())
@@ -116,44 +113,39 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
             bench.steps.push(Step { name: allocate, latency: None, skipped });
             continue;
         }
-        bench.step(allocate, |backend| backend.allocate(memory, bytes), |backend, buffer| backend.free(buffer))?;
-        let mut held = Vec::new();
-        for _ in 0..plan.warmup + plan.iters {
-            held.push(bench.backend.allocate(memory, bytes)?);
-        }
-        bench.step(free, |backend| held.pop().map_or(Ok(()), |buffer| backend.free(buffer)), |_, ()| Ok(()))?;
+        // All are held until the frees, so that no step has the other's calls; there is room for them beforehand.
+        let mut held = Vec::with_capacity((plan.warmup + plan.iters) as usize);
+        bench.step(allocate, |backend| backend.allocate(memory, bytes).map(|buffer| held.push(buffer)))?;
+        bench.step(free, |backend| held.pop().map_or(Ok(()), |buffer| backend.free(buffer)))?;
     }
 
     let mut array = bench.backend.allocate(Memory::Device, bytes)?;
     bench.backend.clear(&mut array)?;
     let mut pageable = crate::model::zeroed(words as usize)?;
-    bench.step("copy in", |backend| copy_in(backend, &pageable, &array), |_, ()| Ok(()))?;
-    bench.step("copy out", |backend| copy_out(backend, &array, &mut pageable), |_, ()| Ok(()))?;
+    bench.step("copy in", |backend| copy_in(backend, &pageable, &array))?;
+    bench.step("copy out", |backend| copy_out(backend, &array, &mut pageable))?;
     if B::CAPABILITIES.pinned_copies {
         let mut pinned = bench.backend.allocate_pinned(words as usize)?;
-        bench.step("copy in pinned", |backend| copy_in(backend, pinned.words(), &array), |_, ()| Ok(()))?;
-        bench.step("copy out pinned", |backend| copy_out(backend, &array, pinned.words()), |_, ()| Ok(()))?;
+        bench.step("copy in pinned", |backend| copy_in(backend, pinned.words(), &array))?;
+        bench.step("copy out pinned", |backend| copy_out(backend, &array, pinned.words()))?;
         bench.backend.free_pinned(pinned)?;
     }
 
     let nothing = Kernel { words: 0, amount: 0, duration_us: 0 };
-    bench.step("launch", |backend| backend.launch(0, &array, nothing), |_, ()| Ok(()))?;
+    bench.step("launch", |backend| backend.launch(0, &array, nothing))?;
     bench.backend.wait()?;
-    bench.step(
-        "launch and wait",
-        |backend| backend.launch(0, &array, nothing).and_then(|()| backend.wait()),
-        |_, ()| Ok(()),
-    )?;
-    bench.step("wait for nothing", |backend| backend.wait(), |_, ()| Ok(()))?;
-    bench.step("event", |backend| backend.event(), |_, ()| Ok(()))?;
+    bench.step("launch and wait", |backend| backend.launch(0, &array, nothing).and_then(|()| backend.wait()))?;
+    bench.step("wait for nothing", |backend| backend.wait())?;
+    bench.step("event", |backend| backend.event())?;
     if B::CAPABILITIES.graphs {
         bench.backend.begin_graph(0)?;
         bench.backend.launch(0, &array, nothing)?;
         let graph = bench.backend.end_graph(0)?;
-        bench.step("launch graph", |backend| backend.launch_graph(0, &graph), |backend, ()| backend.wait())?;
+        bench.step("launch graph", |backend| backend.launch_graph(0, &graph))?;
+        bench.backend.wait()?;
     }
     let few = plan.iters.min(MOST_CONTEXTS);
-    bench.times("context", plan.warmup.min(1), few, &mut |backend| backend.context(), &mut |_, ()| Ok(()))?;
+    bench.times("context", plan.warmup.min(1), few, |backend| backend.context())?;
     gpuos_phase::switch("teardown");
     let Bench { mut backend, steps, .. } = bench;
     backend.free(array)?;

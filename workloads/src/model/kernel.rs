@@ -19,23 +19,30 @@ struct Launches<'a, B: Backend> {
     issued: Vec<u64>,
 }
 
-impl<B: Backend> Launches<'_, B> {
-    fn batch(&mut self, stream: usize, array: &B::Buffer) -> Result<(), ModelError> {
-        for _ in 0..self.plan.operations() {
-            self.backend.launch(stream, array, self.kernel)?;
-        }
-        Ok(())
+/// The launches of one iteration.
+fn batch<B: Backend>(
+    backend: &mut B,
+    plan: &Plan,
+    kernel: Kernel,
+    stream: usize,
+    array: &B::Buffer,
+) -> Result<(), ModelError> {
+    for _ in 0..plan.operations() {
+        backend.launch(stream, array, kernel)?;
     }
+    Ok(())
+}
 
+impl<B: Backend> Launches<'_, B> {
     /// Launches on an array that is this iteration's alone.
     fn borrowed(&mut self, stream: usize) -> Result<(), ModelError> {
         let array = match self.arrays.pop() {
             Some(array) => array,
             None => self.backend.allocate(self.plan.memory, self.plan.bytes)?,
         };
-        self.batch(stream, &array)?;
+        batch(self.backend, self.plan, self.kernel, stream, &array)?;
         match self.plan.lifetime {
-            // The kernel may still be at work on it; the next one on the same stream comes after.
+            // The kernel may still be at work on it; the next one comes after, on the only stream.
             Lifetime::Pooled => self.arrays.push(array),
             Lifetime::PerIter | Lifetime::Once => self.backend.free(array)?,
         }
@@ -46,7 +53,7 @@ impl<B: Backend> Launches<'_, B> {
     fn prove(&mut self) -> Result<(), ModelError> {
         let mut array = self.backend.allocate(self.plan.memory, self.plan.bytes)?;
         self.backend.clear(&mut array)?;
-        self.batch(0, &array)?;
+        batch(self.backend, self.plan, self.kernel, 0, &array)?;
         self.backend.wait()?;
         read(self.backend, &array, self.plan.bytes, self.plan.batch)?;
         Ok(self.backend.free(array)?)
@@ -63,10 +70,7 @@ impl<B: Backend> Work for Launches<'_, B> {
         if let Some(graph) = self.graphs.get(stream) {
             return Ok(self.backend.launch_graph(stream, graph)?);
         }
-        for _ in 0..self.plan.operations() {
-            self.backend.launch(stream, &self.arrays[stream], self.kernel)?;
-        }
-        Ok(())
+        batch(self.backend, self.plan, self.kernel, stream, &self.arrays[stream])
     }
 
     fn wait(&mut self) -> Result<(), ModelError> {
@@ -97,7 +101,7 @@ pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, M
             work.backend.clear(&mut array)?;
             if plan.graph {
                 work.backend.begin_graph(stream)?;
-                work.batch(stream, &array)?;
+                batch(work.backend, plan, kernel, stream, &array)?;
                 let graph = work.backend.end_graph(stream)?;
                 work.graphs.push(graph);
             }
