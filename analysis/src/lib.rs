@@ -4,6 +4,7 @@
 //! [`verdict`] says how that scales. Nothing here needs rights; the same numbers give the same words on every machine.
 
 pub mod dataset;
+pub mod findings;
 pub mod fit;
 pub mod plan;
 pub mod plot;

@@ -3,7 +3,7 @@
 
 use plotters::prelude::*;
 
-use crate::{report::SeriesFindings, verdict::Axis};
+use crate::{findings::SeriesFindings, verdict::Axis};
 
 /// Of a plot, and of the room beside it for the legend, in pixels.
 const WIDTH: u32 = 860;

@@ -9,8 +9,8 @@ use std::{
 
 use gpuos_analysis::{
     dataset::{CountRow, Dataset, RunRow},
+    findings::WORK,
     plan::Cell,
-    report::WORK,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use polars_core::prelude::PolarsResult;

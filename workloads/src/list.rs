@@ -34,8 +34,7 @@ pub(crate) fn print(json: bool) -> io::Result<()> {
             }
         }
     }
-    let lines: Vec<_> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
-    report::print(&lines.join("\n"))
+    report::print(&report::trimmed(&table))
 }
 
 fn can(capabilities: &Capabilities) -> String {

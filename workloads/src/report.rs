@@ -72,12 +72,11 @@ fn percentiles(latency: &Percentiles) -> String {
 /// The latencies of a real model.
 #[cfg(feature = "infer")]
 pub(crate) fn inference(outcome: &crate::infer::Outcome, json: bool) -> serde_json::Result<String> {
-    use clap::ValueEnum as _;
     if json {
         return serde_json::to_string(outcome);
     }
     let crate::infer::Outcome { plan, runtime, load_ns, first_ns, latency, items_per_second, error, .. } = outcome;
-    let name = plan.model.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let name = names(&[plan.model]);
     let threads = match plan.threads {
         0 => "as many threads as the runtime likes".to_owned(),
         threads => format!("{threads} threads"),
@@ -123,8 +122,12 @@ pub(crate) fn api(calls: &Calls, json: bool) -> serde_json::Result<String> {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let lines: Vec<_> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
-    Ok(format!("calls of {}, {} bytes\n{}", on(&calls.backend), calls.bytes, lines.join("\n")))
+    Ok(format!("calls of {}, {} bytes\n{}", on(&calls.backend), calls.bytes, trimmed(&table)))
+}
+
+/// A table without blanks at the ends of its lines.
+pub(crate) fn trimmed(table: &Table) -> String {
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 fn on(backend: &Description) -> String {

@@ -12,7 +12,10 @@ use gpuos_tracer_abi::FINGERPRINT_SECTION;
 use object::{Object as _, ObjectSection as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::process::{cargo, find_program, root, run};
+use crate::{
+    checksum::hexadecimal,
+    process::{cargo, find_program, root, run},
+};
 
 /// The committed object.
 const OBJECT: &str = "tracer-ebpf/bytecode/gpuos-trace.bpf.o";
@@ -174,7 +177,7 @@ fn fingerprint() -> Result<String> {
     for package in lock.split("[[package]]").filter(|package| package.contains("name = \"aya-ebpf")) {
         hash.update(package.trim());
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hash.finalize()))
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
+    checksum::sha256,
     process::{self, cargo},
     setup::{self, STATIC_TARGET},
 };
@@ -46,8 +46,7 @@ pub(crate) fn run() -> Result<()> {
     let architecture = STATIC_TARGET.split('-').next().unwrap_or_default();
     let file = folder.join(format!("gpuos-trace-{version}-{architecture}"));
     fs::copy(&built, &file)?;
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("{} {} MiB sha256 {digest}", file.display(), bytes.len() >> 20);
+    println!("{} {} MiB sha256 {}", file.display(), bytes.len() >> 20, sha256(&bytes));
     Ok(())
 }
 

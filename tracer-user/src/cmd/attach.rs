@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
+    outcome::{self, Findings},
     record::Plan,
-    report::{self, Findings},
     stacks::{self, Sites},
 };
 use crate::{
@@ -79,7 +79,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
         finished.add_usage(process.id, process.usage_of_live_threads());
     }
     drop(signals);
-    let run = report::assemble(
+    let run = outcome::assemble(
         &options,
         Findings {
             command: command.into(),
@@ -92,11 +92,11 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
             roles_text: plan.map(|plan| plan.roles).unwrap_or_default(),
         },
     )?;
-    report::publish(&mut options, &run)?;
+    outcome::publish(&mut options, &run)?;
     stacks::write(&mut options, sites, &run)?;
     Plan::finish(recorder, &run.header, options.view.is_some())?;
     if options.strict && run.header.losses.any() {
-        return Err(anyhow!(report::STRICT));
+        return Err(anyhow!(outcome::STRICT));
     }
     Ok(())
 }

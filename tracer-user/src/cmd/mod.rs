@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod export;
 mod ioctls;
+mod outcome;
 mod record;
 mod report;
 mod run;
@@ -12,7 +13,6 @@ mod show;
 mod stacks;
 mod sweep;
 mod top;
-mod verdicts;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -40,7 +40,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Show(args) => show::show(&args),
         Verb::Export(args) => export::export(&args),
         Verb::Sweep(args) => sweep::sweep(&args),
-        Verb::Report(args) => verdicts::report(&args),
+        Verb::Report(args) => report::report(&args),
         Verb::Completions { shell } => completions::print(shell),
     };
     match done {

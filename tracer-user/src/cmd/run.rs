@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
+    outcome::{self, Findings},
     record::Plan,
-    report::{self, Findings},
     stacks::{self, Sites},
 };
 use crate::{
@@ -48,14 +48,14 @@ pub(super) fn run(args: RunArgs, plan: Option<Plan>) -> Result<()> {
     drop(side);
     let Traced { ended, run, recorder, sites } = trace(&options, suspended, master, plan.as_ref())?;
 
-    report::publish(&mut options.trace, &run)?;
+    outcome::publish(&mut options.trace, &run)?;
     stacks::write(&mut options.trace, sites, &run)?;
     Plan::finish(recorder, &run.header, options.trace.view.is_some())?;
     if options.trace.view.is_some() && options.user.is_none() && std::env::var_os("SUDO_USER").is_some() {
         talk::print("note: the command ran as root; `-u $USER` runs it as you\n");
     }
     if options.trace.strict && run.header.losses.any() {
-        return Err(anyhow!("{}; the command itself {}", report::STRICT, ended_words(ended)));
+        return Err(anyhow!("{}; the command itself {}", outcome::STRICT, ended_words(ended)));
     }
     end_like(ended)
 }
@@ -121,7 +121,7 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>, pl
     }
     // From here on the tracer can be interrupted as any program.
     drop(signals);
-    let run = report::assemble(
+    let run = outcome::assemble(
         &options.trace,
         Findings {
             command: words,

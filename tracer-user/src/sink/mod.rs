@@ -5,6 +5,7 @@ mod csv;
 mod json;
 pub mod palette;
 mod parquet;
+mod phase_table;
 pub mod table;
 pub mod units;
 

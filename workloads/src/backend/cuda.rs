@@ -143,14 +143,7 @@ impl Backend for Cuda {
     type Buffer = Buffer;
     type Graph = Graph;
     const NAME: &'static str = NAME;
-    const CAPABILITIES: Capabilities = Capabilities {
-        waits: &[Wait::Default, Wait::Spin, Wait::Yield, Wait::Block],
-        memory: &[Memory::Device, Memory::Pinned, Memory::Managed, Memory::AsyncPool],
-        pinned_copies: true,
-        streams: true,
-        graphs: true,
-        durations: true,
-    };
+    const CAPABILITIES: Capabilities = Capabilities::ALL;
 
     fn probe() -> Result<Probe, BackendError> {
         let runtime = load()?;

@@ -52,14 +52,7 @@ macro_rules! code_objects {
 impl Flavour for Gpu {
     const NAME: &'static str = "hip";
     const HINT: &'static str = "install AMD's ROCm (`rocminfo` tells whether it works) or Debian's `libamdhip64-5`, or choose another `--backend`";
-    const CAPABILITIES: Capabilities = Capabilities {
-        waits: &[Wait::Default, Wait::Spin, Wait::Yield, Wait::Block],
-        memory: &[Memory::Device, Memory::Pinned, Memory::Managed, Memory::AsyncPool],
-        pinned_copies: true,
-        streams: true,
-        graphs: true,
-        durations: true,
-    };
+    const CAPABILITIES: Capabilities = Capabilities::ALL;
     fn libraries() -> Vec<String> {
         ["libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5", "/opt/rocm/lib/libamdhip64.so"]
             .map(str::to_owned)

@@ -1,5 +1,7 @@
 //! Execution stacks behind one trait. Each loads its runtime when it is opened, never before.
 
+mod capabilities;
+mod choose;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "hip")]
@@ -13,14 +15,14 @@ mod pinned;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-use clap::ValueEnum as _;
 use serde::Serialize;
 
-pub(crate) use self::pinned::Pinned;
-use crate::{
-    cli::BackendChoice,
-    plan::{Memory, Model, Plan, Setup, Wait},
+pub(crate) use self::{
+    capabilities::{Capabilities, names},
+    choose::{Listed, WithBackend, list, with},
+    pinned::Pinned,
 };
+use crate::plan::{Memory, Setup};
 
 /// A runtime that allocates memory, copies and launches kernels. Operations on a stream are done in their order;
 /// none but those that say so wait.
@@ -118,74 +120,6 @@ pub(crate) struct Probe {
     pub(crate) devices: Vec<String>,
 }
 
-/// What can be asked of a backend.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Capabilities {
-    pub(crate) waits: &'static [Wait],
-    /// Kinds of memory that kernels can reach.
-    pub(crate) memory: &'static [Memory],
-    /// Locked memory of the host as the other end of copies.
-    pub(crate) pinned_copies: bool,
-    pub(crate) streams: bool,
-    pub(crate) graphs: bool,
-    /// Whether a kernel can tell the time.
-    pub(crate) durations: bool,
-}
-
-impl Capabilities {
-    /// Of a runtime without choices.
-    pub(crate) const PLAIN: Self = Self {
-        waits: &[Wait::Default],
-        memory: &[Memory::Device],
-        pinned_copies: false,
-        streams: false,
-        graphs: false,
-        durations: false,
-    };
-
-    /// The first thing in the plan that the backend cannot do.
-    fn refuse(&self, backend: &'static str, plan: &Plan) -> Result<(), BackendError> {
-        let refuse = |what: String, can: &str| Err(BackendError::Unsupported { backend, what, can: can.to_owned() });
-        if !self.waits.contains(&plan.setup.wait) {
-            return refuse(
-                format!("`--wait {}`", name(plan.setup.wait)),
-                &format!("it waits as: {}", names(self.waits)),
-            );
-        }
-        if plan.model == Model::Copy {
-            match plan.memory {
-                Memory::Pageable => {}
-                Memory::Pinned if self.pinned_copies => {}
-                memory => {
-                    return refuse(format!("`copy --memory {}`", name(memory)), "`copy --memory pageable` is possible");
-                }
-            }
-        } else if !self.memory.contains(&plan.memory) {
-            let can = format!("its kinds of memory: {}", names(self.memory));
-            return refuse(format!("`--memory {}`", name(plan.memory)), &can);
-        }
-        for (asked, can, option) in [
-            (plan.setup.streams > 1, self.streams, "--streams"),
-            (plan.graph, self.graphs, "--graph"),
-            (plan.duration_us > 0, self.durations, "--duration-us"),
-        ] {
-            if asked && !can {
-                return refuse(format!("`{option}`"), "`bench --list` shows which backend can");
-            }
-        }
-        Ok(())
-    }
-}
-
-fn name(value: impl clap::ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// The names of options' values, as on the command line.
-pub(crate) fn names<V: clap::ValueEnum>(values: &[V]) -> String {
-    values.iter().cloned().map(name).collect::<Vec<_>>().join(", ")
-}
-
 /// Why a backend cannot do something.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendError {
@@ -235,211 +169,4 @@ fn loaded_from(name: &str) -> Option<String> {
         .filter_map(|line| line.split_once('/'))
         .find(|(_, path)| path.rsplit('/').next().is_some_and(|file| file.starts_with(name)))?;
     Some(format!("/{}", path.1))
-}
-
-/// What is done with a backend once it is known which.
-pub(crate) trait WithBackend {
-    type Result;
-    fn run<B: Backend>(self, backend: B) -> Self::Result;
-}
-
-/// Opens the chosen backend, or the first that works, for the plan.
-pub(crate) fn with<V: WithBackend>(choice: BackendChoice, plan: &Plan, then: V) -> Result<V::Result, BackendError> {
-    match choice {
-        BackendChoice::Auto => first_that_works(plan, then),
-        #[cfg(feature = "cuda")]
-        BackendChoice::Cuda => Ok(then.run(open::<cuda::Cuda>(plan)?)),
-        #[cfg(feature = "hip")]
-        BackendChoice::Hip => Ok(then.run(open::<hip::Hip<hip::Gpu>>(plan)?)),
-        #[cfg(feature = "hip")]
-        BackendChoice::HipCpu => Ok(then.run(open::<hip::Hip<hip::Cpu>>(plan)?)),
-        #[cfg(feature = "opencl")]
-        BackendChoice::Opencl => Ok(then.run(open::<opencl::OpenCl>(plan)?)),
-        #[cfg(feature = "wgpu")]
-        BackendChoice::Vulkan => Ok(then.run(open::<wgpu::Wgpu<wgpu::Vulkan>>(plan)?)),
-        #[cfg(feature = "wgpu")]
-        BackendChoice::Metal => Ok(then.run(open::<wgpu::Wgpu<wgpu::Metal>>(plan)?)),
-        BackendChoice::Host => Ok(then.run(open::<host::Host>(plan)?)),
-        #[cfg(not(all(feature = "cuda", feature = "hip", feature = "opencl", feature = "wgpu")))]
-        absent => Err(not_built_in(absent)),
-    }
-}
-
-fn not_built_in(choice: BackendChoice) -> BackendError {
-    BackendError::NotBuiltIn { backend: name(choice) }
-}
-
-fn open<B: Backend>(plan: &Plan) -> Result<B, BackendError> {
-    B::CAPABILITIES.refuse(B::NAME, plan)?;
-    B::open(&plan.setup)
-}
-
-/// Tries the backends of GPUs in the order of the command line's help.
-fn first_that_works<V: WithBackend>(plan: &Plan, then: V) -> Result<V::Result, BackendError> {
-    let mut tried = Tried::default();
-    #[cfg(feature = "cuda")]
-    if let Some(backend) = tried.open::<cuda::Cuda>(plan) {
-        return Ok(then.run(backend));
-    }
-    #[cfg(feature = "hip")]
-    if let Some(backend) = tried.open::<hip::Hip<hip::Gpu>>(plan) {
-        return Ok(then.run(backend));
-    }
-    #[cfg(feature = "opencl")]
-    if let Some(backend) = tried.open::<opencl::OpenCl>(plan) {
-        return Ok(then.run(backend));
-    }
-    Err(tried.error())
-}
-
-/// What was tried in vain.
-#[derive(Default)]
-struct Tried(Vec<String>);
-
-impl Tried {
-    fn open<B: Backend>(&mut self, plan: &Plan) -> Option<B> {
-        match open::<B>(plan) {
-            Ok(backend) => {
-                let Description { name, runtime, device } = backend.describe();
-                eprintln!("bench: using {name}: {runtime}, {device}");
-                Some(backend)
-            }
-            Err(error) => {
-                self.0.push(format!("  {}", error.to_string().lines().next().unwrap_or_default()));
-                None
-            }
-        }
-    }
-
-    fn error(self) -> BackendError {
-        BackendError::None { tried: self.0.join("\n") }
-    }
-}
-
-/// One line of `bench --list`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Listed {
-    pub(crate) name: String,
-    /// Or why it does not work here.
-    pub(crate) found: Result<Probe, String>,
-    #[serde(skip)]
-    pub(crate) capabilities: Option<Capabilities>,
-}
-
-/// Looks for every backend of the command line.
-pub(crate) fn list() -> Vec<Listed> {
-    fn look<B: Backend>() -> Listed {
-        Listed {
-            name: B::NAME.to_owned(),
-            found: B::probe().map_err(|error| error.to_string()),
-            capabilities: Some(B::CAPABILITIES),
-        }
-    }
-    BackendChoice::value_variants()
-        .iter()
-        .filter(|choice| **choice != BackendChoice::Auto)
-        .map(|choice| match choice {
-            #[cfg(feature = "cuda")]
-            BackendChoice::Cuda => look::<cuda::Cuda>(),
-            #[cfg(feature = "hip")]
-            BackendChoice::Hip => look::<hip::Hip<hip::Gpu>>(),
-            #[cfg(feature = "hip")]
-            BackendChoice::HipCpu => look::<hip::Hip<hip::Cpu>>(),
-            #[cfg(feature = "opencl")]
-            BackendChoice::Opencl => look::<opencl::OpenCl>(),
-            #[cfg(feature = "wgpu")]
-            BackendChoice::Vulkan => look::<wgpu::Wgpu<wgpu::Vulkan>>(),
-            #[cfg(feature = "wgpu")]
-            BackendChoice::Metal => look::<wgpu::Wgpu<wgpu::Metal>>(),
-            BackendChoice::Host => look::<host::Host>(),
-            // Without a feature; `auto` is no backend.
-            absent => Listed { name: name(*absent), found: Err(not_built_in(*absent).to_string()), capabilities: None },
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A runtime that is nowhere.
-    struct Absent;
-
-    impl Backend for Absent {
-        type Buffer = ();
-        type Graph = ();
-        const NAME: &'static str = "absent";
-        const CAPABILITIES: Capabilities = Capabilities::PLAIN;
-        fn probe() -> Result<Probe, BackendError> {
-            Err(unsupported(Self::NAME, "anything"))
-        }
-        fn open(_: &Setup) -> Result<Self, BackendError> {
-            Err(BackendError::Unavailable { backend: "absent", reason: "no libabsent".into(), hint: "install it" })
-        }
-        fn describe(&self) -> Description {
-            unreachable!("it never opens")
-        }
-        fn allocate(&mut self, _: Memory, _: usize) -> Result<(), BackendError> {
-            unreachable!("it never opens")
-        }
-        fn free(&mut self, (): ()) -> Result<(), BackendError> {
-            unreachable!("it never opens")
-        }
-        fn clear(&mut self, (): &mut ()) -> Result<(), BackendError> {
-            unreachable!("it never opens")
-        }
-        fn launch(&mut self, _: usize, (): &(), _: Kernel) -> Result<(), BackendError> {
-            unreachable!("it never opens")
-        }
-        fn wait(&mut self) -> Result<(), BackendError> {
-            unreachable!("it never opens")
-        }
-        unsafe fn copy_in(&mut self, _: usize, _: &[u32], (): &()) -> Result<(), BackendError> {
-            unreachable!("it never opens")
-        }
-        unsafe fn copy_out(&mut self, _: usize, (): &(), _: &mut [u32]) -> Result<(), BackendError> {
-            unreachable!("it never opens")
-        }
-    }
-
-    fn plan() -> Plan {
-        Plan::new(Model::Kernel, 4096, 1, 0)
-    }
-
-    #[test]
-    fn without_a_runtime_the_error_names_a_package() {
-        let mut tried = Tried::default();
-        assert!(tried.open::<Absent>(&plan()).is_none());
-        let error = tried.error().to_string();
-        assert!(
-            error.contains("absent: no libabsent")
-                && error.contains("pocl-opencl-icd")
-                && !error.contains("install it"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn what_a_backend_cannot_do_is_said_before_it_is_opened() {
-        let refused = |change: fn(&mut Plan)| {
-            let mut plan = plan();
-            change(&mut plan);
-            Absent::CAPABILITIES.refuse("absent", &plan).unwrap_err().to_string()
-        };
-        let wait = refused(|plan| plan.setup.wait = Wait::Spin);
-        assert_eq!(wait, "absent cannot do `--wait spin`\nhint: it waits as: default");
-        let memory = refused(|plan| plan.memory = Memory::AsyncPool);
-        assert_eq!(memory, "absent cannot do `--memory async-pool`\nhint: its kinds of memory: device");
-        assert!(refused(|plan| plan.graph = true).contains("`--graph`"));
-        assert!(refused(|plan| plan.setup.streams = 2).contains("`--streams`"));
-        assert!(refused(|plan| plan.duration_us = 1).contains("`--duration-us`"));
-        assert!(
-            refused(|plan| {
-                plan.model = Model::Copy;
-                plan.memory = Memory::Pinned;
-            })
-            .contains("`copy --memory pinned`")
-        );
-        assert!(Absent::CAPABILITIES.refuse("absent", &plan()).is_ok());
-    }
 }

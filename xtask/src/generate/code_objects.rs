@@ -3,10 +3,8 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use crate::{checksum::sha256, process, setup};
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
-
-use crate::{process, setup};
 
 /// From Vega 20 to RDNA 4; `workloads/src/backend/hip.rs` names the same.
 const PROCESSORS: [&str; 11] = [
@@ -32,18 +30,14 @@ fn listing() -> PathBuf {
     process::root().join(FOLDER).join("built-from")
 }
 
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What the files are made from, and what they are: a line each.
 fn expected() -> Result<String> {
     let source = fs::read(process::root().join(SOURCE)).context(SOURCE)?;
-    let mut lines = vec![format!("{}  {SOURCE}", hash(&source)), FLAGS.join(" ")];
+    let mut lines = vec![format!("{}  {SOURCE}", sha256(&source)), FLAGS.join(" ")];
     for processor in PROCESSORS {
         let file = format!("{FOLDER}/{processor}.co");
         let bytes = fs::read(process::root().join(&file)).unwrap_or_default();
-        lines.push(format!("{}  {file}", hash(&bytes)));
+        lines.push(format!("{}  {file}", sha256(&bytes)));
     }
     Ok(lines.join("\n") + "\n")
 }

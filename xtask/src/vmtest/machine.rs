@@ -11,7 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
+
+use crate::checksum::sha256;
 
 use super::{
     initramfs::{self, Archive},
@@ -86,8 +87,7 @@ impl Machine {
             "{:?}",
             (&kernel.release, modules, MACHINE, KERNEL_LINE, DISK_BYTES, initramfs::INIT, version, busybox_version())
         );
-        let digest = Sha256::digest(parts);
-        let key: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let key = &sha256(parts.as_bytes())[..12];
         let file = |ending: &str| folder.join(format!("{}-{key}.{ending}", kernel.release));
         let machine = Self { image: kernel.image.clone(), initramfs: file("cpio"), state: file("state") };
         if !machine.state.exists() {

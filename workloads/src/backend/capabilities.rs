@@ -1,0 +1,111 @@
+//! What can be asked of a backend, and refusing what cannot before anything is opened.
+
+use super::BackendError;
+use crate::plan::{Memory, Model, Plan, Wait};
+
+/// What can be asked of a backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capabilities {
+    pub(crate) waits: &'static [Wait],
+    /// Kinds of memory that kernels can reach.
+    pub(crate) memory: &'static [Memory],
+    /// Locked memory of the host as the other end of copies.
+    pub(crate) pinned_copies: bool,
+    pub(crate) streams: bool,
+    pub(crate) graphs: bool,
+    /// Whether a kernel can tell the time.
+    pub(crate) durations: bool,
+}
+
+impl Capabilities {
+    /// Of a runtime without choices.
+    pub(super) const PLAIN: Self = Self {
+        waits: &[Wait::Default],
+        memory: &[Memory::Device],
+        pinned_copies: false,
+        streams: false,
+        graphs: false,
+        durations: false,
+    };
+
+    /// Of CUDA and HIP.
+    #[cfg(any(feature = "cuda", feature = "hip"))]
+    pub(super) const ALL: Self = Self {
+        waits: &[Wait::Default, Wait::Spin, Wait::Yield, Wait::Block],
+        memory: &[Memory::Device, Memory::Pinned, Memory::Managed, Memory::AsyncPool],
+        pinned_copies: true,
+        streams: true,
+        graphs: true,
+        durations: true,
+    };
+
+    /// The first thing in the plan that the backend cannot do.
+    pub(super) fn refuse(&self, backend: &'static str, plan: &Plan) -> Result<(), BackendError> {
+        let refuse = |what: String, can: &str| Err(BackendError::Unsupported { backend, what, can: can.to_owned() });
+        if !self.waits.contains(&plan.setup.wait) {
+            return refuse(
+                format!("`--wait {}`", name(plan.setup.wait)),
+                &format!("it waits as: {}", names(self.waits)),
+            );
+        }
+        if plan.model == Model::Copy {
+            match plan.memory {
+                Memory::Pageable => {}
+                Memory::Pinned if self.pinned_copies => {}
+                memory => {
+                    return refuse(format!("`copy --memory {}`", name(memory)), "`copy --memory pageable` is possible");
+                }
+            }
+        } else if !self.memory.contains(&plan.memory) {
+            let can = format!("its kinds of memory: {}", names(self.memory));
+            return refuse(format!("`--memory {}`", name(plan.memory)), &can);
+        }
+        for (asked, can, option) in [
+            (plan.setup.streams > 1, self.streams, "--streams"),
+            (plan.graph, self.graphs, "--graph"),
+            (plan.duration_us > 0, self.durations, "--duration-us"),
+        ] {
+            if asked && !can {
+                return refuse(format!("`{option}`"), "`bench --list` shows which backend can");
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn name(value: impl clap::ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// The names of options' values, as on the command line.
+pub(crate) fn names<V: clap::ValueEnum>(values: &[V]) -> String {
+    values.iter().cloned().map(name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_backend_cannot_do_is_said_before_it_is_opened() {
+        let refused = |change: fn(&mut Plan)| {
+            let mut plan = Plan::new(Model::Kernel, 4096, 1, 0);
+            change(&mut plan);
+            Capabilities::PLAIN.refuse("plain", &plan).err().map(|error| error.to_string())
+        };
+        let said = |change| refused(change).unwrap();
+        let wait = said(|plan| plan.setup.wait = Wait::Spin);
+        assert_eq!(wait, "plain cannot do `--wait spin`\nhint: it waits as: default");
+        let memory = said(|plan| plan.memory = Memory::AsyncPool);
+        assert_eq!(memory, "plain cannot do `--memory async-pool`\nhint: its kinds of memory: device");
+        assert!(said(|plan| plan.graph = true).contains("`--graph`"));
+        assert!(said(|plan| plan.setup.streams = 2).contains("`--streams`"));
+        assert!(said(|plan| plan.duration_us = 1).contains("`--duration-us`"));
+        let copy = said(|plan| {
+            plan.model = Model::Copy;
+            plan.memory = Memory::Pinned;
+        });
+        assert!(copy.contains("`copy --memory pinned`"), "{copy}");
+        assert_eq!(refused(|_| {}), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! Which backend: the one that is named, or the first that works; and the list of all.
+
+use clap::ValueEnum as _;
+use serde::Serialize;
+
+#[cfg(feature = "cuda")]
+use super::cuda;
+#[cfg(feature = "hip")]
+use super::hip;
+#[cfg(feature = "opencl")]
+use super::opencl;
+#[cfg(feature = "wgpu")]
+use super::wgpu;
+use super::{Backend, BackendError, Capabilities, Description, Probe, capabilities::name, host};
+use crate::{cli::BackendChoice, plan::Plan};
+
+/// What is done with a backend once it is known which.
+pub(crate) trait WithBackend {
+    type Result;
+    fn run<B: Backend>(self, backend: B) -> Self::Result;
+}
+
+/// Opens the chosen backend, or the first that works, for the plan.
+pub(crate) fn with<V: WithBackend>(choice: BackendChoice, plan: &Plan, then: V) -> Result<V::Result, BackendError> {
+    match choice {
+        BackendChoice::Auto => first_that_works(plan, then),
+        #[cfg(feature = "cuda")]
+        BackendChoice::Cuda => Ok(then.run(open::<cuda::Cuda>(plan)?)),
+        #[cfg(feature = "hip")]
+        BackendChoice::Hip => Ok(then.run(open::<hip::Hip<hip::Gpu>>(plan)?)),
+        #[cfg(feature = "hip")]
+        BackendChoice::HipCpu => Ok(then.run(open::<hip::Hip<hip::Cpu>>(plan)?)),
+        #[cfg(feature = "opencl")]
+        BackendChoice::Opencl => Ok(then.run(open::<opencl::OpenCl>(plan)?)),
+        #[cfg(feature = "wgpu")]
+        BackendChoice::Vulkan => Ok(then.run(open::<wgpu::Wgpu<wgpu::Vulkan>>(plan)?)),
+        #[cfg(feature = "wgpu")]
+        BackendChoice::Metal => Ok(then.run(open::<wgpu::Wgpu<wgpu::Metal>>(plan)?)),
+        BackendChoice::Host => Ok(then.run(open::<host::Host>(plan)?)),
+        #[cfg(not(all(feature = "cuda", feature = "hip", feature = "opencl", feature = "wgpu")))]
+        absent => Err(not_built_in(absent)),
+    }
+}
+
+fn not_built_in(choice: BackendChoice) -> BackendError {
+    BackendError::NotBuiltIn { backend: name(choice) }
+}
+
+fn open<B: Backend>(plan: &Plan) -> Result<B, BackendError> {
+    B::CAPABILITIES.refuse(B::NAME, plan)?;
+    B::open(&plan.setup)
+}
+
+/// Tries the backends of GPUs in the order of the command line's help.
+fn first_that_works<V: WithBackend>(plan: &Plan, then: V) -> Result<V::Result, BackendError> {
+    let mut tried = Tried::default();
+    #[cfg(feature = "cuda")]
+    if let Some(backend) = tried.open::<cuda::Cuda>(plan) {
+        return Ok(then.run(backend));
+    }
+    #[cfg(feature = "hip")]
+    if let Some(backend) = tried.open::<hip::Hip<hip::Gpu>>(plan) {
+        return Ok(then.run(backend));
+    }
+    #[cfg(feature = "opencl")]
+    if let Some(backend) = tried.open::<opencl::OpenCl>(plan) {
+        return Ok(then.run(backend));
+    }
+    Err(tried.error())
+}
+
+/// What was tried in vain.
+#[derive(Default)]
+struct Tried(Vec<String>);
+
+impl Tried {
+    fn open<B: Backend>(&mut self, plan: &Plan) -> Option<B> {
+        match open::<B>(plan) {
+            Ok(backend) => {
+                let Description { name, runtime, device } = backend.describe();
+                eprintln!("bench: using {name}: {runtime}, {device}");
+                Some(backend)
+            }
+            Err(error) => {
+                self.0.push(format!("  {}", error.to_string().lines().next().unwrap_or_default()));
+                None
+            }
+        }
+    }
+
+    fn error(self) -> BackendError {
+        BackendError::None { tried: self.0.join("\n") }
+    }
+}
+
+/// One line of `bench --list`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    /// Or why it does not work here.
+    pub(crate) found: Result<Probe, String>,
+    #[serde(skip)]
+    pub(crate) capabilities: Option<Capabilities>,
+}
+
+/// Looks for every backend of the command line.
+pub(crate) fn list() -> Vec<Listed> {
+    fn look<B: Backend>() -> Listed {
+        Listed {
+            name: B::NAME.to_owned(),
+            found: B::probe().map_err(|error| error.to_string()),
+            capabilities: Some(B::CAPABILITIES),
+        }
+    }
+    BackendChoice::value_variants()
+        .iter()
+        .filter(|choice| **choice != BackendChoice::Auto)
+        .map(|choice| match choice {
+            #[cfg(feature = "cuda")]
+            BackendChoice::Cuda => look::<cuda::Cuda>(),
+            #[cfg(feature = "hip")]
+            BackendChoice::Hip => look::<hip::Hip<hip::Gpu>>(),
+            #[cfg(feature = "hip")]
+            BackendChoice::HipCpu => look::<hip::Hip<hip::Cpu>>(),
+            #[cfg(feature = "opencl")]
+            BackendChoice::Opencl => look::<opencl::OpenCl>(),
+            #[cfg(feature = "wgpu")]
+            BackendChoice::Vulkan => look::<wgpu::Wgpu<wgpu::Vulkan>>(),
+            #[cfg(feature = "wgpu")]
+            BackendChoice::Metal => look::<wgpu::Wgpu<wgpu::Metal>>(),
+            BackendChoice::Host => look::<host::Host>(),
+            // Without a feature; `auto` is no backend.
+            absent => Listed { name: name(*absent), found: Err(not_built_in(*absent).to_string()), capabilities: None },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Model;
+
+    #[test]
+    fn without_a_runtime_the_error_names_a_package() {
+        let mut plan = Plan::new(Model::Kernel, 4096, 1, 0);
+        plan.setup.device = 9;
+        let mut tried = Tried::default();
+        assert!(tried.open::<host::Host>(&plan).is_none());
+        let error = tried.error().to_string();
+        // The reason of each, and one hint of its own.
+        assert!(
+            error.contains("\n  host: no device 9; it has 1\nhint: ") && error.contains("pocl-opencl-icd"),
+            "{error}"
+        );
+        assert!(!error.contains("numbers the devices"), "{error}");
+    }
+}
