@@ -27,6 +27,8 @@ use crate::plan::{Cell, Plan, PlanError};
 pub const PLAN: &str = "plan.toml";
 /// On what it was run, JSON.
 pub const ENVIRONMENT: &str = "environment.json";
+/// Of the files, in `environment.json`: one more with each change of what they have.
+pub const SCHEMA_VERSION: u64 = 2;
 const RUNS: &str = "runs";
 const COUNTS: &str = "counts";
 
@@ -37,22 +39,38 @@ pub struct RunRow {
     pub block: u32,
     /// Its place in the random order.
     pub place: u32,
-    /// Median latency of an iteration, in nanoseconds, under the tracer and without it; 0 where nothing was timed.
+    /// The command line of the workload.
+    pub command: String,
+    /// Median latency of an iteration, in nanoseconds, under the tracer; 0 where nothing was timed.
     pub traced_p50_ns: u64,
-    /// See [`RunRow::traced_p50_ns`].
+    /// Latency of an iteration without the tracer: the median, and so on.
     pub bare_p50_ns: u64,
-    /// Of the phase `work` without the tracer.
+    /// See [`RunRow::bare_p50_ns`].
+    pub bare_p90_ns: u64,
+    /// See [`RunRow::bare_p50_ns`].
+    pub bare_p99_ns: u64,
+    /// See [`RunRow::bare_p50_ns`].
+    pub bare_max_ns: u64,
+    /// Of the timed work without the tracer.
     pub wall_ns: u64,
-    /// CPU time of that, user and system.
-    pub cpu_ns: u64,
+    /// CPU time of that in user space, as `getrusage` has it.
+    pub user_ns: u64,
+    /// CPU time of that in the kernel.
+    pub system_ns: u64,
     /// Context switches of that, of its own accord.
     pub voluntary_switches: u64,
-    /// Page faults of that.
+    /// Context switches of that, because others ran.
+    pub involuntary_switches: u64,
+    /// Page faults of that which read nothing.
     pub minor_faults: u64,
+    /// Page faults of that which read from a disk.
+    pub major_faults: u64,
     /// What the tracer lost: runs that lost anything are not used.
     pub lost: u64,
     /// One-minute load of the machine before.
     pub load: f64,
+    /// The same after.
+    pub load_after: f64,
     /// Why it failed; empty where it did not.
     pub error: String,
 }
@@ -111,6 +129,16 @@ pub enum DatasetError {
     /// It has no environment.
     #[error("`{0}` does not say on what it was run (environment.json is absent or damaged), so it is not used")]
     NoEnvironment(String),
+    /// Its files are of another version.
+    #[error(
+        "`{folder}` has files of version {found}, and this program reads version {SCHEMA_VERSION}\nhint: sweep again, or read it with the gpuos-trace that made it"
+    )]
+    OtherSchema {
+        /// The dataset.
+        folder: String,
+        /// Its version.
+        found: u64,
+    },
     /// It was made with another program.
     #[error(
         "`{0}` was made with another `bench` or on another kernel\nhint: choose another folder, or the program that it was made with"
@@ -193,10 +221,15 @@ impl Dataset {
     pub fn environment(&self) -> Result<serde_json::Value, DatasetError> {
         let text = fs::read_to_string(self.folder.join(ENVIRONMENT)).unwrap_or_default();
         let environment: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        if environment["host"]["kernel"].is_string() {
-            Ok(environment)
+        let folder = || self.folder.display().to_string();
+        // The first version did not say.
+        let found = environment["schema"].as_u64().unwrap_or(1);
+        if !environment["host"]["kernel"].is_string() {
+            Err(DatasetError::NoEnvironment(folder()))
+        } else if found != SCHEMA_VERSION {
+            Err(DatasetError::OtherSchema { folder: folder(), found })
         } else {
-            Err(DatasetError::NoEnvironment(self.folder.display().to_string()))
+            Ok(environment)
         }
     }
 
@@ -263,6 +296,7 @@ impl Dataset {
     pub fn run(&self, cell: &Cell, block: u32) -> Result<Option<RunRow>, DatasetError> {
         let path = self.place(RUNS, cell, block);
         let Some(frame) = read(&path)? else { return Ok(None) };
+        is_of(&frame, cell).map_err(table_error(&path))?;
         run_row(&frame, block).map(Some).map_err(table_error(&path))
     }
 
@@ -273,6 +307,7 @@ impl Dataset {
     pub fn counts(&self, cell: &Cell, block: u32) -> Result<Option<Vec<CountRow>>, DatasetError> {
         let path = self.place(COUNTS, cell, block);
         let Some(frame) = read(&path)? else { return Ok(None) };
+        is_of(&frame, cell).map_err(table_error(&path))?;
         count_rows(&frame).map(Some).map_err(table_error(&path))
     }
 }
@@ -305,38 +340,66 @@ fn cell_columns(cell: &Cell, rows: usize) -> Vec<Column> {
     ]
 }
 
+/// Whether a file has the cell that its name says.
+fn is_of(frame: &DataFrame, cell: &Cell) -> PolarsResult<()> {
+    for own in cell_columns(cell, frame.height()) {
+        if !frame.column(own.name())?.equals_missing(&own) {
+            return Err(PolarsError::ComputeError(format!("it is of another cell: `{}` differs", own.name()).into()));
+        }
+    }
+    Ok(())
+}
+
 fn run_frame(cell: &Cell, run: &RunRow) -> PolarsResult<DataFrame> {
     let mut columns = cell_columns(cell, 1);
     columns.extend([
         Column::new("place".into(), [run.place]),
-        Column::new("traced_p50_ns".into(), [run.traced_p50_ns]),
-        Column::new("bare_p50_ns".into(), [run.bare_p50_ns]),
-        Column::new("wall_ns".into(), [run.wall_ns]),
-        Column::new("cpu_ns".into(), [run.cpu_ns]),
-        Column::new("voluntary_switches".into(), [run.voluntary_switches]),
-        Column::new("minor_faults".into(), [run.minor_faults]),
-        Column::new("lost".into(), [run.lost]),
+        Column::new("command".into(), [run.command.as_str()]),
         Column::new("load".into(), [run.load]),
+        Column::new("load_after".into(), [run.load_after]),
         Column::new("error".into(), [run.error.as_str()]),
     ]);
+    let mut run = run.clone();
+    columns.extend(numbers(&mut run).map(|(name, value)| Column::new(name.into(), [*value])));
     DataFrame::new(1, columns)
 }
 
+/// The columns of a run that are whole numbers.
+fn numbers(run: &mut RunRow) -> [(&'static str, &mut u64); 13] {
+    [
+        ("traced_p50_ns", &mut run.traced_p50_ns),
+        ("bare_p50_ns", &mut run.bare_p50_ns),
+        ("bare_p90_ns", &mut run.bare_p90_ns),
+        ("bare_p99_ns", &mut run.bare_p99_ns),
+        ("bare_max_ns", &mut run.bare_max_ns),
+        ("wall_ns", &mut run.wall_ns),
+        ("user_ns", &mut run.user_ns),
+        ("system_ns", &mut run.system_ns),
+        ("voluntary_switches", &mut run.voluntary_switches),
+        ("involuntary_switches", &mut run.involuntary_switches),
+        ("minor_faults", &mut run.minor_faults),
+        ("major_faults", &mut run.major_faults),
+        ("lost", &mut run.lost),
+    ]
+}
+
 fn run_row(frame: &DataFrame, block: u32) -> PolarsResult<RunRow> {
-    let number = |name: &str| -> PolarsResult<u64> { Ok(frame.column(name)?.u64()?.get(0).unwrap_or_default()) };
-    Ok(RunRow {
+    let word =
+        |name: &str| -> PolarsResult<String> { Ok(frame.column(name)?.str()?.get(0).unwrap_or_default().to_owned()) };
+    let real = |name: &str| -> PolarsResult<f64> { Ok(frame.column(name)?.f64()?.get(0).unwrap_or_default()) };
+    let mut run = RunRow {
         block,
         place: frame.column("place")?.u32()?.get(0).unwrap_or_default(),
-        traced_p50_ns: number("traced_p50_ns")?,
-        bare_p50_ns: number("bare_p50_ns")?,
-        wall_ns: number("wall_ns")?,
-        cpu_ns: number("cpu_ns")?,
-        voluntary_switches: number("voluntary_switches")?,
-        minor_faults: number("minor_faults")?,
-        lost: number("lost")?,
-        load: frame.column("load")?.f64()?.get(0).unwrap_or_default(),
-        error: frame.column("error")?.str()?.get(0).unwrap_or_default().to_owned(),
-    })
+        command: word("command")?,
+        load: real("load")?,
+        load_after: real("load_after")?,
+        error: word("error")?,
+        ..RunRow::default()
+    };
+    for (name, value) in numbers(&mut run) {
+        *value = frame.column(name)?.u64()?.get(0).unwrap_or_default();
+    }
+    Ok(run)
 }
 
 fn counts_frame(cell: &Cell, counts: &[CountRow]) -> PolarsResult<DataFrame> {

@@ -1,21 +1,23 @@
-//! What a dataset shows: a verdict for every role along every series, what appears only with a runtime, and what was left
-//! out.
+//! What a dataset shows: a verdict for every role and category along every series, what comes with a runtime, what follows
+//! from both, and what was left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::{
-    dataset::{CountRow, Dataset, DatasetError},
+    claims::{self, Claims},
+    counted::{Kind, Runs},
+    dataset::{Dataset, DatasetError},
+    execution::{self, Execution},
+    interaction::{self, Interaction},
     plan::{Cell, SeriesPlan},
+    predictions::{self, Prediction},
+    resample::{Interval, median_interval},
     series::Series,
-    verdict::{Axis, Verdict, effect, holm, judge, noise_floor},
+    variants::{self, VariantPair},
+    verdict::{Axis, Verdict, Word, effect, holm, is_enough, judge, noise_floor, short},
 };
-
-/// The phases that verdicts read: of `bench`'s models, and of `bench infer`.
-pub const WORK: [&str; 2] = ["work", "infer"];
-/// All roles together.
-const ALL: &str = "all calls";
 
 /// What a dataset shows.
 #[derive(Debug, Serialize)]
@@ -30,10 +32,18 @@ pub struct Findings {
     pub wanted: u64,
     /// Runs that were left out, and why.
     pub left_out: Vec<String>,
-    /// One for each series of the plan.
+    /// One for each series of the plan: the first two questions.
     pub series: Vec<SeriesFindings>,
-    /// Categories that are there only with a runtime (the third question).
-    pub only_with_a_runtime: Vec<Appearance>,
+    /// What comes with a runtime: the third question.
+    pub execution: Execution,
+    /// Series that differ in options alone: waits, durations, lifetimes.
+    pub variants: Vec<VariantPair>,
+    /// What follows.
+    pub claims: Claims,
+    /// What was predicted before anything was run.
+    pub predictions: Vec<Prediction>,
+    /// Who calls what, one for each runtime.
+    pub interactions: Vec<Interaction>,
 }
 
 /// What a series shows.
@@ -41,6 +51,8 @@ pub struct Findings {
 pub struct SeriesFindings {
     /// In words.
     pub name: String,
+    /// Which it is.
+    pub plan: SeriesPlan,
     /// What is varied.
     pub axis: Axis,
     /// Its levels.
@@ -49,84 +61,106 @@ pub struct SeriesFindings {
     pub blocks: usize,
     /// Calls by which the same cell differs from itself in one block.
     pub noise: Option<f64>,
-    /// One for each role that made a call anywhere, and all together.
-    pub roles: Vec<RoleFindings>,
+    /// All calls together, then each role and category that made a call anywhere.
+    pub kinds: Vec<KindFindings>,
 }
 
-/// What a role does along a series.
+impl SeriesFindings {
+    /// What a kind does along it. A kind that made no call in any block is not in [`SeriesFindings::kinds`].
+    pub fn kind(&self, kind: &Kind) -> Option<&KindFindings> {
+        self.kinds.iter().find(|found| found.kind == *kind)
+    }
+
+    /// Whether equivalence is shown: also of a kind that made no call in any run, where there were runs enough.
+    pub fn is_flat(&self, kind: &Kind) -> bool {
+        match self.kind(kind) {
+            Some(found) => found.verdict.word == Word::Flat,
+            None => is_enough(self.blocks, &self.levels),
+        }
+    }
+
+    /// Whether it is shown to change.
+    pub fn grows(&self, kind: &Kind) -> bool {
+        self.kind(kind).is_some_and(|found| !matches!(found.verdict.word, Word::Flat | Word::Inconclusive))
+    }
+
+    /// The verdict in a few words.
+    pub fn words(&self, kind: &Kind) -> String {
+        let Some(found) = self.kind(kind) else { return "no call in any run".to_owned() };
+        let verdict = &found.verdict;
+        let words = match verdict.word {
+            Word::Linear if self.axis == Axis::Iterations => {
+                let once = verdict.once.map_or_else(String::new, |once| format!(" and {} once", short(once)));
+                format!("linear, {} an iteration{once}", short(verdict.slope))
+            }
+            Word::Step => {
+                let places = verdict.steps.iter().map(|(below, above)| {
+                    format!("between {} and {}", self.axis.level(*below), self.axis.level(*above))
+                });
+                format!("step {}", places.collect::<Vec<_>>().join(" and "))
+            }
+            Word::Flat => match &self.levels[..] {
+                [first, .., last] => format!("flat from {} to {}", self.axis.level(*first), self.axis.level(*last)),
+                _ => "flat".to_owned(),
+            },
+            Word::Inconclusive => match verdict.blocks_needed {
+                Some(blocks) => format!("inconclusive; {blocks} blocks might settle it"),
+                None => "inconclusive".to_owned(),
+            },
+            word => match verdict.exponent {
+                Some(exponent) => format!("{}, exponent {exponent:.2}", word.name()),
+                None => word.name().to_owned(),
+            },
+        };
+        if verdict.difference < 0.0 && self.grows(kind) { format!("falls: {words}") } else { words }
+    }
+}
+
+/// What a role or a category does along a series.
 #[derive(Debug, Serialize)]
-pub struct RoleFindings {
-    /// Its name.
-    pub role: String,
+pub struct KindFindings {
+    /// Which.
+    pub kind: Kind,
     /// The median count at each level.
     pub middles: Vec<f64>,
+    /// Its 95 % interval at each level.
+    pub intervals: Vec<Interval>,
     /// How it scales.
     pub verdict: Verdict,
 }
-
-/// A category that some backend has and the CPU has not.
-#[derive(Debug, Serialize)]
-pub struct Appearance {
-    /// Which backend and model.
-    pub cell: String,
-    /// Which category.
-    pub category: String,
-    /// Runs with it, of so many.
-    pub with: u64,
-    /// See `with`.
-    pub of: u64,
-    /// Runs on the CPU, none of which has it.
-    pub without: u64,
-    /// The most that its true rate there may be: the rule of three, at 95 %.
-    pub bound: f64,
-}
-
-/// Counts of one run, by role and by category, in `work` and in all.
-struct Counted {
-    roles: BTreeMap<String, f64>,
-    categories: BTreeSet<String>,
-}
-
-impl Counted {
-    fn of(rows: &[CountRow]) -> Self {
-        let mut roles: BTreeMap<String, f64> = BTreeMap::new();
-        for row in rows.iter().filter(|row| WORK.contains(&row.phase.as_str())) {
-            *roles.entry(row.role.clone()).or_default() += row.calls as f64;
-            *roles.entry(ALL.to_owned()).or_default() += row.calls as f64;
-        }
-        Self { roles, categories: rows.iter().filter(|row| row.calls > 0).map(|row| row.category.clone()).collect() }
-    }
-
-    fn role(&self, role: &str) -> f64 {
-        self.roles.get(role).copied().unwrap_or_default()
-    }
-}
-
-type Table = BTreeMap<(Cell, u32), Counted>;
 
 /// Reads a dataset and judges it.
 ///
 /// # Errors
 /// A file of it cannot be read.
 pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
-    let mut left_out = Vec::new();
-    let mut table = Table::new();
-    let mut wanted = 0;
-    // The first block has cold caches.
-    for block in 2..=dataset.plan.blocks {
-        for cell in dataset.plan.cells() {
-            wanted += 1;
-            let name = || format!("block {block}, {}", cell.arguments().join(" "));
-            match usable(dataset, &cell, block) {
-                Ok(counts) => drop(table.insert((cell, block), Counted::of(&counts))),
-                Err(why) => left_out.push(format!("{}: {why}", name())),
-            }
-        }
-    }
     let environment = dataset.environment()?;
-    let mut series: Vec<_> =
-        dataset.plan.series.iter().map(|plan| Drafted::new(plan, &table, dataset.plan.blocks)).collect();
-    // Each question is asked of all its series and roles at once.
+    let plan = &dataset.plan;
+    let runs = Runs::of(dataset);
+    let series = judge_all(&plan.series, &runs, plan.blocks);
+    let execution = execution::find(&plan.series, &runs);
+    let variants = variants::find(&plan.series, &runs);
+    let claims = claims::form(&series, &execution, &variants);
+    let predictions = predictions::judge(&series, &variants, &plan.series, &runs);
+    let interactions = interaction::draw_from(dataset, &environment);
+    Ok(Findings {
+        plan: plan.name.clone(),
+        environment,
+        used: runs.used.len() as u64,
+        wanted: runs.wanted,
+        left_out: shortened(runs.left_out),
+        series,
+        execution,
+        variants,
+        claims,
+        predictions,
+        interactions,
+    })
+}
+
+/// A verdict for every kind along every series; each question is asked of all at once.
+pub(crate) fn judge_all(plans: &[SeriesPlan], runs: &Runs, blocks: u32) -> Vec<SeriesFindings> {
+    let mut series: Vec<_> = plans.iter().map(|plan| Drafted::new(plan, runs, blocks)).collect();
     for axis in [Axis::Bytes, Axis::Iterations] {
         let asked: Vec<&mut Draft> = series
             .iter_mut()
@@ -138,15 +172,7 @@ pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
             draft.there = there;
         }
     }
-    Ok(Findings {
-        plan: dataset.plan.name.clone(),
-        environment,
-        used: table.len() as u64,
-        wanted,
-        left_out: shortened(left_out),
-        series: series.into_iter().map(Drafted::judge).collect(),
-        only_with_a_runtime: appearances(&dataset.plan.series, &table, dataset.plan.blocks),
-    })
+    series.into_iter().map(Drafted::judge).collect()
 }
 
 /// The first of many lines, and how many more there are.
@@ -160,19 +186,6 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// The counts of a run, or why it is not used.
-fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Vec<CountRow>, String> {
-    match dataset.run(cell, block).map_err(|error| error.to_string())? {
-        None => Err("not run".to_owned()),
-        Some(run) if !run.error.is_empty() => Err(run.error),
-        Some(run) if run.lost > 0 => Err("the tracer lost something".to_owned()),
-        Some(_) => {
-            let counts = dataset.counts(cell, block).map_err(|error| error.to_string())?;
-            counts.ok_or_else(|| "its file of counts is absent".to_owned())
-        }
-    }
-}
-
 /// A series with its counts, before it is judged.
 struct Drafted<'a> {
     plan: &'a SeriesPlan,
@@ -183,49 +196,39 @@ struct Drafted<'a> {
 }
 
 struct Draft {
-    role: String,
+    kind: Kind,
     series: Series,
     there: bool,
 }
 
 impl<'a> Drafted<'a> {
-    fn new(plan: &'a SeriesPlan, table: &Table, blocks: u32) -> Self {
+    fn new(plan: &'a SeriesPlan, runs: &Runs, blocks: u32) -> Self {
         let cells = plan.cells();
-        let levels: Vec<f64> = cells
-            .iter()
-            .map(|cell| match plan.axis() {
-                Axis::Iterations => cell.iters as f64,
-                Axis::Bytes => cell.bytes.unwrap_or_default() as f64,
-            })
-            .collect();
+        let has = |cell: &Cell, block: u32| runs.get(cell, block).is_some();
         // Blocks that have the whole series, its start-up included.
         let whole: Vec<u32> = (2..=blocks)
-            .filter(|block| {
-                cells.iter().all(|cell| {
-                    table.contains_key(&(cell.clone(), *block)) && table.contains_key(&(cell.without_work(), *block))
-                })
-            })
+            .filter(|block| cells.iter().all(|cell| has(cell, *block) && has(&cell.without_work(), *block)))
             .collect();
-        let roles: BTreeSet<&String> = whole
+        let found = |cell: &Cell, block: u32| runs.get(cell, block).into_iter().flat_map(|run| run.work.keys());
+        let kinds: BTreeSet<&Kind> = whole
             .iter()
-            .flat_map(|block| cells.iter().flat_map(move |cell| table[&(cell.clone(), *block)].roles.keys()))
+            .flat_map(|block| cells.iter().flat_map(move |cell| found(cell, *block)))
+            .chain([&Kind::All])
             .collect();
-        let value = |cell: &Cell, block: u32, role: &str| {
-            table[&(cell.clone(), block)].role(role) - table[&(cell.without_work(), block)].role(role)
-        };
-        let all = ALL.to_owned();
-        let roles = std::iter::once(&all).chain(roles.into_iter().filter(|role| **role != all));
-        let drafts = roles.filter_map(|role| {
-            let values = whole.iter().map(|block| cells.iter().map(|cell| value(cell, *block, role)).collect());
+        let count = |cell: &Cell, block: u32, kind: &Kind| runs.get(cell, block).map_or(0.0, |run| run.work(kind));
+        let value =
+            |cell: &Cell, block: u32, kind: &Kind| count(cell, block, kind) - count(&cell.without_work(), block, kind);
+        let levels: Vec<f64> = cells.iter().map(|cell| plan.level(cell)).collect();
+        let drafts = kinds.into_iter().filter_map(|kind| {
+            let values = whole.iter().map(|block| cells.iter().map(|cell| value(cell, *block, kind)).collect());
             let series = Series::new(levels.clone(), values.collect()).ok()?;
-            Some(Draft { role: role.clone(), series, there: false })
+            Some(Draft { kind: kind.clone(), series, there: false })
         });
         let noise = cells.last().and_then(|cell| {
             let twin = Cell { twin: true, ..cell.clone() };
-            let both = whole.iter().filter(|block| table.contains_key(&(twin.clone(), **block)));
-            let (first, second): (Vec<f64>, Vec<f64>) = both
-                .map(|block| (table[&(cell.clone(), *block)].role(ALL), table[&(twin.clone(), *block)].role(ALL)))
-                .unzip();
+            let both = whole.iter().filter(|block| has(&twin, **block));
+            let (first, second): (Vec<f64>, Vec<f64>) =
+                both.map(|block| (count(cell, *block, &Kind::All), count(&twin, *block, &Kind::All))).unzip();
             noise_floor(&first, &second)
         });
         let drafts = drafts.collect();
@@ -234,47 +237,22 @@ impl<'a> Drafted<'a> {
 
     fn judge(self) -> SeriesFindings {
         let axis = self.plan.axis();
-        let roles = self.drafts.into_iter().map(|draft| RoleFindings {
+        let kinds = self.drafts.into_iter().map(|draft| KindFindings {
             middles: draft.series.middles(&(0..draft.series.blocks()).collect::<Vec<_>>()),
+            intervals: (0..draft.series.levels().len())
+                .map(|level| median_interval(&draft.series.of_level(level), 0.95).1)
+                .collect(),
             verdict: judge(&draft.series, axis, draft.there),
-            role: draft.role,
+            kind: draft.kind,
         });
         SeriesFindings {
             name: self.plan.name(),
+            plan: self.plan.clone(),
             axis,
             blocks: self.blocks,
             noise: self.noise,
-            roles: roles.collect(),
+            kinds: kinds.collect(),
             levels: self.levels,
         }
     }
-}
-
-/// Categories in 95 % of a backend's runs, in all phases, and in none of the CPU's.
-fn appearances(series: &[SeriesPlan], table: &Table, blocks: u32) -> Vec<Appearance> {
-    let runs = |series: &SeriesPlan| -> Vec<&Counted> {
-        let cells = series.cells();
-        (2..=blocks).flat_map(|block| cells.iter().filter_map(move |cell| table.get(&(cell.clone(), block)))).collect()
-    };
-    let of_cpu: Vec<&Counted> = series.iter().filter(|series| series.model == "cpu").flat_map(runs).collect();
-    if of_cpu.is_empty() {
-        return Vec::new();
-    }
-    let mut of_runtime: BTreeMap<String, Vec<&Counted>> = BTreeMap::new();
-    for with in series.iter().filter(|series| series.model != "cpu") {
-        of_runtime.entry(format!("{} {}", with.backend, with.model)).or_default().extend(runs(with));
-    }
-    let mut found = Vec::new();
-    for (cell, of) in of_runtime {
-        let categories: BTreeSet<&String> = of.iter().flat_map(|run| &run.categories).collect();
-        for category in categories {
-            let has = |runs: &[&Counted]| runs.iter().filter(|run| run.categories.contains(category)).count() as u64;
-            let (with, total, without) = (has(&of), of.len() as u64, of_cpu.len() as u64);
-            if has(&of_cpu) == 0 && with as f64 >= 0.95 * total as f64 {
-                let (cell, category) = (cell.clone(), category.clone());
-                found.push(Appearance { cell, category, with, of: total, without, bound: 3.0 / without as f64 });
-            }
-        }
-    }
-    found
 }

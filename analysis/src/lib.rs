@@ -1,14 +1,25 @@
 //! Answers to the three questions of the experiment, from counts of a sweep.
 //!
-//! [`plan`] is what a sweep runs, [`dataset`] the files that it leaves, [`series`] what was counted along an axis, and
-//! [`verdict`] says how that scales. Nothing here needs rights; the same numbers give the same words on every machine.
+//! [`plan`] is what a sweep runs, [`dataset`] the files that it leaves, [`counted`] what each run counted, [`series`] how
+//! that lies along an axis, and [`verdict`] says how it scales. [`execution`], [`variants`], [`claims`] and [`predictions`]
+//! say what follows, [`findings`] holds all of it, [`report`] writes it for people; [`compare`] sets stacks beside each
+//! other. Nothing here needs rights; the same numbers give the same words on every machine.
 
+pub mod claims;
+pub mod compare;
+pub mod counted;
 pub mod dataset;
+pub mod execution;
 pub mod findings;
 pub mod fit;
+pub mod interaction;
+pub mod page;
+pub mod palette;
 pub mod plan;
 pub mod plot;
+pub mod predictions;
 pub mod report;
 pub mod resample;
 pub mod series;
+pub mod variants;
 pub mod verdict;

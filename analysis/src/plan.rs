@@ -26,7 +26,7 @@ pub struct Plan {
 }
 
 /// Cells along one axis, all else alike.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeriesPlan {
     /// As `bench --backend` has it; `cpu` for the model of that name.
@@ -44,7 +44,7 @@ pub struct SeriesPlan {
 }
 
 /// A number of bytes: a number, or text with K, M or G (powers of 1,024).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "BytesText")]
 pub struct Bytes(pub u64);
 
@@ -144,6 +144,14 @@ impl SeriesPlan {
         match self.axis() {
             Axis::Iterations => self.iters.iter().map(|iters| cell(self.bytes.first().map(|b| b.0), *iters)).collect(),
             Axis::Bytes => self.bytes.iter().map(|bytes| cell(Some(bytes.0), self.iters[0])).collect(),
+        }
+    }
+
+    /// Where a cell is on its axis.
+    pub fn level(&self, cell: &Cell) -> f64 {
+        match self.axis() {
+            Axis::Iterations => cell.iters as f64,
+            Axis::Bytes => cell.bytes.unwrap_or_default() as f64,
         }
     }
 

@@ -1,195 +1,366 @@
-//! Findings for people: a sentence for each verdict, Markdown, and a page that a browser opens without anything else.
+//! Findings for people: what was asked, answered and not shown, as Markdown and as a page, with plots.
 
-use std::{fmt::Write as _, fs, path::Path};
-
-use crate::{
-    dataset::DatasetError,
-    findings::{Appearance, Findings, RoleFindings},
-    plot,
-    verdict::{Axis, LEAST_BLOCKS, LEAST_LEVELS, Verdict, Word},
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
 };
 
-/// What the verdict says, in a sentence.
-fn sentence(role: &RoleFindings, axis: Axis) -> String {
-    let Verdict { word, slope, slope_95, exponent, exponent_95, steps, blocks, deterministic, blocks_needed, .. } =
-        &role.verdict;
-    let sure = match (deterministic, axis) {
-        (true, _) => format!("deterministic, {blocks}/{blocks}"),
+use crate::{
+    claims::{Claim, NotShown},
+    counted::{Kind, WORK},
+    dataset::DatasetError,
+    findings::{Findings, KindFindings, SeriesFindings},
+    interaction::{self, Interaction},
+    page::{html, plain},
+    plot::{self, Phases},
+    variants::Outcome,
+    verdict::{Axis, LEAST_BLOCKS, LEAST_LEVELS, short},
+};
+
+/// On what a verdict rests, in a few words.
+fn ground(found: &KindFindings, axis: Axis) -> String {
+    let verdict = &found.verdict;
+    match (verdict.deterministic, axis) {
+        (true, _) => format!("deterministic, {}/{}", verdict.blocks, verdict.blocks),
         (false, Axis::Iterations) => {
-            format!("{blocks} blocks, {:.4} to {:.4} an iteration", slope_95.low, slope_95.high)
+            format!("{} to {} an iteration", short(verdict.slope_95.low), short(verdict.slope_95.high))
         }
         (false, Axis::Bytes) => {
-            let between = role.verdict.difference_95;
-            format!("{blocks} blocks, {:.1} to {:.1} more at the largest size", between.low, between.high)
+            let between = verdict.difference_95;
+            format!("{:.1} to {:.1} more at the largest", between.low, between.high)
         }
-    };
-    let shape = match (word, exponent, exponent_95) {
-        (Word::Step, ..) => {
-            let places: Vec<_> = steps.iter().map(|(below, above)| format!("between {below} and {above}")).collect();
-            format!("step {}", places.join(" and "))
-        }
-        (Word::Linear, ..) if axis == Axis::Iterations => format!("linear, {slope:.4} an iteration"),
-        (Word::Linear | Word::Sublinear | Word::Superlinear, Some(exponent), Some(range)) => {
-            format!("{word:?}, exponent {exponent:.2} ({:.2} to {:.2})", range.low, range.high).to_lowercase()
-        }
-        (Word::Inconclusive, ..) => match blocks_needed {
-            Some(needed) => format!("inconclusive; {needed} blocks might settle it"),
-            None => "inconclusive".to_owned(),
-        },
-        (word, ..) => format!("{word:?}").to_lowercase(),
-    };
-    let falls = if role.verdict.difference < 0.0 && *word != Word::Flat { "falls: " } else { "" };
-    format!("{falls}{shape} ({sure})")
+    }
 }
 
-/// Every verdict, a line each.
+/// Every verdict by role, a line each, and what was predicted.
 pub fn summary(findings: &Findings) -> String {
     let mut text = format!("{}: {} of {} runs used\n", findings.plan, findings.used, findings.wanted);
     for series in &findings.series {
         let axis = if series.axis == Axis::Bytes { "bytes" } else { "iterations" };
         let _ = writeln!(text, "\n{} along {axis}, {} blocks", series.name, series.blocks);
-        for role in &series.roles {
-            let _ = writeln!(text, "  {:<18}{}", role.role, sentence(role, series.axis));
-        }
-        if series.roles.is_empty() && series.blocks > 0 {
-            let _ = writeln!(text, "  no call in `work` in any of {} runs", series.blocks * series.levels.len());
+        for found in series.kinds.iter().filter(|found| !matches!(found.kind, Kind::Category(_))) {
+            let name = match &found.kind {
+                Kind::Role(role) => role.clone(),
+                kind => kind.to_string(),
+            };
+            let _ = writeln!(text, "  {name:<18}{} ({})", series.words(&found.kind), ground(found, series.axis));
         }
     }
+    let _ = writeln!(text, "\n{} claims, {} not shown", findings.claims.shown.len(), findings.claims.not_shown.len());
+    for found in findings.predictions.iter().filter(|found| !found.evidence.starts_with("the plan has no")) {
+        let _ = writeln!(text, "  {} on {}: {}", found.name, found.backend, found.came.name());
+    }
     text
+}
+
+/// A table; every cell is plain text.
+pub(crate) fn table(text: &mut String, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let _ = writeln!(text, "| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| plain(cell)).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    text.push('\n');
+}
+
+/// A claim as a sentence.
+pub(crate) fn sentence(claim: &Claim) -> String {
+    let on = [claim.backend.as_str(), &claim.model, &claim.options].join(" ");
+    format!(
+        "On {}, {} depends on {} but is insensitive to {}, ruling out {}.",
+        on.trim_end(),
+        claim.kind,
+        claim.depends_on,
+        claim.insensitive_to,
+        claim.rules_out
+    )
+}
+
+fn environment(text: &mut String, findings: &Findings) {
+    let environment = &findings.environment;
+    let host = &environment["host"];
+    let word = |name: &str| plain(host[name].as_str().unwrap_or("unknown"));
+    let gpus = environment["nvidia_gpus"].as_array().into_iter().flatten();
+    let gpus: Vec<String> = gpus.filter_map(|gpu| Some(format!(", {}", plain(gpu["model"].as_str()?)))).collect();
+    let driver = environment["nvidia_driver"].as_str().map(|version| format!(", NVIDIA's driver {}", plain(version)));
+    let _ = writeln!(
+        text,
+        "On {}, Linux {}, {} CPUs{}{}. {} of {} runs used. A verdict needs {LEAST_BLOCKS} blocks beside the first, which is not used, and {LEAST_LEVELS} levels over three decades. Counts are of the phase `work` (of inference: `infer`), less those of the same block's run without iterations.\n",
+        word("cpu"),
+        word("kernel"),
+        host["cpus"],
+        gpus.concat(),
+        driver.unwrap_or_default(),
+        findings.used,
+        findings.wanted
+    );
+    let used = |name: &str| findings.series.iter().any(|series| series.plan.backend == name);
+    let backends = environment["backends"].as_array().into_iter().flatten();
+    let rows: Vec<Vec<String>> = backends
+        .filter_map(|found| {
+            let name = found["name"].as_str().filter(|name| used(name))?;
+            let ok = &found["found"]["Ok"];
+            let word = |name: &str| ok[name].as_str().unwrap_or_default().to_owned();
+            let devices: Vec<_> = ok["devices"].as_array()?.iter().filter_map(serde_json::Value::as_str).collect();
+            Some(vec![name.to_owned(), word("runtime"), word("library"), devices.join(", ")])
+        })
+        .collect();
+    if !rows.is_empty() {
+        table(text, &["backend", "runtime", "library", "devices"], rows);
+    }
+}
+
+fn answers(text: &mut String, findings: &Findings) {
+    text.push_str("## Claims\n\n");
+    let claims = &findings.claims;
+    if claims.shown.is_empty() {
+        text.push_str(
+            "None: a claim needs a resolved effect on one thing and a passed test of equivalence on another.\n\n",
+        );
+    } else {
+        text.push_str("Each is a resolved effect on one thing and a passed test of equivalence on another. All of one machine: what they say beyond the stack that they name is `uncertain`; `gpuos-trace compare` sets vendors beside each other.\n\n");
+        let rows = claims.shown.iter().map(|claim| vec![sentence(claim), claim.tag.to_string()]);
+        table(text, &["claim", "reach"], rows);
+    }
+    text.push_str("## Predictions\n\nMade before anything was run; each can be refuted.\n\n");
+    let rows = findings.predictions.iter().map(|found| {
+        let words = [found.name, found.text, &found.backend, found.came.name(), &found.evidence];
+        words.map(str::to_owned).to_vec()
+    });
+    table(text, &["", "prediction", "on", "came", "evidence"], rows);
+}
+
+/// What came of an axis, in a paragraph.
+fn paragraph(series: &[&SeriesFindings]) -> String {
+    let all = |test: &dyn Fn(&SeriesFindings) -> bool| -> Vec<String> {
+        series.iter().filter(|series| test(series)).map(|series| series.name.clone()).collect()
+    };
+    let changing = series.iter().filter(|series| series.grows(&Kind::All));
+    let changing: Vec<String> =
+        changing.map(|series| format!("{} ({})", series.name, series.words(&Kind::All))).collect();
+    let flat = all(&|series| series.is_flat(&Kind::All));
+    let open = all(&|series| !series.is_flat(&Kind::All) && !series.grows(&Kind::All));
+    let part = |what: &str, names: &[String]| {
+        if names.is_empty() { String::new() } else { format!(" {what}: {}.", names.join("; ")) }
+    };
+    plain(&format!(
+        "{} series.{}{}{}",
+        series.len(),
+        part("All calls together change in", &changing),
+        part("They are shown to stay the same in", &flat),
+        part("Nothing is shown for", &open)
+    ))
+}
+
+fn along(text: &mut String, findings: &Findings, axis: Axis, question: &str, plot: &str) {
+    let _ = writeln!(text, "## {question}\n");
+    let series: Vec<&SeriesFindings> = findings.series.iter().filter(|series| series.axis == axis).collect();
+    if series.is_empty() {
+        text.push_str("The plan has no series along this axis.\n\n");
+        return;
+    }
+    let _ = writeln!(text, "{}\n\n![{}]({plot})\n", paragraph(&series), plain(question));
+    let rows = series.iter().flat_map(|series| {
+        series.kinds.iter().enumerate().map(|(place, found)| {
+            let ends =
+                [found.middles.first(), found.middles.last()].map(|end| end.map_or_else(String::new, |n| short(*n)));
+            let [first, last] = ends;
+            let name = if place == 0 { series.name.clone() } else { String::new() };
+            vec![name, found.kind.to_string(), first, last, series.words(&found.kind), ground(found, axis)]
+        })
+    });
+    table(text, &["series", "of what", "calls at the smallest", "at the largest", "verdict", "95 %"], rows);
+}
+
+fn execution(text: &mut String, findings: &Findings) {
+    text.push_str(
+        "## Q3: which categories appear or dominate only when a GPU runtime is involved, compared to the CPU?\n\n",
+    );
+    let found = &findings.execution;
+    let dominant: Vec<String> = found
+        .shares
+        .iter()
+        .filter(|share| share.dominates)
+        .map(|share| format!("{} of `{}` ({:.0} %)", share.category, share.cell, 100.0 * share.with))
+        .collect();
+    if found.has_cpu {
+        let _ = writeln!(
+            text,
+            "{} categories are in 95 % of a runtime's runs and in none of the CPU's. {}\n",
+            found.appears.len(),
+            if dominant.is_empty() {
+                "None is shown to dominate the timed work.".to_owned()
+            } else {
+                format!("Their share of the timed work is larger than on the CPU: {}.", plain(&dominant.join("; ")))
+            }
+        );
+    } else {
+        text.push_str("Not asked: the plan has no series of the model `cpu` to compare with.\n\n");
+    }
+    if !findings.interactions.is_empty() {
+        text.push_str("![Calls by phase and role](phases.svg)\n\n");
+    }
+    if !found.appears.is_empty() {
+        text.push_str("In all phases, start-up included:\n\n");
+        let rows = found.appears.iter().map(|found| {
+            let (with, without) = (format!("{} of {}", found.with, found.of), format!("0 of {}", found.without));
+            vec![found.cell.clone(), found.category.clone(), with, without, format!("below {:.3}", found.bound)]
+        });
+        table(text, &["runtime", "category", "runs with it", "on the CPU", "true rate there, 95 %"], rows);
+    }
+    if !found.shares.is_empty() {
+        text.push_str("Shares of the calls in the timed work, beside the CPU's at the same size and repetition (0 where no call is made); intervals at 95 % for all of them together:\n\n");
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let rows = found.shares.iter().map(|share| {
+            let interval = format!("{} to {}", percent(share.interval.low), percent(share.interval.high));
+            let dominates = if share.dominates { "dominates" } else { "not shown" };
+            let cell = share.cell.clone();
+            vec![
+                cell,
+                share.category.clone(),
+                percent(share.with),
+                percent(share.without),
+                interval,
+                dominates.to_owned(),
+            ]
+        });
+        table(text, &["workload", "category", "share", "on the CPU", "difference", ""], rows);
+    }
+}
+
+fn options(text: &mut String, findings: &Findings) {
+    if findings.variants.is_empty() {
+        return;
+    }
+    text.push_str("## Which options change what is counted?\n\nSeries that differ in one option, at their largest level; intervals at 95 % for all of them together. This holds the data constant and varies how long a kernel takes or how it is waited for.\n\n");
+    let rows = findings.variants.iter().flat_map(|pair| {
+        let value = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
+        pair.kinds.iter().filter(|found| !matches!(found.kind, Kind::Category(_))).map(move |found| {
+            let outcome = match found.outcome {
+                Outcome::Differs => "differs",
+                Outcome::Same => "the same",
+                Outcome::Undecided => "inconclusive",
+            };
+            vec![
+                pair.cell.clone(),
+                format!("{}: {} to {}", pair.option, value(&pair.first), value(&pair.second)),
+                found.kind.to_string(),
+                format!("{:.1} ({:.1} to {:.1})", found.difference, found.interval.low, found.interval.high),
+                outcome.to_owned(),
+            ]
+        })
+    });
+    table(text, &["workload", "option", "of what", "calls more", ""], rows);
+}
+
+fn inference(text: &mut String, findings: &Findings) {
+    text.push_str("## Do the claims hold for a real model?\n\n");
+    if findings.claims.in_inference.is_empty() {
+        text.push_str(
+            "Not asked: the plan has no inference on a backend of which something about repetition is claimed.\n\n",
+        );
+        return;
+    }
+    let rows = findings
+        .claims
+        .in_inference
+        .iter()
+        .map(|found| vec![found.claim.clone(), found.model.clone(), found.outcome.to_owned(), found.why.clone()]);
+    table(text, &["claim", "model", "", "verdict there"], rows);
+}
+
+fn controls(text: &mut String, findings: &Findings) {
+    text.push_str("## Controls\n\nThe same cell twice in a block: calls by which it differs from itself in nine of ten blocks at most.\n\n");
+    let rows = findings
+        .series
+        .iter()
+        .filter_map(|series| Some(vec![series.name.clone(), series.blocks.to_string(), short(series.noise?)]));
+    table(text, &["series", "blocks", "noise, calls"], rows);
+    if !findings.left_out.is_empty() {
+        text.push_str("## Left out\n\n");
+        for line in &findings.left_out {
+            let _ = writeln!(text, "- {}", plain(line));
+        }
+        text.push('\n');
+    }
+    text.push_str("## Not shown\n\n");
+    let rows = findings.claims.not_shown.iter().map(|NotShown { what, why }| vec![what.clone(), why.clone()]);
+    table(text, &["of what", "why no claim"], rows);
+}
+
+fn map_name(map: &Interaction) -> String {
+    format!("map-{}.svg", map.backend)
 }
 
 /// The report as Markdown.
 fn markdown(findings: &Findings) -> String {
-    let mut text = format!("# {}\n\n", findings.plan);
-    let host = &findings.environment["host"];
-    let word = |name: &str| host[name].as_str().unwrap_or("unknown").to_owned();
-    let _ = writeln!(
-        text,
-        "On {}, Linux {}, {} CPUs. {} of {} runs used; a verdict needs {LEAST_BLOCKS} blocks beside the first, which is not used, and {LEAST_LEVELS} levels over three decades.\n",
-        word("cpu"),
-        word("kernel"),
-        host["cpus"],
-        findings.used,
-        findings.wanted
-    );
-    for (axis, question) in [
-        (Axis::Bytes, "Q1: how do calls change as the size increases, repetition and execution held constant?"),
-        (Axis::Iterations, "Q2: which calls scale with repetition, and which remain constant?"),
-    ] {
-        let _ = writeln!(text, "## {question}\n");
-        let asked: Vec<_> = findings.series.iter().enumerate().filter(|(_, series)| series.axis == axis).collect();
-        if asked.is_empty() {
-            text.push_str("The plan has no series along this axis.\n\n");
-        }
-        for (number, series) in asked {
-            let _ = writeln!(text, "### {}\n", series.name);
-            if series.roles.is_empty() {
-                let _ = writeln!(text, "No call in the phase `work` in any of {} blocks.\n", series.blocks);
-                continue;
-            }
-            text.push_str("| role | verdict |\n|---|---|\n");
-            for role in &series.roles {
-                let _ = writeln!(text, "| {} | {} |", role.role, sentence(role, axis));
-            }
-            if let Some(noise) = series.noise {
-                let _ = writeln!(
-                    text,
-                    "\nThe same cell differs from itself by {noise} calls in nine of ten blocks at most."
-                );
-            }
-            let _ = writeln!(text, "\n![{}](series-{number}.svg)\n", series.name);
-        }
+    let mut text = format!("# {}\n\n", plain(&findings.plan));
+    environment(&mut text, findings);
+    answers(&mut text, findings);
+    let size = "Q1: holding repetition and execution constant, how do calls change as the size increases?";
+    along(&mut text, findings, Axis::Bytes, size, "size.svg");
+    let repetition =
+        "Q2: holding size and execution constant, which calls scale with repetition, and which remain constant?";
+    along(&mut text, findings, Axis::Iterations, repetition, "repetition.svg");
+    execution(&mut text, findings);
+    options(&mut text, findings);
+    inference(&mut text, findings);
+    text.push_str("## Who calls what\n\nOne run of each backend, medians of the blocks; the width of a band is its number of calls. Which library made a call is not traced here: the program stands for itself and the runtime that it loads.\n\n");
+    for map in &findings.interactions {
+        let _ = writeln!(text, "![{} {}]({})\n", plain(&map.backend), plain(&map.cell), map_name(map));
     }
-    text.push_str("## Q3: which categories appear only when a runtime is involved?\n\n");
-    if findings.only_with_a_runtime.is_empty() {
-        text.push_str("None shown: the plan has no series of the model `cpu`, or nothing is in 95 % of a runtime's runs and in none of the CPU's.\n\n");
-    } else {
-        text.push_str("In all phases, start-up included, without a correction for asking of many. Which category dominates is not computed yet.\n\n");
-        text.push_str("| runtime | category | runs with it | runs on the CPU with it | true rate there, 95 % |\n|---|---|---|---|---|\n");
-        for found in &findings.only_with_a_runtime {
-            let Appearance { cell, category, with, of, without, bound } = found;
-            let _ = writeln!(text, "| {cell} | {category} | {with} of {of} | 0 of {without} | below {bound:.3} |");
-        }
-        text.push('\n');
-    }
-    if !findings.left_out.is_empty() {
-        text.push_str("## Left out\n\n");
-        for line in &findings.left_out {
-            let _ = writeln!(text, "- {line}");
-        }
-    }
+    controls(&mut text, findings);
     text
 }
 
-/// Text of which no character means anything to a browser.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// The phases of each map, for the stacked bars.
+fn phases(map: &Interaction) -> Phases {
+    let order = |phase: &str| {
+        let before = ["", "init", "load", "warmup"];
+        before.iter().position(|other| *other == phase).unwrap_or(if WORK.contains(&phase) { 4 } else { 5 })
+    };
+    let mut phases: BTreeMap<(usize, String), BTreeMap<String, f64>> = BTreeMap::new();
+    for flow in &map.flows {
+        let name = if flow.phase.is_empty() { "outside" } else { &flow.phase };
+        let roles = phases.entry((order(&flow.phase), name.to_owned())).or_default();
+        *roles.entry(flow.role.clone()).or_default() += flow.calls;
+    }
+    Phases { name: map.cell.clone(), phases: phases.into_iter().map(|((_, name), roles)| (name, roles)).collect() }
 }
 
-/// The Markdown above as HTML: headings, tables, lists, plots in place.
-fn html(markdown: &str, plots: &[String]) -> String {
-    let mut body = String::new();
-    let mut in_table = false;
-    for line in markdown.lines() {
-        let is_row = line.starts_with('|');
-        if in_table && !is_row {
-            body.push_str("</table>\n");
-            in_table = false;
-        }
-        if is_row {
-            if line.starts_with("|---") {
-                continue;
-            }
-            let tag = if in_table { "td" } else { "th" };
-            if !in_table {
-                body.push_str("<table>\n");
-                in_table = true;
-            }
-            let cells =
-                line.trim_matches('|').split('|').map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell.trim())));
-            let _ = writeln!(body, "<tr>{}</tr>", cells.collect::<String>());
-        } else if let Some(rest) = line.strip_prefix("![") {
-            let number = rest.rsplit_once("series-").and_then(|(_, end)| end.split('.').next()?.parse::<usize>().ok());
-            if let Some(plot) = number.and_then(|number| plots.get(number)) {
-                let _ = writeln!(body, "<figure>{plot}</figure>");
-            }
-        } else if let Some((hashes, title)) = line.split_once(' ').filter(|(hashes, _)| hashes.starts_with('#')) {
-            let level = hashes.len();
-            let _ = writeln!(body, "<h{level}>{}</h{level}>", escaped(title));
-        } else if let Some(item) = line.strip_prefix("- ") {
-            let _ = writeln!(body, "<p class=item>{}</p>", escaped(item));
-        } else if !line.is_empty() {
-            let _ = writeln!(body, "<p>{}</p>", escaped(line));
-        }
-    }
-    if in_table {
-        body.push_str("</table>\n");
-    }
-    format!(
-        "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>gpuos-trace report</title>\n\
-         <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
-         table{{border-collapse:collapse}}td,th{{padding:.2rem .8rem;border-bottom:1px solid #8884;text-align:left}}\
-         figure{{margin:1rem 0;background:#fff}}svg{{max-width:100%;height:auto}}.item{{margin:.2rem 0}}</style>\n<body>\n{body}</body></html>\n"
-    )
-}
-
-/// Writes `report.md`, `report.html` (which needs nothing else), `verdicts.json` and a plot for each series.
+/// Writes `report.md`, `report.html` (which needs nothing else), `verdicts.json` and the plots.
 ///
 /// # Errors
 /// A file cannot be written.
 pub fn write(findings: &Findings, folder: &Path) -> Result<(), DatasetError> {
-    let put = |name: &str, text: &str| {
-        let path = folder.join(name);
-        fs::write(&path, text).map_err(|error| DatasetError::File { path, error })
-    };
-    fs::create_dir_all(folder).map_err(|error| DatasetError::File { path: folder.to_owned(), error })?;
-    let plots: Vec<String> = findings.series.iter().map(plot::scaling).collect();
-    for (number, plot) in plots.iter().enumerate() {
-        put(&format!("series-{number}.svg"), plot)?;
-    }
+    let of_axis =
+        |axis| plot::scaling(&findings.series.iter().filter(|series| series.axis == axis).collect::<Vec<_>>());
+    let bars: Vec<Phases> = findings.interactions.iter().map(phases).collect();
+    let mut plots = BTreeMap::from([
+        ("size.svg".to_owned(), of_axis(Axis::Bytes)),
+        ("repetition.svg".to_owned(), of_axis(Axis::Iterations)),
+        ("phases.svg".to_owned(), plot::phases(&bars)),
+    ]);
+    plots.extend(findings.interactions.iter().map(|map| (map_name(map), interaction::svg(map))));
     let text = markdown(findings);
-    put("report.md", &text)?;
-    put("report.html", &html(&text, &plots))?;
-    let json = serde_json::to_string_pretty(findings).unwrap_or_default();
-    put("verdicts.json", &json)
+    let mut files = vec![
+        ("report.md".to_owned(), text.clone()),
+        ("report.html".to_owned(), html(&findings.plan, &text, &plots)),
+        ("verdicts.json".to_owned(), serde_json::to_string_pretty(findings).unwrap_or_default()),
+    ];
+    files.extend(plots.into_iter().filter(|(_, plot)| !plot.is_empty()));
+    put_all(folder, &files)
+}
+
+/// Writes files into a folder.
+pub(crate) fn put_all(folder: &Path, files: &[(String, String)]) -> Result<(), DatasetError> {
+    let fail = |path: PathBuf| move |error| DatasetError::File { path, error };
+    fs::create_dir_all(folder).map_err(fail(folder.to_owned()))?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(fail(path))?;
+    }
+    Ok(())
 }

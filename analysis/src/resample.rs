@@ -51,6 +51,32 @@ pub fn interval(drawn: &mut [f64], estimate: f64, share: f64, blocks: usize) -> 
     Interval { low: widen(at(tail)), high: widen(at(1.0 - tail)) }
 }
 
+/// Draws of [`median_interval`], enough for the ends of intervals that are corrected for many questions.
+const DRAWS: usize = 10_000;
+/// Their seed: the same intervals on every machine.
+const SEED: u64 = 0x6770_756f_7300_0002;
+
+/// The median of one value for each block, and its interval with this certainty. No block gives NaN.
+pub fn median_interval(blocks: &[f64], certainty: f64) -> (f64, Interval) {
+    if blocks.is_empty() {
+        return (f64::NAN, Interval { low: f64::NAN, high: f64::NAN });
+    }
+    let estimate = median(&mut blocks.to_vec());
+    let mut again: Vec<f64> = draws(blocks.len(), DRAWS, SEED)
+        .into_iter()
+        .map(|drawn| median(&mut drawn.into_iter().map(|block| blocks[block]).collect::<Vec<_>>()))
+        .collect();
+    (estimate, interval(&mut again, estimate, certainty, blocks.len()))
+}
+
+/// The median: nearly half of the values may be disturbed without moving it far. (A mean of the middle half was tried: of
+/// ten values it bears two.)
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    if values.len() % 2 == 1 { values[half] } else { f64::midpoint(values[half - 1], values[half]) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +86,23 @@ mod tests {
         assert_eq!(draws(5, 3, 7), draws(5, 3, 7));
         assert_ne!(draws(5, 3, 7), draws(5, 3, 8));
         assert!(draws(5, 100, 7).iter().flatten().all(|block| *block < 5));
+    }
+
+    #[test]
+    fn the_median_is_that_of_numpy() {
+        assert_eq!(median(&mut [100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), 4.5);
+        assert_eq!(median(&mut [9.0, 50.0, 0.0, 0.0, 1.0]), 1.0);
+        assert_eq!(median(&mut [3.0]), 3.0);
+    }
+
+    #[test]
+    fn the_interval_of_a_median_holds_it_and_narrows() {
+        assert_eq!(median_interval(&[2.0; 10], 0.999), (2.0, Interval { low: 2.0, high: 2.0 }));
+        let blocks: Vec<f64> = (0..20).map(f64::from).collect();
+        let (middle, wide) = median_interval(&blocks, 0.99);
+        let (_, narrow) = median_interval(&blocks, 0.80);
+        assert!(middle == 9.5 && wide.low < narrow.low && narrow.low < 9.5 && narrow.high < wide.high);
+        assert!(median_interval(&[], 0.95).0.is_nan());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What was counted along an axis: one row for each block, one column for each level.
 
+use crate::resample::median;
+
 /// Counts of one thing (a role, a category, a call) along one axis, start-up subtracted.
 ///
 /// `values[block][level]` is the count of a cell minus the count of the cell of the same block with `iters = 0`.
@@ -72,30 +74,15 @@ impl Series {
             .map(|level| {
                 column.clear();
                 column.extend(blocks.iter().map(|block| self.values[*block][level]));
-                middle(&mut column)
+                median(&mut column)
             })
             .collect()
     }
 }
 
-/// The median: nearly half of the blocks may be disturbed without moving it far. (A mean of the middle half was tried: of
-/// ten blocks it bears two.)
-fn middle(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_middle_is_the_median_of_numpy() {
-        assert_eq!(middle(&mut [100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), 4.5);
-        assert_eq!(middle(&mut [9.0, 50.0, 0.0, 0.0, 1.0]), 1.0);
-        assert_eq!(middle(&mut [3.0]), 3.0);
-    }
 
     #[test]
     fn what_is_no_series_is_refused() {

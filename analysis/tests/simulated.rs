@@ -47,12 +47,16 @@ fn disturb(noise: Noise, truth: f64, block: usize, random: &mut SmallRng) -> f64
 /// A kind of series: its name, its axis, its truth, and the words that are right. `Inconclusive` is never wrong.
 type Case = (&'static str, Axis, fn(f64) -> f64, &'static [Word]);
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 20] = [
     ("nothing", Axis::Iterations, |_| 0.0, &[Word::Flat]),
     ("three at once", Axis::Iterations, |_| 3.0, &[Word::Flat]),
     ("400 at once", Axis::Iterations, |_| 400.0, &[Word::Step]),
     ("seven each", Axis::Iterations, |n| 7.0 * n, &[Word::Linear]),
     ("five, seven each", Axis::Iterations, |n| 5.0 + 7.0 * n, &[Word::Linear]),
+    ("fifteen, fifteen each", Axis::Iterations, |n| 15.0 + 15.0 * n, &[Word::Linear]),
+    ("a hundred, one each", Axis::Iterations, |n| 100.0 + n, &[Word::Linear]),
+    ("forty and a root", Axis::Iterations, |n| 40.0 + 10.0 * n.sqrt(), &[Word::Sublinear]),
+    ("a hundred and n to 1.5", Axis::Iterations, |n| 100.0 + 0.1 * n.powf(1.5), &[Word::Superlinear]),
     ("a staircase", Axis::Iterations, |n| 14.0 * (n / 64.0).ceil(), &[Word::Linear]),
     ("one in 16", Axis::Iterations, |n| (n / 16.0).floor(), &[Word::Linear]),
     ("a root", Axis::Iterations, |n| 10.0 * n.sqrt(), &[Word::Sublinear]),

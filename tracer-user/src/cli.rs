@@ -38,6 +38,8 @@ pub enum Verb {
     Sweep(SweepArgs),
     /// Say what a dataset shows: verdicts on how calls scale, and plots
     Report(ReportArgs),
+    /// Set the stacks of one or more datasets side by side
+    Compare(CompareArgs),
     /// List and search the built-in tables of GPU driver commands
     Ioctls(IoctlsArgs),
     /// Print a completion script for a shell
@@ -65,6 +67,10 @@ pub struct SweepArgs {
     /// The program with the workloads [default: `bench` beside this one, or in PATH]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub bench: Option<PathBuf>,
+
+    /// End a run that takes longer; its cell has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub limit: u64,
 }
 
 /// What is reported.
@@ -76,6 +82,18 @@ pub struct ReportArgs {
 
     /// Folder of the report: `report.md`, `report.html`, `verdicts.json` and plots
     #[arg(short, long, value_name = "REPORT", value_hint = ValueHint::DirPath)]
+    pub output: PathBuf,
+}
+
+/// What is compared.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Folders of datasets; the backends of one are compared, too
+    #[arg(value_name = "DATASET", required = true, value_hint = ValueHint::DirPath)]
+    pub datasets: Vec<PathBuf>,
+
+    /// Folder of the comparison: `comparison.md`, `comparison.html`, `comparison.json`
+    #[arg(short, long, value_name = "COMPARISON", value_hint = ValueHint::DirPath)]
     pub output: PathBuf,
 }
 

@@ -4,15 +4,21 @@ use std::{
     fs,
     io::IsTerminal as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    time::Duration,
 };
 
 use gpuos_analysis::{
-    dataset::{CountRow, Dataset, RunRow},
-    findings::WORK,
+    counted::WORK,
+    dataset::{CountRow, Dataset, RunRow, SCHEMA_VERSION},
     plan::Cell,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use polars_core::prelude::PolarsResult;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,7 +29,7 @@ use crate::{
         frame::{self, column},
         run::Run,
     },
-    sink, talk,
+    proc_text, sink, talk,
 };
 
 /// Variables that change what GPU runtimes do.
@@ -44,6 +50,8 @@ pub struct Sweep {
     pub dataset: Dataset,
     /// The program that has the workloads.
     pub bench: PathBuf,
+    /// A run that takes longer has failed.
+    pub limit: Duration,
 }
 
 /// What a sweep came to.
@@ -68,12 +76,16 @@ pub fn environment(bench: &Path) -> String {
     let size: usize = std::env::vars_os().map(|(name, value)| name.len() + value.len() + 2).sum();
     let binary = fs::read(bench).map(|bytes| gpuos_analysis::dataset::checksum(&bytes)).ok();
     json!({
+        "schema": SCHEMA_VERSION,
         "tool_version": env!("CARGO_PKG_VERSION"),
         "host": host,
         "nvidia_driver": text("/sys/module/nvidia/version"),
+        "nvidia_gpus": nvidia_gpus(),
+        "backends": backends(bench),
         "amdgpu": text("/sys/module/amdgpu/version"),
         "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "hypervisor": text("/sys/hypervisor/type").or_else(|| text("/sys/class/dmi/id/product_name")),
+        "container": text("/proc/1/cgroup"),
         "cgroup_cpu": text("/sys/fs/cgroup/cpu.max"),
         "cgroup_memory": text("/sys/fs/cgroup/memory.max"),
         "load": text("/proc/loadavg"),
@@ -84,10 +96,26 @@ pub fn environment(bench: &Path) -> String {
     .to_string()
 }
 
+/// Model and UUID of each GPU, as NVIDIA's driver says them.
+fn nvidia_gpus() -> Vec<Value> {
+    let Ok(folders) = fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let information = folders.flatten().filter_map(|gpu| fs::read_to_string(gpu.path().join("information")).ok());
+    let field = |text: &str, name| proc_text::field(text, name).map(str::to_owned);
+    information.map(|text| json!({ "model": field(&text, "Model"), "uuid": field(&text, "GPU UUID") })).collect()
+}
+
+/// Runtimes, their libraries and versions, as `bench --list` finds them.
+fn backends(bench: &Path) -> Option<Value> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let output = output(Command::new(bench).args(["--list", "--json"]), LIMIT).ok()??;
+    serde_json::from_slice(&output.stdout).ok()
+}
+
 /// What `bench --json` prints.
 #[derive(Debug, Default, Deserialize)]
 struct Report {
     wall_ns: u64,
+    /// Absent where nothing was timed.
     latency: Option<Latency>,
     usage: Usage,
 }
@@ -95,6 +123,9 @@ struct Report {
 #[derive(Debug, Default, Deserialize)]
 struct Latency {
     p50_ns: u64,
+    p90_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -102,13 +133,9 @@ struct Usage {
     user_ns: u64,
     system_ns: u64,
     voluntary_switches: u64,
+    involuntary_switches: u64,
     minor_faults: u64,
-}
-
-impl Report {
-    fn p50_ns(&self) -> u64 {
-        self.latency.as_ref().map_or(0, |latency| latency.p50_ns)
-    }
+    major_faults: u64,
 }
 
 impl Sweep {
@@ -137,9 +164,8 @@ impl Sweep {
 
     /// One cell, with the tracer and without, in the order that the place gives.
     fn cell(&self, cell: &Cell, block: u32, place: u32) -> (RunRow, Vec<CountRow>) {
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = load.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
-        let mut run = RunRow { block, place, load, ..RunRow::default() };
+        let command = cell.arguments().join(" ");
+        let mut run = RunRow { block, place, command, load: load(), ..RunRow::default() };
         let mut counts = Vec::new();
         let traced_first = place.is_multiple_of(2);
         for traced in [traced_first, !traced_first] {
@@ -153,16 +179,24 @@ impl Sweep {
                 }
             }
         }
+        run.load_after = load();
         (run, counts)
     }
 
     fn bare(&self, cell: &Cell, run: &mut RunRow) -> Result<(), String> {
-        let report = report(Command::new(&self.bench).args(cell.arguments()))?;
-        run.bare_p50_ns = report.p50_ns();
+        let report = self.report(Command::new(&self.bench).args(cell.arguments()))?;
+        let latency = report.latency.unwrap_or_default();
+        run.bare_p50_ns = latency.p50_ns;
+        run.bare_p90_ns = latency.p90_ns;
+        run.bare_p99_ns = latency.p99_ns;
+        run.bare_max_ns = latency.max_ns;
         run.wall_ns = report.wall_ns;
-        run.cpu_ns = report.usage.user_ns + report.usage.system_ns;
+        run.user_ns = report.usage.user_ns;
+        run.system_ns = report.usage.system_ns;
         run.voluntary_switches = report.usage.voluntary_switches;
+        run.involuntary_switches = report.usage.involuntary_switches;
         run.minor_faults = report.usage.minor_faults;
+        run.major_faults = report.usage.major_faults;
         Ok(())
     }
 
@@ -171,45 +205,87 @@ impl Sweep {
         let tracer = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(tracer);
         command.args(["run", "--quiet", "--output"]).arg(file.path()).arg("--").arg(&self.bench);
-        let report = report(command.args(cell.arguments()))?;
+        let report = self.report(command.args(cell.arguments()))?;
         let traced = sink::read(file.path()).map_err(|error| error.to_string())?;
         // Without the phase there would be no calls in it, and that is not the same as none.
         if !traced.header.phases.iter().any(|phase| WORK.contains(&phase.path.as_str())) {
             return Err(format!("the program never began a phase `{}`", WORK.join("` or `")));
         }
-        run.traced_p50_ns = report.p50_ns();
+        run.traced_p50_ns = report.latency.unwrap_or_default().p50_ns;
         run.lost = u64::from(traced.header.losses.any());
         counts(&traced).map(Some).map_err(|error| error.to_string())
     }
-}
 
-/// Runs `bench --json`; what it says on standard error when it fails is the reason.
-fn report(command: &mut Command) -> Result<Report, String> {
-    let output = command.arg("--json").stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().find(|line| !line.starts_with("bench: using")).unwrap_or_default();
-        return Err(format!("{}: {}", output.status, sink::units::printable(line)));
+    /// Runs `bench --json`; what it says on standard error when it fails is the reason.
+    fn report(&self, command: &mut Command) -> Result<Report, String> {
+        let output = output(command.arg("--json"), self.limit).map_err(|error| error.to_string())?;
+        let Some(output) = output else {
+            return Err(format!("ended after {} s, the limit of a run", self.limit.as_secs()));
+        };
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let line = said.lines().find(|line| !line.starts_with("bench: using")).unwrap_or_default();
+            return Err(format!("{}: {}", output.status, sink::units::printable(line)));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("what bench printed: {error}"))
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("what bench printed: {error}"))
 }
 
-/// Calls by phase and kind, of all processes.
+/// The one-minute load of this machine.
+fn load() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+/// What a program printed, or `None` when it ran longer than `limit` and was ended: by SIGTERM, which the tracer passes on,
+/// and where that did not help by SIGKILL.
+fn output(command: &mut Command, limit: Duration) -> std::io::Result<Option<Output>> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let process = Pid::from_raw(child.id().cast_signed());
+    let (ended, end) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(move || {
+            let runs = |time| matches!(end.recv_timeout(time), Err(RecvTimeoutError::Timeout));
+            let late = runs(limit);
+            if late {
+                // It ended this very moment: nothing is left to end.
+                kill(process, Signal::SIGTERM).ok();
+                if runs(PATIENCE) {
+                    kill(process, Signal::SIGKILL).ok();
+                }
+            }
+            late
+        });
+        let output = child.wait_with_output();
+        drop(ended);
+        let late = watch.join().unwrap_or_default();
+        Ok(if late { None } else { Some(output?) })
+    })
+}
+
+/// Calls by phase and kind, of all processes. Only GPU devices are named.
 fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
-    let by = [column::PHASE, column::ROLE, column::CATEGORY, column::SYSCALL, column::DEVICE, column::COMMAND_NAME];
+    let by = [
+        column::PHASE,
+        column::ROLE,
+        column::CATEGORY,
+        column::SYSCALL,
+        column::DEVICE,
+        column::COMMAND_NAME,
+        column::DECODED,
+    ];
     let groups = frame::group(&run.calls, &by)?;
     let rows = groups.into_iter().map(|group| {
-        let [phase, role, category, syscall, device, ioctl] = by.map(|name| {
-            let place = by.iter().position(|other| *other == name).unwrap_or_default();
-            group.key[place].clone()
-        });
+        let [phase, role, category, syscall, device, ioctl, decoded] = std::array::from_fn(|at| group.key[at].clone());
+        let is_gpu = !decoded.is_empty();
         CountRow {
             phase,
             role,
             category,
             syscall,
-            device,
-            ioctl,
+            device: if is_gpu { device } else { String::new() },
+            ioctl: if is_gpu { ioctl } else { String::new() },
             calls: group.calls,
             errors: group.errors,
             total_ns: group.total_ns,

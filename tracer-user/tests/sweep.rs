@@ -85,15 +85,29 @@ fn a_sweep_is_cut_off_resumed_and_reported() {
     let report = run(&["report", "data", "-o", "report"], folder.path());
     assert!(report.status.success(), "{}", text(&report));
     let said = text(&report);
-    assert!(said.contains("memory            linear, 2.0000 an iteration (deterministic, 10/10)"), "{said}");
-    assert!(said.contains("all calls         flat (deterministic, 10/10)"), "{said}");
-    for file in ["report.html", "report.md", "verdicts.json", "series-0.svg", "series-1.svg"] {
+    assert!(said.contains("memory            linear, 2 an iteration (deterministic, 10/10)"), "{said}");
+    assert!(said.contains("all calls         flat from 1 to 1000 (deterministic, 10/10)"), "{said}");
+    for file in ["report.html", "report.md", "verdicts.json", "repetition.svg", "phases.svg", "map-host.svg"] {
         assert!(folder.path().join("report").join(file).exists(), "{file}");
     }
     let html = std::fs::read_to_string(folder.path().join("report/report.html")).unwrap();
     // It needs nothing from elsewhere: the only address is the name of SVG.
     let addresses = html.replace("http://www.w3.org/2000/svg", "");
     assert!(html.contains("<svg") && !addresses.contains("http") && !addresses.contains("src="), "{html}");
+    others_read_it(folder.path());
+    // Both backends do the same: allocations and increments are no common workload, so nothing is beside anything.
+    let comparison = text(&run(&["compare", "data", "-o", "comparison"], folder.path()));
+    assert!(comparison.contains("Nothing to compare"), "{comparison}");
+    assert!(folder.path().join("comparison/comparison.html").exists());
+    // A file that belongs to another cell is not used.
+    let cell =
+        |iters: u64| folder.path().join(format!("data/counts/backend=host/model=alloc/block=5/4096-{iters}.parquet"));
+    std::fs::copy(cell(10), folder.path().join("kept.parquet")).unwrap();
+    std::fs::copy(cell(30), cell(10)).unwrap();
+    run(&["report", "data", "-o", "foreign"], folder.path());
+    let foreign = std::fs::read_to_string(folder.path().join("foreign/report.md")).unwrap();
+    assert!(foreign.contains("of another cell") && foreign.contains("179 of 180 runs"), "{foreign}");
+    std::fs::copy(folder.path().join("kept.parquet"), cell(10)).unwrap();
     // Counts that are not there are no zeros.
     std::fs::rename(folder.path().join("data/counts"), folder.path().join("counts")).unwrap();
     let empty = text(&run(&["report", "data", "-o", "report3"], folder.path()));
@@ -103,6 +117,98 @@ fn a_sweep_is_cut_off_resumed_and_reported() {
     run(&["report", "data", "-o", "report2"], folder.path());
     let json = |name: &str| std::fs::read_to_string(folder.path().join(name).join("verdicts.json")).unwrap();
     assert_eq!(json("report"), json("report2"));
+}
+
+/// DuckDB and polars sum the calls of the dataset as it is: two for each of 1,444 allocations in each of eleven blocks, and
+/// those of the level that is run twice.
+fn others_read_it(folder: &Path) {
+    const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python");
+    const PROGRAM: &str = "
+import duckdb, polars
+sql = \"select sum(calls)::bigint from read_parquet('data/counts/**/*.parquet', hive_partitioning = true)\"
+print(duckdb.sql(sql + \" where phase = 'work' and backend = 'host' and model = 'alloc'\").fetchone()[0])
+counts = polars.scan_parquet('data/counts/**/*.parquet', hive_partitioning = True)
+work = counts.filter(polars.col('phase') == 'work', polars.col('backend') == 'host', polars.col('block') > 1)
+print(work.select(polars.col('calls').sum()).collect().item())
+runs = duckdb.sql(\"select count(*), sum(lost)::bigint, min(command) from read_parquet('data/runs/**/*.parquet', hive_partitioning = true)\")
+print(*runs.fetchone())
+";
+    let output = Command::new("/usr/bin/python3")
+        .env("PYTHONPATH", PACKAGES)
+        .args(["-c", PROGRAM])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}\nhint: `cargo xtask setup` fetches the packages");
+    let calls = 2 * (1444 + 1000);
+    let expected = format!("{}\n{}\n198 0 alloc --backend host --bytes 4096 --iters 0\n", 11 * calls, 10 * calls);
+    assert_eq!(said, expected);
+}
+
+/// What a page asks of the network and says on its console, in a browser without a screen.
+fn in_a_browser(page: &Path) -> (Vec<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("net.json");
+    let output = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr"])
+        .args(["--host-resolver-rules=MAP * ~NOTFOUND"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--log-net-log={}", log.display()))
+        .arg(format!("--screenshot={}", folder.path().join("page.png").display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .expect("no chromium; `cargo xtask setup` installs it");
+    let said = text(&output);
+    let image = std::fs::metadata(folder.path().join("page.png"));
+    assert!(image.is_ok_and(|image| image.len() > 1000), "{said}");
+    let console = said.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
+    let log: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(log).unwrap()).unwrap();
+    let start = &log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"];
+    assert!(start.is_u64(), "the log has no requests");
+    // The browser's own requests have no page that asks for them.
+    let asked = |event: &&serde_json::Value| event["type"] == *start && event["params"]["initiator"] != "not an origin";
+    let requests = log["events"].as_array().unwrap().iter().filter(asked);
+    (requests.map(|request| request["params"]["url"].to_string()).collect(), console)
+}
+
+#[test]
+fn a_browser_finds_nothing_wrong_with_a_report() {
+    if !privileged("a_browser_finds_nothing_wrong_with_a_report") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // That the witness sees anything.
+    let bad = folder.path().join("bad.html");
+    std::fs::write(&bad, "<script>console.error('wrong')</script><img src='http://example.invalid/x.png'>").unwrap();
+    let (requests, console) = in_a_browser(&bad);
+    assert!(requests.len() == 1 && requests[0].contains("example.invalid"), "{requests:?}");
+    assert!(console.len() == 1 && console[0].contains("wrong"), "{console:?}");
+    std::fs::write(folder.path().join("plan.toml"), PLAN.replace("blocks = 11", "blocks = 2")).unwrap();
+    let swept = run(&["sweep", "plan.toml", "-o", "data"], folder.path());
+    assert!(swept.status.success(), "{}", text(&swept));
+    run(&["report", "data", "-o", "report"], folder.path());
+    assert_eq!(in_a_browser(&folder.path().join("report/report.html")), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_ended() {
+    if !privileged("a_run_that_takes_too_long_is_ended") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let endless = folder.path().join("endless");
+    std::fs::write(&endless, "#!/bin/sh\n[ \"$1\" = --list ] || exec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&endless, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let plan = PLAN.replace("blocks = 11", "blocks = 2").replace("[1, 3, 10, 30, 100, 300, 1000]", "[1, 3, 10]");
+    let plan = plan.split("[[series]]\nbackend = \"cpu\"").next().unwrap().to_owned();
+    std::fs::write(folder.path().join("plan.toml"), plan).unwrap();
+    let words = ["sweep", "plan.toml", "-o", "data", "--bench", "./endless", "--limit", "1"];
+    let swept = run(&words, folder.path());
+    assert!(text(&swept).contains("every cell failed"), "{}", text(&swept));
+    run(&["report", "data", "-o", "report"], folder.path());
+    let report = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(report.contains("ended after 1 s"), "{report}");
 }
 
 #[test]

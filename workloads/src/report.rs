@@ -76,7 +76,7 @@ pub(crate) fn inference(outcome: &crate::infer::Outcome, json: bool) -> serde_js
         return serde_json::to_string(outcome);
     }
     let crate::infer::Outcome { plan, runtime, load_ns, first_ns, latency, items_per_second, error, .. } = outcome;
-    let name = names(&[plan.model]);
+    let name = crate::backend::names(&[plan.model]);
     let threads = match plan.threads {
         0 => "as many threads as the runtime likes".to_owned(),
         threads => format!("{threads} threads"),

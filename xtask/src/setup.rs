@@ -27,14 +27,16 @@ pub(crate) struct Options {
 const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 /// A Rust with `core` for BPF, and the LLVM of its version for bpf-linker.
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
-/// Programs that tests run or compare with; a Vulkan driver that executes on the CPU, AMD's HIP runtime.
-const TESTS: [&str; 9] = [
+/// Programs that tests run or compare with; a browser for reports; a Vulkan driver that executes on the CPU, AMD's HIP
+/// runtime.
+const TESTS: [&str; 10] = [
     "strace",
     "gcc",
     "golang-go",
     "python3",
     "python3-pip",
     "git",
+    "chromium",
     "util-linux",
     "mesa-vulkan-drivers",
     "libamdhip64-5",

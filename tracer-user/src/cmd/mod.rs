@@ -41,6 +41,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Export(args) => export::export(&args),
         Verb::Sweep(args) => sweep::sweep(&args),
         Verb::Report(args) => report::report(&args),
+        Verb::Compare(args) => report::compare(&args),
         Verb::Completions { shell } => completions::print(shell),
     };
     match done {

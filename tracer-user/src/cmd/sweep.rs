@@ -1,6 +1,6 @@
 //! `gpuos-trace sweep PLAN.toml -o DATASET`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use gpuos_analysis::dataset::Dataset;
@@ -25,7 +25,8 @@ pub(super) fn sweep(args: &SweepArgs) -> Result<()> {
     let dataset = Dataset::create(&args.output, &plan, &sweep::environment(&bench), args.resume)
         .with_context(|| format!("`{}`", args.plan.display()))?;
     let bar = sweep::progress(u64::from(dataset.plan.blocks) * dataset.plan.cells().len() as u64);
-    let done = Sweep { dataset, bench }.run(|done| {
+    let limit = Duration::from_secs(args.limit);
+    let done = Sweep { dataset, bench, limit }.run(|done| {
         bar.set_position(done.run + done.kept);
         if done.failed + done.lost > 0 {
             bar.set_message(format!("· {} failed, {} with losses", done.failed, done.lost));

@@ -1,0 +1,242 @@
+//! Claims: what depends on one thing and is insensitive to another, so that an explanation is ruled out. A claim needs both
+//! a resolved effect and a passed test of equivalence; what has only one of them is listed as not shown.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::{
+    counted::Kind,
+    execution::Execution,
+    findings::SeriesFindings,
+    plan::SeriesPlan,
+    variants::{Outcome, VariantPair},
+    verdict::{Axis, short},
+};
+
+/// Everything that was asked.
+#[derive(Debug, Default, Serialize)]
+pub struct Claims {
+    /// What is shown.
+    pub shown: Vec<Claim>,
+    /// What is not, and why.
+    pub not_shown: Vec<NotShown>,
+    /// Each claim beside the same kind in real inference on the same backend.
+    pub in_inference: Vec<InInference>,
+}
+
+/// One elimination.
+#[derive(Clone, Debug, Serialize)]
+pub struct Claim {
+    /// On what.
+    pub backend: String,
+    /// See `backend`.
+    pub model: String,
+    /// Further arguments of the workload.
+    pub options: String,
+    /// What is counted.
+    pub kind: Kind,
+    /// On what it depends, with the verdict.
+    pub depends_on: String,
+    /// To what it is insensitive, with the verdict.
+    pub insensitive_to: String,
+    /// The explanation that this rules out.
+    pub rules_out: String,
+    /// How far it goes: what was seen on one stack says nothing about others.
+    pub tag: Tag,
+}
+
+/// How far a claim goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tag {
+    /// The same verdict, and exponents that overlap, on the stacks of two vendors.
+    VendorAgnostic,
+    /// A resolved difference between the stacks of two vendors.
+    VendorSpecific,
+    /// All else: one stack, or one that a CPU executes.
+    Uncertain,
+}
+
+impl std::fmt::Display for Tag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::VendorAgnostic => "vendor-agnostic",
+            Self::VendorSpecific => "vendor-specific",
+            Self::Uncertain => "uncertain",
+        })
+    }
+}
+
+/// A claim that cannot be made.
+#[derive(Debug, Serialize)]
+pub struct NotShown {
+    /// Of what.
+    pub what: String,
+    /// Why not.
+    pub why: String,
+}
+
+/// Whether a claim about repetition holds for a real model.
+#[derive(Debug, Serialize)]
+pub struct InInference {
+    /// The backend, what was claimed, and of what.
+    pub claim: String,
+    /// The series of the real model.
+    pub model: String,
+    /// `holds`, `does not hold`, `not shown`.
+    pub outcome: &'static str,
+    /// The verdicts of both.
+    pub why: String,
+}
+
+fn stack(plan: &SeriesPlan) -> (&str, &str, String) {
+    (&plan.backend, &plan.model, plan.options.join(" "))
+}
+
+pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &[VariantPair]) -> Claims {
+    let mut claims = Claims::default();
+    let along = |axis: Axis| series.iter().filter(move |series| series.axis == axis && series.plan.model != "infer");
+    for iterations in along(Axis::Iterations) {
+        for bytes in along(Axis::Bytes).filter(|bytes| stack(&bytes.plan) == stack(&iterations.plan)) {
+            let kinds: BTreeSet<&Kind> = iterations.kinds.iter().chain(&bytes.kinds).map(|found| &found.kind).collect();
+            for kind in kinds {
+                both_axes(iterations, bytes, kind, &mut claims);
+            }
+        }
+    }
+    of_runtimes(series, execution, &mut claims);
+    of_variants(series, variants, &mut claims);
+    claims.in_inference = in_inference(&claims.shown, series);
+    claims
+}
+
+/// Size against repetition.
+fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &Kind, claims: &mut Claims) {
+    let (backend, model, options) = stack(&iterations.plan);
+    let depends = [iterations.grows(kind), bytes.grows(kind)];
+    let flat = [iterations.is_flat(kind), bytes.is_flat(kind)];
+    let both = [("repetition", iterations.words(kind)), ("size", bytes.words(kind))];
+    let say = |(axis, words): &(&str, String)| format!("{axis} ({words})");
+    let claim = |depends_on: usize, rules_out: &str| Claim {
+        backend: backend.to_owned(),
+        model: model.to_owned(),
+        options: options.clone(),
+        kind: kind.clone(),
+        depends_on: say(&both[depends_on]),
+        insensitive_to: say(&both[1 - depends_on]),
+        rules_out: rules_out.to_owned(),
+        tag: Tag::Uncertain,
+    };
+    match (depends, flat) {
+        ([true, _], [_, true]) => {
+            claims.shown.push(claim(0, "a cost for each byte or page: the same calls are made for any size"))
+        }
+        ([_, true], [true, _]) => {
+            claims.shown.push(claim(1, "a cost for each operation: calls follow the size, not how often it is used"));
+        }
+        // Nothing happens along either, and nothing is to be explained.
+        (_, [true, true]) => {}
+        _ => claims.not_shown.push(NotShown {
+            what: format!("{backend} {model} {options}: {kind}").replace(" :", ":"),
+            why: match depends {
+                [true, true] => format!("it depends on both: {}, {}", say(&both[0]), say(&both[1])),
+                _ => format!("{}; {}", say(&both[0]), say(&both[1])),
+            },
+        }),
+    }
+}
+
+/// Execution against size: a category that only a runtime brings, and that the size does not change.
+fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Claims) {
+    for found in &execution.appears {
+        let kind = Kind::Category(found.category.clone());
+        let along_bytes = series.iter().filter(|series| series.axis == Axis::Bytes);
+        for bytes in along_bytes.filter(|bytes| format!("{} {}", bytes.plan.backend, bytes.plan.model) == found.cell) {
+            // What is there in start-up alone makes no call in the work: flat as well.
+            if bytes.is_flat(&kind) {
+                let (backend, model, options) = stack(&bytes.plan);
+                claims.shown.push(Claim {
+                    backend: backend.to_owned(),
+                    model: model.to_owned(),
+                    options,
+                    kind: kind.clone(),
+                    depends_on: format!(
+                        "execution (in {} of {} runs with the runtime, 0 of {} on the CPU)",
+                        found.with, found.of, found.without
+                    ),
+                    insensitive_to: format!("size (in the timed work {})", bytes.words(&kind)),
+                    rules_out: "the data as its cause: the runtime brings it".to_owned(),
+                    tag: Tag::Uncertain,
+                });
+            }
+        }
+    }
+}
+
+/// An option against size: waits and durations, where the same option is flat along bytes.
+fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut Claims) {
+    for pair in variants {
+        let flat_along_bytes = |kind: &Kind| {
+            series
+                .iter()
+                .filter(|series| series.axis == Axis::Bytes)
+                .find(|series| {
+                    let options = series.plan.options.join(" ");
+                    series.plan.backend == pair.backend && options.contains(&pair.option) && series.is_flat(kind)
+                })
+                .map(|series| format!("size ({}, {})", series.words(kind), series.name))
+        };
+        let value = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
+        let (first, second) = (value(&pair.first), value(&pair.second));
+        for found in pair.kinds.iter().filter(|found| found.outcome == Outcome::Differs) {
+            let effect = format!(
+                "{} ({} an iteration more with {second} than with {first})",
+                pair.option,
+                short(found.per_iteration)
+            );
+            match flat_along_bytes(&found.kind) {
+                Some(insensitive_to) => claims.shown.push(Claim {
+                    backend: pair.backend.clone(),
+                    model: pair.model.clone(),
+                    options: format!("{} {first} and {second}", pair.option),
+                    kind: found.kind.clone(),
+                    depends_on: effect,
+                    insensitive_to,
+                    rules_out: "the amount of data as its cause: the option decides".to_owned(),
+                    tag: Tag::Uncertain,
+                }),
+                None => claims.not_shown.push(NotShown {
+                    what: format!("{} {}: {}", pair.backend, pair.model, found.kind),
+                    why: format!("it depends on {effect}, but no series with this option is flat along bytes"),
+                }),
+            }
+        }
+    }
+}
+
+/// Claims about repetition, beside the same kind in the inference of a real model on the same backend.
+fn in_inference(shown: &[Claim], series: &[SeriesFindings]) -> Vec<InInference> {
+    let mut found = Vec::new();
+    for model in series.iter().filter(|series| series.plan.model == "infer" && series.axis == Axis::Iterations) {
+        for claim in shown.iter().filter(|claim| claim.backend == model.plan.backend && claim.options.is_empty()) {
+            let claimed_flat = claim.insensitive_to.starts_with("repetition");
+            if !claimed_flat && !claim.depends_on.starts_with("repetition") {
+                continue;
+            }
+            let outcome = match (claimed_flat, model.is_flat(&claim.kind), model.grows(&claim.kind)) {
+                (true, true, _) | (false, _, true) => "holds",
+                (true, _, true) | (false, true, _) => "does not hold",
+                _ => "not shown",
+            };
+            let axis = if claimed_flat { &claim.insensitive_to } else { &claim.depends_on };
+            found.push(InInference {
+                claim: format!("{} {}: {}, {axis}", claim.backend, claim.model, claim.kind),
+                model: model.name.clone(),
+                outcome,
+                why: format!("an inference: {}", model.words(&claim.kind)),
+            });
+        }
+    }
+    found
+}

@@ -1,0 +1,338 @@
+//! Stacks side by side: the same workload on several backends, of one dataset or of several, with what they have in common,
+//! where they differ, how far that goes, and what is missing to decide.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+};
+
+use serde::Serialize;
+
+use crate::{
+    claims::Tag,
+    counted::{Kind, Runs},
+    dataset::{Dataset, DatasetError},
+    findings::{self, SeriesFindings},
+    page::{html, plain},
+    predictions::VENDORS,
+    report,
+    resample::median,
+    verdict::{Axis, Verdict, Word, short},
+};
+
+/// Calls that less than this many times an iteration are made are not listed.
+const RARE: f64 = 0.01;
+
+/// One dataset of a comparison.
+pub struct Source {
+    /// How it is called.
+    pub name: String,
+    /// What it shows.
+    pub series: Vec<SeriesFindings>,
+    runs: Runs,
+}
+
+impl Source {
+    /// Reads and judges a dataset.
+    ///
+    /// # Errors
+    /// A file of it cannot be read.
+    pub fn of(name: String, dataset: &Dataset) -> Result<Self, DatasetError> {
+        dataset.environment()?;
+        let runs = Runs::of(dataset);
+        let series = findings::judge_all(&dataset.plan.series, &runs, dataset.plan.blocks);
+        Ok(Self { name, series, runs })
+    }
+}
+
+/// The same workload along the same axis on several stacks.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    /// Model and further arguments.
+    pub workload: String,
+    /// What is varied.
+    pub axis: Axis,
+    /// Which stacks, each with its series.
+    pub members: Vec<Member>,
+    /// What each kind does on each of them.
+    pub kinds: Vec<KindRow>,
+    /// Calls for each iteration at the largest level, in the order of the members; along iterations alone.
+    pub calls: Vec<CallRow>,
+}
+
+/// A stack.
+#[derive(Debug, Serialize)]
+pub struct Member {
+    /// The dataset.
+    pub dataset: String,
+    /// The backend.
+    pub backend: String,
+    /// The series, in words.
+    pub series: String,
+}
+
+/// What a kind does on each stack.
+#[derive(Debug, Serialize)]
+pub struct KindRow {
+    /// Which.
+    pub kind: Kind,
+    /// The verdicts, in the order of the members.
+    pub verdicts: Vec<String>,
+    /// How far this goes.
+    pub tag: Tag,
+    /// Why not further, and what is missing to decide.
+    pub missing: String,
+}
+
+/// How often a call is made on each stack.
+#[derive(Debug, Serialize)]
+pub struct CallRow {
+    /// Which.
+    pub call: String,
+    /// For each iteration, in the order of the members.
+    pub each: Vec<f64>,
+    /// `on all`, or where alone.
+    pub note: String,
+}
+
+/// Sets the series of all datasets beside each other.
+pub fn compare(sources: &[Source]) -> Vec<Group> {
+    let mut by_workload: BTreeMap<(String, bool), Vec<(&Source, &SeriesFindings)>> = BTreeMap::new();
+    for source in sources {
+        for series in &source.series {
+            // What runs on the CPU without a runtime is beside every model that does the same work.
+            let model = if series.plan.model == "cpu" { "kernel" } else { &series.plan.model };
+            let workload = [model, &series.plan.options.join(" ")].join(" ").trim_end().to_owned();
+            by_workload.entry((workload, series.axis == Axis::Bytes)).or_default().push((source, series));
+        }
+    }
+    let stacks = |members: &[(&Source, &SeriesFindings)]| {
+        members
+            .iter()
+            .map(|(source, series)| (source.name.clone(), series.plan.backend.clone()))
+            .collect::<BTreeSet<_>>()
+    };
+    let groups = by_workload.into_iter().filter(|(_, members)| stacks(members).len() > 1);
+    groups.map(|((workload, along_bytes), members)| group(workload, along_bytes, &members)).collect()
+}
+
+fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindings)]) -> Group {
+    let kinds: BTreeSet<&Kind> =
+        members.iter().flat_map(|(_, series)| series.kinds.iter().map(|found| &found.kind)).collect();
+    let kinds = kinds.into_iter().map(|kind| {
+        let (tag, missing) = reach(kind, members);
+        KindRow { kind: kind.clone(), verdicts: members.iter().map(|(_, s)| s.words(kind)).collect(), tag, missing }
+    });
+    let kinds = kinds.collect();
+    Group {
+        workload,
+        axis: if along_bytes { Axis::Bytes } else { Axis::Iterations },
+        kinds,
+        calls: if along_bytes { Vec::new() } else { calls(members) },
+        members: members
+            .iter()
+            .map(|(source, series)| Member {
+                dataset: source.name.clone(),
+                backend: series.plan.backend.clone(),
+                series: series.name.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// How far what a kind does goes, and what is missing: two vendors' own stacks, at the same size and repetition, each with
+/// a verdict.
+fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
+    let of = |vendor: &str| {
+        members.iter().map(|(_, series)| *series).filter(|s| s.plan.backend == vendor).collect::<Vec<_>>()
+    };
+    let [first, second] = VENDORS.map(of);
+    let absent: Vec<&str> = VENDORS
+        .into_iter()
+        .zip([&first, &second])
+        .filter(|(_, found)| found.is_empty())
+        .map(|(name, _)| name)
+        .collect();
+    if !absent.is_empty() {
+        return (Tag::Uncertain, format!("no series on {}", absent.join(" and ")));
+    }
+    let alike = first.iter().find_map(|one| {
+        let other =
+            second.iter().find(|other| (&other.plan.bytes, &other.plan.iters) == (&one.plan.bytes, &one.plan.iters))?;
+        Some((*one, *other))
+    });
+    let Some((one, other)) = alike else {
+        return (Tag::Uncertain, "no series of both at the same size and repetition".to_owned());
+    };
+    let unresolved: Vec<&str> = [one, other]
+        .into_iter()
+        .filter(|series| !series.is_flat(kind) && !series.grows(kind))
+        .map(|series| series.plan.backend.as_str())
+        .collect();
+    if !unresolved.is_empty() {
+        return (Tag::Uncertain, format!("inconclusive on {}", unresolved.join(" and ")));
+    }
+    // A kind that made no call is flat at 0.
+    let [one, other] = [one, other].map(|series| series.kind(kind).map(|found| &found.verdict));
+    let word = |verdict: Option<&Verdict>| verdict.map_or(Word::Flat, |verdict| verdict.word);
+    if word(one) != word(other) {
+        return (Tag::VendorSpecific, String::new());
+    }
+    let exponents = [one, other].map(|verdict| verdict.and_then(|verdict| verdict.exponent_95));
+    match exponents {
+        [Some(a), Some(b)] if a.high < b.low || b.high < a.low => (Tag::VendorSpecific, String::new()),
+        _ => (Tag::VendorAgnostic, String::new()),
+    }
+}
+
+/// Calls for each iteration at the largest level of each member, start-up subtracted.
+fn calls(members: &[(&Source, &SeriesFindings)]) -> Vec<CallRow> {
+    let of_member = |(source, series): &(&Source, &SeriesFindings)| -> BTreeMap<String, f64> {
+        let Some(cell) = series.plan.cells().pop() else { return BTreeMap::new() };
+        let runs = source.runs.with_start_up(&cell);
+        let names: BTreeSet<&String> = runs.iter().flat_map(|(run, _)| run.calls.keys()).collect();
+        let count = |calls: &BTreeMap<String, f64>, name: &str| calls.get(name).copied().unwrap_or_default();
+        let each = names.into_iter().map(|name| {
+            let more = runs.iter().map(|(run, start)| count(&run.calls, name) - count(&start.calls, name));
+            (name.clone(), median(&mut more.collect::<Vec<_>>()) / cell.iters.max(1) as f64)
+        });
+        each.collect()
+    };
+    let counts: Vec<BTreeMap<String, f64>> = members.iter().map(of_member).collect();
+    let names: BTreeSet<&String> = counts.iter().flat_map(BTreeMap::keys).collect();
+    let mut rows: Vec<CallRow> = names
+        .into_iter()
+        .filter_map(|name| {
+            let each: Vec<f64> = counts.iter().map(|calls| calls.get(name).copied().unwrap_or_default()).collect();
+            let there: Vec<usize> = (0..each.len()).filter(|place| each[*place] >= RARE).collect();
+            let note = match there.len() {
+                0 => return None,
+                all if all == each.len() => "on all".to_owned(),
+                1 => format!("on {} alone", members[there[0]].1.plan.backend),
+                some => format!("on {some} of {}", each.len()),
+            };
+            Some(CallRow { call: name.clone(), each, note })
+        })
+        .collect();
+    rows.sort_by(|a, b| {
+        let most = |row: &CallRow| row.each.iter().copied().fold(0.0, f64::max);
+        most(b).total_cmp(&most(a)).then_with(|| a.call.cmp(&b.call))
+    });
+    rows
+}
+
+/// The comparison as Markdown.
+pub fn markdown(groups: &[Group]) -> String {
+    let mut text = String::from("# Stacks side by side\n\n");
+    text.push_str("A verdict is `vendor-agnostic` when it is the same, with exponents that overlap, on the own stacks of two vendors (cuda, hip), `vendor-specific` when a difference between them is resolved, and else `uncertain`: what a CPU executes says nothing about a vendor.\n\n");
+    if groups.is_empty() {
+        text.push_str("Nothing to compare: no workload was run on two backends, or in two datasets.\n");
+    }
+    for group in groups {
+        let axis = if group.axis == Axis::Bytes { "size" } else { "repetition" };
+        let _ = writeln!(text, "## {} along {axis}\n", plain(&group.workload));
+        let several = group.members.iter().map(|member| &member.dataset).collect::<BTreeSet<_>>().len() > 1;
+        let heads: Vec<String> = group
+            .members
+            .iter()
+            .map(
+                |member| if several { format!("{}: {}", member.dataset, member.series) } else { member.series.clone() },
+            )
+            .map(|name| plain(&name))
+            .collect();
+        let mut head = vec!["of what"];
+        head.extend(heads.iter().map(String::as_str));
+        let calls_head: Vec<&str> =
+            std::iter::once("calls an iteration").chain(head[1..].iter().copied()).chain([""]).collect();
+        head.extend(["reach", "missing to decide"]);
+        let rows = group.kinds.iter().map(|row| {
+            let mut cells = vec![row.kind.to_string()];
+            cells.extend(row.verdicts.iter().cloned());
+            cells.extend([row.tag.to_string(), row.missing.clone()]);
+            cells
+        });
+        report::table(&mut text, &head, rows);
+        if !group.calls.is_empty() {
+            let rows = group.calls.iter().map(|row| {
+                let mut cells = vec![row.call.clone()];
+                cells.extend(row.each.iter().map(|calls| if *calls < RARE { "–".to_owned() } else { short(*calls) }));
+                cells.push(row.note.clone());
+                cells
+            });
+            report::table(&mut text, &calls_head, rows);
+        }
+    }
+    text
+}
+
+/// Writes `comparison.md`, `comparison.html` and `comparison.json`.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write(groups: &[Group], folder: &Path) -> Result<(), DatasetError> {
+    let text = markdown(groups);
+    let files = [
+        ("comparison.html".to_owned(), html("Stacks side by side", &text, &BTreeMap::new())),
+        ("comparison.json".to_owned(), serde_json::to_string_pretty(groups).unwrap_or_default()),
+        ("comparison.md".to_owned(), text),
+    ];
+    report::put_all(folder, &files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{counted::Counted, dataset::CountRow, plan::Plan};
+
+    /// A source in which each iteration polls so many times, along iterations on one backend.
+    fn source(name: &str, backend: &str, polls: impl Fn(u64) -> u64) -> Source {
+        let plan = format!(
+            "name = \"t\"\nseed = 1\nblocks = 11\n[[series]]\nbackend = \"{backend}\"\nmodel = \"kernel\"\nbytes = [\"1M\"]\niters = [1, 3, 10, 30, 100, 300, 1000]\n"
+        );
+        let plan = Plan::parse(&plan).unwrap();
+        let mut runs = Runs::default();
+        for block in 2..=11 {
+            for cell in plan.cells() {
+                let row = |syscall: &str, calls| CountRow {
+                    phase: "work".to_owned(),
+                    role: "synchronization".to_owned(),
+                    syscall: syscall.to_owned(),
+                    calls,
+                    ..CountRow::default()
+                };
+                let rows = [row("poll", polls(cell.iters)), row("read", 7)];
+                runs.used.insert((cell, block), Counted::of(&rows));
+            }
+        }
+        let series = findings::judge_all(&plan.series, &runs, plan.blocks);
+        Source { name: name.to_owned(), series, runs }
+    }
+
+    fn tag(sources: &[Source]) -> (Tag, String) {
+        let groups = compare(sources);
+        let row = groups[0].kinds.iter().find(|row| row.kind == Kind::All).unwrap();
+        (row.tag, row.missing.clone())
+    }
+
+    #[test]
+    fn two_vendors_decide_and_one_does_not() {
+        let cuda = || source("a", "cuda", |n| 2 * n);
+        assert_eq!(tag(&[cuda(), source("b", "hip", |n| 5 * n)]), (Tag::VendorAgnostic, String::new()));
+        assert_eq!(tag(&[cuda(), source("b", "hip", |_| 3)]), (Tag::VendorSpecific, String::new()));
+        assert_eq!(tag(&[cuda(), source("b", "hip-cpu", |n| 2 * n)]), (Tag::Uncertain, "no series on hip".to_owned()));
+        assert_eq!(tag(&[cuda(), source("b", "hip", |n| if n == 30 { 900 } else { 2 * n })]).0, Tag::Uncertain);
+        assert!(compare(&[cuda()]).is_empty());
+        assert!(markdown(&[]).contains("Nothing to compare"));
+    }
+
+    #[test]
+    fn calls_that_one_stack_makes_are_told_from_common_ones() {
+        let groups = compare(&[source("a", "cuda", |n| 2 * n), source("b", "hip", |_| 0)]);
+        let calls: Vec<_> =
+            groups[0].calls.iter().map(|row| (row.call.as_str(), row.each.clone(), row.note.as_str())).collect();
+        // `read` is subtracted with the start-up.
+        assert_eq!(calls, [("poll", vec![2.0, 0.0], "on cuda alone")]);
+        assert!(markdown(&groups).contains("| poll | 2 | – | on cuda alone |"), "{}", markdown(&groups));
+    }
+}

@@ -1,0 +1,196 @@
+//! What a dataset counted, run by run: which runs can be used, what they counted by role, category and call, and why the
+//! others are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::{
+    dataset::{CountRow, Dataset},
+    plan::Cell,
+};
+
+/// The phases that verdicts read: of `bench`'s models, and of `bench infer`.
+pub const WORK: [&str; 2] = ["work", "infer"];
+
+/// What is counted together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "by", content = "name", rename_all = "lowercase")]
+pub enum Kind {
+    /// Every call.
+    All,
+    /// Calls of one role: what they do for the GPU's work.
+    Role(String),
+    /// Calls of one category: what service of the kernel they ask for, and on GPU devices of which device.
+    Category(String),
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("all calls"),
+            Self::Role(name) => write!(f, "role {name}"),
+            Self::Category(name) => write!(f, "category {name}"),
+        }
+    }
+}
+
+/// Counts of one run.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// Calls in the timed work.
+    pub work: BTreeMap<Kind, f64>,
+    /// Calls in the timed work, each system call apart, and each command of a GPU device.
+    pub calls: BTreeMap<String, f64>,
+    /// Calls of each role in each phase.
+    pub phases: BTreeMap<(String, String), f64>,
+    /// Calls on GPU devices in each phase.
+    pub driver: BTreeMap<String, f64>,
+    /// Categories with a call, in all phases.
+    pub categories: BTreeSet<String>,
+}
+
+impl Counted {
+    /// Sums what a run counted.
+    pub fn of(rows: &[CountRow]) -> Self {
+        let mut counted = Self::default();
+        for row in rows.iter().filter(|row| row.calls > 0) {
+            let calls = row.calls as f64;
+            let category = match row.device.as_str() {
+                "" => row.category.clone(),
+                device => format!("{} on {device}", row.category),
+            };
+            if WORK.contains(&row.phase.as_str()) {
+                for kind in [Kind::All, Kind::Role(row.role.clone()), Kind::Category(category.clone())] {
+                    *counted.work.entry(kind).or_default() += calls;
+                }
+                *counted.calls.entry(call_name(row)).or_default() += calls;
+            }
+            *counted.phases.entry((row.phase.clone(), row.role.clone())).or_default() += calls;
+            if !row.device.is_empty() {
+                *counted.driver.entry(row.phase.clone()).or_default() += calls;
+            }
+            counted.categories.insert(category);
+        }
+        counted
+    }
+
+    /// Calls of a kind in the timed work.
+    pub fn work(&self, kind: &Kind) -> f64 {
+        self.work.get(kind).copied().unwrap_or_default()
+    }
+
+    /// Calls on GPU devices before the work: while the runtime starts, warm-up apart.
+    pub fn start_up_on_devices(&self) -> f64 {
+        self.driver.iter().filter(|(phase, _)| ["", "init", "load"].contains(&phase.as_str())).map(|(_, n)| n).sum()
+    }
+
+    /// Calls on GPU devices in all phases.
+    pub fn on_devices(&self) -> f64 {
+        self.driver.values().sum()
+    }
+}
+
+/// A call as people name it: `futex`, or `nvidiactl RM_ALLOC`.
+pub fn call_name(row: &CountRow) -> String {
+    match (row.device.as_str(), row.ioctl.as_str()) {
+        ("", _) => row.syscall.clone(),
+        (device, "") => format!("{device} {}", row.syscall),
+        (device, command) => format!("{device} {command}"),
+    }
+}
+
+/// The runs of a dataset that can be used.
+#[derive(Debug, Default)]
+pub struct Runs {
+    /// By cell and block.
+    pub used: BTreeMap<(Cell, u32), Counted>,
+    /// Runs that the plan asks for; the first block, whose caches are cold, is not used.
+    pub wanted: u64,
+    /// Runs that are not used, and why.
+    pub left_out: Vec<String>,
+}
+
+impl Runs {
+    /// Reads what a dataset has.
+    pub fn of(dataset: &Dataset) -> Self {
+        let mut runs = Self::default();
+        let cells = dataset.plan.cells();
+        for block in 2..=dataset.plan.blocks {
+            for cell in &cells {
+                runs.wanted += 1;
+                match usable(dataset, cell, block) {
+                    Ok(rows) => drop(runs.used.insert((cell.clone(), block), Counted::of(&rows))),
+                    Err(why) => {
+                        runs.left_out.push(format!("block {block}, {}: {why}", cell.arguments().join(" ")));
+                    }
+                }
+            }
+        }
+        runs
+    }
+
+    /// A cell in a block.
+    pub fn get(&self, cell: &Cell, block: u32) -> Option<&Counted> {
+        self.used.get(&(cell.clone(), block))
+    }
+
+    /// A cell in all blocks that have it and its start-up, `iters = 0`: both of each block.
+    pub fn with_start_up(&self, cell: &Cell) -> Vec<(&Counted, &Counted)> {
+        let none = cell.without_work();
+        self.of_cell(cell).filter_map(|(block, counted)| Some((counted, self.get(&none, block)?))).collect()
+    }
+
+    /// A cell in all blocks that have it.
+    pub fn of_cell(&self, cell: &Cell) -> impl Iterator<Item = (u32, &Counted)> {
+        self.used.range((cell.clone(), 0)..=(cell.clone(), u32::MAX)).map(|((_, block), counted)| (*block, counted))
+    }
+}
+
+/// The counts of a run, or why it is not used.
+fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Vec<CountRow>, String> {
+    match dataset.run(cell, block).map_err(|error| error.to_string())? {
+        None => Err("not run".to_owned()),
+        Some(run) if !run.error.is_empty() => Err(run.error),
+        Some(run) if run.lost > 0 => Err("the tracer lost something".to_owned()),
+        Some(_) => {
+            let counts = dataset.counts(cell, block).map_err(|error| error.to_string())?;
+            counts.ok_or_else(|| "its file of counts is absent".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(phase: &str, role: &str, syscall: &str, device: &str, ioctl: &str, calls: u64) -> CountRow {
+        let word = str::to_owned;
+        CountRow {
+            phase: word(phase),
+            role: word(role),
+            category: word(if syscall == "ioctl" { "ioctl" } else { "memory" }),
+            syscall: word(syscall),
+            device: word(device),
+            ioctl: word(ioctl),
+            calls,
+            ..CountRow::default()
+        }
+    }
+
+    #[test]
+    fn counts_are_summed_by_role_category_and_call() {
+        let counted = Counted::of(&[
+            row("init", "bookkeeping", "ioctl", "nvidiactl", "RM_ALLOC", 5),
+            row("work", "memory", "ioctl", "nvidiactl", "RM_ALLOC", 3),
+            row("work", "memory", "mmap", "", "", 2),
+            row("work", "memory", "mmap", "nvidia0", "", 1),
+        ]);
+        assert_eq!(counted.work(&Kind::All), 6.0);
+        assert_eq!(counted.work(&Kind::Role("memory".to_owned())), 6.0);
+        assert_eq!(counted.work(&Kind::Category("ioctl on nvidiactl".to_owned())), 3.0);
+        let calls: Vec<_> = counted.calls.iter().map(|(call, calls)| (call.as_str(), *calls)).collect();
+        assert_eq!(calls, [("mmap", 2.0), ("nvidia0 mmap", 1.0), ("nvidiactl RM_ALLOC", 3.0)]);
+        assert_eq!((counted.start_up_on_devices(), counted.on_devices()), (5.0, 9.0));
+    }
+}

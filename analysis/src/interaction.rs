@@ -1,0 +1,305 @@
+//! Who calls what: from a program with its runtime, through the phases, to devices, commands and roles. What is drawn is
+//! one cell of the sweep, the medians of its blocks; the width of a band is its number of calls.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde::Serialize;
+
+use crate::{
+    counted::call_name,
+    dataset::Dataset,
+    palette::{ROLES, color_of},
+    plan::Cell,
+    resample::median,
+    verdict::Axis,
+};
+
+/// Of the models of a backend, the first of these is drawn.
+const MODELS: [&str; 7] = ["kernel", "alloc", "launch", "copy", "sync", "infer", "cpu"];
+/// The phases in their order; what is outside all of them comes first.
+const PHASES: [&str; 7] = ["", "init", "load", "warmup", "work", "infer", "teardown"];
+/// Commands that are named; the others are one node.
+const MOST_CALLS: usize = 16;
+const COLUMNS: usize = 5;
+
+/// The map of one backend.
+#[derive(Debug, Serialize)]
+pub struct Interaction {
+    /// Which.
+    pub backend: String,
+    /// The workload's arguments.
+    pub cell: String,
+    /// The runtime and the file of its library, as `bench --list` found them.
+    pub runtime: String,
+    /// Runs that the medians are of.
+    pub runs: usize,
+    /// Who calls what.
+    pub flows: Vec<Flow>,
+}
+
+/// Calls of one kind in one phase.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Flow {
+    /// As the workload marks it; empty outside of all.
+    pub phase: String,
+    /// The GPU device; empty where the call is on none.
+    pub device: String,
+    /// System call or command.
+    pub call: String,
+    /// What it is for.
+    pub role: String,
+    /// Median of the runs.
+    pub calls: f64,
+}
+
+/// One map for each backend of a dataset.
+pub(crate) fn draw_from(dataset: &Dataset, environment: &serde_json::Value) -> Vec<Interaction> {
+    let mut cells: BTreeMap<&str, (usize, Cell)> = BTreeMap::new();
+    for series in dataset.plan.series.iter().filter(|series| series.axis() == Axis::Iterations) {
+        let rank = MODELS.iter().position(|model| *model == series.model).unwrap_or(MODELS.len());
+        let Some(cell) = series.cells().pop() else { continue };
+        let best = cells.entry(&series.backend).or_insert((rank, cell.clone()));
+        if rank < best.0 {
+            *best = (rank, cell);
+        }
+    }
+    cells.into_iter().filter_map(|(backend, (_, cell))| map_of(dataset, backend, &cell, environment)).collect()
+}
+
+fn map_of(dataset: &Dataset, backend: &str, cell: &Cell, environment: &serde_json::Value) -> Option<Interaction> {
+    let mut counts: BTreeMap<[String; 4], Vec<f64>> = BTreeMap::new();
+    let mut runs = 0;
+    for block in 2..=dataset.plan.blocks {
+        let usable = matches!(dataset.run(cell, block), Ok(Some(run)) if run.error.is_empty() && run.lost == 0);
+        let Some(rows) = dataset.counts(cell, block).ok().flatten().filter(|_| usable) else { continue };
+        runs += 1;
+        for row in rows {
+            let key = [row.phase.clone(), row.device.clone(), call_name(&row), row.role.clone()];
+            counts.entry(key).or_default().push(row.calls as f64);
+        }
+    }
+    let flows = counts.into_iter().filter_map(|([phase, device, call, role], mut calls)| {
+        calls.resize(runs, 0.0);
+        let calls = median(&mut calls);
+        (calls > 0.0).then_some(Flow { phase, device, call, role, calls })
+    });
+    let flows: Vec<Flow> = flows.collect();
+    let found = environment["backends"].as_array().into_iter().flatten().find(|found| found["name"] == backend);
+    let ok = found.map(|found| &found["found"]["Ok"]);
+    let words = ok.map(|ok| [&ok["runtime"], &ok["library"]].map(|word| word.as_str().unwrap_or_default()));
+    let runtime = words.map(|words| words.join(" ").trim().to_owned()).unwrap_or_default();
+    (runs > 0).then(|| Interaction {
+        backend: backend.to_owned(),
+        cell: cell.arguments().join(" "),
+        runtime,
+        runs,
+        flows,
+    })
+}
+
+/// A node of the drawing.
+struct Node {
+    column: usize,
+    label: String,
+    calls: f64,
+    /// Of all bands through it, in pixels.
+    high: f64,
+    top: f64,
+    /// What bands have taken of it.
+    taken: f64,
+}
+
+/// The map as SVG.
+pub fn svg(map: &Interaction) -> String {
+    const LEFT: [f64; COLUMNS] = [16.0, 200.0, 330.0, 500.0, 800.0];
+    const BAR: f64 = 10.0;
+    const WIDTH: f64 = 980.0;
+    const ABOVE: f64 = 44.0;
+    const BANDS: f64 = 420.0;
+    let flows = few_calls(&map.flows);
+    let total: f64 = flows.iter().map(|flow| flow.calls).sum();
+    if flows.is_empty() || total <= 0.0 {
+        return String::new();
+    }
+    let high = |flow: &Flow| (flow.calls / total * BANDS).max(1.0);
+    let mut nodes: Vec<Node> = Vec::new();
+    let paths: Vec<[usize; COLUMNS]> = flows
+        .iter()
+        .map(|flow| {
+            let labels = labels(map, flow);
+            std::array::from_fn(|column| {
+                let place = nodes.iter().position(|node| node.column == column && node.label == labels[column]);
+                let place = place.unwrap_or_else(|| {
+                    let label = labels[column].clone();
+                    nodes.push(Node { column, label, calls: 0.0, high: 0.0, top: 0.0, taken: 0.0 });
+                    nodes.len() - 1
+                });
+                nodes[place].calls += flow.calls;
+                nodes[place].high += high(flow);
+                place
+            })
+        })
+        .collect();
+    let mut bottom: f64 = 0.0;
+    for column in 0..COLUMNS {
+        let mut top = ABOVE;
+        let mut order: Vec<usize> = (0..nodes.len()).filter(|place| nodes[*place].column == column).collect();
+        order.sort_by(|a, b| rank(column, &nodes[*a]).total_cmp(&rank(column, &nodes[*b])));
+        for place in order {
+            nodes[place].top = top;
+            top += nodes[place].high.max(13.0) + 5.0;
+        }
+        bottom = bottom.max(top);
+    }
+    let mut bands: Vec<(&Flow, &[usize; COLUMNS])> = flows.iter().zip(&paths).collect();
+    bands.sort_by(|(_, a), (_, b)| {
+        let tops = |path: &[usize; COLUMNS]| path.map(|place| nodes[place].top);
+        tops(a).partial_cmp(&tops(b)).unwrap_or(std::cmp::Ordering::Equal)
+    });
+    let mut drawn = String::new();
+    for (flow, path) in bands {
+        let thick = high(flow);
+        let middles = path.map(|place| {
+            let middle = nodes[place].top + nodes[place].taken + thick / 2.0;
+            nodes[place].taken += thick;
+            middle
+        });
+        let (red, green, blue) = color_of(&flow.role);
+        let mut line = String::new();
+        for column in 0..COLUMNS - 1 {
+            let (from, to) = (LEFT[column] + BAR, LEFT[column + 1]);
+            let half = f64::midpoint(from, to);
+            let (y, next) = (middles[column], middles[column + 1]);
+            let _ = write!(line, "M{from} {y:.1}C{half} {y:.1} {half} {next:.1} {to} {next:.1}");
+        }
+        let _ = write!(
+            drawn,
+            "<path d=\"{line}\" fill=\"none\" stroke=\"rgb({red},{green},{blue})\" stroke-opacity=\"0.55\" stroke-width=\"{thick:.1}\"><title>{}</title></path>",
+            escaped(&format!("{} · {} · {}: {} calls", phase_name(&flow.phase), flow.call, flow.role, flow.calls))
+        );
+    }
+    for node in &nodes {
+        let (left, top) = (LEFT[node.column], node.top);
+        let middle = top + node.high.max(13.0).min(node.high + 8.0) / 2.0 + 4.0;
+        let _ = write!(
+            drawn,
+            "<rect x=\"{left}\" y=\"{top:.1}\" width=\"{BAR}\" height=\"{:.1}\" fill=\"#333\"/><text x=\"{}\" y=\"{middle:.1}\">{} <tspan fill=\"#666\">{}</tspan></text>",
+            node.high.max(1.0),
+            left + BAR + 4.0,
+            escaped(&node.label),
+            node.calls
+        );
+    }
+    let heads = ["program", "phase", "device", "system call or command", "role"];
+    for (head, left) in heads.iter().zip(LEFT) {
+        let _ = write!(drawn, "<text x=\"{left}\" y=\"32\" font-weight=\"bold\">{head}</text>");
+    }
+    let title = format!("{} · {} · {}", map.backend, map.cell, map.runtime);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {:.0}\" width=\"{WIDTH}\" font-family=\"sans-serif\" font-size=\"11\" fill=\"#111\" role=\"img\"><title>{}</title><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/><text x=\"16\" y=\"14\" font-size=\"12\">{}</text>{drawn}</svg>",
+        bottom + 8.0,
+        escaped(&title),
+        escaped(&title)
+    )
+}
+
+/// Which node a flow passes in each column.
+fn labels(map: &Interaction, flow: &Flow) -> [String; COLUMNS] {
+    let device = if flow.device.is_empty() { "no GPU device" } else { &flow.device };
+    let on_device = format!("{device} ");
+    let call = flow.call.strip_prefix(&on_device).unwrap_or(&flow.call);
+    [
+        format!("bench, {}", map.backend),
+        phase_name(&flow.phase).to_owned(),
+        device.to_owned(),
+        call.to_owned(),
+        flow.role.clone(),
+    ]
+}
+
+fn phase_name(phase: &str) -> &str {
+    if phase.is_empty() { "outside" } else { phase }
+}
+
+/// Phases in time, roles in their order, all else the largest first; other calls last.
+fn rank(column: usize, node: &Node) -> f64 {
+    let place = |all: &[&str], name: &str| all.iter().position(|other| *other == name).unwrap_or(all.len()) as f64;
+    match column {
+        1 => place(&PHASES, if node.label == "outside" { "" } else { &node.label }),
+        4 => place(&ROLES, &node.label),
+        _ if node.label.ends_with(OTHERS) => f64::MAX,
+        _ => -node.calls,
+    }
+}
+
+const OTHERS: &str = "others";
+
+/// The flows with all but the most frequent calls as one.
+fn few_calls(flows: &[Flow]) -> Vec<Flow> {
+    let mut by_call: BTreeMap<&str, f64> = BTreeMap::new();
+    for flow in flows {
+        *by_call.entry(&flow.call).or_default() += flow.calls;
+    }
+    let mut order: Vec<(&str, f64)> = by_call.into_iter().collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let named: Vec<&str> = order.iter().take(MOST_CALLS).map(|(call, _)| *call).collect();
+    let others = format!("{} {OTHERS}", order.len().saturating_sub(MOST_CALLS));
+    let mut merged: Vec<Flow> = Vec::new();
+    for flow in flows {
+        let call = if named.contains(&flow.call.as_str()) { flow.call.clone() } else { others.clone() };
+        let flow = Flow { call, ..flow.clone() };
+        let same = |other: &&mut Flow| {
+            (&other.phase, &other.device, &other.call, &other.role)
+                == (&flow.phase, &flow.device, &flow.call, &flow.role)
+        };
+        match merged.iter_mut().find(same) {
+            Some(other) => other.calls += flow.calls,
+            None => merged.push(flow),
+        }
+    }
+    merged
+}
+
+/// Text of which no character means anything to XML.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(phase: &str, device: &str, call: &str, role: &str, calls: f64) -> Flow {
+        let word = str::to_owned;
+        Flow { phase: word(phase), device: word(device), call: word(call), role: word(role), calls }
+    }
+
+    fn map(flows: Vec<Flow>) -> Interaction {
+        let word = str::to_owned;
+        Interaction { backend: word("cuda"), cell: word("kernel"), runtime: word("CUDA <13>"), runs: 10, flows }
+    }
+
+    #[test]
+    fn every_call_is_in_every_column_of_the_map() {
+        let text = svg(&map(vec![
+            flow("init", "nvidiactl", "nvidiactl RM_ALLOC", "memory", 5.0),
+            flow("work", "", "poll", "synchronization", 95.0),
+        ]));
+        for word in ["nvidiactl", ">RM_ALLOC ", "no GPU device", "poll", "bench, cuda", "CUDA &lt;13&gt;"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        assert_eq!(text.matches("<path").count(), 2);
+        // All hundred calls pass the program.
+        assert!(text.contains("bench, cuda <tspan fill=\"#666\">100<"), "{text}");
+        assert_eq!(svg(&map(Vec::new())), "");
+    }
+
+    #[test]
+    fn rare_calls_are_drawn_as_one() {
+        let flows: Vec<Flow> = (0..30).map(|n| flow("work", "", &format!("call{n}"), "io", f64::from(n + 1))).collect();
+        let few = few_calls(&flows);
+        assert_eq!(few.len(), MOST_CALLS + 1);
+        assert_eq!(few.iter().map(|flow| flow.calls).sum::<f64>(), 465.0);
+        assert!(few.iter().any(|flow| flow.call == "14 others" && flow.calls == 105.0));
+    }
+}
