@@ -11,7 +11,7 @@ use crate::{
     findings::SeriesFindings,
     plan::SeriesPlan,
     variants::{Outcome, VariantPair},
-    verdict::{Axis, short},
+    verdict::{Axis, FLAT_CALLS, short},
 };
 
 /// Everything that was asked.
@@ -111,50 +111,55 @@ pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &
     claims
 }
 
-/// Size against repetition.
+/// Size against repetition. What one is shown to be insensitive to must have been varied where there are calls: below a
+/// step in size nothing can be said about repetition above it.
 fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &Kind, claims: &mut Claims) {
     let (backend, model, options) = stack(&iterations.plan);
-    let depends = [iterations.grows(kind), bytes.grows(kind)];
-    let flat = [iterations.is_flat(kind), bytes.is_flat(kind)];
-    let both = [("repetition", iterations.words(kind)), ("size", bytes.words(kind))];
-    let say = |(axis, words): &(&str, String)| format!("{axis} ({words})");
+    let size = iterations.plan.bytes.first().map_or(0.0, |bytes| bytes.0 as f64);
+    let repetition = bytes.plan.iters.first().copied().unwrap_or_default();
+    let both = [
+        format!("repetition ({}, at {})", iterations.words(kind), Axis::Bytes.level(size)),
+        format!("size ({}, with {repetition} iterations)", bytes.words(kind)),
+    ];
+    let calls = |at: Option<f64>| at.is_some_and(|calls| calls > FLAT_CALLS);
     let claim = |depends_on: usize, rules_out: &str| Claim {
         backend: backend.to_owned(),
         model: model.to_owned(),
         options: options.clone(),
         kind: kind.clone(),
-        depends_on: say(&both[depends_on]),
-        insensitive_to: say(&both[1 - depends_on]),
+        depends_on: both[depends_on].clone(),
+        insensitive_to: both[1 - depends_on].clone(),
         rules_out: rules_out.to_owned(),
         tag: Tag::Uncertain,
     };
-    match (depends, flat) {
-        ([true, _], [_, true]) => {
-            claims.shown.push(claim(0, "a cost for each byte or page: the same calls are made for any size"))
+    let not_shown =
+        |why: String| NotShown { what: format!("{backend} {model} {options}: {kind}").replace(" :", ":"), why };
+    let [first, second] = &both;
+    match ([iterations.grows(kind), bytes.grows(kind)], [iterations.is_flat(kind), bytes.is_flat(kind)]) {
+        ([true, _], [_, true]) if calls(bytes.least(kind)) => {
+            claims.shown.push(claim(0, "a cost for each byte or page: the same calls are made for any size"));
         }
-        ([_, true], [true, _]) => {
+        ([_, true], [true, _]) if calls(bytes.at(kind, size)) => {
             claims.shown.push(claim(1, "a cost for each operation: calls follow the size, not how often it is used"));
+        }
+        ([true, true], _) => claims.not_shown.push(not_shown(format!("it depends on both: {first}, {second}"))),
+        ([true, _], [_, true]) | ([_, true], [true, _]) => {
+            claims.not_shown.push(not_shown(format!("one is varied where the other makes no call: {first}; {second}")));
         }
         // Nothing happens along either, and nothing is to be explained.
         (_, [true, true]) => {}
-        _ => claims.not_shown.push(NotShown {
-            what: format!("{backend} {model} {options}: {kind}").replace(" :", ":"),
-            why: match depends {
-                [true, true] => format!("it depends on both: {}, {}", say(&both[0]), say(&both[1])),
-                _ => format!("{}; {}", say(&both[0]), say(&both[1])),
-            },
-        }),
+        _ => claims.not_shown.push(not_shown(format!("{first}; {second}"))),
     }
 }
 
-/// Execution against size: a category that only a runtime brings, and that the size does not change.
+/// Execution against size: a category that only a runtime brings, that is there in the timed work, and that the size does
+/// not change.
 fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Claims) {
     for found in &execution.appears {
         let kind = Kind::Category(found.category.clone());
         let along_bytes = series.iter().filter(|series| series.axis == Axis::Bytes);
         for bytes in along_bytes.filter(|bytes| format!("{} {}", bytes.plan.backend, bytes.plan.model) == found.cell) {
-            // What is there in start-up alone makes no call in the work: flat as well.
-            if bytes.is_flat(&kind) {
+            if bytes.is_flat(&kind) && bytes.least(&kind).is_some_and(|calls| calls > FLAT_CALLS) {
                 let (backend, model, options) = stack(&bytes.plan);
                 claims.shown.push(Claim {
                     backend: backend.to_owned(),
@@ -165,7 +170,7 @@ fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Cl
                         "execution (in {} of {} runs with the runtime, 0 of {} on the CPU)",
                         found.with, found.of, found.without
                     ),
-                    insensitive_to: format!("size (in the timed work {})", bytes.words(&kind)),
+                    insensitive_to: format!("size ({})", bytes.words(&kind)),
                     rules_out: "the data as its cause: the runtime brings it".to_owned(),
                     tag: Tag::Uncertain,
                 });
@@ -183,7 +188,9 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
                 .filter(|series| series.axis == Axis::Bytes)
                 .find(|series| {
                     let options = series.plan.options.join(" ");
-                    series.plan.backend == pair.backend && options.contains(&pair.option) && series.is_flat(kind)
+                    let calls = series.least(kind).is_some_and(|calls| calls > FLAT_CALLS);
+                    let is_of = series.plan.backend == pair.backend && options.contains(&pair.option);
+                    is_of && calls && series.is_flat(kind)
                 })
                 .map(|series| format!("size ({}, {})", series.words(kind), series.name))
         };
@@ -239,4 +246,70 @@ fn in_inference(shown: &[Claim], series: &[SeriesFindings]) -> Vec<InInference> 
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        counted::{Counted, Runs},
+        dataset::Count,
+        findings,
+        plan::Plan,
+    };
+
+    /// The claims and what is not shown, where one iteration of so many bytes makes so many polls, as `what → shown`.
+    fn of(polls: impl Fn(u64, u64) -> u64) -> (Vec<String>, Vec<String>) {
+        let plan = "
+name = \"t\"
+seed = 1
+blocks = 11
+[[series]]
+backend = \"cuda\"
+model = \"alloc\"
+bytes = [\"1M\"]
+iters = [1, 3, 10, 30, 100, 300, 1000]
+[[series]]
+backend = \"cuda\"
+model = \"alloc\"
+bytes = [\"4K\", \"64K\", \"1M\", \"8M\", \"32M\", \"64M\", \"256M\"]
+iters = [100]
+";
+        let plan = Plan::parse(plan).unwrap();
+        let mut runs = Runs::default();
+        for block in 2..=11 {
+            for cell in plan.cells() {
+                let calls = polls(cell.bytes.unwrap(), cell.iters) * u64::from(cell.iters > 0);
+                let row = Count {
+                    phase: "work",
+                    role: "memory",
+                    category: "memory",
+                    syscall: "",
+                    device: "",
+                    ioctl: "",
+                    calls,
+                };
+                runs.used.insert((cell, block), Counted::of([row]));
+            }
+        }
+        let series = findings::judge_all(&plan.series, &runs, plan.blocks);
+        let claims = form(&series, &Execution::default(), &[]);
+        let shown = claims.shown.iter().filter(|claim| claim.kind == Kind::All).map(|claim| claim.rules_out.clone());
+        let not_shown = claims.not_shown.iter().filter(|claim| claim.what.ends_with("all calls"));
+        (shown.collect(), not_shown.map(|claim| claim.why.clone()).collect())
+    }
+
+    #[test]
+    fn a_claim_needs_an_effect_and_an_equivalence_where_there_are_calls() {
+        let (shown, not_shown) = of(|_, iters| 7 * iters);
+        assert!(shown.len() == 1 && shown[0].starts_with("a cost for each byte") && not_shown.is_empty(), "{shown:?}");
+        let (shown, not_shown) = of(|bytes, _| if bytes < 1 << 20 { 0 } else { 400 });
+        assert!(shown.is_empty() && not_shown.len() == 1, "400 at once is a step along iterations: {shown:?}");
+        // Above the step each iteration makes calls; repetition was varied below it, so nothing is ruled out.
+        let (shown, not_shown) = of(|bytes, iters| if bytes < 32 << 20 { 0 } else { 3 * iters });
+        assert!(shown.is_empty() && not_shown[0].starts_with("one is varied where"), "{shown:?} {not_shown:?}");
+        let (shown, not_shown) = of(|bytes, iters| if bytes < 32 << 20 { 7 * iters } else { 10 * iters });
+        assert!(shown.is_empty() && not_shown[0].starts_with("it depends on both"), "{not_shown:?}");
+        assert_eq!(of(|_, _| 0), (Vec::new(), Vec::new()));
+    }
 }

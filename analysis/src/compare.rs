@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use crate::{
     claims::Tag,
-    counted::{Kind, Runs},
+    counted::{Kind, Runs, WORK, call_name, rows_of},
     dataset::{Dataset, DatasetError},
     findings::{self, SeriesFindings},
     page::{html, plain},
+    plan::Cell,
     predictions::VENDORS,
     report,
     resample::median,
@@ -30,8 +31,12 @@ pub struct Source {
     pub name: String,
     /// What it shows.
     pub series: Vec<SeriesFindings>,
-    runs: Runs,
+    /// Calls in the timed work at the largest level of each series along iterations, and without iterations: each system
+    /// call apart, and each command of a GPU device.
+    calls: BTreeMap<(Cell, u32), Calls>,
 }
+
+type Calls = BTreeMap<String, f64>;
 
 impl Source {
     /// Reads and judges a dataset.
@@ -40,9 +45,34 @@ impl Source {
     /// A file of it cannot be read.
     pub fn of(name: String, dataset: &Dataset) -> Result<Self, DatasetError> {
         dataset.environment()?;
-        let runs = Runs::of(dataset);
-        let series = findings::judge_all(&dataset.plan.series, &runs, dataset.plan.blocks);
-        Ok(Self { name, series, runs })
+        let plan = &dataset.plan;
+        let series = findings::judge_all(&plan.series, &Runs::of(dataset), plan.blocks);
+        let mut calls = BTreeMap::new();
+        for series in plan.series.iter().filter(|series| series.axis() == Axis::Iterations) {
+            let Some(cell) = series.cells().pop() else { continue };
+            for cell in [cell.without_work(), cell] {
+                for block in 2..=plan.blocks {
+                    // What cannot be used is left out, as it is of verdicts.
+                    let Ok((_, rows)) = rows_of(dataset, &cell, block) else { continue };
+                    let mut found = Calls::new();
+                    let read = rows.each(|row| {
+                        if WORK.contains(&row.phase) {
+                            *found.entry(call_name(row)).or_default() += row.calls as f64;
+                        }
+                    });
+                    if read.is_ok() {
+                        calls.insert((cell.clone(), block), found);
+                    }
+                }
+            }
+        }
+        Ok(Self { name, series, calls })
+    }
+
+    /// The calls of a cell and of its start-up, in each block that has both.
+    fn with_start_up(&self, cell: &Cell) -> Vec<(&Calls, &Calls)> {
+        let of_cell = self.calls.range((cell.clone(), 0)..=(cell.clone(), u32::MAX));
+        of_cell.filter_map(|((_, block), run)| Some((run, self.calls.get(&(cell.without_work(), *block))?))).collect()
     }
 }
 
@@ -188,18 +218,18 @@ fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
 
 /// Calls for each iteration at the largest level of each member, start-up subtracted.
 fn calls(members: &[(&Source, &SeriesFindings)]) -> Vec<CallRow> {
-    let of_member = |(source, series): &(&Source, &SeriesFindings)| -> BTreeMap<String, f64> {
-        let Some(cell) = series.plan.cells().pop() else { return BTreeMap::new() };
-        let runs = source.runs.with_start_up(&cell);
-        let names: BTreeSet<&String> = runs.iter().flat_map(|(run, _)| run.calls.keys()).collect();
-        let count = |calls: &BTreeMap<String, f64>, name: &str| calls.get(name).copied().unwrap_or_default();
+    let of_member = |(source, series): &(&Source, &SeriesFindings)| -> Calls {
+        let Some(cell) = series.plan.cells().pop() else { return Calls::new() };
+        let runs = source.with_start_up(&cell);
+        let names: BTreeSet<&String> = runs.iter().flat_map(|(run, _)| run.keys()).collect();
+        let count = |calls: &Calls, name: &str| calls.get(name).copied().unwrap_or_default();
         let each = names.into_iter().map(|name| {
-            let more = runs.iter().map(|(run, start)| count(&run.calls, name) - count(&start.calls, name));
+            let more = runs.iter().map(|(run, start)| count(run, name) - count(start, name));
             (name.clone(), median(&mut more.collect::<Vec<_>>()) / cell.iters.max(1) as f64)
         });
         each.collect()
     };
-    let counts: Vec<BTreeMap<String, f64>> = members.iter().map(of_member).collect();
+    let counts: Vec<Calls> = members.iter().map(of_member).collect();
     let names: BTreeSet<&String> = counts.iter().flat_map(BTreeMap::keys).collect();
     let mut rows: Vec<CallRow> = names
         .into_iter()
@@ -273,9 +303,9 @@ pub fn markdown(groups: &[Group]) -> String {
 pub fn write(groups: &[Group], folder: &Path) -> Result<(), DatasetError> {
     let text = markdown(groups);
     let files = [
-        ("comparison.html".to_owned(), html("Stacks side by side", &text, &BTreeMap::new())),
-        ("comparison.json".to_owned(), serde_json::to_string_pretty(groups).unwrap_or_default()),
-        ("comparison.md".to_owned(), text),
+        ("comparison.html".to_owned(), html("Stacks side by side", &text, &BTreeMap::new()).into_bytes()),
+        ("comparison.json".to_owned(), serde_json::to_vec_pretty(groups).unwrap_or_default()),
+        ("comparison.md".to_owned(), text.into_bytes()),
     ];
     report::put_all(folder, &files)
 }
@@ -283,7 +313,7 @@ pub fn write(groups: &[Group], folder: &Path) -> Result<(), DatasetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counted::Counted, dataset::CountRow, plan::Plan};
+    use crate::{counted::Counted, dataset::Count, plan::Plan};
 
     /// A source in which each iteration polls so many times, along iterations on one backend.
     fn source(name: &str, backend: &str, polls: impl Fn(u64) -> u64) -> Source {
@@ -291,22 +321,26 @@ mod tests {
             "name = \"t\"\nseed = 1\nblocks = 11\n[[series]]\nbackend = \"{backend}\"\nmodel = \"kernel\"\nbytes = [\"1M\"]\niters = [1, 3, 10, 30, 100, 300, 1000]\n"
         );
         let plan = Plan::parse(&plan).unwrap();
-        let mut runs = Runs::default();
+        let (mut runs, mut calls) = (Runs::default(), BTreeMap::new());
         for block in 2..=11 {
             for cell in plan.cells() {
-                let row = |syscall: &str, calls| CountRow {
-                    phase: "work".to_owned(),
-                    role: "synchronization".to_owned(),
-                    syscall: syscall.to_owned(),
+                let row = |syscall, calls| Count {
+                    phase: "work",
+                    role: "synchronization",
+                    category: "",
+                    syscall,
+                    device: "",
+                    ioctl: "",
                     calls,
-                    ..CountRow::default()
                 };
                 let rows = [row("poll", polls(cell.iters)), row("read", 7)];
-                runs.used.insert((cell, block), Counted::of(&rows));
+                let named = rows.iter().map(|row| (call_name(*row), row.calls as f64)).collect();
+                calls.insert((cell.clone(), block), named);
+                runs.used.insert((cell, block), Counted::of(rows));
             }
         }
         let series = findings::judge_all(&plan.series, &runs, plan.blocks);
-        Source { name: name.to_owned(), series, runs }
+        Source { name: name.to_owned(), series, calls }
     }
 
     fn tag(sources: &[Source]) -> (Tag, String) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
-    dataset::{CountRow, Dataset},
+    dataset::{Count, Counts, Dataset, RunRow},
     plan::Cell,
 };
 
@@ -40,38 +40,43 @@ impl std::fmt::Display for Kind {
 pub struct Counted {
     /// Calls in the timed work.
     pub work: BTreeMap<Kind, f64>,
-    /// Calls in the timed work, each system call apart, and each command of a GPU device.
-    pub calls: BTreeMap<String, f64>,
     /// Calls of each role in each phase.
     pub phases: BTreeMap<(String, String), f64>,
     /// Calls on GPU devices in each phase.
     pub driver: BTreeMap<String, f64>,
     /// Categories with a call, in all phases.
     pub categories: BTreeSet<String>,
+    /// How long the timed work took, without the tracer.
+    pub seconds: f64,
 }
 
 impl Counted {
-    /// Sums what a run counted.
-    pub fn of(rows: &[CountRow]) -> Self {
-        let mut counted = Self::default();
-        for row in rows.iter().filter(|row| row.calls > 0) {
-            let calls = row.calls as f64;
-            let category = match row.device.as_str() {
-                "" => row.category.clone(),
-                device => format!("{} on {device}", row.category),
-            };
-            if WORK.contains(&row.phase.as_str()) {
-                for kind in [Kind::All, Kind::Role(row.role.clone()), Kind::Category(category.clone())] {
-                    *counted.work.entry(kind).or_default() += calls;
-                }
-                *counted.calls.entry(call_name(row)).or_default() += calls;
-            }
-            *counted.phases.entry((row.phase.clone(), row.role.clone())).or_default() += calls;
-            if !row.device.is_empty() {
-                *counted.driver.entry(row.phase.clone()).or_default() += calls;
-            }
-            counted.categories.insert(category);
+    /// Adds one row of a run.
+    pub fn add(&mut self, row: Count<'_>) {
+        if row.calls == 0 {
+            return;
         }
+        let calls = row.calls as f64;
+        let category = match row.device {
+            "" => row.category.to_owned(),
+            device => format!("{} on {device}", row.category),
+        };
+        if WORK.contains(&row.phase) {
+            for kind in [Kind::All, Kind::Role(row.role.to_owned()), Kind::Category(category.clone())] {
+                *self.work.entry(kind).or_default() += calls;
+            }
+        }
+        *self.phases.entry((row.phase.to_owned(), row.role.to_owned())).or_default() += calls;
+        if !row.device.is_empty() {
+            *self.driver.entry(row.phase.to_owned()).or_default() += calls;
+        }
+        self.categories.insert(category);
+    }
+
+    /// Sums what a run counted.
+    pub fn of<'a>(rows: impl IntoIterator<Item = Count<'a>>) -> Self {
+        let mut counted = Self::default();
+        rows.into_iter().for_each(|row| counted.add(row));
         counted
     }
 
@@ -92,9 +97,9 @@ impl Counted {
 }
 
 /// A call as people name it: `futex`, or `nvidiactl RM_ALLOC`.
-pub fn call_name(row: &CountRow) -> String {
-    match (row.device.as_str(), row.ioctl.as_str()) {
-        ("", _) => row.syscall.clone(),
+pub fn call_name(row: Count<'_>) -> String {
+    match (row.device, row.ioctl) {
+        ("", _) => row.syscall.to_owned(),
         (device, "") => format!("{device} {}", row.syscall),
         (device, command) => format!("{device} {command}"),
     }
@@ -120,7 +125,7 @@ impl Runs {
             for cell in &cells {
                 runs.wanted += 1;
                 match usable(dataset, cell, block) {
-                    Ok(rows) => drop(runs.used.insert((cell.clone(), block), Counted::of(&rows))),
+                    Ok(counted) => drop(runs.used.insert((cell.clone(), block), counted)),
                     Err(why) => {
                         runs.left_out.push(format!("block {block}, {}: {why}", cell.arguments().join(" ")));
                     }
@@ -135,12 +140,6 @@ impl Runs {
         self.used.get(&(cell.clone(), block))
     }
 
-    /// A cell in all blocks that have it and its start-up, `iters = 0`: both of each block.
-    pub fn with_start_up(&self, cell: &Cell) -> Vec<(&Counted, &Counted)> {
-        let none = cell.without_work();
-        self.of_cell(cell).filter_map(|(block, counted)| Some((counted, self.get(&none, block)?))).collect()
-    }
-
     /// A cell in all blocks that have it.
     pub fn of_cell(&self, cell: &Cell) -> impl Iterator<Item = (u32, &Counted)> {
         self.used.range((cell.clone(), 0)..=(cell.clone(), u32::MAX)).map(|((_, block), counted)| (*block, counted))
@@ -148,14 +147,22 @@ impl Runs {
 }
 
 /// The counts of a run, or why it is not used.
-fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Vec<CountRow>, String> {
+fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Counted, String> {
+    let (run, rows) = rows_of(dataset, cell, block)?;
+    let mut counted = Counted { seconds: run.wall_ns as f64 / 1e9, ..Counted::default() };
+    rows.each(|row| counted.add(row)).map_err(|error| error.to_string())?;
+    Ok(counted)
+}
+
+/// A run that can be used with its counts, or why it is not.
+pub(crate) fn rows_of(dataset: &Dataset, cell: &Cell, block: u32) -> Result<(RunRow, Counts), String> {
     match dataset.run(cell, block).map_err(|error| error.to_string())? {
         None => Err("not run".to_owned()),
         Some(run) if !run.error.is_empty() => Err(run.error),
         Some(run) if run.lost > 0 => Err("the tracer lost something".to_owned()),
-        Some(_) => {
+        Some(run) => {
             let counts = dataset.counts(cell, block).map_err(|error| error.to_string())?;
-            counts.ok_or_else(|| "its file of counts is absent".to_owned())
+            Ok((run, counts.ok_or_else(|| "its file of counts is absent".to_owned())?))
         }
     }
 }
@@ -164,33 +171,23 @@ fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Vec<CountRow>, S
 mod tests {
     use super::*;
 
-    fn row(phase: &str, role: &str, syscall: &str, device: &str, ioctl: &str, calls: u64) -> CountRow {
-        let word = str::to_owned;
-        CountRow {
-            phase: word(phase),
-            role: word(role),
-            category: word(if syscall == "ioctl" { "ioctl" } else { "memory" }),
-            syscall: word(syscall),
-            device: word(device),
-            ioctl: word(ioctl),
-            calls,
-            ..CountRow::default()
-        }
-    }
-
     #[test]
     fn counts_are_summed_by_role_category_and_call() {
-        let counted = Counted::of(&[
+        let row = |phase, role, syscall, device, ioctl, calls| {
+            let category = if syscall == "ioctl" { "ioctl" } else { "memory" };
+            Count { phase, role, category, syscall, device, ioctl, calls }
+        };
+        let rows = [
             row("init", "bookkeeping", "ioctl", "nvidiactl", "RM_ALLOC", 5),
             row("work", "memory", "ioctl", "nvidiactl", "RM_ALLOC", 3),
             row("work", "memory", "mmap", "", "", 2),
             row("work", "memory", "mmap", "nvidia0", "", 1),
-        ]);
+        ];
+        let counted = Counted::of(rows);
         assert_eq!(counted.work(&Kind::All), 6.0);
         assert_eq!(counted.work(&Kind::Role("memory".to_owned())), 6.0);
         assert_eq!(counted.work(&Kind::Category("ioctl on nvidiactl".to_owned())), 3.0);
-        let calls: Vec<_> = counted.calls.iter().map(|(call, calls)| (call.as_str(), *calls)).collect();
-        assert_eq!(calls, [("mmap", 2.0), ("nvidia0 mmap", 1.0), ("nvidiactl RM_ALLOC", 3.0)]);
+        assert_eq!(rows.map(call_name)[1..], ["nvidiactl RM_ALLOC", "mmap", "nvidia0 mmap"]);
         assert_eq!((counted.start_up_on_devices(), counted.on_devices()), (5.0, 9.0));
     }
 }

@@ -98,6 +98,59 @@ pub struct CountRow {
     pub total_ns: u64,
 }
 
+/// The same, borrowed, without what verdicts do not read.
+#[derive(Clone, Copy, Debug)]
+pub struct Count<'a> {
+    /// As in [`CountRow`].
+    pub phase: &'a str,
+    /// As in [`CountRow`].
+    pub role: &'a str,
+    /// As in [`CountRow`].
+    pub category: &'a str,
+    /// As in [`CountRow`].
+    pub syscall: &'a str,
+    /// As in [`CountRow`].
+    pub device: &'a str,
+    /// As in [`CountRow`].
+    pub ioctl: &'a str,
+    /// As in [`CountRow`].
+    pub calls: u64,
+}
+
+impl<'a> From<&'a CountRow> for Count<'a> {
+    fn from(row: &'a CountRow) -> Self {
+        let CountRow { phase, role, category, syscall, device, ioctl, calls, .. } = row;
+        Self { phase, role, category, syscall, device, ioctl, calls: *calls }
+    }
+}
+
+/// The calls of one run, as they are in its file.
+#[derive(Clone, Debug)]
+pub struct Counts(DataFrame);
+
+impl Counts {
+    /// What verdicts read of a file.
+    const WORDS: [&str; 6] = ["phase", "role", "category", "syscall", "device", "ioctl"];
+    const CALLS: &str = "calls";
+
+    /// Calls `take` with each row.
+    ///
+    /// # Errors
+    /// A column is absent or of another type.
+    pub fn each(&self, mut take: impl FnMut(Count<'_>)) -> PolarsResult<()> {
+        let mut words = Vec::with_capacity(Self::WORDS.len());
+        for name in Self::WORDS {
+            words.push(self.0.column(name)?.str()?.iter());
+        }
+        for calls in self.0.column(Self::CALLS)?.u64()?.iter() {
+            let mut word = |place: usize| words[place].next().flatten().unwrap_or_default();
+            let [phase, role, category, syscall, device, ioctl] = std::array::from_fn(&mut word);
+            take(Count { phase, role, category, syscall, device, ioctl, calls: calls.unwrap_or_default() });
+        }
+        Ok(())
+    }
+}
+
 /// Why a dataset cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -304,11 +357,14 @@ impl Dataset {
     ///
     /// # Errors
     /// Its file cannot be read.
-    pub fn counts(&self, cell: &Cell, block: u32) -> Result<Option<Vec<CountRow>>, DatasetError> {
+    pub fn counts(&self, cell: &Cell, block: u32) -> Result<Option<Counts>, DatasetError> {
         let path = self.place(COUNTS, cell, block);
         let Some(frame) = read(&path)? else { return Ok(None) };
         is_of(&frame, cell).map_err(table_error(&path))?;
-        count_rows(&frame).map(Some).map_err(table_error(&path))
+        let counts = Counts(frame);
+        // All columns are there.
+        counts.each(|_| {}).map_err(table_error(&path))?;
+        Ok(Some(counts))
     }
 }
 
@@ -420,27 +476,4 @@ fn counts_frame(cell: &Cell, counts: &[CountRow]) -> PolarsResult<DataFrame> {
         numbers("total_ns", |row| row.total_ns),
     ]);
     DataFrame::new(counts.len(), columns)
-}
-
-fn count_rows(frame: &DataFrame) -> PolarsResult<Vec<CountRow>> {
-    let word = |name: &str, row: usize| -> PolarsResult<String> {
-        Ok(frame.column(name)?.str()?.get(row).unwrap_or_default().to_owned())
-    };
-    let number =
-        |name: &str, row: usize| -> PolarsResult<u64> { Ok(frame.column(name)?.u64()?.get(row).unwrap_or_default()) };
-    (0..frame.height())
-        .map(|row| {
-            Ok(CountRow {
-                phase: word("phase", row)?,
-                role: word("role", row)?,
-                category: word("category", row)?,
-                syscall: word("syscall", row)?,
-                device: word("device", row)?,
-                ioctl: word("ioctl", row)?,
-                calls: number("calls", row)?,
-                errors: number("errors", row)?,
-                total_ns: number("total_ns", row)?,
-            })
-        })
-        .collect()
 }

@@ -174,7 +174,7 @@ fn share(run: &Counted, start: &Counted, kind: &Kind) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{dataset::CountRow, plan::Plan};
+    use crate::{dataset::Count, plan::Plan};
 
     const PLAN: &str = "
 name = \"test\"
@@ -192,8 +192,8 @@ bytes = [\"1M\"]
 iters = [1, 10, 100]
 ";
 
-    fn row(phase: &str, category: &str, calls: u64) -> CountRow {
-        CountRow { phase: phase.to_owned(), category: category.to_owned(), calls, ..CountRow::default() }
+    fn row<'a>(phase: &'a str, category: &'a str, calls: u64) -> Count<'a> {
+        Count { phase, role: "", category, syscall: "", device: "", ioctl: "", calls }
     }
 
     #[test]
@@ -212,7 +212,7 @@ iters = [1, 10, 100]
                 } else {
                     rows.push(row("work", "memory", 2));
                 }
-                runs.used.insert((cell, block), Counted::of(&rows));
+                runs.used.insert((cell, block), Counted::of(rows));
             }
         }
         let found = find(&plan.series, &runs);

@@ -13,10 +13,10 @@ use crate::{
     interaction::{self, Interaction},
     plan::{Cell, SeriesPlan},
     predictions::{self, Prediction},
-    resample::{Interval, median_interval},
+    resample::{Interval, median},
     series::Series,
     variants::{self, VariantPair},
-    verdict::{Axis, Verdict, Word, effect, holm, is_enough, judge, noise_floor, short},
+    verdict::{Axis, Verdict, Word, effect, holm, intervals, is_enough, judge, noise_floor, short},
 };
 
 /// What a dataset shows.
@@ -71,6 +71,17 @@ impl SeriesFindings {
         self.kinds.iter().find(|found| found.kind == *kind)
     }
 
+    /// Calls at a level, or at the next one below.
+    pub fn at(&self, kind: &Kind, level: f64) -> Option<f64> {
+        let place = self.levels.iter().rposition(|other| *other <= level)?;
+        self.kind(kind)?.middles.get(place).copied()
+    }
+
+    /// Calls at the level that has fewest.
+    pub fn least(&self, kind: &Kind) -> Option<f64> {
+        self.kind(kind)?.middles.iter().copied().reduce(f64::min)
+    }
+
     /// Whether equivalence is shown: also of a kind that made no call in any run, where there were runs enough.
     pub fn is_flat(&self, kind: &Kind) -> bool {
         match self.kind(kind) {
@@ -79,9 +90,10 @@ impl SeriesFindings {
         }
     }
 
-    /// Whether it is shown to change.
+    /// Whether it is shown to change with the axis.
     pub fn grows(&self, kind: &Kind) -> bool {
-        self.kind(kind).is_some_and(|found| !matches!(found.verdict.word, Word::Flat | Word::Inconclusive))
+        let words = [Word::Linear, Word::Sublinear, Word::Superlinear, Word::Step];
+        self.kind(kind).is_some_and(|found| words.contains(&found.verdict.word))
     }
 
     /// The verdict in a few words.
@@ -91,7 +103,13 @@ impl SeriesFindings {
         let words = match verdict.word {
             Word::Linear if self.axis == Axis::Iterations => {
                 let once = verdict.once.map_or_else(String::new, |once| format!(" and {} once", short(once)));
-                format!("linear, {} an iteration{once}", short(verdict.slope))
+                let rate =
+                    verdict.per_second.map_or_else(String::new, |rate| format!(" (or {} a second)", short(rate)));
+                format!("linear, {} an iteration{once}{rate}", short(verdict.slope))
+            }
+            Word::Timed => {
+                let rate = verdict.per_second.unwrap_or_default();
+                format!("grows with time, {} a second", short(rate))
             }
             Word::Step => {
                 let places = verdict.steps.iter().map(|(below, above)| {
@@ -219,9 +237,14 @@ impl<'a> Drafted<'a> {
         let value =
             |cell: &Cell, block: u32, kind: &Kind| count(cell, block, kind) - count(&cell.without_work(), block, kind);
         let levels: Vec<f64> = cells.iter().map(|cell| plan.level(cell)).collect();
+        let seconds = |cell: &Cell| {
+            let all = whole.iter().filter_map(|block| Some(runs.get(cell, *block)?.seconds));
+            median(&mut all.collect::<Vec<_>>())
+        };
+        let seconds: Vec<f64> = if whole.is_empty() { Vec::new() } else { cells.iter().map(seconds).collect() };
         let drafts = kinds.into_iter().filter_map(|kind| {
             let values = whole.iter().map(|block| cells.iter().map(|cell| value(cell, *block, kind)).collect());
-            let series = Series::new(levels.clone(), values.collect()).ok()?;
+            let series = Series::new(levels.clone(), values.collect()).ok()?.with_seconds(seconds.clone());
             Some(Draft { kind: kind.clone(), series, there: false })
         });
         let noise = cells.last().and_then(|cell| {
@@ -239,9 +262,7 @@ impl<'a> Drafted<'a> {
         let axis = self.plan.axis();
         let kinds = self.drafts.into_iter().map(|draft| KindFindings {
             middles: draft.series.middles(&(0..draft.series.blocks()).collect::<Vec<_>>()),
-            intervals: (0..draft.series.levels().len())
-                .map(|level| median_interval(&draft.series.of_level(level), 0.95).1)
-                .collect(),
+            intervals: intervals(&draft.series),
             verdict: judge(&draft.series, axis, draft.there),
             kind: draft.kind,
         });

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::Serialize;
 
 use crate::{
-    counted::call_name,
+    counted::{call_name, rows_of},
     dataset::Dataset,
     palette::{ROLES, color_of},
     plan::Cell,
@@ -70,13 +70,12 @@ fn map_of(dataset: &Dataset, backend: &str, cell: &Cell, environment: &serde_jso
     let mut counts: BTreeMap<[String; 4], Vec<f64>> = BTreeMap::new();
     let mut runs = 0;
     for block in 2..=dataset.plan.blocks {
-        let usable = matches!(dataset.run(cell, block), Ok(Some(run)) if run.error.is_empty() && run.lost == 0);
-        let Some(rows) = dataset.counts(cell, block).ok().flatten().filter(|_| usable) else { continue };
-        runs += 1;
-        for row in rows {
-            let key = [row.phase.clone(), row.device.clone(), call_name(&row), row.role.clone()];
+        let Ok((_, rows)) = rows_of(dataset, cell, block) else { continue };
+        let read = rows.each(|row| {
+            let key = [row.phase.to_owned(), row.device.to_owned(), call_name(row), row.role.to_owned()];
             counts.entry(key).or_default().push(row.calls as f64);
-        }
+        });
+        runs += usize::from(read.is_ok());
     }
     let flows = counts.into_iter().filter_map(|([phase, device, call, role], mut calls)| {
         calls.resize(runs, 0.0);

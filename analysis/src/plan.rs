@@ -159,7 +159,7 @@ impl SeriesPlan {
     pub fn name(&self) -> String {
         let fixed = match (self.axis(), self.bytes.first()) {
             (Axis::Bytes, _) => format!("{} iterations", self.iters[0]),
-            (Axis::Iterations, Some(bytes)) => format!("{} bytes", bytes.0),
+            (Axis::Iterations, Some(bytes)) => Axis::Bytes.level(bytes.0 as f64),
             (Axis::Iterations, None) => String::new(),
         };
         [self.backend.as_str(), &self.model, &self.options.join(" "), &fixed]

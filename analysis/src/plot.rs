@@ -1,8 +1,12 @@
-//! Plots as SVG: how counts scale along the series of a question, and what each phase is made of.
+//! Plots as SVG and PNG: how counts scale along the series of a question, and what each phase is made of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Once};
 
-use plotters::{coord::Shift, prelude::*};
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::{FontStyle, register_font},
+};
 
 use crate::{
     counted::Kind,
@@ -15,11 +19,56 @@ use crate::{
 const FACET: (u32, u32) = (440, 300);
 /// Of the line of roles above them.
 const LEGEND: u32 = 30;
+/// How dark all calls together are.
+const ALL: f64 = 0.2;
 /// Counts below are drawn here.
 const LEAST: f64 = 0.5;
+/// Pixels of a PNG for one of an SVG.
+const FINE: u32 = 2;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Area<DB> = DrawingArea<DB, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// A drawing in two formats.
+#[derive(Clone, Debug)]
+pub struct Plot {
+    /// Vectors.
+    pub svg: String,
+    /// Pixels, twice as many in each direction.
+    pub png: Vec<u8>,
+}
+
+/// Something that can be drawn on any backend; `zoom` is pixels for each pixel of an SVG.
+trait Draw {
+    /// Two columns of facets.
+    fn facets(&self) -> usize;
+    fn draw<DB>(&self, on: &Area<DB>, zoom: u32) -> Drawn
+    where
+        DB: DrawingBackend,
+        DB::ErrorType: 'static;
+}
+
+/// Draws in both formats; nothing where there is nothing to draw.
+fn drawn(what: &impl Draw) -> Option<Plot> {
+    static FONT: Once = Once::new();
+    FONT.call_once(|| {
+        // Its error is for fonts that cannot be read; the text is then absent.
+        register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).ok();
+    });
+    let rows = what.facets().div_ceil(2) as u32;
+    let (wide, high) = (2 * FACET.0, LEGEND + rows * FACET.1);
+    let mut svg = String::new();
+    what.draw(&SVGBackend::with_string(&mut svg, (wide, high)).into_drawing_area(), 1).ok()?;
+    let (wide, high) = (FINE * wide, FINE * high);
+    let mut pixels = vec![0; (3 * wide * high) as usize];
+    what.draw(&BitMapBackend::with_buffer(&mut pixels, (wide, high)).into_drawing_area(), FINE).ok()?;
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, wide, high);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::High);
+    encoder.write_header().ok()?.write_image_data(&pixels).ok()?;
+    (rows > 0).then_some(Plot { svg, png })
+}
 
 fn color(role: &str) -> RGBColor {
     let (red, green, blue) = palette::color_of(role);
@@ -27,57 +76,76 @@ fn color(role: &str) -> RGBColor {
 }
 
 /// Calls in the timed work along every series of an axis, start-up subtracted; both axes logarithmic, medians with their
-/// 95 % intervals, the fitted power dashed, steps marked. Empty where there is nothing to draw.
-pub fn scaling(series: &[&SeriesFindings]) -> String {
-    drawn(series, |text| {
-        let rows = series.len().div_ceil(2) as u32;
-        let whole = SVGBackend::with_string(text, (2 * FACET.0, LEGEND + rows * FACET.1)).into_drawing_area();
-        whole.fill(&WHITE)?;
-        let (legend, rest) = whole.split_vertically(LEGEND);
-        let present = |role: &&str| {
-            let kind = Kind::Role((*role).to_owned());
-            series.iter().any(|series| series.kind(&kind).is_some())
-        };
-        roles_line(&legend, ROLES.iter().copied().filter(|role| present(role)).chain(["all calls"]))?;
-        for (series, area) in series.iter().zip(rest.split_evenly((rows as usize, 2))) {
-            facet(series, &area)?;
-        }
-        whole.present()?;
-        Ok(())
-    })
+/// 95 % intervals, the fitted power dashed, steps marked. Nothing where there is no series.
+pub fn scaling(series: &[&SeriesFindings]) -> Option<Plot> {
+    drawn(&Scaling(series))
 }
 
-fn drawn<T>(what: &[T], draw: impl FnOnce(&mut String) -> Drawn) -> String {
-    let mut text = String::new();
-    if what.is_empty() || draw(&mut text).is_err() {
-        return String::new();
+struct Scaling<'a>(&'a [&'a SeriesFindings]);
+
+impl Draw for Scaling<'_> {
+    fn facets(&self) -> usize {
+        self.0.len()
     }
-    text
+
+    fn draw<DB>(&self, whole: &Area<DB>, zoom: u32) -> Drawn
+    where
+        DB: DrawingBackend,
+        DB::ErrorType: 'static,
+    {
+        whole.fill(&WHITE)?;
+        let (legend, rest) = whole.split_vertically(zoom * LEGEND);
+        let present = |role: &&str| {
+            let kind = Kind::Role((*role).to_owned());
+            self.0.iter().any(|series| series.kind(&kind).is_some())
+        };
+        roles_line(&legend, zoom, ROLES.iter().copied().filter(|role| present(role)).chain(["all calls"]))?;
+        for (series, area) in self.0.iter().zip(rest.split_evenly((self.0.len().div_ceil(2), 2))) {
+            facet(series, &area, zoom)?;
+        }
+        Ok(whole.present()?)
+    }
 }
 
 /// The colours and their roles, side by side.
-fn roles_line<'a>(area: &Area<'_>, roles: impl Iterator<Item = &'a str>) -> Drawn {
+fn roles_line<'a, DB>(area: &Area<DB>, zoom: u32, roles: impl Iterator<Item = &'a str>) -> Drawn
+where
+    DB: DrawingBackend,
+    DB::ErrorType: 'static,
+{
+    let at = |pixels: i32| pixels * zoom as i32;
     for (place, role) in roles.enumerate() {
         let left = 12 + 108 * place as i32;
-        area.draw(&Rectangle::new([(left, 10), (left + 12, 22)], color(role).filled()))?;
-        area.draw(&Text::new(role.to_owned(), (left + 17, 10), ("sans-serif", 12)))?;
+        let color = color(role);
+        let style = if color == BLACK { color.mix(ALL).filled() } else { color.filled() };
+        area.draw(&Rectangle::new([(at(left), at(10)), (at(left + 12), at(22))], style))?;
+        area.draw(&Text::new(role.to_owned(), (at(left + 17), at(10)), ("sans-serif", 12 * zoom)))?;
     }
     Ok(())
 }
 
-fn facet(series: &SeriesFindings, area: &Area<'_>) -> Drawn {
+fn facet<DB>(series: &SeriesFindings, area: &Area<DB>, zoom: u32) -> Drawn
+where
+    DB: DrawingBackend,
+    DB::ErrorType: 'static,
+{
     let (Some(first), Some(last)) = (series.levels.first(), series.levels.last()) else { return Ok(()) };
     let most = series.kinds.iter().flat_map(|kind| kind.middles.iter().copied()).fold(1.0, f64::max);
     // Sizes grow by powers of two, iterations by powers of ten.
     let (axis, base) = if series.axis == Axis::Bytes { ("bytes", 4.0) } else { ("iterations", 10.0) };
     let mut chart = ChartBuilder::on(area)
-        .caption(&series.name, ("sans-serif", 14))
-        .margin(8)
-        .x_label_area_size(34)
-        .y_label_area_size(50)
+        .caption(&series.name, ("sans-serif", 14 * zoom))
+        .margin(8 * zoom)
+        .margin_right(24 * zoom)
+        .x_label_area_size(34 * zoom)
+        .y_label_area_size(50 * zoom)
         .build_cartesian_2d((first * 0.8..last * 1.25).log_scale().base(base), (LEAST..most * 2.0).log_scale())?;
     chart
         .configure_mesh()
+        .label_style(("sans-serif", 11 * zoom))
+        .axis_desc_style(("sans-serif", 11 * zoom))
+        .axis_style(BLACK.stroke_width(zoom))
+        .bold_line_style(BLACK.mix(0.2).stroke_width(zoom))
         .x_desc(axis)
         .y_desc("calls (median)")
         .x_labels(7)
@@ -85,7 +153,11 @@ fn facet(series: &SeriesFindings, area: &Area<'_>) -> Drawn {
         .x_label_formatter(&|value| short(*value, series.axis))
         .y_label_formatter(&|value| short(*value, Axis::Iterations))
         .draw()?;
-    for found in series.kinds.iter() {
+    if series.kinds.iter().all(|found| found.middles.iter().all(|calls| *calls == 0.0)) {
+        let middle = ((first * last).sqrt(), 1.0);
+        chart.draw_series(std::iter::once(Text::new("no call", middle, ("sans-serif", 14 * zoom))))?;
+    }
+    for found in &series.kinds {
         let color = match &found.kind {
             Kind::All => BLACK,
             Kind::Role(role) => color(role),
@@ -93,25 +165,26 @@ fn facet(series: &SeriesFindings, area: &Area<'_>) -> Drawn {
         };
         let points = || series.levels.iter().zip(&found.middles).map(|(level, calls)| (*level, calls.max(LEAST)));
         // All together lie below, broad and pale, so that a role which is all of them is seen.
-        let style = if color == BLACK { color.mix(0.2).stroke_width(7) } else { color.stroke_width(2) };
+        let style = if color == BLACK { color.mix(ALL).stroke_width(7 * zoom) } else { color.stroke_width(2 * zoom) };
         chart.draw_series(LineSeries::new(points(), style))?;
         if color == BLACK {
             continue;
         }
-        chart.draw_series(points().map(|point| Circle::new(point, 3, color.filled())))?;
+        chart.draw_series(points().map(|point| Circle::new(point, 3 * zoom, color.filled())))?;
         let bars = series.levels.iter().zip(&found.intervals).map(|(level, interval)| {
             let ends = [(*level, interval.low.max(LEAST)), (*level, interval.high.max(LEAST))];
-            PathElement::new(ends, color.stroke_width(1))
+            PathElement::new(ends, color.stroke_width(zoom))
         });
         chart.draw_series(bars)?;
         if let Some(fitted) = fitted(series, found) {
-            chart.draw_series(DashedLineSeries::new(fitted, 3, 3, BLACK.mix(0.6).stroke_width(1)))?;
+            let dash = (3 * zoom) as i32;
+            chart.draw_series(DashedLineSeries::new(fitted, dash, dash, BLACK.mix(0.6).stroke_width(zoom)))?;
         }
         // A step stands where it is.
         for (below, above) in &found.verdict.steps {
             let place = (below.max(first * 0.8) * above).sqrt();
             let line = [(place, LEAST), (place, most * 2.0)];
-            chart.draw_series(std::iter::once(PathElement::new(line, color.mix(0.5).stroke_width(1))))?;
+            chart.draw_series(std::iter::once(PathElement::new(line, color.mix(0.5).stroke_width(zoom))))?;
         }
     }
     Ok(())
@@ -144,33 +217,54 @@ pub struct Phases {
 }
 
 /// Stacked bars: calls of each role in each phase.
-pub fn phases(all: &[Phases]) -> String {
-    drawn(all, |text| {
-        let rows = all.len().div_ceil(2) as u32;
-        let whole = SVGBackend::with_string(text, (2 * FACET.0, LEGEND + rows * FACET.1)).into_drawing_area();
-        whole.fill(&WHITE)?;
-        let (legend, rest) = whole.split_vertically(LEGEND);
-        let present = |role: &&str| all.iter().any(|one| one.phases.iter().any(|(_, roles)| roles.contains_key(*role)));
-        roles_line(&legend, ROLES.iter().copied().filter(|role| present(role)))?;
-        for (one, area) in all.iter().zip(rest.split_evenly((rows as usize, 2))) {
-            bars(one, &area)?;
-        }
-        whole.present()?;
-        Ok(())
-    })
+pub fn phases(all: &[Phases]) -> Option<Plot> {
+    drawn(&Bars(all))
 }
 
-fn bars(one: &Phases, area: &Area<'_>) -> Drawn {
+struct Bars<'a>(&'a [Phases]);
+
+impl Draw for Bars<'_> {
+    fn facets(&self) -> usize {
+        self.0.len()
+    }
+
+    fn draw<DB>(&self, whole: &Area<DB>, zoom: u32) -> Drawn
+    where
+        DB: DrawingBackend,
+        DB::ErrorType: 'static,
+    {
+        whole.fill(&WHITE)?;
+        let (legend, rest) = whole.split_vertically(zoom * LEGEND);
+        let present =
+            |role: &&str| self.0.iter().any(|one| one.phases.iter().any(|(_, roles)| roles.contains_key(*role)));
+        roles_line(&legend, zoom, ROLES.iter().copied().filter(|role| present(role)))?;
+        for (one, area) in self.0.iter().zip(rest.split_evenly((self.0.len().div_ceil(2), 2))) {
+            bars(one, &area, zoom)?;
+        }
+        Ok(whole.present()?)
+    }
+}
+
+fn bars<DB>(one: &Phases, area: &Area<DB>, zoom: u32) -> Drawn
+where
+    DB: DrawingBackend,
+    DB::ErrorType: 'static,
+{
     let most = one.phases.iter().map(|(_, roles)| roles.values().sum()).fold(1.0, f64::max);
     let count = one.phases.len();
     let mut chart = ChartBuilder::on(area)
-        .caption(&one.name, ("sans-serif", 14))
-        .margin(8)
-        .x_label_area_size(34)
-        .y_label_area_size(50)
+        .caption(&one.name, ("sans-serif", 14 * zoom))
+        .margin(8 * zoom)
+        .margin_right(24 * zoom)
+        .x_label_area_size(34 * zoom)
+        .y_label_area_size(50 * zoom)
         .build_cartesian_2d((0..count.max(1)).into_segmented(), 0.0..most * 1.1)?;
     chart
         .configure_mesh()
+        .label_style(("sans-serif", 11 * zoom))
+        .axis_desc_style(("sans-serif", 11 * zoom))
+        .axis_style(BLACK.stroke_width(zoom))
+        .bold_line_style(BLACK.mix(0.2).stroke_width(zoom))
         .disable_x_mesh()
         .x_desc("phase")
         .y_desc("calls (median)")
@@ -185,9 +279,12 @@ fn bars(one: &Phases, area: &Area<'_>) -> Drawn {
         let mut low = 0.0;
         for role in ROLES {
             let calls = roles.get(role).copied().unwrap_or_default();
+            if calls == 0.0 {
+                continue;
+            }
             let corners = [(SegmentValue::Exact(place), low), (SegmentValue::Exact(place + 1), low + calls)];
             let mut bar = Rectangle::new(corners, color(role).filled());
-            bar.set_margin(0, 0, 12, 12);
+            bar.set_margin(0, 0, 12 * zoom, 12 * zoom);
             chart.draw_series(std::iter::once(bar))?;
             low += calls;
         }
@@ -216,14 +313,14 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_no_plot() {
-        assert_eq!(scaling(&[]), "");
-        assert_eq!(phases(&[]), "");
+        assert!(scaling(&[]).is_none() && phases(&[]).is_none());
     }
 
     #[test]
     fn a_bar_has_the_roles_of_its_phase() {
         let roles = BTreeMap::from([("memory".to_owned(), 30.0), ("io".to_owned(), 10.0)]);
-        let text = phases(&[Phases { name: "cuda kernel".to_owned(), phases: vec![("init".to_owned(), roles)] }]);
+        let plot = phases(&[Phases { name: "cuda kernel".to_owned(), phases: vec![("init".to_owned(), roles)] }]);
+        let Plot { svg: text, png } = plot.unwrap();
         // Of both roles: in the legend and as a bar; other roles have neither.
         let rectangles = |role: &str| {
             let (red, green, blue) = palette::color_of(role);
@@ -231,5 +328,13 @@ mod tests {
         };
         assert_eq!((rectangles("memory"), rectangles("io")), (2, 2), "{text}");
         assert!(text.contains("init"));
+        // The same in pixels: more of memory than of the rest, and letters.
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let frame = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((frame.width, frame.height), (2 * 880, 2 * 330));
+        let of = |color: (u8, u8, u8)| pixels.chunks(3).filter(|p| (p[0], p[1], p[2]) == color).count();
+        let [memory, io] = ["memory", "io"].map(|role| of(palette::color_of(role)));
+        assert!(memory > 2 * io && io > 1000 && of((0, 0, 0)) > 500, "{memory} {io}");
     }
 }

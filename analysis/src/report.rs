@@ -14,7 +14,7 @@ use crate::{
     findings::{Findings, KindFindings, SeriesFindings},
     interaction::{self, Interaction},
     page::{html, plain},
-    plot::{self, Phases},
+    plot::{self, Phases, Plot},
     variants::Outcome,
     verdict::{Axis, LEAST_BLOCKS, LEAST_LEVELS, short},
 };
@@ -65,17 +65,34 @@ pub(crate) fn table(text: &mut String, head: &[&str], rows: impl IntoIterator<It
     text.push('\n');
 }
 
-/// A claim as a sentence.
-pub(crate) fn sentence(claim: &Claim) -> String {
-    let on = [claim.backend.as_str(), &claim.model, &claim.options].join(" ");
-    format!(
-        "On {}, {} depends on {} but is insensitive to {}, ruling out {}.",
-        on.trim_end(),
-        claim.kind,
-        claim.depends_on,
-        claim.insensitive_to,
-        claim.rules_out
-    )
+/// Claims as sentences, with how far each goes; those that differ only in what is counted are one.
+fn sentences(claims: &[Claim]) -> Vec<Vec<String>> {
+    let mut rows: Vec<(&Claim, Vec<String>)> = Vec::new();
+    for claim in claims {
+        let key = |claim: &Claim| {
+            let Claim { backend, model, options, depends_on, insensitive_to, rules_out, tag, .. } = claim.clone();
+            (backend, model, options, depends_on, insensitive_to, rules_out, tag)
+        };
+        match rows.iter_mut().find(|(other, _)| key(other) == key(claim)) {
+            Some((_, kinds)) => kinds.push(claim.kind.to_string()),
+            None => rows.push((claim, vec![claim.kind.to_string()])),
+        }
+    }
+    let sentence = |(claim, kinds): (&Claim, Vec<String>)| {
+        let on = [claim.backend.as_str(), &claim.model, &claim.options].join(" ");
+        let depend = if kinds.len() == 1 && kinds[0] != "all calls" { "depends" } else { "depend" };
+        let are = if depend == "depends" { "is" } else { "are" };
+        let text = format!(
+            "On {}, {} {depend} on {} but {are} insensitive to {}, ruling out {}.",
+            on.trim_end(),
+            kinds.join(", "),
+            claim.depends_on,
+            claim.insensitive_to,
+            claim.rules_out
+        );
+        vec![text, claim.tag.to_string()]
+    };
+    rows.into_iter().map(sentence).collect()
 }
 
 fn environment(text: &mut String, findings: &Findings) {
@@ -121,8 +138,7 @@ fn answers(text: &mut String, findings: &Findings) {
         );
     } else {
         text.push_str("Each is a resolved effect on one thing and a passed test of equivalence on another. All of one machine: what they say beyond the stack that they name is `uncertain`; `gpuos-trace compare` sets vendors beside each other.\n\n");
-        let rows = claims.shown.iter().map(|claim| vec![sentence(claim), claim.tag.to_string()]);
-        table(text, &["claim", "reach"], rows);
+        table(text, &["claim", "reach"], sentences(&claims.shown));
     }
     text.push_str("## Predictions\n\nMade before anything was run; each can be refuted.\n\n");
     let rows = findings.predictions.iter().map(|found| {
@@ -330,7 +346,7 @@ fn phases(map: &Interaction) -> Phases {
     Phases { name: map.cell.clone(), phases: phases.into_iter().map(|((_, name), roles)| (name, roles)).collect() }
 }
 
-/// Writes `report.md`, `report.html` (which needs nothing else), `verdicts.json` and the plots.
+/// Writes `report.md`, `report.html` (which needs nothing else), `verdicts.json` and the plots as SVG and PNG.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -338,29 +354,31 @@ pub fn write(findings: &Findings, folder: &Path) -> Result<(), DatasetError> {
     let of_axis =
         |axis| plot::scaling(&findings.series.iter().filter(|series| series.axis == axis).collect::<Vec<_>>());
     let bars: Vec<Phases> = findings.interactions.iter().map(phases).collect();
-    let mut plots = BTreeMap::from([
-        ("size.svg".to_owned(), of_axis(Axis::Bytes)),
-        ("repetition.svg".to_owned(), of_axis(Axis::Iterations)),
-        ("phases.svg".to_owned(), plot::phases(&bars)),
-    ]);
-    plots.extend(findings.interactions.iter().map(|map| (map_name(map), interaction::svg(map))));
+    let plots =
+        [("size", of_axis(Axis::Bytes)), ("repetition", of_axis(Axis::Iterations)), ("phases", plot::phases(&bars))];
     let text = markdown(findings);
-    let mut files = vec![
-        ("report.md".to_owned(), text.clone()),
-        ("report.html".to_owned(), html(&findings.plan, &text, &plots)),
-        ("verdicts.json".to_owned(), serde_json::to_string_pretty(findings).unwrap_or_default()),
-    ];
-    files.extend(plots.into_iter().filter(|(_, plot)| !plot.is_empty()));
+    let mut drawings: BTreeMap<String, String> =
+        findings.interactions.iter().map(|map| (map_name(map), interaction::svg(map))).collect();
+    let mut files = Vec::new();
+    for (name, plot) in plots {
+        let Some(Plot { svg, png }) = plot else { continue };
+        drawings.insert(format!("{name}.svg"), svg);
+        files.push((format!("{name}.png"), png));
+    }
+    files.push(("report.html".to_owned(), html(&findings.plan, &text, &drawings).into_bytes()));
+    files.push(("report.md".to_owned(), text.into_bytes()));
+    files.push(("verdicts.json".to_owned(), serde_json::to_vec_pretty(findings).unwrap_or_default()));
+    files.extend(drawings.into_iter().map(|(name, drawing)| (name, drawing.into_bytes())));
     put_all(folder, &files)
 }
 
 /// Writes files into a folder.
-pub(crate) fn put_all(folder: &Path, files: &[(String, String)]) -> Result<(), DatasetError> {
+pub(crate) fn put_all(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), DatasetError> {
     let fail = |path: PathBuf| move |error| DatasetError::File { path, error };
     fs::create_dir_all(folder).map_err(fail(folder.to_owned()))?;
-    for (name, text) in files {
+    for (name, bytes) in files {
         let path = folder.join(name);
-        fs::write(&path, text).map_err(fail(path))?;
+        fs::write(&path, bytes).map_err(fail(path))?;
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ pub struct Series {
     /// Bytes or iterations, growing, above 0.
     levels: Vec<f64>,
     values: Vec<Vec<f64>>,
+    /// How long the work took, one for each level.
+    seconds: Option<Vec<f64>>,
 }
 
 /// Why numbers are no series.
@@ -44,7 +46,19 @@ impl Series {
         if values.is_empty() || !values.iter().all(whole) {
             return Err(SeriesError::Blocks);
         }
-        Ok(Self { levels, values })
+        Ok(Self { levels, values, seconds: None })
+    }
+
+    /// With how long the work took at each level, in seconds: what a runtime does now and then counts with time.
+    #[must_use]
+    pub fn with_seconds(self, seconds: Vec<f64>) -> Self {
+        let is_whole = seconds.len() == self.levels.len() && seconds.iter().all(|value| value.is_finite());
+        Self { seconds: is_whole.then_some(seconds), ..self }
+    }
+
+    /// How long the work took at each level, where that is known.
+    pub fn seconds(&self) -> Option<&[f64]> {
+        self.seconds.as_deref()
     }
 
     /// The levels of the axis.

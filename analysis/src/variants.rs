@@ -159,7 +159,7 @@ fn judge(plan: &SeriesPlan, cell: &Cell, kind: Kind, values: &[(f64, f64)], cert
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counted::Counted, dataset::CountRow, plan::Plan};
+    use crate::{counted::Counted, dataset::Count, plan::Plan};
 
     const PLAN: &str = "
 name = \"test\"
@@ -188,16 +188,19 @@ options = [\"--wait\", \"spin\", \"--duration-us\", \"10\"]
         let mut runs = Runs::default();
         for block in 2..=11 {
             for cell in plan.cells() {
-                let row = |category: &str, calls| CountRow {
-                    phase: "work".to_owned(),
-                    category: category.to_owned(),
+                let row = |category, calls| Count {
+                    phase: "work",
+                    role: "",
+                    category,
+                    syscall: "",
+                    device: "",
+                    ioctl: "",
                     calls,
-                    ..CountRow::default()
                 };
                 let blocks = cell.options.contains("block");
                 let rows =
                     [row("poll", if blocks { 2 * cell.iters } else { 0 }), row("sync", 5 + u64::from(block) % 2)];
-                runs.used.insert((cell, block), Counted::of(&rows));
+                runs.used.insert((cell, block), Counted::of(rows));
             }
         }
         let found = find(&plan.series, &runs);

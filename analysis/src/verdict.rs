@@ -94,6 +94,8 @@ pub enum Word {
     Superlinear,
     /// Changes at one or two places.
     Step,
+    /// Grows as the time does that the work takes; not shown to depend on the axis.
+    Timed,
     /// None of these is shown.
     Inconclusive,
 }
@@ -107,6 +109,7 @@ impl Word {
             Self::Sublinear => "sublinear",
             Self::Superlinear => "superlinear",
             Self::Step => "step",
+            Self::Timed => "with time",
             Self::Inconclusive => "inconclusive",
         }
     }
@@ -135,6 +138,8 @@ pub struct Verdict {
     pub exponent_95: Option<Interval>,
     /// Calls that come with the first iteration and do not come again, where there are some beside a power.
     pub once: Option<f64>,
+    /// Calls a second of work, where a constant rate explains the growth as well.
+    pub per_second: Option<f64>,
     /// Between which levels the steps are.
     pub steps: Vec<(f64, f64)>,
     /// How many blocks would settle it, where that can be said.
@@ -242,6 +247,19 @@ pub fn is_enough(blocks: usize, levels: &[f64]) -> bool {
     blocks >= LEAST_BLOCKS && levels.len() >= LEAST_LEVELS && wide
 }
 
+/// The 95 % interval of the median at each level.
+pub fn intervals(series: &Series) -> Vec<Interval> {
+    let whole: Vec<usize> = (0..series.blocks()).collect();
+    let middles = series.middles(&whole);
+    let again: Vec<Vec<f64>> =
+        draws(series.blocks(), DRAWS, SEED).into_iter().map(|blocks| series.middles(&blocks)).collect();
+    let of_level = |level: usize| {
+        let mut drawn: Vec<f64> = again.iter().map(|values| values[level]).collect();
+        interval(&mut drawn, middles[level], 0.95, series.blocks())
+    };
+    (0..middles.len()).map(of_level).collect()
+}
+
 /// How a series scales. `effect_is_there`: whether the difference at the largest level was found to be one, corrected for
 /// everything that was asked at once ([`effect`], [`holm`]).
 pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
@@ -260,6 +278,7 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         exponent: None,
         exponent_95: None,
         once: None,
+        per_second: None,
         steps: Vec::new(),
         blocks_needed: None,
     };
@@ -294,6 +313,19 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         Some(shape) if shape.interval.low > LINEAR.1 => Word::Superlinear,
         _ => Word::Inconclusive,
     };
+    // What is made once an iteration or more often is the iteration's own; of what is rarer, both are said.
+    let is_linear = axis == Axis::Iterations && verdict.word == Word::Linear;
+    let may_be_timed = match verdict.word {
+        Word::Flat | Word::Inconclusive => false,
+        _ => !is_linear || verdict.slope.abs() < 1.0,
+    };
+    if let (true, Some(shape), Some(seconds)) = (may_be_timed, &shape, series.seconds()) {
+        let rate = rate(&drawn, seconds, axis).filter(|rate| rate.criterion <= shape.criterion + STEP_MARGIN);
+        verdict.per_second = rate.map(|rate| rate.per_second);
+        if verdict.per_second.is_some() && !is_linear {
+            verdict.word = Word::Timed;
+        }
+    }
     if let (Word::Step, Some(shape)) = (verdict.word, &shape) {
         let before = |place: usize| if place == 0 { drawn.base } else { drawn.levels[place - 1] };
         verdict.steps = shape.steps.iter().map(|place| (before(*place), drawn.levels[*place])).collect();
@@ -304,6 +336,27 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         verdict.blocks_needed = needed.filter(|needed| *needed > drawn.blocks);
     }
     verdict
+}
+
+/// Calls at a constant rate, as of a thread that wakes up now and then.
+struct Rate {
+    per_second: f64,
+    /// Akaike's.
+    criterion: f64,
+}
+
+/// The rate that explains the growth, where it leaves what chance leaves.
+fn rate(drawn: &Drawn, seconds: &[f64], axis: Axis) -> Option<Rate> {
+    let seconds: Vec<f64> = match axis {
+        Axis::Iterations => seconds.to_vec(),
+        Axis::Bytes => seconds[1..].iter().map(|time| time - seconds[0]).collect(),
+    };
+    let weights = drawn.weights();
+    let sum = |of: &dyn Fn(usize) -> f64| (0..seconds.len()).map(|level| weights[level] * of(level)).sum::<f64>();
+    let per_second = sum(&|level| seconds[level] * drawn.values[level]) / sum(&|level| seconds[level].powi(2));
+    let left = sum(&|level| (drawn.values[level] - per_second * seconds[level]).powi(2));
+    let fits = per_second > 0.0 && left <= chance_leaves(seconds.len() - 1);
+    fits.then(|| Rate { per_second, criterion: aicc(left, 1, seconds.len() + 1) })
 }
 
 /// Growth from the smallest level on that is linear, and what is left of the smallest level without it: the calls that are
@@ -333,6 +386,8 @@ struct Shape {
     is_a_power: bool,
     /// The level that each step leads to.
     steps: Vec<usize>,
+    /// Akaike's, of the power or the steps, whichever is better.
+    criterion: f64,
 }
 
 impl Shape {
@@ -365,7 +420,7 @@ impl Shape {
             (false, true) => stepped.places.iter().map(|place| place - 1).collect(),
             (false, false) => Vec::new(),
         };
-        Some(Self { exponent, interval, is_a_power, steps })
+        Some(Self { exponent, interval, is_a_power, steps, criterion: power_left.min(stepped.criterion) })
     }
 }
 
@@ -487,6 +542,31 @@ mod tests {
         let step = word(&|n| if n < 300.0 { 1400.0 } else { 2000.0 });
         assert_eq!((step.word, step.steps), (Word::Step, vec![(100.0, 300.0)]));
         assert_eq!(word(&|n| 1400.0 + 5.0 * n).word, Word::Linear);
+    }
+
+    #[test]
+    fn what_a_thread_does_now_and_then_grows_with_time_alone() {
+        // Copies on an H200: ten polls a second, of 256 MiB a hundred times 2.8 s. The size that takes long has most.
+        let seconds = vec![0.0007, 0.0019, 0.0081, 0.028, 0.105, 0.393, 2.76];
+        let levels: Vec<f64> = [4096, 65_536, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28].map(f64::from).to_vec();
+        let of = |rows: Vec<Vec<f64>>| Series::new(levels.clone(), rows).unwrap();
+        let polls =
+            |block: usize| vec![0.0, f64::from(block == 3), 0.0, 0.0, 1.0, 4.0, if block < 5 { 27.0 } else { 28.0 }];
+        let series = of((0..10).map(polls).collect());
+        assert_eq!(judge(&series, Axis::Bytes, true).word, Word::Superlinear);
+        let verdict = judge(&series.with_seconds(seconds.clone()), Axis::Bytes, true);
+        assert_eq!(verdict.word, Word::Timed);
+        assert!((verdict.per_second.unwrap() - 10.0).abs() < 0.5, "{verdict:?}");
+        // Calls for each megabyte are told from time, which does not grow in proportion to it.
+        let chunks = of(vec![levels.iter().map(|bytes| 10.0 + (bytes / 1_048_576.0).floor()).collect(); 10]);
+        assert_eq!(judge(&chunks.with_seconds(seconds), Axis::Bytes, true).word, Word::Linear);
+        // Rarer than once an iteration, in proportion to repetition: both are said.
+        let each = |calls: f64| exact(10, |n| calls * n).with_seconds(LEVELS.iter().map(|n| n * 1e-3).collect());
+        let rare = judge(&each(0.5), Axis::Iterations, true);
+        assert_eq!(rare.word, Word::Linear);
+        assert!((rare.per_second.unwrap() - 500.0).abs() < 1.0);
+        let own = judge(&each(2.0), Axis::Iterations, true);
+        assert_eq!((own.word, own.per_second), (Word::Linear, None));
     }
 
     #[test]

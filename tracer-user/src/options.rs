@@ -1,6 +1,11 @@
 //! Plain values from the command line: the rest of the crate never sees clap.
 
-use std::{ffi::OsString, io, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use gpuos_tracer_abi::phases::INFERRED;
 
@@ -69,6 +74,12 @@ impl TraceOptions {
             (None, Some(_)) => return Err(OptionsError::FormatWithoutOutput),
             (None, None) => None,
         };
+        let stacks = args.stacks.as_deref().map(Folded::create).transpose()?;
+        if let (Some(output), Some(stacks)) = (&args.output, &stacks)
+            && is_same_file(output, &stacks.path)
+        {
+            return Err(OptionsError::OneFile(output.clone()));
+        }
         let hooks = if args.driver_hooks { bpf::driver_hooks() } else { Vec::new() };
         if args.driver_hooks && hooks.is_empty() {
             return Err(OptionsError::NoDriverHooks(if bpf::has_kprobes() {
@@ -116,7 +127,7 @@ impl TraceOptions {
             roles_file: args.roles.map(|path: PathBuf| path.display().to_string()),
             roles,
             strict: args.strict,
-            stacks: args.stacks.map(|path| Folded::create(&path)).transpose()?,
+            stacks,
             live: args.live,
             destination,
             view,
@@ -177,7 +188,7 @@ pub struct Folded {
 }
 
 impl Folded {
-    fn create(path: &std::path::Path) -> Result<Self, OptionsError> {
+    fn create(path: &Path) -> Result<Self, OptionsError> {
         let failed = |source| OptionsError::Stacks { path: path.to_path_buf(), source };
         if path.as_os_str() == "-" {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "stacks go to a file")));
@@ -185,6 +196,16 @@ impl Folded {
         let path = sink::target_of(path).map_err(failed)?;
         Ok(Self { file: sink::beside(&path).map_err(failed)?, path })
     }
+}
+
+/// Whether two names, of which the file may not be there yet, are of one file.
+fn is_same_file(first: &Path, second: &Path) -> bool {
+    let real = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path.canonicalize()
+            .or_else(|_| Ok::<_, io::Error>(folder.canonicalize()?.join(path.file_name().unwrap_or_default())))
+    };
+    matches!((real(first), real(second)), (Ok(first), Ok(second)) if first == second)
 }
 
 /// Why the options are not usable.
@@ -207,6 +228,9 @@ pub enum OptionsError {
         "`--driver-hooks` finds no function to watch: {0}\nhint: `gpuos-trace check` lists the functions that this machine has; without the option calls are counted all the same"
     )]
     NoDriverHooks(&'static str),
+    /// Two outputs in one file.
+    #[error("`{}` is both the file of `--output` and that of `--stacks`\nhint: choose another name for one of them", .0.display())]
+    OneFile(PathBuf),
     /// `--auto-phases` without the calls that tell.
     #[error("`--auto-phases` is told by `ioctl`, which `-e` leaves out\nhint: add `ioctl` to the words of `-e`")]
     NothingToInferFrom,

@@ -73,6 +73,11 @@ fn an_unwritable_output_is_found_before_the_run() {
         arguments.extend(touch);
         expect(&run(&arguments), 125, &parts);
     }
+    // One file cannot be two, whatever it is called.
+    let (output, stacks) = (folder.path().join("run.csv"), folder.path().join("./run.csv"));
+    let mut arguments = vec!["run", "-o", output.to_str().unwrap(), "--stacks", stacks.to_str().unwrap()];
+    arguments.extend(touch);
+    expect(&run(&arguments), 125, &["both the file of `--output` and that of `--stacks`", "another name"]);
     assert!(!witness.exists(), "the command must not have run");
 }
 

@@ -31,6 +31,8 @@ enum What {
     Overhead,
     /// What recording every event costs, and whether anything is lost flat out
     Stream,
+    /// How the analysis grows with its dataset, up to a hundred million rows
+    Analysis,
 }
 
 /// A way to run a command.
@@ -42,11 +44,14 @@ pub(crate) struct Variant {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let folder = process::target_folder().join("release");
+    if let What::Analysis = options.what {
+        return crate::bench_analysis::run(&folder);
+    }
     if !is_root() {
         bail!("tracing needs root\nhint: `sudo -E env PATH=\"$PATH\" cargo xtask bench overhead`");
     }
     process::run(cargo().args(["build", "--quiet", "--release", "--package", "gpuos-trace", "--bins", "--examples"]))?;
-    let folder = process::target_folder().join("release");
     if let What::Stream = options.what {
         return crate::bench_stream::run(options.rounds, &folder);
     }

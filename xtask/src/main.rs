@@ -1,6 +1,7 @@
 //! Every chore of the project: `cargo xtask --help`. One file per chore.
 
 mod bench;
+mod bench_analysis;
 mod bench_stream;
 mod bytecode;
 mod checksum;
