@@ -14,6 +14,7 @@ use crate::{
     counted::{Kind, Runs, WORK, call_name, rows_of},
     dataset::{Dataset, DatasetError},
     findings::{self, SeriesFindings},
+    fit::APART,
     page::{html, plain},
     plan::Cell,
     predictions::VENDORS,
@@ -211,7 +212,8 @@ fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
     }
     let exponents = [one, other].map(|verdict| verdict.and_then(|verdict| verdict.exponent_95));
     match exponents {
-        [Some(a), Some(b)] if a.high < b.low || b.high < a.low => (Tag::VendorSpecific, String::new()),
+        // Counts without any noise have exponents without an interval, as exact as they were looked for.
+        [Some(a), Some(b)] if a.high + APART < b.low || b.high + APART < a.low => (Tag::VendorSpecific, String::new()),
         _ => (Tag::VendorAgnostic, String::new()),
     }
 }

@@ -31,7 +31,7 @@ pub struct Power {
 
 /// Exponents that are looked at, and how far apart; what lies outside is as good as the end.
 pub(crate) const EXPONENTS: (f64, f64) = (-1.0, 4.0);
-const APART: f64 = 0.02;
+pub(crate) const APART: f64 = 0.02;
 
 /// Fits powers to many values at the same levels, of which only the values differ.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Findings for people: what was asked, answered and not shown, as Markdown and as a page, with plots.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -11,6 +11,7 @@ use crate::{
     claims::{Claim, NotShown},
     counted::{Kind, WORK},
     dataset::DatasetError,
+    execution::Appearance,
     findings::{Findings, KindFindings, SeriesFindings},
     interaction::{self, Interaction},
     page::{html, plain},
@@ -205,7 +206,7 @@ fn execution(text: &mut String, findings: &Findings) {
         let _ = writeln!(
             text,
             "{} categories are in 95 % of a runtime's runs and in none of the CPU's. {}\n",
-            found.appears.len(),
+            found.appears.iter().map(|found| &found.category).collect::<BTreeSet<_>>().len(),
             if dominant.is_empty() {
                 "None is shown to dominate the timed work.".to_owned()
             } else {
@@ -220,9 +221,25 @@ fn execution(text: &mut String, findings: &Findings) {
     }
     if !found.appears.is_empty() {
         text.push_str("In all phases, start-up included:\n\n");
-        let rows = found.appears.iter().map(|found| {
-            let (with, without) = (format!("{} of {}", found.with, found.of), format!("0 of {}", found.without));
-            vec![found.cell.clone(), found.category.clone(), with, without, format!("below {:.3}", found.bound)]
+        // The models of a backend side by side, where they are alike.
+        let mut rows: Vec<(&Appearance, Vec<&str>, u64, u64)> = Vec::new();
+        for found in &found.appears {
+            let (backend, model) = found.cell.split_once(' ').unwrap_or((&found.cell, ""));
+            let same =
+                |other: &Appearance| other.category == found.category && other.cell.starts_with(&format!("{backend} "));
+            match rows.iter_mut().find(|(other, ..)| same(other)) {
+                Some((_, models, with, of)) => {
+                    models.push(model);
+                    (*with, *of) = (*with + found.with, *of + found.of);
+                }
+                None => rows.push((found, vec![model], found.with, found.of)),
+            }
+        }
+        let rows = rows.into_iter().map(|(found, models, with, of)| {
+            let backend = found.cell.split(' ').next().unwrap_or_default();
+            let (with, without) = (format!("{with} of {of}"), format!("0 of {}", found.without));
+            let runtime = format!("{backend} {}", models.join(", "));
+            vec![runtime, found.category.clone(), with, without, format!("below {:.3}", found.bound)]
         });
         table(text, &["runtime", "category", "runs with it", "on the CPU", "true rate there, 95 %"], rows);
     }

@@ -126,12 +126,12 @@ fn others_read_it(folder: &Path) {
     const PROGRAM: &str = "
 import duckdb, polars
 sql = \"select sum(calls)::bigint from read_parquet('data/counts/**/*.parquet', hive_partitioning = true)\"
-print(duckdb.sql(sql + \" where phase = 'work' and backend = 'host' and model = 'alloc'\").fetchone()[0])
+print(duckdb.sql(sql + \" where phase = 'work' and backend = 'host' and model = 'alloc'\").fetchall()[0][0])
 counts = polars.scan_parquet('data/counts/**/*.parquet', hive_partitioning = True)
 work = counts.filter(polars.col('phase') == 'work', polars.col('backend') == 'host', polars.col('block') > 1)
 print(work.select(polars.col('calls').sum()).collect().item())
 runs = duckdb.sql(\"select count(*), sum(lost)::bigint, min(command) from read_parquet('data/runs/**/*.parquet', hive_partitioning = true)\")
-print(*runs.fetchone())
+print(*runs.fetchall()[0])
 ";
     let output = Command::new("/usr/bin/python3")
         .env("PYTHONPATH", PACKAGES)
@@ -167,7 +167,10 @@ fn in_a_browser(page: &Path) -> (Vec<String>, Vec<String>) {
     let start = &log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"];
     assert!(start.is_u64(), "the log has no requests");
     // The browser's own requests have no page that asks for them.
-    let asked = |event: &&serde_json::Value| event["type"] == *start && event["params"]["initiator"] != "not an origin";
+    let asked = |event: &&serde_json::Value| {
+        let request = &event["params"];
+        event["type"] == *start && request["url"].is_string() && request["initiator"] != "not an origin"
+    };
     let requests = log["events"].as_array().unwrap().iter().filter(asked);
     (requests.map(|request| request["params"]["url"].to_string()).collect(), console)
 }
@@ -236,7 +239,7 @@ fn what_cannot_be_swept_or_reported_is_said() {
     assert!(swept.status.success(), "{}", text(&swept));
     // A program that marks no phase did not do what is asked of it.
     let unmarked = folder.path().join("unmarked");
-    std::fs::write(&unmarked, "#!/bin/sh\necho '{\"wall_ns\":1,\"latency\":null,\"usage\":{\"user_ns\":1,\"system_ns\":1,\"voluntary_switches\":0,\"minor_faults\":0}}'\n").unwrap();
+    std::fs::write(&unmarked, "#!/bin/sh\necho '{\"wall_ns\":1,\"latency\":null,\"usage\":{\"user_ns\":1,\"system_ns\":1,\"voluntary_switches\":0,\"involuntary_switches\":0,\"minor_faults\":0,\"major_faults\":0}}'\n").unwrap();
     std::fs::set_permissions(&unmarked, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::write(folder.path().join("short.toml"), PLAN.replace("blocks = 11", "blocks = 2")).unwrap();
     let no_phase = complaint(&["sweep", "short.toml", "-o", "unmarked-data", "--bench", "./unmarked"]);

@@ -1,4 +1,4 @@
-//! AMD's runtime for the guests: Debian's packages, unpacked and never installed.
+//! AMD's runtimes, ROCr and HIP, for the guests: Debian's packages, unpacked and never installed.
 
 use std::{
     fs,
@@ -8,11 +8,13 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::kernels::{Apt, Archive};
+use crate::checksum::sha256;
 
 /// ROCr 5.2.3: it runs with the C library of Debian 12 and later, which the guests get from this machine.
 const SUITE: [(Archive, &str); 1] = [(Archive::Main, "bookworm")];
 
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
+    "libamdhip64-5",
     "libhsa-runtime64-1",
     "libhsakmt1",
     "libelf1",
@@ -24,8 +26,9 @@ const PACKAGES: [&str; 9] = [
     "libnuma1",
 ];
 
-/// What the runtime loads, without the C library.
-const LIBRARIES: [&str; 9] = [
+/// What the runtimes load, without the C library and without the compiler that HIP loads for kernels.
+const LIBRARIES: [&str; 10] = [
+    "libamdhip64.so.5",
     "libhsa-runtime64.so.1",
     "libhsakmt.so.1",
     "libelf.so.1",
@@ -39,7 +42,8 @@ const LIBRARIES: [&str; 9] = [
 
 /// Paths in the guest, in the folder `/rocr`, and here.
 pub(super) fn files(cache: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let folder = cache.join("rocr");
+    // Another list of packages: another folder.
+    let folder = cache.join(format!("rocr-{}", &sha256(PACKAGES.join(" ").as_bytes())[..12]));
     if !folder.exists() {
         let unpacked = cache.join("rocr.part");
         let _ = fs::remove_dir_all(&unpacked);
@@ -52,7 +56,7 @@ pub(super) fn files(cache: &Path) -> Result<Vec<(String, PathBuf)>> {
         let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| folder.join(place).join(name));
         let path = places.into_iter().find(|path| path.exists());
         let path = path.with_context(|| {
-            format!("no {name} in {}\n  hint: `rm -r target/vmtest/rocr` has it fetched again", folder.display())
+            format!("no {name} in {}\n  hint: `rm -r target/vmtest/rocr*` has it fetched again", folder.display())
         })?;
         Ok((format!("/rocr/{name}"), fs::canonicalize(path)?))
     };

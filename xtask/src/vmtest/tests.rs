@@ -61,6 +61,15 @@ impl GuestTest {
         Ok(self)
     }
 
+    /// With `bench` and what it needs.
+    fn with_bench(mut self) -> Result<Self> {
+        process::run(cargo().args(["build", "--quiet", "--package", "gpuos-workloads"]))?;
+        let bench = Program::new(process::target_folder().join("debug/bench"))?;
+        self.files.extend(libraries_of(&bench.path)?);
+        self.files.push(("/bin/bench".to_owned(), bench.stripped));
+        Ok(self)
+    }
+
     /// Whether a kernel has what is tested.
     pub(super) fn is_for(&self, kernel: (u32, u32)) -> bool {
         kernel >= self.minimum
@@ -84,6 +93,12 @@ pub(super) fn all(command: Option<&str>) -> Result<Vec<GuestTest>> {
             needs_rocr: true,
             ..GuestTest::new("rocr", &programs, &on_devices(include_str!("rocr.sh")))
         },
+        GuestTest {
+            modules: &["amdgpu"],
+            needs_rocr: true,
+            ..GuestTest::new("hip", &programs, &on_devices(include_str!("hip.sh")))
+        }
+        .with_bench()?,
         GuestTest { modules: &["vgem"], ..GuestTest::new("vgem", &programs, &on_devices(include_str!("vgem.sh"))) },
         GuestTest { modules: &["cuse"], ..GuestTest::new("nvidia", &programs, &on_devices(include_str!("nvidia.sh"))) },
     ];
