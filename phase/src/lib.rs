@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A marker is one system call that fails at once (`ioctl` on descriptor −1): some 170 ns, 250 ns under a tracer.
-//! It needs no file, no library and no right; without a tracer it does nothing. `errno` stays as it was.
+//! It needs no file, no library and no right; without a tracer it does nothing. `errno` stays as it was. On other systems
+//! than Linux it makes no call.
 //!
 //! Phases belong to the process, so that the helper threads of a runtime work for them: mark them from one thread.
 //! A [`thread_range`] belongs to the thread that began it, inside the phase of its process. Up to
@@ -22,8 +23,7 @@
 
 pub use gpuos_tracer_abi::phases::MOST_NESTED;
 use gpuos_tracer_abi::phases::{
-    LABEL, MARKER, Marker, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS, OPERATION_SWITCH, SCOPE_PROCESS,
-    SCOPE_THREAD,
+    LABEL, Marker, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS, OPERATION_SWITCH, SCOPE_PROCESS, SCOPE_THREAD,
 };
 
 fn mark(operation: u32, scope: u32, count: u64, label: &str) {
@@ -32,14 +32,23 @@ fn mark(operation: u32, scope: u32, count: u64, label: &str) {
     for (to, from) in marker.label.iter_mut().zip(&label.as_bytes()[..cut]) {
         *to = *from;
     }
+    send(&marker);
+}
+
+#[cfg(target_os = "linux")]
+fn send(marker: &Marker) {
     // SAFETY: the call fails before anybody looks at the pointer, a tracer apart, which only reads; `errno` is ours.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
-        libc::syscall(libc::SYS_ioctl, -1, MARKER, &raw const marker);
+        libc::syscall(libc::SYS_ioctl, -1, gpuos_tracer_abi::phases::MARKER, &raw const *marker);
         *errno = before;
     }
 }
+
+/// The tracer is of Linux; elsewhere nobody listens.
+#[cfg(not(target_os = "linux"))]
+fn send(_: &Marker) {}
 
 /// Begins a phase of the process inside the current one.
 pub fn begin(label: &str) {
