@@ -29,8 +29,10 @@ pub struct Interaction {
     pub backend: String,
     /// The workload's arguments.
     pub cell: String,
-    /// The runtime and the file of its library, as `bench --list` found them.
+    /// The runtime's name and version, as `bench --list` found them.
     pub runtime: String,
+    /// The file of its library, without its folder; empty where there is none.
+    pub library: String,
     /// Runs that the medians are of.
     pub runs: usize,
     /// Who calls what.
@@ -85,12 +87,13 @@ fn map_of(dataset: &Dataset, backend: &str, cell: &Cell, environment: &serde_jso
     let flows: Vec<Flow> = flows.collect();
     let found = environment["backends"].as_array().into_iter().flatten().find(|found| found["name"] == backend);
     let ok = found.map(|found| &found["found"]["Ok"]);
-    let words = ok.map(|ok| [&ok["runtime"], &ok["library"]].map(|word| word.as_str().unwrap_or_default()));
-    let runtime = words.map(|words| words.join(" ").trim().to_owned()).unwrap_or_default();
+    let word = |name: &str| ok.and_then(|ok| ok[name].as_str()).unwrap_or_default();
+    let file = word("library").rsplit('/').next().unwrap_or_default();
     (runs > 0).then(|| Interaction {
         backend: backend.to_owned(),
         cell: cell.arguments().join(" "),
-        runtime,
+        runtime: word("runtime").to_owned(),
+        library: file.to_owned(),
         runs,
         flows,
     })
@@ -110,9 +113,9 @@ struct Node {
 
 /// The map as SVG.
 pub fn svg(map: &Interaction) -> String {
-    const LEFT: [f64; COLUMNS] = [16.0, 200.0, 330.0, 500.0, 800.0];
+    const LEFT: [f64; COLUMNS] = [16.0, 250.0, 370.0, 530.0, 820.0];
     const BAR: f64 = 10.0;
-    const WIDTH: f64 = 980.0;
+    const WIDTH: f64 = 1000.0;
     const ABOVE: f64 = 44.0;
     const BANDS: f64 = 420.0;
     let flows = few_calls(&map.flows);
@@ -189,7 +192,7 @@ pub fn svg(map: &Interaction) -> String {
             node.calls
         );
     }
-    let heads = ["program", "phase", "device", "system call or command", "role"];
+    let heads = ["program and runtime", "phase", "device", "system call or command", "role"];
     for (head, left) in heads.iter().zip(LEFT) {
         let _ = write!(drawn, "<text x=\"{left}\" y=\"32\" font-weight=\"bold\">{head}</text>");
     }
@@ -202,18 +205,16 @@ pub fn svg(map: &Interaction) -> String {
     )
 }
 
-/// Which node a flow passes in each column.
+/// Which node a flow passes in each column. Program and library are one: which of them made a call is not known here.
 fn labels(map: &Interaction, flow: &Flow) -> [String; COLUMNS] {
+    let program = match map.library.as_str() {
+        "" => format!("bench, {}", map.backend),
+        library => format!("bench and {library}"),
+    };
     let device = if flow.device.is_empty() { "no GPU device" } else { &flow.device };
     let on_device = format!("{device} ");
     let call = flow.call.strip_prefix(&on_device).unwrap_or(&flow.call);
-    [
-        format!("bench, {}", map.backend),
-        phase_name(&flow.phase).to_owned(),
-        device.to_owned(),
-        call.to_owned(),
-        flow.role.clone(),
-    ]
+    [program, phase_name(&flow.phase).to_owned(), device.to_owned(), call.to_owned(), flow.role.clone()]
 }
 
 fn phase_name(phase: &str) -> &str {
@@ -275,7 +276,14 @@ mod tests {
 
     fn map(flows: Vec<Flow>) -> Interaction {
         let word = str::to_owned;
-        Interaction { backend: word("cuda"), cell: word("kernel"), runtime: word("CUDA <13>"), runs: 10, flows }
+        Interaction {
+            backend: word("cuda"),
+            cell: word("kernel"),
+            runtime: word("CUDA <13>"),
+            library: word("libcuda.so.1"),
+            runs: 10,
+            flows,
+        }
     }
 
     #[test]
@@ -284,12 +292,12 @@ mod tests {
             flow("init", "nvidiactl", "nvidiactl RM_ALLOC", "memory", 5.0),
             flow("work", "", "poll", "synchronization", 95.0),
         ]));
-        for word in ["nvidiactl", ">RM_ALLOC ", "no GPU device", "poll", "bench, cuda", "CUDA &lt;13&gt;"] {
+        for word in ["nvidiactl", ">RM_ALLOC ", "no GPU device", "poll", "bench and libcuda.so.1", "CUDA &lt;13&gt;"] {
             assert!(text.contains(word), "{word}: {text}");
         }
         assert_eq!(text.matches("<path").count(), 2);
         // All hundred calls pass the program.
-        assert!(text.contains("bench, cuda <tspan fill=\"#666\">100<"), "{text}");
+        assert!(text.contains("bench and libcuda.so.1 <tspan fill=\"#666\">100<"), "{text}");
         assert_eq!(svg(&map(Vec::new())), "");
     }
 

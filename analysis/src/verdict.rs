@@ -2,6 +2,7 @@
 //! seen; `tests/simulated.rs` says how often they are wrong where the truth is known.
 
 use serde::Serialize;
+use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
 use crate::{
     fit::{EXPONENTS, Points, PowerFitter, aicc, isotonic},
@@ -77,8 +78,8 @@ const SEED: u64 = 0x6770_756f_7300_0001;
 const WHOLE: f64 = 1.0 / 3.0;
 const INEXACT: f64 = 0.01;
 const NEGLIGIBLE: f64 = 0.15;
-/// A power that leaves more than chance does once in a thousand times is no power: 3.09 standard deviations.
-const UNLIKELY: f64 = 3.09;
+/// A power that leaves more than chance does with this probability is no power.
+const UNLIKELY: f64 = 0.001;
 
 /// The word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -425,10 +426,9 @@ impl Shape {
 }
 
 /// The weighted squares that chance leaves at most, but once in a thousand times: a quantile of the chi-squared
-/// distribution (Wilson and Hilferty 1931).
+/// distribution. Without freedom nothing is left.
 fn chance_leaves(freedom: usize) -> f64 {
-    let part = 2.0 / (9.0 * freedom as f64);
-    freedom as f64 * (1.0 - part + UNLIKELY * part.sqrt()).powi(3)
+    ChiSquared::new(freedom as f64).map_or(0.0, |distribution| distribution.inverse_cdf(1.0 - UNLIKELY))
 }
 
 /// The better of one step and two.
@@ -603,7 +603,7 @@ mod tests {
     fn what_chance_leaves_is_that_of_scipy() {
         // scipy.stats.chi2.ppf(0.999, [5, 7, 10]) is 20.515, 24.322, 29.588.
         for (freedom, quantile) in [(5, 20.515), (7, 24.322), (10, 29.588)] {
-            assert!((chance_leaves(freedom) / quantile - 1.0).abs() < 0.02, "{freedom}");
+            assert!((chance_leaves(freedom) / quantile - 1.0_f64).abs() < 1e-4, "{freedom}");
         }
     }
 
