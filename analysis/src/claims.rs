@@ -10,7 +10,7 @@ use crate::{
     execution::Execution,
     findings::SeriesFindings,
     plan::SeriesPlan,
-    variants::{Outcome, VariantPair},
+    variants::{Outcome, VariantPair, options},
     verdict::{Axis, FLAT_CALLS, short},
 };
 
@@ -21,7 +21,7 @@ pub struct Claims {
     pub shown: Vec<Claim>,
     /// What is not, and why.
     pub not_shown: Vec<NotShown>,
-    /// Each claim beside the same kind in real inference on the same backend.
+    /// What is known of repetition beside the same kind in real inference on the same backend.
     pub in_inference: Vec<InInference>,
 }
 
@@ -77,16 +77,16 @@ pub struct NotShown {
     pub why: String,
 }
 
-/// Whether a claim about repetition holds for a real model.
+/// Whether what is known of repetition holds for a real model.
 #[derive(Debug, Serialize)]
 pub struct InInference {
-    /// The backend, what was claimed, and of what.
+    /// The series, what is counted, and its verdict.
     pub claim: String,
     /// The series of the real model.
     pub model: String,
-    /// `holds`, `does not hold`, `not shown`.
+    /// `holds`, `does not hold`, `not exercised`, `not shown`.
     pub outcome: &'static str,
-    /// The verdicts of both.
+    /// The verdict there.
     pub why: String,
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &
     }
     of_runtimes(series, execution, &mut claims);
     of_variants(series, variants, &mut claims);
-    claims.in_inference = in_inference(&claims.shown, series);
+    claims.in_inference = in_inference(series);
     claims
 }
 
@@ -179,20 +179,21 @@ fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Cl
     }
 }
 
-/// An option against size: waits and durations, where the same option is flat along bytes.
+/// An option against size: waits and durations, where the same kind is flat along bytes with one of the option's values
+/// and all others alike. `sync` is a kernel of one word, so `kernel` is its series along bytes.
 fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut Claims) {
+    let alike =
+        |one: &str, other: &str| one == other || [one, other].iter().all(|model| ["sync", "kernel"].contains(model));
     for pair in variants {
         let flat_along_bytes = |kind: &Kind| {
-            series
-                .iter()
-                .filter(|series| series.axis == Axis::Bytes)
-                .find(|series| {
-                    let options = series.plan.options.join(" ");
-                    let calls = series.least(kind).is_some_and(|calls| calls > FLAT_CALLS);
-                    let is_of = series.plan.backend == pair.backend && options.contains(&pair.option);
-                    is_of && calls && series.is_flat(kind)
-                })
-                .map(|series| format!("size ({}, {})", series.words(kind), series.name))
+            let found = series.iter().filter(|series| series.axis == Axis::Bytes).find(|series| {
+                let mut options = options(&series.plan);
+                let value = options.remove(&pair.option).unwrap_or_default();
+                let is_of = series.plan.backend == pair.backend && alike(&series.plan.model, &pair.model);
+                let same = (value == pair.first || value == pair.second) && options == pair.others;
+                is_of && same && series.is_flat(kind) && series.least(kind).is_some_and(|calls| calls > FLAT_CALLS)
+            })?;
+            Some(format!("size ({}, by {})", found.words(kind), found.name))
         };
         let value = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
         let (first, second) = (value(&pair.first), value(&pair.second));
@@ -215,34 +216,38 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
                 }),
                 None => claims.not_shown.push(NotShown {
                     what: format!("{} {}: {}", pair.backend, pair.model, found.kind),
-                    why: format!("it depends on {effect}, but no series with this option is flat along bytes"),
+                    why: format!("it depends on {effect}, but no series alike but for the size is flat along bytes"),
                 }),
             }
         }
     }
 }
 
-/// Claims about repetition, beside the same kind in the inference of a real model on the same backend.
-fn in_inference(shown: &[Claim], series: &[SeriesFindings]) -> Vec<InInference> {
+/// What is known of repetition, beside the same kind in the inference of a real model on the same backend.
+fn in_inference(series: &[SeriesFindings]) -> Vec<InInference> {
+    let along = || series.iter().filter(|series| series.axis == Axis::Iterations);
     let mut found = Vec::new();
-    for model in series.iter().filter(|series| series.plan.model == "infer" && series.axis == Axis::Iterations) {
-        for claim in shown.iter().filter(|claim| claim.backend == model.plan.backend && claim.options.is_empty()) {
-            let claimed_flat = claim.insensitive_to.starts_with("repetition");
-            if !claimed_flat && !claim.depends_on.starts_with("repetition") {
-                continue;
+    for model in along().filter(|series| series.plan.model == "infer") {
+        let alike = |other: &&SeriesFindings| {
+            other.plan.backend == model.plan.backend && other.plan.model != "infer" && other.plan.options.is_empty()
+        };
+        for other in along().filter(alike) {
+            let kinds = other.kinds.iter().map(|found| &found.kind);
+            for kind in kinds.filter(|kind| !matches!(kind, Kind::Category(_))) {
+                let outcome = match (other.is_flat(kind), other.grows(kind), model.is_flat(kind), model.grows(kind)) {
+                    (true, _, true, _) | (_, true, _, true) => "holds",
+                    (true, _, _, true) => "does not hold",
+                    // Nothing of the kind is done in steady state: neither for nor against it.
+                    (_, true, true, _) => "not exercised",
+                    _ => "not shown",
+                };
+                found.push(InInference {
+                    claim: format!("{}: {kind}, {}", other.name, other.words(kind)),
+                    model: model.name.clone(),
+                    outcome,
+                    why: model.words(kind),
+                });
             }
-            let outcome = match (claimed_flat, model.is_flat(&claim.kind), model.grows(&claim.kind)) {
-                (true, true, _) | (false, _, true) => "holds",
-                (true, _, true) | (false, true, _) => "does not hold",
-                _ => "not shown",
-            };
-            let axis = if claimed_flat { &claim.insensitive_to } else { &claim.depends_on };
-            found.push(InInference {
-                claim: format!("{} {}: {}, {axis}", claim.backend, claim.model, claim.kind),
-                model: model.name.clone(),
-                outcome,
-                why: format!("an inference: {}", model.words(&claim.kind)),
-            });
         }
     }
     found

@@ -121,8 +121,8 @@ pub struct KindRow {
 pub struct CallRow {
     /// Which.
     pub call: String,
-    /// For each iteration, in the order of the members.
-    pub each: Vec<f64>,
+    /// For each iteration, in the order of the members; absent where no run can be used.
+    pub each: Vec<Option<f64>>,
     /// `on all`, or where alone.
     pub note: String,
 }
@@ -210,7 +210,14 @@ fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
     if word(one) != word(other) {
         return (Tag::VendorSpecific, String::new());
     }
-    let exponents = [one, other].map(|verdict| verdict.and_then(|verdict| verdict.exponent_95));
+    // Where the steps are, and whether it grows or falls, belong to the verdict.
+    let steps = |verdict: Option<&Verdict>| verdict.map(|verdict| verdict.steps.clone()).unwrap_or_default();
+    let falls = |verdict: Option<&Verdict>| verdict.is_some_and(|verdict| verdict.difference < 0.0);
+    let is_step = word(one) == Word::Step;
+    if is_step && steps(one) != steps(other) || word(one) != Word::Flat && falls(one) != falls(other) {
+        return (Tag::VendorSpecific, String::new());
+    }
+    let exponents = [one, other].map(|verdict| verdict.filter(|_| !is_step).and_then(|verdict| verdict.exponent_95));
     match exponents {
         // Counts without any noise have exponents without an interval, as exact as they were looked for.
         [Some(a), Some(b)] if a.high + APART < b.low || b.high + APART < a.low => (Tag::VendorSpecific, String::new()),
@@ -220,35 +227,45 @@ fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
 
 /// Calls for each iteration at the largest level of each member, start-up subtracted.
 fn calls(members: &[(&Source, &SeriesFindings)]) -> Vec<CallRow> {
-    let of_member = |(source, series): &(&Source, &SeriesFindings)| -> Calls {
-        let Some(cell) = series.plan.cells().pop() else { return Calls::new() };
+    let of_member = |(source, series): &(&Source, &SeriesFindings)| -> Option<Calls> {
+        let cell = series.plan.cells().pop()?;
         let runs = source.with_start_up(&cell);
+        if runs.is_empty() {
+            return None;
+        }
         let names: BTreeSet<&String> = runs.iter().flat_map(|(run, _)| run.keys()).collect();
         let count = |calls: &Calls, name: &str| calls.get(name).copied().unwrap_or_default();
         let each = names.into_iter().map(|name| {
             let more = runs.iter().map(|(run, start)| count(run, name) - count(start, name));
             (name.clone(), median(&mut more.collect::<Vec<_>>()) / cell.iters.max(1) as f64)
         });
-        each.collect()
+        Some(each.collect())
     };
-    let counts: Vec<Calls> = members.iter().map(of_member).collect();
-    let names: BTreeSet<&String> = counts.iter().flat_map(BTreeMap::keys).collect();
+    let counts: Vec<Option<Calls>> = members.iter().map(of_member).collect();
+    let names: BTreeSet<&String> = counts.iter().flatten().flat_map(BTreeMap::keys).collect();
+    // A stack may have several series.
+    let stack = |place: usize| (&members[place].0.name, &members[place].1.plan.backend);
+    let stacks: BTreeSet<_> = (0..members.len()).map(stack).collect();
     let mut rows: Vec<CallRow> = names
         .into_iter()
         .filter_map(|name| {
-            let each: Vec<f64> = counts.iter().map(|calls| calls.get(name).copied().unwrap_or_default()).collect();
-            let there: Vec<usize> = (0..each.len()).filter(|place| each[*place] >= RARE).collect();
+            let each: Vec<Option<f64>> =
+                counts.iter().map(|calls| Some(calls.as_ref()?.get(name).copied().unwrap_or_default())).collect();
+            let is_there = |place: &usize| each[*place].is_some_and(|calls| calls >= RARE);
+            let there: BTreeSet<_> = (0..each.len()).filter(is_there).map(stack).collect();
             let note = match there.len() {
                 0 => return None,
-                all if all == each.len() => "on all".to_owned(),
-                1 => format!("on {} alone", members[there[0]].1.plan.backend),
-                some => format!("on {some} of {}", each.len()),
+                all if all == stacks.len() => "on all".to_owned(),
+                // Of a stack without runs nothing is known.
+                some if each.contains(&None) => format!("on {some}; others have no usable run"),
+                1 => format!("on {} alone", there.iter().map(|(_, backend)| backend.as_str()).collect::<String>()),
+                some => format!("on {some} of {}", stacks.len()),
             };
             Some(CallRow { call: name.clone(), each, note })
         })
         .collect();
     rows.sort_by(|a, b| {
-        let most = |row: &CallRow| row.each.iter().copied().fold(0.0, f64::max);
+        let most = |row: &CallRow| row.each.iter().flatten().copied().fold(0.0, f64::max);
         most(b).total_cmp(&most(a)).then_with(|| a.call.cmp(&b.call))
     });
     rows
@@ -288,7 +305,12 @@ pub fn markdown(groups: &[Group]) -> String {
         if !group.calls.is_empty() {
             let rows = group.calls.iter().map(|row| {
                 let mut cells = vec![row.call.clone()];
-                cells.extend(row.each.iter().map(|calls| if *calls < RARE { "–".to_owned() } else { short(*calls) }));
+                let calls = |calls: &Option<f64>| match calls {
+                    None => "no usable run".to_owned(),
+                    Some(calls) if *calls < RARE => "–".to_owned(),
+                    Some(calls) => short(*calls),
+                };
+                cells.extend(row.each.iter().map(calls));
                 cells.push(row.note.clone());
                 cells
             });
@@ -363,12 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn without_runs_nothing_is_said_of_a_stack() {
+        let mut empty = source("b", "hip", |_| 0);
+        empty.calls.clear();
+        let groups = compare(&[source("a", "cuda", |n| 2 * n), empty]);
+        let row = &groups[0].calls[0];
+        assert_eq!((row.each.clone(), row.note.as_str()), (vec![Some(2.0), None], "on 1; others have no usable run"));
+    }
+
+    #[test]
     fn calls_that_one_stack_makes_are_told_from_common_ones() {
         let groups = compare(&[source("a", "cuda", |n| 2 * n), source("b", "hip", |_| 0)]);
         let calls: Vec<_> =
             groups[0].calls.iter().map(|row| (row.call.as_str(), row.each.clone(), row.note.as_str())).collect();
         // `read` is subtracted with the start-up.
-        assert_eq!(calls, [("poll", vec![2.0, 0.0], "on cuda alone")]);
+        assert_eq!(calls, [("poll", vec![Some(2.0), Some(0.0)], "on cuda alone")]);
         assert!(markdown(&groups).contains("| poll | 2 | – | on cuda alone |"), "{}", markdown(&groups));
     }
 }

@@ -1,7 +1,7 @@
 //! What a dataset counted, run by run: which runs can be used, what they counted by role, category and call, and why the
 //! others are left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -40,44 +40,20 @@ impl std::fmt::Display for Kind {
 pub struct Counted {
     /// Calls in the timed work.
     pub work: BTreeMap<Kind, f64>,
-    /// Calls of each role in each phase.
-    pub phases: BTreeMap<(String, String), f64>,
     /// Calls on GPU devices in each phase.
     pub driver: BTreeMap<String, f64>,
     /// Categories with a call, in all phases.
     pub categories: BTreeSet<String>,
-    /// How long the timed work took, without the tracer.
-    pub seconds: f64,
+    /// What else is known of the run: latency, use, time.
+    pub run: RunRow,
 }
 
 impl Counted {
-    /// Adds one row of a run.
-    pub fn add(&mut self, row: Count<'_>) {
-        if row.calls == 0 {
-            return;
-        }
-        let calls = row.calls as f64;
-        let category = match row.device {
-            "" => row.category.to_owned(),
-            device => format!("{} on {device}", row.category),
-        };
-        if WORK.contains(&row.phase) {
-            for kind in [Kind::All, Kind::Role(row.role.to_owned()), Kind::Category(category.clone())] {
-                *self.work.entry(kind).or_default() += calls;
-            }
-        }
-        *self.phases.entry((row.phase.to_owned(), row.role.to_owned())).or_default() += calls;
-        if !row.device.is_empty() {
-            *self.driver.entry(row.phase.to_owned()).or_default() += calls;
-        }
-        self.categories.insert(category);
-    }
-
-    /// Sums what a run counted.
+    /// Sums the rows of a run.
     pub fn of<'a>(rows: impl IntoIterator<Item = Count<'a>>) -> Self {
-        let mut counted = Self::default();
-        rows.into_iter().for_each(|row| counted.add(row));
-        counted
+        let mut sums = Sums::default();
+        rows.into_iter().for_each(|row| sums.add(row));
+        sums.counted()
     }
 
     /// Calls of a kind in the timed work.
@@ -87,12 +63,47 @@ impl Counted {
 
     /// Calls on GPU devices before the work: while the runtime starts, warm-up apart.
     pub fn start_up_on_devices(&self) -> f64 {
-        self.driver.iter().filter(|(phase, _)| ["", "init", "load"].contains(&phase.as_str())).map(|(_, n)| n).sum()
+        let before = ["", "init", "load"];
+        self.driver
+            .iter()
+            .filter(|(phase, _)| before.contains(&phase.as_str()))
+            .fold(0.0, |sum, (_, calls)| sum + calls)
     }
 
     /// Calls on GPU devices in all phases.
     pub fn on_devices(&self) -> f64 {
-        self.driver.values().sum()
+        self.driver.values().fold(0.0, |sum, calls| sum + calls)
+    }
+}
+
+/// Sums of the rows of a run by what is counted together, names borrowed: there are many rows and few of these.
+#[derive(Default)]
+struct Sums<'a>(HashMap<[&'a str; 4], u64>);
+
+impl<'a> Sums<'a> {
+    fn add(&mut self, row: Count<'a>) {
+        *self.0.entry([row.phase, row.role, row.category, row.device]).or_default() += row.calls;
+    }
+
+    fn counted(self) -> Counted {
+        let mut counted = Counted::default();
+        for ([phase, role, category, device], calls) in self.0.into_iter().filter(|(_, calls)| *calls > 0) {
+            let calls = calls as f64;
+            let category = match device {
+                "" => category.to_owned(),
+                device => format!("{category} on {device}"),
+            };
+            if WORK.contains(&phase) {
+                for kind in [Kind::All, Kind::Role(role.to_owned()), Kind::Category(category.clone())] {
+                    *counted.work.entry(kind).or_default() += calls;
+                }
+            }
+            if !device.is_empty() {
+                *counted.driver.entry(phase.to_owned()).or_default() += calls;
+            }
+            counted.categories.insert(category);
+        }
+        counted
     }
 }
 
@@ -149,9 +160,9 @@ impl Runs {
 /// The counts of a run, or why it is not used.
 fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Counted, String> {
     let (run, rows) = rows_of(dataset, cell, block)?;
-    let mut counted = Counted { seconds: run.wall_ns as f64 / 1e9, ..Counted::default() };
-    rows.each(|row| counted.add(row)).map_err(|error| error.to_string())?;
-    Ok(counted)
+    let mut sums = Sums::default();
+    rows.each(|row| sums.add(row)).map_err(|error| error.to_string())?;
+    Ok(Counted { run, ..sums.counted() })
 }
 
 /// A run that can be used with its counts, or why it is not.

@@ -137,7 +137,7 @@ impl Counts {
     ///
     /// # Errors
     /// A column is absent or of another type.
-    pub fn each(&self, mut take: impl FnMut(Count<'_>)) -> PolarsResult<()> {
+    pub fn each<'a>(&'a self, mut take: impl FnMut(Count<'a>)) -> PolarsResult<()> {
         let mut words = Vec::with_capacity(Self::WORDS.len());
         for name in Self::WORDS {
             words.push(self.0.column(name)?.str()?.iter());
@@ -194,7 +194,7 @@ pub enum DatasetError {
     },
     /// It was made with another program.
     #[error(
-        "`{0}` was made with another `bench` or on another kernel\nhint: choose another folder, or the program that it was made with"
+        "`{0}` was made with other programs, on another machine or with other variables (its environment.json differs)\nhint: choose another folder, or what it was made with"
     )]
     OtherEnvironment(String),
 }
@@ -350,6 +350,10 @@ impl Dataset {
         let path = self.place(RUNS, cell, block);
         let Some(frame) = read(&path)? else { return Ok(None) };
         is_of(&frame, cell).map_err(table_error(&path))?;
+        if frame.height() != 1 {
+            let rows = format!("a run is one row, and it has {}", frame.height());
+            return Err(table_error(&path)(PolarsError::ComputeError(rows.into())));
+        }
         run_row(&frame, block).map(Some).map_err(table_error(&path))
     }
 
@@ -369,8 +373,9 @@ impl Dataset {
 }
 
 /// What must be the same for runs to belong together.
-fn identity(environment: &serde_json::Value) -> (&serde_json::Value, &serde_json::Value, &serde_json::Value) {
-    (&environment["bench_checksum"], &environment["host"]["kernel"], &environment["nvidia_driver"])
+fn identity(environment: &serde_json::Value) -> [&serde_json::Value; 7] {
+    ["bench_checksum", "tool_version", "host", "nvidia_driver", "nvidia_gpus", "backends", "variables"]
+        .map(|name| &environment[name])
 }
 
 fn read(path: &Path) -> Result<Option<DataFrame>, DatasetError> {

@@ -66,8 +66,7 @@ pub struct Share {
 }
 
 pub(crate) fn find(series: &[SeriesPlan], runs: &Runs) -> Execution {
-    let of_cpu: Vec<&Counted> =
-        series.iter().filter(|series| series.model == "cpu").flat_map(|series| all_runs(series, runs)).collect();
+    let of_cpu = all_runs(series.iter().filter(|series| series.model == "cpu"), runs);
     Execution {
         has_cpu: !of_cpu.is_empty(),
         appears: if of_cpu.is_empty() { Vec::new() } else { appearances(series, runs, &of_cpu) },
@@ -80,19 +79,21 @@ fn has_runtime(series: &SeriesPlan) -> bool {
     series.backend != "cpu" && series.backend != "host"
 }
 
-fn all_runs<'a>(series: &SeriesPlan, runs: &'a Runs) -> Vec<&'a Counted> {
-    let cells = series.cells();
+/// The runs of every cell with work, each once: a cell may be on two axes.
+pub(crate) fn all_runs<'a, 'p>(series: impl Iterator<Item = &'p SeriesPlan>, runs: &'a Runs) -> Vec<&'a Counted> {
+    let cells: BTreeSet<Cell> = series.flat_map(SeriesPlan::cells).collect();
     cells.iter().flat_map(|cell| runs.of_cell(cell).map(|(_, run)| run).collect::<Vec<_>>()).collect()
 }
 
 /// Categories in 95 % of a backend's runs, in all phases, and in none of the CPU's.
 fn appearances(series: &[SeriesPlan], runs: &Runs, of_cpu: &[&Counted]) -> Vec<Appearance> {
-    let mut of_runtime: BTreeMap<String, Vec<&Counted>> = BTreeMap::new();
+    let mut of_runtime: BTreeMap<String, Vec<&SeriesPlan>> = BTreeMap::new();
     for with in series.iter().filter(|series| has_runtime(series)) {
-        of_runtime.entry(format!("{} {}", with.backend, with.model)).or_default().extend(all_runs(with, runs));
+        of_runtime.entry(format!("{} {}", with.backend, with.model)).or_default().push(with);
     }
     let mut found = Vec::new();
     for (cell, of) in of_runtime {
+        let of = all_runs(of.into_iter(), runs);
         let categories: BTreeSet<&String> = of.iter().flat_map(|run| &run.categories).collect();
         for category in categories {
             let has = |runs: &[&Counted]| runs.iter().filter(|run| run.categories.contains(category)).count() as u64;
@@ -106,14 +107,14 @@ fn appearances(series: &[SeriesPlan], runs: &Runs, of_cpu: &[&Counted]) -> Vec<A
     found
 }
 
-/// The cell of a series with the most repetition that the CPU has, too, at the same size.
+/// The cell of a series with the most repetition, and among those the largest size, that the CPU has, too.
 fn comparable(series: &SeriesPlan, cpu: &BTreeSet<Cell>) -> Option<(Cell, Cell)> {
     let mut pairs = series.cells().into_iter().filter_map(|cell| {
         let twin = cpu.iter().find(|other| other.bytes == cell.bytes && other.iters == cell.iters)?;
         Some((cell.clone(), twin.clone()))
     });
     let first = pairs.next()?;
-    Some(pairs.fold(first, |best, pair| if pair.0.iters > best.0.iters { pair } else { best }))
+    Some(pairs.fold(first, |best, pair| if pair.0.iters >= best.0.iters { pair } else { best }))
 }
 
 /// The shares of a category with a runtime, and on the CPU, in each block that has both.
@@ -149,7 +150,9 @@ fn shares(series: &[SeriesPlan], runs: &Runs) -> Vec<Share> {
     let certainty = 1.0 - WRONG / asked.len().max(1) as f64;
     let found = asked.into_iter().map(|Asked { cell, category, values }| {
         let differences: Vec<f64> = values.iter().map(|(with, without)| with - without).collect();
-        let (difference, interval) = median_interval(&differences, certainty);
+        let (difference, wide) = median_interval(&differences, certainty);
+        // No difference of shares is larger than all.
+        let interval = Interval { low: wide.low.max(-1.0), high: wide.high.min(1.0) };
         let middle = |of: fn(&(f64, f64)) -> f64| median_interval(&values.iter().map(of).collect::<Vec<_>>(), 0.95).0;
         Share {
             cell,

@@ -8,15 +8,17 @@ use serde::Serialize;
 use crate::{
     claims::{self, Claims},
     counted::{Kind, Runs},
-    dataset::{Dataset, DatasetError},
+    dataset::{Dataset, DatasetError, RunRow},
     execution::{self, Execution},
     interaction::{self, Interaction},
     plan::{Cell, SeriesPlan},
     predictions::{self, Prediction},
-    resample::{Interval, median},
-    series::Series,
+    resample::{Interval, median, median_interval},
+    series::{Series, Work},
     variants::{self, VariantPair},
-    verdict::{Axis, Verdict, Word, effect, holm, intervals, is_enough, judge, noise_floor, short},
+    verdict::{
+        Axis, LEAST_LEVELS, Verdict, Word, effect, holm, intervals, is_enough, is_wide, judge, noise_floor, short,
+    },
 };
 
 /// What a dataset shows.
@@ -61,8 +63,44 @@ pub struct SeriesFindings {
     pub blocks: usize,
     /// Calls by which the same cell differs from itself in one block.
     pub noise: Option<f64>,
+    /// What the work costs at the largest level.
+    pub cost: Option<Cost>,
     /// All calls together, then each role and category that made a call anywhere.
     pub kinds: Vec<KindFindings>,
+}
+
+/// What the timed work of a cell costs: medians of the blocks, without the tracer but for the overhead.
+#[derive(Debug, Serialize)]
+pub struct Cost {
+    /// Which cell.
+    pub cell: String,
+    /// Latency of an iteration: the median, and the 99th percentile.
+    pub p50_ns: f64,
+    /// See `p50_ns`.
+    pub p99_ns: f64,
+    /// Median latency with the tracer over that without, in the same block, and its 95 % interval.
+    pub overhead: f64,
+    /// See `overhead`.
+    pub overhead_95: Interval,
+    /// How long the work took.
+    pub wall_ns: f64,
+    /// CPU time in user space, and in the kernel.
+    pub user_ns: f64,
+    /// See `user_ns`.
+    pub system_ns: f64,
+    /// Context switches of its own accord, and because others ran.
+    pub voluntary_switches: f64,
+    /// See `voluntary_switches`.
+    pub involuntary_switches: f64,
+    /// Page faults that read nothing, and that read from a disk.
+    pub minor_faults: f64,
+    /// See `minor_faults`.
+    pub major_faults: f64,
+}
+
+/// The median, where there is a value.
+fn middle(mut values: Vec<f64>) -> Option<f64> {
+    if values.is_empty() { None } else { Some(median(&mut values)) }
 }
 
 impl SeriesFindings {
@@ -98,7 +136,9 @@ impl SeriesFindings {
 
     /// The verdict in a few words.
     pub fn words(&self, kind: &Kind) -> String {
-        let Some(found) = self.kind(kind) else { return "no call in any run".to_owned() };
+        let Some(found) = self.kind(kind) else {
+            return if self.blocks == 0 { "no usable block".to_owned() } else { "no call in any run".to_owned() };
+        };
         let verdict = &found.verdict;
         let words = match verdict.word {
             Word::Linear if self.axis == Axis::Iterations => {
@@ -109,7 +149,7 @@ impl SeriesFindings {
             }
             Word::Timed => {
                 let rate = verdict.per_second.unwrap_or_default();
-                format!("grows with time, {} a second", short(rate))
+                format!("changes, not told from time ({} a second)", short(rate))
             }
             Word::Step => {
                 let places = verdict.steps.iter().map(|(below, above)| {
@@ -121,13 +161,18 @@ impl SeriesFindings {
                 [first, .., last] => format!("flat from {} to {}", self.axis.level(*first), self.axis.level(*last)),
                 _ => "flat".to_owned(),
             },
+            Word::Inconclusive if !is_wide(&self.levels) => {
+                format!("inconclusive; a verdict needs {LEAST_LEVELS} levels over three decades")
+            }
             Word::Inconclusive => match verdict.blocks_needed {
                 Some(blocks) => format!("inconclusive; {blocks} blocks might settle it"),
-                None => "inconclusive".to_owned(),
+                None => "inconclusive; more of the same would not settle it, levels between or beyond might".to_owned(),
             },
-            word => match verdict.exponent {
-                Some(exponent) => format!("{}, exponent {exponent:.2}", word.name()),
-                None => word.name().to_owned(),
+            word => match (verdict.exponent, verdict.exponent_95) {
+                (Some(exponent), Some(Interval { low, high })) => {
+                    format!("{}, exponent {exponent:.2} ({low:.2} to {high:.2})", word.name())
+                }
+                _ => word.name().to_owned(),
             },
         };
         if verdict.difference < 0.0 && self.grows(kind) { format!("falls: {words}") } else { words }
@@ -210,6 +255,7 @@ struct Drafted<'a> {
     levels: Vec<f64>,
     blocks: usize,
     noise: Option<f64>,
+    cost: Option<Cost>,
     drafts: Vec<Draft>,
 }
 
@@ -237,14 +283,18 @@ impl<'a> Drafted<'a> {
         let value =
             |cell: &Cell, block: u32, kind: &Kind| count(cell, block, kind) - count(&cell.without_work(), block, kind);
         let levels: Vec<f64> = cells.iter().map(|cell| plan.level(cell)).collect();
-        let seconds = |cell: &Cell| {
-            let all = whole.iter().filter_map(|block| Some(runs.get(cell, *block)?.seconds));
-            median(&mut all.collect::<Vec<_>>())
+        let of_runs = |cell: &Cell, of: &dyn Fn(&RunRow) -> u64| {
+            let all = whole.iter().filter_map(|block| Some(of(&runs.get(cell, *block)?.run) as f64));
+            middle(all.collect())
         };
-        let seconds: Vec<f64> = if whole.is_empty() { Vec::new() } else { cells.iter().map(seconds).collect() };
+        let work = |cell: &Cell| Work {
+            seconds: of_runs(cell, &|run| run.wall_ns).unwrap_or(f64::NAN) / 1e9,
+            iterations: cell.iters as f64,
+        };
+        let work: Vec<Work> = cells.iter().map(work).collect();
         let drafts = kinds.into_iter().filter_map(|kind| {
             let values = whole.iter().map(|block| cells.iter().map(|cell| value(cell, *block, kind)).collect());
-            let series = Series::new(levels.clone(), values.collect()).ok()?.with_seconds(seconds.clone());
+            let series = Series::new(levels.clone(), values.collect()).ok()?.with_work(work.clone());
             Some(Draft { kind: kind.clone(), series, there: false })
         });
         let noise = cells.last().and_then(|cell| {
@@ -254,8 +304,31 @@ impl<'a> Drafted<'a> {
                 both.map(|block| (count(cell, *block, &Kind::All), count(&twin, *block, &Kind::All))).unzip();
             noise_floor(&first, &second)
         });
+        let cost = cells.last().map(|cell| {
+            let of = |of: fn(&RunRow) -> u64| of_runs(cell, &of).unwrap_or_default();
+            let ratios = whole.iter().filter_map(|block| {
+                let run = &runs.get(cell, *block)?.run;
+                (run.bare_p50_ns > 0).then(|| run.traced_p50_ns as f64 / run.bare_p50_ns as f64)
+            });
+            let (overhead, overhead_95) = median_interval(&ratios.collect::<Vec<_>>(), 0.95);
+            Cost {
+                cell: cell.arguments().join(" "),
+                p50_ns: of(|run| run.bare_p50_ns),
+                p99_ns: of(|run| run.bare_p99_ns),
+                overhead,
+                overhead_95,
+                wall_ns: of(|run| run.wall_ns),
+                user_ns: of(|run| run.user_ns),
+                system_ns: of(|run| run.system_ns),
+                voluntary_switches: of(|run| run.voluntary_switches),
+                involuntary_switches: of(|run| run.involuntary_switches),
+                minor_faults: of(|run| run.minor_faults),
+                major_faults: of(|run| run.major_faults),
+            }
+        });
+        let cost = cost.filter(|_| !whole.is_empty());
         let drafts = drafts.collect();
-        Self { plan, blocks: whole.len(), noise, drafts, levels }
+        Self { plan, blocks: whole.len(), noise, cost, drafts, levels }
     }
 
     fn judge(self) -> SeriesFindings {
@@ -272,6 +345,7 @@ impl<'a> Drafted<'a> {
             axis,
             blocks: self.blocks,
             noise: self.noise,
+            cost: self.cost,
             kinds: kinds.collect(),
             levels: self.levels,
         }

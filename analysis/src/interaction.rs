@@ -260,8 +260,9 @@ fn few_calls(flows: &[Flow]) -> Vec<Flow> {
     merged
 }
 
-/// Text of which no character means anything to XML.
+/// Text of which no character means anything to XML, without those that XML has not.
 pub(crate) fn escaped(text: &str) -> String {
+    let text: String = text.chars().filter(|letter| !letter.is_control()).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -218,6 +218,11 @@ impl Plan {
             return Err(PlanError(format!("`blocks` is 2 at least (the first is not used) and {MOST_BLOCKS} at most")));
         }
         plan.series.iter().try_for_each(SeriesPlan::check)?;
+        for (place, series) in plan.series.iter().enumerate() {
+            if plan.series[..place].contains(series) {
+                return Err(PlanError(format!("series {} is there twice", series.name())));
+            }
+        }
         Ok(plan)
     }
 
@@ -305,5 +310,7 @@ options = [\"--batch\", \"2\"]
         assert!(error("\"--batch\"", "\"<script>\"").contains("plain words"));
         assert!(error("\"test\"", "\"a\\n# b\"").contains("one line"));
         assert!(error("blocks = 11", "blocks = 4000000").contains("1000 at most"));
+        let twice = TEXT.to_owned() + &TEXT[TEXT.find("[[series]]").unwrap()..];
+        assert!(Plan::parse(&twice).unwrap_err().0.contains("is there twice"));
     }
 }

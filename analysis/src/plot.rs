@@ -154,8 +154,9 @@ where
         .y_label_formatter(&|value| short(*value, Axis::Iterations))
         .draw()?;
     if series.kinds.iter().all(|found| found.middles.iter().all(|calls| *calls == 0.0)) {
+        let words = if series.blocks == 0 { "no usable block" } else { "no call" };
         let middle = ((first * last).sqrt(), 1.0);
-        chart.draw_series(std::iter::once(Text::new("no call", middle, ("sans-serif", 14 * zoom))))?;
+        chart.draw_series(std::iter::once(Text::new(words, middle, ("sans-serif", 14 * zoom))))?;
     }
     for found in &series.kinds {
         let color = match &found.kind {

@@ -1,10 +1,13 @@
 //! What was predicted before anything was run, and what the data say of it. Only real vendors' runtimes count: what a CPU
 //! executes says nothing about a driver.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{
-    counted::{Kind, Runs},
+    counted::{Counted, Kind, Runs},
+    execution::all_runs,
     findings::SeriesFindings,
     plan::SeriesPlan,
     resample::median,
@@ -114,20 +117,15 @@ impl<'a> Judge<'a> {
     /// P1.
     fn launches(&self, backend: &str) -> Answer {
         let launches = self.along(backend, &["launch"], Axis::Iterations);
-        let Some(series) = launches.first() else {
-            return (Came::Unresolved, "no series of the model launch along iterations".to_owned());
+        let evidence: Vec<String> =
+            launches.iter().map(|series| format!("{}: {}", series.name, series.words(&Kind::All))).collect();
+        let came = match () {
+            () if launches.iter().any(|series| series.grows(&Kind::All)) => Came::Refuted,
+            () if !launches.is_empty() && launches.iter().all(|series| series.is_flat(&Kind::All)) => Came::Confirmed,
+            () => Came::Unresolved,
         };
-        let evidence = format!("{}: {}", series.name, series.words(&Kind::All));
-        (
-            if series.is_flat(&Kind::All) {
-                Came::Confirmed
-            } else if series.grows(&Kind::All) {
-                Came::Refuted
-            } else {
-                Came::Unresolved
-            },
-            evidence,
-        )
+        let none = "no series of the model launch along iterations".to_owned();
+        (came, if evidence.is_empty() { none } else { evidence.join("; ") })
     }
 
     /// P2.
@@ -142,11 +140,12 @@ impl<'a> Judge<'a> {
             series.iter().map(|series| format!("{}: {}", series.name, series.words(&Kind::All))).collect::<Vec<_>>()
         };
         let text = [evidence(&above), evidence(&below)].concat().join("; ");
+        let open = [Word::Inconclusive, Word::Timed];
         let judge = |series: &[&SeriesFindings], expected: &[Word]| {
             let words: Vec<Word> = series.iter().map(|series| word(series)).collect();
             match () {
-                () if words.iter().any(|word| *word != Word::Inconclusive && !expected.contains(word)) => Came::Refuted,
-                () if words.is_empty() || words.contains(&Word::Inconclusive) => Came::Unresolved,
+                () if words.iter().any(|word| !open.contains(word) && !expected.contains(word)) => Came::Refuted,
+                () if words.is_empty() || words.iter().any(|word| open.contains(word)) => Came::Unresolved,
                 () => Came::Confirmed,
             }
         };
@@ -207,24 +206,21 @@ impl<'a> Judge<'a> {
     }
 
     /// Every run of a backend.
-    fn all_runs(&self, backend: &str) -> Vec<&'a crate::counted::Counted> {
+    fn runs_of(&self, backend: &str) -> Vec<&'a Counted> {
         self.runs.used.iter().filter(|((cell, _), _)| cell.backend == backend).map(|(_, run)| run).collect()
     }
 
     /// P4.
     fn start_up(&self, backend: &str) -> Answer {
-        let models = self.plans.iter().filter(|plan| plan.backend == backend && plan.model != "infer");
-        let mut by_model: Vec<(&str, Vec<f64>)> = Vec::new();
-        for plan in models {
-            let cells = plan.cells();
-            let counts = cells
-                .iter()
-                .flat_map(|cell| self.runs.of_cell(cell).map(|(_, run)| run.start_up_on_devices()).collect::<Vec<_>>());
-            match by_model.iter_mut().find(|(model, _)| *model == plan.model) {
-                Some((_, all)) => all.extend(counts),
-                None => by_model.push((&plan.model, counts.collect())),
-            }
-        }
+        let of_backend = || self.plans.iter().filter(|plan| plan.backend == backend && plan.model != "infer");
+        let models: BTreeSet<&str> = of_backend().map(|plan| plan.model.as_str()).collect();
+        let mut by_model: Vec<(&str, Vec<f64>)> = models
+            .into_iter()
+            .map(|model| {
+                let runs = all_runs(of_backend().filter(|plan| plan.model == model), self.runs);
+                (model, runs.into_iter().map(Counted::start_up_on_devices).collect())
+            })
+            .collect();
         by_model.retain(|(_, counts)| counts.len() >= LEAST_BLOCKS);
         if by_model.is_empty() {
             return (Came::Unresolved, format!("fewer than {LEAST_BLOCKS} runs"));
@@ -246,15 +242,14 @@ impl<'a> Judge<'a> {
         (together(&came), evidence.join("; "))
     }
 
-    /// P5.
+    /// P5. What changes and is not told from time is no answer.
     fn copies(&self, backend: &str) -> Answer {
         let copies = self.along(backend, &["copy"], Axis::Bytes);
         let came: Vec<Came> = copies
             .iter()
             .map(|series| match series.kind(&Kind::All).map(|kind| kind.verdict.word) {
                 Some(Word::Step) => Came::Confirmed,
-                // What a thread of the runtime does now and then is not done for bytes.
-                Some(Word::Flat | Word::Sublinear | Word::Timed) => Came::DirectionOnly,
+                Some(Word::Flat | Word::Sublinear) => Came::DirectionOnly,
                 Some(Word::Linear | Word::Superlinear) => Came::Refuted,
                 _ => Came::Unresolved,
             })
@@ -269,7 +264,7 @@ impl<'a> Judge<'a> {
 
     /// P6.
     fn hip_cpu(&self) -> Answer {
-        let runs = self.all_runs("hip-cpu");
+        let runs = self.runs_of("hip-cpu");
         let with = runs.iter().filter(|run| run.on_devices() > 0.0).count();
         let bound = 3.0 / runs.len().max(1) as f64;
         let evidence = format!("{with} of {} runs call a GPU's driver", runs.len());

@@ -24,7 +24,8 @@ use crate::{
 fn ground(found: &KindFindings, axis: Axis) -> String {
     let verdict = &found.verdict;
     match (verdict.deterministic, axis) {
-        (true, _) => format!("deterministic, {}/{}", verdict.blocks, verdict.blocks),
+        (true, _) if verdict.blocks >= LEAST_BLOCKS => format!("deterministic, {}/{}", verdict.blocks, verdict.blocks),
+        (true, _) => format!("the same in {} of {}", verdict.blocks, verdict.blocks),
         (false, Axis::Iterations) => {
             format!("{} to {} an iteration", short(verdict.slope_95.low), short(verdict.slope_95.high))
         }
@@ -108,7 +109,7 @@ fn environment(text: &mut String, findings: &Findings) {
         "On {}, Linux {}, {} CPUs{}{}. {} of {} runs used. A verdict needs {LEAST_BLOCKS} blocks beside the first, which is not used, and {LEAST_LEVELS} levels over three decades. Counts are of the phase `work` (of inference: `infer`), less those of the same block's run without iterations.\n",
         word("cpu"),
         word("kernel"),
-        host["cpus"],
+        host["cpus"].as_u64().unwrap_or_default(),
         gpus.concat(),
         driver.unwrap_or_default(),
         findings.used,
@@ -289,11 +290,9 @@ fn options(text: &mut String, findings: &Findings) {
 }
 
 fn inference(text: &mut String, findings: &Findings) {
-    text.push_str("## Do the claims hold for a real model?\n\n");
+    text.push_str("## Does what is known of repetition hold for a real model?\n\n");
     if findings.claims.in_inference.is_empty() {
-        text.push_str(
-            "Not asked: the plan has no inference on a backend of which something about repetition is claimed.\n\n",
-        );
+        text.push_str("Not asked: the plan has no inference on a backend that it also varies in repetition.\n\n");
         return;
     }
     let rows = findings
@@ -301,7 +300,41 @@ fn inference(text: &mut String, findings: &Findings) {
         .in_inference
         .iter()
         .map(|found| vec![found.claim.clone(), found.model.clone(), found.outcome.to_owned(), found.why.clone()]);
-    table(text, &["claim", "model", "", "verdict there"], rows);
+    table(text, &["verdict", "model", "", "verdict there"], rows);
+}
+
+/// Counts alone mislead: a wait that spins makes no call and takes a core.
+fn cost(text: &mut String, findings: &Findings) {
+    text.push_str("## What the work costs, and the tracer\n\nCounts alone mislead: a wait that spins makes no call and takes a core. The largest level of each series, medians of the blocks without the tracer; the tracer's overhead is the ratio of median latencies in the same block, with its 95 % interval.\n\n");
+    let micros = |ns: f64| format!("{:.1} µs", ns / 1e3);
+    let millis = |ns: f64| format!("{:.1} ms", ns / 1e6);
+    let rows = findings.series.iter().filter_map(|series| {
+        let cost = series.cost.as_ref()?;
+        let overhead = format!("{:.3} ({:.3} to {:.3})", cost.overhead, cost.overhead_95.low, cost.overhead_95.high);
+        Some(vec![
+            cost.cell.clone(),
+            micros(cost.p50_ns),
+            micros(cost.p99_ns),
+            if cost.overhead.is_nan() { String::new() } else { overhead },
+            millis(cost.wall_ns),
+            millis(cost.user_ns),
+            millis(cost.system_ns),
+            format!("{} + {}", short(cost.voluntary_switches), short(cost.involuntary_switches)),
+            format!("{} + {}", short(cost.minor_faults), short(cost.major_faults)),
+        ])
+    });
+    let head = [
+        "workload",
+        "p50",
+        "p99",
+        "with the tracer",
+        "wall",
+        "user CPU",
+        "system CPU",
+        "switches: own + forced",
+        "faults: minor + major",
+    ];
+    table(text, &head, rows);
 }
 
 fn controls(text: &mut String, findings: &Findings) {
@@ -344,6 +377,7 @@ fn markdown(findings: &Findings) -> String {
     for map in &findings.interactions {
         let _ = writeln!(text, "![{} {}]({})\n", plain(&map.backend), plain(&map.cell), map_name(map));
     }
+    cost(&mut text, findings);
     controls(&mut text, findings);
     text
 }

@@ -10,8 +10,17 @@ pub struct Series {
     /// Bytes or iterations, growing, above 0.
     levels: Vec<f64>,
     values: Vec<Vec<f64>>,
-    /// How long the work took, one for each level.
-    seconds: Option<Vec<f64>>,
+    /// How long the work took and how many iterations it had, one for each level.
+    work: Option<Vec<Work>>,
+}
+
+/// The timed work of a level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// How long it took.
+    pub seconds: f64,
+    /// How often the unit of work was issued.
+    pub iterations: f64,
 }
 
 /// Why numbers are no series.
@@ -46,19 +55,19 @@ impl Series {
         if values.is_empty() || !values.iter().all(whole) {
             return Err(SeriesError::Blocks);
         }
-        Ok(Self { levels, values, seconds: None })
+        Ok(Self { levels, values, work: None })
     }
 
-    /// With how long the work took at each level, in seconds: what a runtime does now and then counts with time.
+    /// With the work of each level: what a runtime does now and then counts with its time.
     #[must_use]
-    pub fn with_seconds(self, seconds: Vec<f64>) -> Self {
-        let is_whole = seconds.len() == self.levels.len() && seconds.iter().all(|value| value.is_finite());
-        Self { seconds: is_whole.then_some(seconds), ..self }
+    pub fn with_work(self, work: Vec<Work>) -> Self {
+        let is_whole = work.len() == self.levels.len() && work.iter().all(|work| work.seconds.is_finite());
+        Self { work: is_whole.then_some(work), ..self }
     }
 
-    /// How long the work took at each level, where that is known.
-    pub fn seconds(&self) -> Option<&[f64]> {
-        self.seconds.as_deref()
+    /// The work of each level, where it is known.
+    pub fn work(&self) -> Option<&[Work]> {
+        self.work.as_deref()
     }
 
     /// The levels of the axis.

@@ -25,6 +25,8 @@ pub struct VariantPair {
     pub first: String,
     /// See `first`.
     pub second: String,
+    /// The options that both have.
+    pub others: BTreeMap<String, String>,
     /// The cell that is compared, as arguments of the first series: the largest level.
     pub cell: String,
     /// Blocks that have both.
@@ -61,7 +63,7 @@ pub enum Outcome {
 }
 
 /// Options by their names.
-fn options(series: &SeriesPlan) -> BTreeMap<String, String> {
+pub(crate) fn options(series: &SeriesPlan) -> BTreeMap<String, String> {
     let text = series.options.join(" ").replace('=', " ");
     let mut found = BTreeMap::new();
     let mut last = None;
@@ -106,6 +108,7 @@ pub(crate) fn find(series: &[SeriesPlan], runs: &Runs) -> Vec<VariantPair> {
     let pairs = drafted.into_iter().map(|(plan, (option, first, second), cell, values)| VariantPair {
         backend: plan.backend.clone(),
         model: plan.model.clone(),
+        others: options(plan).into_iter().filter(|(name, _)| *name != option).collect(),
         option,
         first,
         second,

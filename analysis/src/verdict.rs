@@ -7,7 +7,7 @@ use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 use crate::{
     fit::{EXPONENTS, Points, PowerFitter, aicc, isotonic},
     resample::{Interval, draws, interval},
-    series::Series,
+    series::{Series, Work},
 };
 
 /// Which axis a series is along.
@@ -95,7 +95,7 @@ pub enum Word {
     Superlinear,
     /// Changes at one or two places.
     Step,
-    /// Grows as the time does that the work takes; not shown to depend on the axis.
+    /// Changes, less than once an iteration, and the time that the work takes explains it as well as the axis does.
     Timed,
     /// None of these is shown.
     Inconclusive,
@@ -110,7 +110,7 @@ impl Word {
             Self::Sublinear => "sublinear",
             Self::Superlinear => "superlinear",
             Self::Step => "step",
-            Self::Timed => "with time",
+            Self::Timed => "axis or time",
             Self::Inconclusive => "inconclusive",
         }
     }
@@ -244,8 +244,12 @@ pub fn holm(probabilities: &[f64]) -> Vec<bool> {
 
 /// Whether there are blocks, and levels, for any verdict.
 pub fn is_enough(blocks: usize, levels: &[f64]) -> bool {
-    let wide = matches!(levels, [first, .., last] if *last >= LEAST_SPAN * first);
-    blocks >= LEAST_BLOCKS && levels.len() >= LEAST_LEVELS && wide
+    blocks >= LEAST_BLOCKS && is_wide(levels)
+}
+
+/// Whether there are levels for any verdict, far enough apart.
+pub fn is_wide(levels: &[f64]) -> bool {
+    levels.len() >= LEAST_LEVELS && matches!(levels, [first, .., last] if *last >= LEAST_SPAN * first)
 }
 
 /// The 95 % interval of the median at each level.
@@ -303,7 +307,8 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         verdict.exponent = Some(shape.exponent);
         verdict.exponent_95 = Some(shape.interval);
     }
-    let enough = is_enough(drawn.blocks, series.levels());
+    let levels = series.levels();
+    let enough = is_enough(drawn.blocks, levels);
     verdict.word = match &shape {
         _ if !enough => Word::Inconclusive,
         _ if is_flat(&drawn) => Word::Flat,
@@ -314,15 +319,18 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         Some(shape) if shape.interval.low > LINEAR.1 => Word::Superlinear,
         _ => Word::Inconclusive,
     };
-    // What is made once an iteration or more often is the iteration's own; of what is rarer, both are said.
-    let is_linear = axis == Axis::Iterations && verdict.word == Word::Linear;
-    let may_be_timed = match verdict.word {
-        Word::Flat | Word::Inconclusive => false,
-        _ => !is_linear || verdict.slope.abs() < 1.0,
+    // What is made less than once an iteration may be of a thread that wakes up now and then.
+    let is_rare = |work: &[Work]| {
+        let middles = series.middles(&(0..series.blocks()).collect::<Vec<_>>());
+        work.iter().zip(middles).all(|(work, calls)| calls.abs() < work.iterations)
     };
-    if let (true, Some(shape), Some(seconds)) = (may_be_timed, &shape, series.seconds()) {
-        let rate = rate(&drawn, seconds, axis).filter(|rate| rate.criterion <= shape.criterion + STEP_MARGIN);
+    let changes = !matches!(verdict.word, Word::Flat | Word::Inconclusive);
+    if let (true, Some(shape), Some(work)) = (changes, &shape, series.work().filter(|work| is_rare(work))) {
+        let seconds: Vec<f64> = work.iter().map(|work| work.seconds).collect();
+        let rate = rate(&drawn, &seconds, axis).filter(|rate| rate.criterion <= shape.criterion + STEP_MARGIN);
         verdict.per_second = rate.map(|rate| rate.per_second);
+        // In proportion to repetition is in proportion to time: both are said, and the word stays.
+        let is_linear = axis == Axis::Iterations && verdict.word == Word::Linear;
         if verdict.per_second.is_some() && !is_linear {
             verdict.word = Word::Timed;
         }
@@ -331,7 +339,7 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         let before = |place: usize| if place == 0 { drawn.base } else { drawn.levels[place - 1] };
         verdict.steps = shape.steps.iter().map(|place| (before(*place), drawn.levels[*place])).collect();
     }
-    if verdict.word == Word::Inconclusive {
+    if verdict.word == Word::Inconclusive && is_wide(levels) {
         // More blocks than there are, or nothing: more of the same would not help.
         let needed = blocks_needed(&drawn, shape.as_ref()).map(|blocks| blocks.max(LEAST_BLOCKS));
         verdict.blocks_needed = needed.filter(|needed| *needed > drawn.blocks);
@@ -415,7 +423,8 @@ impl Shape {
         let is_a_power = fits && bounded && power_left + STEP_MARGIN <= stepped.criterion;
         let is_stepped = stepped.criterion + STEP_MARGIN <= power_left && stepped.explains;
         // A power that does not grow is one step, right after 0 iterations.
-        let is_constant = fits && drawn.base == 0.0 && interval.is_inside(-CONSTANT, CONSTANT);
+        let is_constant =
+            drawn.base == 0.0 && (fits && interval.is_inside(-CONSTANT, CONSTANT) || is_flat(&drawn.less_the_first()));
         let steps = match (is_constant, is_stepped) {
             (true, _) => vec![0],
             (false, true) => stepped.places.iter().map(|place| place - 1).collect(),
@@ -545,28 +554,45 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_does_now_and_then_grows_with_time_alone() {
+    fn what_a_thread_does_now_and_then_is_not_told_from_time() {
         // Copies on an H200: ten polls a second, of 256 MiB a hundred times 2.8 s. The size that takes long has most.
-        let seconds = vec![0.0007, 0.0019, 0.0081, 0.028, 0.105, 0.393, 2.76];
+        let seconds = [0.0007, 0.0019, 0.0081, 0.028, 0.105, 0.393, 2.76];
+        let work = |iterations: f64| seconds.map(|seconds| Work { seconds, iterations }).to_vec();
         let levels: Vec<f64> = [4096, 65_536, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28].map(f64::from).to_vec();
         let of = |rows: Vec<Vec<f64>>| Series::new(levels.clone(), rows).unwrap();
         let polls =
             |block: usize| vec![0.0, f64::from(block == 3), 0.0, 0.0, 1.0, 4.0, if block < 5 { 27.0 } else { 28.0 }];
         let series = of((0..10).map(polls).collect());
         assert_eq!(judge(&series, Axis::Bytes, true).word, Word::Superlinear);
-        let verdict = judge(&series.with_seconds(seconds.clone()), Axis::Bytes, true);
+        let verdict = judge(&series.clone().with_work(work(100.0)), Axis::Bytes, true);
         assert_eq!(verdict.word, Word::Timed);
         assert!((verdict.per_second.unwrap() - 10.0).abs() < 0.5, "{verdict:?}");
-        // Calls for each megabyte are told from time, which does not grow in proportion to it.
-        let chunks = of(vec![levels.iter().map(|bytes| 10.0 + (bytes / 1_048_576.0).floor()).collect(); 10]);
-        assert_eq!(judge(&chunks.with_seconds(seconds), Axis::Bytes, true).word, Word::Linear);
+        // More than one an iteration is the iteration's own, whatever the time.
+        assert_eq!(judge(&series.with_work(work(10.0)), Axis::Bytes, true).word, Word::Superlinear);
+        // As are calls for each megabyte, a step, and both in time that grows with the calls.
+        for of_size in [|bytes: f64| (bytes / 1_048_576.0).floor(), |bytes: f64| if bytes < 3e6 { 0.0 } else { 700.0 }]
+        {
+            let calls: Vec<f64> = levels.iter().map(|bytes| of_size(*bytes)).collect();
+            let work = calls.iter().map(|calls| Work { seconds: calls * 1e-5, iterations: 100.0 }).collect();
+            let series = of(vec![calls; 10]).with_work(work);
+            assert!(matches!(judge(&series, Axis::Bytes, true).word, Word::Linear | Word::Step));
+        }
         // Rarer than once an iteration, in proportion to repetition: both are said.
-        let each = |calls: f64| exact(10, |n| calls * n).with_seconds(LEVELS.iter().map(|n| n * 1e-3).collect());
-        let rare = judge(&each(0.5), Axis::Iterations, true);
+        let each = |calls: f64| {
+            let work = LEVELS.iter().map(|n| Work { seconds: n * 1e-3, iterations: *n }).collect();
+            judge(&exact(10, |n| calls * n).with_work(work), Axis::Iterations, true)
+        };
+        let rare = each(0.5);
         assert_eq!(rare.word, Word::Linear);
         assert!((rare.per_second.unwrap() - 500.0).abs() < 1.0);
-        let own = judge(&each(2.0), Axis::Iterations, true);
-        assert_eq!((own.word, own.per_second), (Word::Linear, None));
+        assert_eq!((each(2.0).word, each(2.0).per_second), (Word::Linear, None));
+    }
+
+    #[test]
+    fn what_stays_after_the_first_iteration_is_a_step_there() {
+        // A second thread from 300 iterations on, within what is no growth (`hip-cpu launch`).
+        let verdict = judge(&exact(10, |n| if n < 300.0 { 7.0 } else { 14.0 }), Axis::Iterations, true);
+        assert!(matches!(verdict.word, Word::Step | Word::Flat), "{verdict:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the logarithms of counts with their start-up, is what the rules are there to replace.
 
 use gpuos_analysis::{
-    series::Series,
+    series::{Series, Work},
     verdict::{Axis, Word, effect, judge},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
@@ -47,7 +47,7 @@ fn disturb(noise: Noise, truth: f64, block: usize, random: &mut SmallRng) -> f64
 /// A kind of series: its name, its axis, its truth, and the words that are right. `Inconclusive` is never wrong.
 type Case = (&'static str, Axis, fn(f64) -> f64, &'static [Word]);
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 21] = [
     ("nothing", Axis::Iterations, |_| 0.0, &[Word::Flat]),
     ("three at once", Axis::Iterations, |_| 3.0, &[Word::Flat]),
     ("400 at once", Axis::Iterations, |_| 400.0, &[Word::Step]),
@@ -72,6 +72,8 @@ const CASES: [Case; 20] = [
         &[Word::Step],
     ),
     ("bytes, ten a block", Axis::Bytes, |b| 20.0 + (b / 2_097_152.0).floor() * 10.0, &[Word::Linear]),
+    // A thread that wakes up ten times a second, while a hundred copies take 10 ns a byte.
+    ("bytes, a thread's", Axis::Bytes, |b| (10.0 * (0.01 + 1e-8 * b)).floor(), &[Word::Timed, Word::Flat]),
     ("bytes, a root", Axis::Bytes, |b| 50.0 + b.sqrt(), &[Word::Sublinear]),
 ];
 
@@ -84,7 +86,12 @@ fn series(case: &Case, noise: Noise, random: &mut SmallRng) -> Series {
             levels.iter().map(|level| disturb(noise, (case.2)(*level), block, random) - without_work).collect()
         })
         .collect();
-    Series::new(levels.to_vec(), values).unwrap()
+    // Iterations take time, and calls and bytes do: none of the words may be lost to that.
+    let work = levels.iter().map(|level| {
+        let (iterations, bytes) = if case.1 == Axis::Iterations { (*level, 0.0) } else { (100.0, *level) };
+        Work { seconds: 1e-4 * iterations + 1e-5 * (case.2)(*level) + 1e-8 * bytes, iterations }
+    });
+    Series::new(levels.to_vec(), values).unwrap().with_work(work.collect())
 }
 
 /// The word that the slope of a line through logarithms gives, start-up and all.

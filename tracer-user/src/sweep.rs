@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Read as _, Seek as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -16,7 +17,10 @@ use gpuos_analysis::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        prctl,
+        signal::{Signal, killpg},
+    },
     unistd::Pid,
 };
 use polars_core::prelude::PolarsResult;
@@ -238,30 +242,47 @@ fn load() -> f64 {
 }
 
 /// What a program printed, or `None` when it ran longer than `limit` and was ended: by SIGTERM, which the tracer passes on,
-/// and where that did not help by SIGKILL.
+/// and where that did not help by SIGKILL. Whatever it leaves behind ends with it, so that it disturbs nothing later.
 fn output(command: &mut Command, limit: Duration) -> std::io::Result<Option<Output>> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let process = Pid::from_raw(child.id().cast_signed());
+    // Files, because somebody else may hold a pipe open after the program has ended.
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).process_group(0);
+    // SAFETY: one system call, between fork and exec.
+    unsafe {
+        // In a group of its own it gets no Ctrl-C: it ends when this program does.
+        command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
+    }
+    let mut child = command.spawn()?;
+    let group = Pid::from_raw(child.id().cast_signed());
     let (ended, end) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
+    let (status, late) = std::thread::scope(|scope| {
         let watch = scope.spawn(move || {
             let runs = |time| matches!(end.recv_timeout(time), Err(RecvTimeoutError::Timeout));
             let late = runs(limit);
             if late {
                 // It ended this very moment: nothing is left to end.
-                kill(process, Signal::SIGTERM).ok();
+                killpg(group, Signal::SIGTERM).ok();
                 if runs(PATIENCE) {
-                    kill(process, Signal::SIGKILL).ok();
+                    killpg(group, Signal::SIGKILL).ok();
                 }
             }
             late
         });
-        let output = child.wait_with_output();
+        let status = child.wait();
         drop(ended);
-        let late = watch.join().unwrap_or_default();
-        Ok(if late { None } else { Some(output?) })
-    })
+        (status, watch.join().unwrap_or_default())
+    });
+    // Nothing is left in most cases, which is an error.
+    killpg(group, Signal::SIGKILL).ok();
+    let read = |file: &mut fs::File| {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    let output = Output { status: status?, stdout: read(&mut stdout)?, stderr: read(&mut stderr)? };
+    Ok((!late).then_some(output))
 }
 
 /// Calls by phase and kind, of all processes. Only GPU devices are named.

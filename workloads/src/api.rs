@@ -114,7 +114,8 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
             continue;
         }
         // All are held until the frees, so that no step has the other's calls; there is room for them beforehand.
-        let mut held = Vec::with_capacity((plan.warmup + plan.iters) as usize);
+        let count = plan.warmup.saturating_add(plan.iters) as usize;
+        let mut held = crate::model::room(count)?;
         bench.step(allocate, |backend| backend.allocate(memory, bytes).map(|buffer| held.push(buffer)))?;
         bench.step(free, |backend| held.pop().map_or(Ok(()), |buffer| backend.free(buffer)))?;
     }

@@ -236,7 +236,7 @@ pub(crate) struct InferOptions {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch)]
     batch: usize,
     /// Threads of the runtime's pool; 0 leaves the number to the runtime
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     #[command(flatten)]
     repetition: Repetition,
@@ -427,6 +427,14 @@ fn batch(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(batch @ 1..=4096) => Ok(batch),
         _ => Err("write a number from 1 to 4096".to_owned()),
+    }
+}
+
+#[cfg(feature = "infer")]
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(threads @ 0..=1024) => Ok(threads),
+        _ => Err("write a number from 0 to 1024".to_owned()),
     }
 }
 

@@ -25,6 +25,11 @@ fn both_models_give_what_pytorch_gives() {
         eprintln!("SKIP: nothing in {}; `cargo xtask models` fetches it", models().display());
         return;
     }
+    // It keeps no diary.
+    let home = tempfile::tempdir().unwrap();
+    let output = infer("--model resnet18 --iters 0 --json").env("HOME", home.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "ONNX Runtime wrote into the home folder");
     for line in [
         "--model resnet18 --iters 2 --warmup 1",
         "--model minilm --batch 5 --iters 3 --threads 1",

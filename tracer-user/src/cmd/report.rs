@@ -19,11 +19,25 @@ pub(super) fn report(args: &ReportArgs) -> Result<()> {
 }
 
 pub(super) fn compare(args: &CompareArgs) -> Result<()> {
-    let sources = args.datasets.iter().map(|folder| {
-        let name =
-            folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into());
-        Ok(Source::of(name, &open(folder)?)?)
-    });
+    let mut names = Vec::new();
+    for folder in &args.datasets {
+        let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        if names.iter().any(|(other, _)| *other == real) {
+            bail!(
+                "`{}` is named twice\nhint: name each dataset once; the backends of one are compared, too",
+                folder.display()
+            );
+        }
+        let last = real.file_name().map_or_else(|| real.display().to_string(), |name| name.to_string_lossy().into());
+        names.push((real, last));
+    }
+    // Folders of the same name are told apart by their place.
+    let name = |place: usize| -> String {
+        let (_, last) = &names[place];
+        let is_own = names.iter().filter(|(_, other)| other == last).count() == 1;
+        if is_own { last.clone() } else { args.datasets[place].display().to_string() }
+    };
+    let sources = args.datasets.iter().enumerate().map(|(place, folder)| Ok(Source::of(name(place), &open(folder)?)?));
     let groups = compare::compare(&sources.collect::<Result<Vec<_>>>()?);
     compare::write(&groups, &args.output)?;
     super::print(&compare::markdown(&groups))?;

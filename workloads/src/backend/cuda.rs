@@ -256,7 +256,7 @@ impl Backend for Cuda {
     fn allocate_pinned(&mut self, words: usize) -> Result<Pinned, BackendError> {
         // SAFETY: the memory is as large, and every byte is written before anybody reads it.
         unsafe {
-            let pointer = result::malloc_host(words * 4, 0).map_err(call("cuMemHostAlloc"))?.cast::<u32>();
+            let pointer = result::malloc_host((words * 4).max(4), 0).map_err(call("cuMemHostAlloc"))?.cast::<u32>();
             pointer.write_bytes(0, words);
             Ok(Pinned::new(NonNull::new(pointer).expect("memory that was allocated has an address"), words))
         }

@@ -356,8 +356,11 @@ impl<F: Flavour> Backend for Hip<F> {
         let mut address = ptr::null_mut();
         // SAFETY: the memory is as large, and every byte is written before anybody reads it.
         unsafe {
-            self.check("hipHostMalloc", (self.library.host_malloc)(&mut address, words * 4, 0))?;
-            let pointer = NonNull::new(address.cast::<u32>()).unwrap_or(NonNull::dangling());
+            self.check("hipHostMalloc", (self.library.host_malloc)(&mut address, (words * 4).max(4), 0))?;
+            let Some(pointer) = NonNull::new(address.cast::<u32>()) else {
+                let reason = "it gave no address".to_owned();
+                return Err(BackendError::Call { backend: F::NAME, call: "hipHostMalloc", reason });
+            };
             pointer.as_ptr().write_bytes(0, words);
             Ok(Pinned::new(pointer, words))
         }

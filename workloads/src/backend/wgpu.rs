@@ -130,7 +130,7 @@ impl<I: Interface> Wgpu<I> {
 
 /// wgpu counts in whole words.
 fn whole(bytes: usize) -> u64 {
-    (bytes as u64).next_multiple_of(4)
+    (bytes as u64).checked_next_multiple_of(4).unwrap_or(u64::MAX)
 }
 
 impl<I: Interface> Backend for Wgpu<I> {

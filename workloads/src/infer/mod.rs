@@ -225,6 +225,9 @@ fn provider(provider: Provider) -> Option<ExecutionProviderDispatch> {
 
 /// Loads, warms up and infers; each is a phase.
 pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
+    // Otherwise the runtime opens a database and starts a thread when it is loaded, before it can be told not to.
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     gpuos_phase::switch("load");
     let start = Instant::now();
     let library = library();
@@ -232,7 +235,6 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         InferError::NoRuntime(format!("{}: {}", library.display(), first_line(&why)))
     };
-    // Without telemetry, for which the runtime opens a database and starts a thread.
     let environment = ort::init_from(&library).map_err(no_runtime)?.with_telemetry(false).build().map_err(runtime)?;
     let mut loaded = load(plan, &environment)?;
     let load_ns = start.elapsed().as_nanos() as u64;

@@ -1,6 +1,6 @@
 //! `alloc`: buffers are allocated and freed, and nothing else.
 
-use super::{ModelError, Outcome, Work, timed};
+use super::{ModelError, Outcome, Work, room, timed};
 use crate::{
     backend::Backend,
     plan::{Lifetime, Plan},
@@ -46,8 +46,8 @@ pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, M
         .checked_mul(plan.share() as usize)
         .ok_or(ModelError::TooLarge { bytes: plan.bytes, batch: plan.batch })?;
     // Room beforehand, so that nothing of ours is allocated in the timed work.
-    let room = || Vec::with_capacity(plan.operations() as usize);
-    let mut work = Allocations { backend, plan, bytes, pool: room(), held: room() };
+    let count = plan.operations() as usize;
+    let mut work = Allocations { backend, plan, bytes, pool: room(count)?, held: room(count)? };
     let outcome = timed(plan, &mut work)?;
     let Allocations { backend, pool, .. } = work;
     for buffer in pool {

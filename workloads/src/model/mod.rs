@@ -38,10 +38,19 @@ pub(crate) enum ModelError {
     TooManyWords(usize),
     #[error("{bytes} bytes {batch} times are more than this machine can address\nhint: choose a smaller `--batch`")]
     TooLarge { bytes: usize, batch: u32 },
+    #[error("no memory to remember {0} buffers\nhint: choose a smaller `--batch` or `--iters`")]
+    TooMany(usize),
     #[error("wrong result: word {index} is {found}, not {expected}")]
     WrongResult { index: usize, found: u32, expected: u32 },
     #[error("{0}")]
     Senseless(&'static str),
+}
+
+/// Room for so many things.
+pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, ModelError> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count).map_err(|_| ModelError::TooMany(count))?;
+    Ok(room)
 }
 
 /// Runs the model of the plan on a backend, and checks the results where there are any.
