@@ -51,6 +51,11 @@ impl<B: Backend> Bench<'_, B> {
         self.times(name, self.plan.warmup, self.plan.iters, call)
     }
 
+    /// Says that a step is not possible.
+    fn skip(&mut self, name: &'static str, why: &str) {
+        self.steps.push(Step { name, latency: None, skipped: Some(why.to_owned()) });
+    }
+
     /// Nothing but the call is in the phase of its name.
     fn times(
         &mut self,
@@ -109,8 +114,7 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
     ];
     for (allocate, free, memory) in kinds {
         if !B::CAPABILITIES.memory.contains(&memory) {
-            let skipped = Some(format!("this backend has no memory of this kind: {allocate}"));
-            bench.steps.push(Step { name: allocate, latency: None, skipped });
+            bench.skip(allocate, "this backend has no memory of this kind");
             continue;
         }
         // All are held until the frees, so that no step has the other's calls; there is room for them beforehand.
@@ -130,6 +134,9 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
         bench.step("copy in pinned", |backend| copy_in(backend, pinned.words(), &array))?;
         bench.step("copy out pinned", |backend| copy_out(backend, &array, pinned.words()))?;
         bench.backend.free_pinned(pinned)?;
+    } else {
+        bench.skip("copy in pinned", "this backend has no pinned memory");
+        bench.skip("copy out pinned", "this backend has no pinned memory");
     }
 
     let nothing = Kernel { words: 0, amount: 0, duration_us: 0 };
@@ -144,6 +151,8 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
         let graph = bench.backend.end_graph(0)?;
         bench.step("launch graph", |backend| backend.launch_graph(0, &graph))?;
         bench.backend.wait()?;
+    } else {
+        bench.skip("launch graph", "this backend has no graphs");
     }
     let few = plan.iters.min(MOST_CONTEXTS);
     bench.times("context", plan.warmup.min(1), few, |backend| backend.context())?;

@@ -45,6 +45,8 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
         (Model::Alloc, _) => "",
         // Of arrays that nobody keeps one more iteration is checked.
         (Model::Kernel, Lifetime::PerIter | Lifetime::Pooled) => ", results of one more checked",
+        // An array without a whole word has nothing to check.
+        _ if plan.bytes < 4 && !matches!(plan.model, Model::Sync | Model::Launch) => "",
         _ => ", results checked",
     };
     let direction = match (plan.model, plan.direction) {
@@ -52,7 +54,11 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
         (Model::Copy, Direction::D2h) => " to the host",
         _ => "",
     };
-    let batch = if plan.batch > 1 { format!(" of {} operations", plan.batch) } else { String::new() };
+    let batch = match (plan.batch, plan.fused) {
+        (1, _) => String::new(),
+        (batch, true) => format!(" of one operation on {batch} times as many bytes"),
+        (batch, false) => format!(" of {batch} operations"),
+    };
     let mut lines = vec![format!(
         "{} on {on}: {} bytes{direction} × {} iterations{batch}{checked}",
         plan.model.name(),
