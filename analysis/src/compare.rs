@@ -17,6 +17,7 @@ use crate::{
     fit::APART,
     page::{html, plain},
     plan::Cell,
+    plot::{self, Plot},
     predictions::VENDORS,
     report,
     resample::median,
@@ -90,6 +91,9 @@ pub struct Group {
     pub kinds: Vec<KindRow>,
     /// Calls for each iteration at the largest level, in the order of the members; along iterations alone.
     pub calls: Vec<CallRow>,
+    /// The members side by side: medians with their intervals.
+    #[serde(skip)]
+    pub plot: Option<Plot>,
 }
 
 /// A stack.
@@ -157,6 +161,7 @@ fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindin
     });
     let kinds = kinds.collect();
     Group {
+        plot: plot::scaling(&members.iter().map(|(_, series)| *series).collect::<Vec<_>>()),
         workload,
         axis: if along_bytes { Axis::Bytes } else { Axis::Iterations },
         kinds,
@@ -278,9 +283,12 @@ pub fn markdown(groups: &[Group]) -> String {
     if groups.is_empty() {
         text.push_str("Nothing to compare: no workload was run on two backends, or in two datasets.\n");
     }
-    for group in groups {
+    for (place, group) in groups.iter().enumerate() {
         let axis = if group.axis == Axis::Bytes { "size" } else { "repetition" };
         let _ = writeln!(text, "## {} along {axis}\n", plain(&group.workload));
+        if group.plot.is_some() {
+            let _ = writeln!(text, "![{} along {axis}]({})\n", plain(&group.workload), plot_name(place, "svg"));
+        }
         let several = group.members.iter().map(|member| &member.dataset).collect::<BTreeSet<_>>().len() > 1;
         let heads: Vec<String> = group
             .members
@@ -320,17 +328,28 @@ pub fn markdown(groups: &[Group]) -> String {
     text
 }
 
-/// Writes `comparison.md`, `comparison.html` and `comparison.json`.
+fn plot_name(place: usize, ending: &str) -> String {
+    format!("comparison-{}.{ending}", place + 1)
+}
+
+/// Writes `comparison.md`, `comparison.html`, `comparison.json` and a plot of each workload as SVG and PNG.
 ///
 /// # Errors
 /// A file cannot be written.
 pub fn write(groups: &[Group], folder: &Path) -> Result<(), DatasetError> {
     let text = markdown(groups);
-    let files = [
-        ("comparison.html".to_owned(), html("Stacks side by side", &text, &BTreeMap::new()).into_bytes()),
+    let mut drawings = BTreeMap::new();
+    let mut files = Vec::new();
+    for (place, plot) in groups.iter().enumerate().filter_map(|(place, group)| Some((place, group.plot.as_ref()?))) {
+        drawings.insert(plot_name(place, "svg"), plot.svg.clone());
+        files.push((plot_name(place, "svg"), plot.svg.clone().into_bytes()));
+        files.push((plot_name(place, "png"), plot.png.clone()));
+    }
+    files.extend([
+        ("comparison.html".to_owned(), html("Stacks side by side", &text, &drawings).into_bytes()),
         ("comparison.json".to_owned(), serde_json::to_vec_pretty(groups).unwrap_or_default()),
         ("comparison.md".to_owned(), text.into_bytes()),
-    ];
+    ]);
     report::put_all(folder, &files)
 }
 

@@ -12,7 +12,10 @@ use cudarc::driver::{
     sys,
 };
 
-use super::{Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, loaded_from, no_such_device};
+use super::{
+    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, loaded_from, no_such_device,
+    why_not_loaded,
+};
 use crate::plan::{Memory, Setup, Wait};
 
 const NAME: &str = "cuda";
@@ -103,7 +106,7 @@ fn unavailable(reason: String) -> BackendError {
 fn load() -> Result<String, BackendError> {
     // SAFETY: it only tries to load the library. Any other call would panic without it.
     if !unsafe { sys::is_culib_present() } {
-        return Err(unavailable("no libcuda.so.1 here".to_owned()));
+        return Err(unavailable(why_not_loaded("libcuda.so.1")));
     }
     // SAFETY: the library is there.
     let library = unsafe { sys::culib() };

@@ -5,6 +5,8 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use libloading::Library;
 
+use super::load_first;
+
 /// A handle or an address.
 pub(super) type Pointer = *mut c_void;
 
@@ -24,7 +26,7 @@ macro_rules! entry_points {
         impl HipLibrary {
             /// Loads the first library of these names that is there, and finds every entry point in it.
             pub(super) fn load(names: &[String]) -> Result<Self, String> {
-                let library = first(names)?;
+                let library = load_first(names)?;
                 // SAFETY: the types are those of HIP's headers, the same since 5.0.
                 unsafe {
                     Ok(Self {
@@ -83,27 +85,6 @@ impl HipLibrary {
         // SAFETY: a string of the library, ended by 0.
         unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
     }
-}
-
-fn first(names: &[String]) -> Result<Library, String> {
-    let mut why = Vec::new();
-    for name in names {
-        // SAFETY: what the library does when it is loaded is what the user asked for.
-        match unsafe { Library::new(name) } {
-            Ok(library) => return Ok(library),
-            Err(error) => {
-                why.push(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
-            }
-        }
-    }
-    // A library that is there and cannot be loaded says more than those that are not there.
-    let there = why.iter().position(|why| !why.contains("No such file"));
-    Err(match (there, names) {
-        (Some(index), _) => why.swap_remove(index),
-        (None, [only]) => format!("no {only} here"),
-        (None, [first, .., last]) => format!("no library from {first} to {last} here"),
-        (None, []) => "no library is named".to_owned(),
-    })
 }
 
 /// # Safety

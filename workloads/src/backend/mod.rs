@@ -161,6 +161,35 @@ fn no_such_device(backend: &'static str, number: usize, count: usize) -> Backend
     }
 }
 
+/// The first of these libraries that can be loaded, or why none can, in the words of the dynamic linker.
+#[cfg(any(feature = "cuda", feature = "hip", feature = "opencl"))]
+fn load_first(names: &[String]) -> Result<libloading::Library, String> {
+    let mut why = Vec::new();
+    for name in names {
+        // SAFETY: what the library does when it is loaded is what the user asked for.
+        match unsafe { libloading::Library::new(name) } {
+            Ok(library) => return Ok(library),
+            Err(error) => {
+                why.push(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+            }
+        }
+    }
+    // A library that is there and cannot be loaded says more than those that are not there.
+    let there = why.iter().position(|why| !why.contains("No such file"));
+    Err(match (there, names) {
+        (Some(index), _) => why.swap_remove(index),
+        (None, [only]) => format!("no {only} here"),
+        (None, [first, .., last]) => format!("no library from {first} to {last} here"),
+        (None, []) => "no library is named".to_owned(),
+    })
+}
+
+/// Why a library cannot be loaded.
+#[cfg(any(feature = "cuda", feature = "opencl"))]
+fn why_not_loaded(name: &str) -> String {
+    load_first(&[name.to_owned()]).err().unwrap_or_else(|| format!("{name} is not what its name says"))
+}
+
 /// The file that holds a loaded library of this name, by the process's memory map.
 fn loaded_from(name: &str) -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;

@@ -13,7 +13,9 @@ use opencl3::{
     types::{CL_NON_BLOCKING, cl_uint},
 };
 
-use super::{Backend, BackendError, Capabilities, Description, Kernel, Probe, loaded_from, no_such_device};
+use super::{
+    Backend, BackendError, Capabilities, Description, Kernel, Probe, loaded_from, no_such_device, why_not_loaded,
+};
 use crate::plan::{Memory, Setup};
 
 const NAME: &str = "opencl";
@@ -56,7 +58,7 @@ fn unavailable(reason: impl Into<String>) -> BackendError {
 /// Every device of every platform: GPUs first, each kind in the platforms' order.
 fn devices() -> Result<Vec<Found>, BackendError> {
     let platforms = get_platforms().map_err(|error| match error {
-        ClError(DLOPEN_RUNTIME_LOAD_FAILED) => unavailable("no libOpenCL.so.1 here"),
+        ClError(DLOPEN_RUNTIME_LOAD_FAILED) => unavailable(why_not_loaded("libOpenCL.so.1")),
         error => unavailable(format!("no platform: {error}")),
     })?;
     let mut found = Vec::new();

@@ -235,6 +235,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         InferError::NoRuntime(format!("{}: {}", library.display(), first_line(&why)))
     };
+    let version = version(&library).map_err(|why| InferError::NoRuntime(format!("{}: {why}", library.display())))?;
     let environment = ort::init_from(&library).map_err(no_runtime)?.with_telemetry(false).build().map_err(runtime)?;
     let mut loaded = load(plan, &environment)?;
     let load_ns = start.elapsed().as_nanos() as u64;
@@ -264,7 +265,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     Ok(Outcome {
         plan: plan.clone(),
         library: library.display().to_string(),
-        runtime: format!("ONNX Runtime {}", version(&library).unwrap_or_else(|| "of no known version".to_owned())),
+        runtime: format!("ONNX Runtime {version}"),
         load_ns,
         first_ns,
         latency: latencies.percentiles(),
@@ -275,6 +276,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     })
 }
 
+/// Of ONNX Runtime's programming interface, as the feature of `ort` in `Cargo.toml` has it.
+const API_VERSION: u32 = 22;
+
 /// What `OrtGetApiBase` of ONNX Runtime's C header returns.
 #[repr(C)]
 struct ApiBase {
@@ -282,13 +286,23 @@ struct ApiBase {
     get_version: unsafe extern "C" fn() -> *const c_char,
 }
 
-/// The version of the library, as it says.
-fn version(library: &Path) -> Option<String> {
-    // SAFETY: the library is loaded already, and the types are those of its header.
+/// The version of the library, as it says, or why it is none: `ort` takes what it is given.
+fn version(library: &Path) -> Result<String, String> {
+    // SAFETY: the types are those of ONNX Runtime's header; pointers are looked at only where there are some.
     unsafe {
-        let library = libloading::Library::new(library).ok()?;
-        let base = library.get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase").ok()?();
-        Some(CStr::from_ptr(((*base).get_version)()).to_string_lossy().into_owned())
+        let library = libloading::Library::new(library).map_err(|error| {
+            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            first_line(&why).to_owned()
+        })?;
+        let base = library
+            .get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase")
+            .map_err(|_| "it has no function OrtGetApiBase".to_owned())?();
+        let Some(base) = base.as_ref() else { return Err("it has no programming interface".to_owned()) };
+        let version = (base.get_version)();
+        if version.is_null() || (base.get_api)(API_VERSION).is_null() {
+            return Err(format!("it has not version {API_VERSION} of the programming interface"));
+        }
+        Ok(CStr::from_ptr(version).to_string_lossy().into_owned())
     }
 }
 

@@ -149,8 +149,19 @@ impl Pace {
     }
 }
 
+/// Memory that can be used without taking it from others, as `/proc/meminfo` has it.
+fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
 /// An array of words, all 0. Memory is asked for in a way that can fail.
 pub(crate) fn zeroed(words: usize) -> Result<Vec<u32>, ModelError> {
+    // Linux gives out more than it has, and ends somebody when it is used.
+    if available_bytes().is_some_and(|available| words as u64 * 4 > available) {
+        return Err(ModelError::NoMemory(words.saturating_mul(4)));
+    }
     let mut array = Vec::new();
     array.try_reserve_exact(words).map_err(|_| ModelError::NoMemory(words.saturating_mul(4)))?;
     array.resize(words, 0);
