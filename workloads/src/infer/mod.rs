@@ -296,7 +296,7 @@ fn version(library: &Path) -> Result<String, String> {
         })?;
         let base = library
             .get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase")
-            .map_err(|_| "it has no function OrtGetApiBase".to_owned())?();
+            .map_err(|_| "it does not export `OrtGetApiBase`".to_owned())?();
         let Some(base) = base.as_ref() else { return Err("it has no programming interface".to_owned()) };
         let version = (base.get_version)();
         if version.is_null() || (base.get_api)(API_VERSION).is_null() {
