@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
+    axis::{Axis, short},
     counted::Kind,
     execution::Execution,
     findings::SeriesFindings,
     plan::SeriesPlan,
     variants::{Outcome, VariantPair, options},
-    verdict::{Axis, FLAT_CALLS, short},
+    verdict::FLAT_CALLS,
 };
 
 /// Everything that was asked.

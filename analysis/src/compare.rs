@@ -10,6 +10,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    axis::{Axis, short},
     claims::Tag,
     counted::{Kind, Runs, WORK, call_name, rows_of},
     dataset::{Dataset, DatasetError},
@@ -21,7 +22,7 @@ use crate::{
     predictions::VENDORS,
     report,
     resample::median,
-    verdict::{Axis, Verdict, Word, short},
+    verdict::{Verdict, Word},
 };
 
 /// Calls that less than this many times an iteration are made are not listed.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
+    axis::{Axis, short},
     claims::{self, Claims},
     counted::{Kind, Runs},
     dataset::{Dataset, DatasetError, RunRow},
@@ -16,9 +17,7 @@ use crate::{
     resample::{Interval, median, median_interval},
     series::{Series, Work},
     variants::{self, VariantPair},
-    verdict::{
-        Axis, LEAST_LEVELS, Verdict, Word, effect, holm, intervals, is_enough, is_wide, judge, noise_floor, short,
-    },
+    verdict::{LEAST_LEVELS, Verdict, Word, effect, holm, intervals, is_enough, is_wide, judge, noise_floor},
 };
 
 /// What a dataset shows.

@@ -6,12 +6,13 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::Serialize;
 
 use crate::{
+    axis::Axis,
     counted::{call_name, rows_of},
     dataset::Dataset,
+    page::escaped,
     palette::{ROLES, color_of},
     plan::Cell,
     resample::median,
-    verdict::Axis,
 };
 
 /// Of the models of a backend, the first of these is drawn.
@@ -258,12 +259,6 @@ fn few_calls(flows: &[Flow]) -> Vec<Flow> {
         }
     }
     merged
-}
-
-/// Text of which no character means anything to XML, without those that XML has not.
-pub(crate) fn escaped(text: &str) -> String {
-    let text: String = text.chars().filter(|letter| !letter.is_control()).collect();
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

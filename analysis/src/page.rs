@@ -26,7 +26,7 @@ pub fn html(title: &str, markdown: &str, plots: &BTreeMap<String, String>) -> St
     });
     let mut body = String::new();
     pulldown_cmark::html::push_html(&mut body, events);
-    let title = crate::interaction::escaped(title);
+    let title = escaped(title);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
     )
@@ -36,6 +36,12 @@ const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,
 .table{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem}td,th{padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884;text-align:left;vertical-align:top}\
 figure{margin:1rem 0;background:#fff;overflow-x:auto}svg{max-width:100%;height:auto;display:block}code{font-size:.875em}\
 @media print{body{max-width:none;margin:0}figure,tr{break-inside:avoid}h2{break-after:avoid}}";
+
+/// Text of which no character means anything to XML, without those that XML has not.
+pub(crate) fn escaped(text: &str) -> String {
+    let text: String = text.chars().filter(|letter| !letter.is_control()).collect();
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
 
 /// Text of which no character means anything to Markdown.
 pub fn plain(text: &str) -> String {

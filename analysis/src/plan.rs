@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
 
-use crate::verdict::Axis;
+use crate::axis::Axis;
 
 /// More blocks than this are a mistake.
 const MOST_BLOCKS: u32 = 1000;

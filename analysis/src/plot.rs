@@ -9,17 +9,20 @@ use plotters::{
 };
 
 use crate::{
+    axis::{Axis, in_units},
     counted::Kind,
     findings::{KindFindings, SeriesFindings},
     palette::{self, ROLES},
-    verdict::{Axis, Word, in_units},
+    verdict::Word,
 };
 
 /// Of one series in a plot of many, in pixels; two stand side by side.
 const FACET: (u32, u32) = (440, 300);
 /// Of the line of roles above them.
 const LEGEND: u32 = 30;
-/// How dark all calls together are.
+/// All roles together, in the line of roles.
+const ALL_CALLS: &str = "all calls";
+/// How dark they are.
 const ALL: f64 = 0.2;
 /// Counts below are drawn here.
 const LEAST: f64 = 0.5;
@@ -38,36 +41,51 @@ pub struct Plot {
     pub png: Vec<u8>,
 }
 
-/// Something that can be drawn on any backend; `zoom` is pixels for each pixel of an SVG.
-trait Draw {
-    /// Two columns of facets.
-    fn facets(&self) -> usize;
-    fn draw<DB>(&self, on: &Area<DB>, zoom: u32) -> Drawn
+/// Facets in two columns under a line of roles, on any backend; `zoom` is pixels for each pixel of an SVG.
+trait Facets {
+    fn count(&self) -> usize;
+    /// Whether a role is in any of them.
+    fn has(&self, role: &str) -> bool;
+    fn facet<DB>(&self, place: usize, on: &Area<DB>, zoom: u32) -> Drawn
     where
         DB: DrawingBackend,
         DB::ErrorType: 'static;
 }
 
 /// Draws in both formats; nothing where there is nothing to draw.
-fn drawn(what: &impl Draw) -> Option<Plot> {
+fn drawn(what: &impl Facets) -> Option<Plot> {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         // Its error is for fonts that cannot be read; the text is then absent.
         register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).ok();
     });
-    let rows = what.facets().div_ceil(2) as u32;
+    let rows = what.count().div_ceil(2) as u32;
     let (wide, high) = (2 * FACET.0, LEGEND + rows * FACET.1);
     let mut svg = String::new();
-    what.draw(&SVGBackend::with_string(&mut svg, (wide, high)).into_drawing_area(), 1).ok()?;
+    draw(what, &SVGBackend::with_string(&mut svg, (wide, high)).into_drawing_area(), 1).ok()?;
     let (wide, high) = (FINE * wide, FINE * high);
     let mut pixels = vec![0; (3 * wide * high) as usize];
-    what.draw(&BitMapBackend::with_buffer(&mut pixels, (wide, high)).into_drawing_area(), FINE).ok()?;
+    draw(what, &BitMapBackend::with_buffer(&mut pixels, (wide, high)).into_drawing_area(), FINE).ok()?;
     let mut png = Vec::new();
     let mut encoder = png::Encoder::new(&mut png, wide, high);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_compression(png::Compression::High);
     encoder.write_header().ok()?.write_image_data(&pixels).ok()?;
     (rows > 0).then_some(Plot { svg, png })
+}
+
+fn draw<DB>(what: &impl Facets, whole: &Area<DB>, zoom: u32) -> Drawn
+where
+    DB: DrawingBackend,
+    DB::ErrorType: 'static,
+{
+    whole.fill(&WHITE)?;
+    let (legend, rest) = whole.split_vertically(zoom * LEGEND);
+    roles_line(&legend, zoom, ROLES.into_iter().chain([ALL_CALLS]).filter(|role| what.has(role)))?;
+    for (place, area) in (0..what.count()).zip(rest.split_evenly((what.count().div_ceil(2), 2))) {
+        what.facet(place, &area, zoom)?;
+    }
+    Ok(whole.present()?)
 }
 
 fn color(role: &str) -> RGBColor {
@@ -83,27 +101,22 @@ pub fn scaling(series: &[&SeriesFindings]) -> Option<Plot> {
 
 struct Scaling<'a>(&'a [&'a SeriesFindings]);
 
-impl Draw for Scaling<'_> {
-    fn facets(&self) -> usize {
+impl Facets for Scaling<'_> {
+    fn count(&self) -> usize {
         self.0.len()
     }
 
-    fn draw<DB>(&self, whole: &Area<DB>, zoom: u32) -> Drawn
+    fn has(&self, role: &str) -> bool {
+        let kind = if role == ALL_CALLS { Kind::All } else { Kind::Role(role.to_owned()) };
+        self.0.iter().any(|series| series.kind(&kind).is_some())
+    }
+
+    fn facet<DB>(&self, place: usize, on: &Area<DB>, zoom: u32) -> Drawn
     where
         DB: DrawingBackend,
         DB::ErrorType: 'static,
     {
-        whole.fill(&WHITE)?;
-        let (legend, rest) = whole.split_vertically(zoom * LEGEND);
-        let present = |role: &&str| {
-            let kind = Kind::Role((*role).to_owned());
-            self.0.iter().any(|series| series.kind(&kind).is_some())
-        };
-        roles_line(&legend, zoom, ROLES.iter().copied().filter(|role| present(role)).chain(["all calls"]))?;
-        for (series, area) in self.0.iter().zip(rest.split_evenly((self.0.len().div_ceil(2), 2))) {
-            facet(series, &area, zoom)?;
-        }
-        Ok(whole.present()?)
+        facet(self.0[place], on, zoom)
     }
 }
 
@@ -224,25 +237,21 @@ pub fn phases(all: &[Phases]) -> Option<Plot> {
 
 struct Bars<'a>(&'a [Phases]);
 
-impl Draw for Bars<'_> {
-    fn facets(&self) -> usize {
+impl Facets for Bars<'_> {
+    fn count(&self) -> usize {
         self.0.len()
     }
 
-    fn draw<DB>(&self, whole: &Area<DB>, zoom: u32) -> Drawn
+    fn has(&self, role: &str) -> bool {
+        self.0.iter().any(|one| one.phases.iter().any(|(_, roles)| roles.contains_key(role)))
+    }
+
+    fn facet<DB>(&self, place: usize, on: &Area<DB>, zoom: u32) -> Drawn
     where
         DB: DrawingBackend,
         DB::ErrorType: 'static,
     {
-        whole.fill(&WHITE)?;
-        let (legend, rest) = whole.split_vertically(zoom * LEGEND);
-        let present =
-            |role: &&str| self.0.iter().any(|one| one.phases.iter().any(|(_, roles)| roles.contains_key(*role)));
-        roles_line(&legend, zoom, ROLES.iter().copied().filter(|role| present(role)))?;
-        for (one, area) in self.0.iter().zip(rest.split_evenly((self.0.len().div_ceil(2), 2))) {
-            bars(one, &area, zoom)?;
-        }
-        Ok(whole.present()?)
+        bars(&self.0[place], on, zoom)
     }
 }
 
@@ -252,14 +261,15 @@ where
     DB::ErrorType: 'static,
 {
     let most = one.phases.iter().map(|(_, roles)| roles.values().sum()).fold(1.0, f64::max);
-    let count = one.phases.len();
+    // From the first place to the last, both included.
+    let last = one.phases.len().saturating_sub(1);
     let mut chart = ChartBuilder::on(area)
         .caption(&one.name, ("sans-serif", 14 * zoom))
         .margin(8 * zoom)
         .margin_right(24 * zoom)
         .x_label_area_size(34 * zoom)
         .y_label_area_size(50 * zoom)
-        .build_cartesian_2d((0..count.max(1)).into_segmented(), 0.0..most * 1.1)?;
+        .build_cartesian_2d((0..last).into_segmented(), 0.0..most * 1.1)?;
     chart
         .configure_mesh()
         .label_style(("sans-serif", 11 * zoom))

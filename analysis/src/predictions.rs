@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
+    axis::{Axis, short},
     counted::{Counted, Kind, Runs},
     execution::all_runs,
     findings::SeriesFindings,
     plan::SeriesPlan,
     resample::median,
     variants::{Outcome, VariantPair},
-    verdict::{Axis, LEAST_BLOCKS, Word, short},
+    verdict::{LEAST_BLOCKS, Word},
 };
 
 /// Runtimes of vendors, executed by their hardware.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    axis::{Axis, short},
     claims::{Claim, NotShown},
     counted::{Kind, WORK},
     dataset::DatasetError,
@@ -17,7 +18,7 @@ use crate::{
     page::{html, plain},
     plot::{self, Phases, Plot},
     variants::Outcome,
-    verdict::{Axis, LEAST_BLOCKS, LEAST_LEVELS, short},
+    verdict::{LEAST_BLOCKS, LEAST_LEVELS},
 };
 
 /// On what a verdict rests, in a few words.

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
+    axis::Axis,
     counted::{Kind, Runs},
     plan::{Cell, SeriesPlan},
     resample::{Interval, median, median_interval},
-    verdict::{Axis, FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS},
 };
 
 /// Two series that differ in one option.

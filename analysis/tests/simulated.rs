@@ -2,8 +2,9 @@
 //! the logarithms of counts with their start-up, is what the rules are there to replace.
 
 use gpuos_analysis::{
+    axis::Axis,
     series::{Series, Work},
-    verdict::{Axis, Word, effect, judge},
+    verdict::{Word, effect, judge},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use rand_distr::{Distribution as _, Normal, Poisson};

@@ -212,12 +212,10 @@ fn a_run_that_takes_too_long_is_ended() {
     run(&["report", "data", "-o", "report"], folder.path());
     let report = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
     assert!(report.contains("ended after 1 s"), "{report}");
-    // What a program leaves behind holds nothing up, and ends with it.
+    // What a program leaves behind ends with it, and is not waited for: the test would not end either.
     let leaving = "#!/bin/sh\n[ \"$1\" = --list ] && exit\nsleep 1001 &\nexit 1\n";
     std::fs::write(&endless, leaving).unwrap();
-    let start = std::time::Instant::now();
     run(&["sweep", "plan.toml", "-o", "left", "--bench", "./endless"], folder.path());
-    assert!(start.elapsed().as_secs() < 500, "a sweep of ten runs waited for somebody's child");
     let left = Command::new("pgrep").args(["-f", "^sleep 1001$"]).output().unwrap();
     assert!(left.stdout.is_empty(), "{left:?}");
 }
