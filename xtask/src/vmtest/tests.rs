@@ -63,7 +63,6 @@ impl GuestTest {
 
     /// With `bench` and what it needs.
     fn with_bench(mut self) -> Result<Self> {
-        process::run(cargo().args(["build", "--quiet", "--package", "gpuos-workloads"]))?;
         let bench = Program::new(process::target_folder().join("debug/bench"))?;
         self.files.extend(libraries_of(&bench.path)?);
         self.files.push(("/bin/bench".to_owned(), bench.stripped));
@@ -167,9 +166,14 @@ struct Program {
     stripped: PathBuf,
 }
 
+/// Where the copies for the guests are.
+fn copies() -> PathBuf {
+    process::target_folder().join("vmtest/programs")
+}
+
 impl Program {
     fn new(path: PathBuf) -> Result<Self> {
-        let folder = process::target_folder().join("vmtest/programs");
+        let folder = copies();
         fs::create_dir_all(&folder)?;
         let stripped = folder.join(path.file_name().context("a program has a name")?);
         process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&path))?;
@@ -193,11 +197,15 @@ struct Programs {
 impl Programs {
     fn build() -> Result<Self> {
         eprintln!("building the programs for the guests");
-        let common = ["--quiet", "--package", "gpuos-trace"];
-        process::run(cargo().arg("build").args(common).args(["--bins", "--examples"]))?;
+        // Test programs have a hash in their names: those of an earlier build would stay, 30 MB each.
+        if copies().exists() {
+            fs::remove_dir_all(copies()).with_context(|| format!("cannot remove {}", copies().display()))?;
+        }
+        // The whole workspace, as `cargo xtask test` builds it: a single package would have dependencies with other
+        // features, and so a second copy of all of them, polars and its 150 MB included.
+        process::run(cargo().args(["build", "--quiet", "--workspace", "--bins", "--examples"]))?;
         let output = cargo()
-            .args(["test", "--no-run", "--tests", "--message-format", "json"])
-            .args(common)
+            .args(["test", "--quiet", "--workspace", "--no-run", "--tests", "--message-format", "json"])
             .stderr(Stdio::inherit())
             .output()
             .context("cannot start cargo")?;
