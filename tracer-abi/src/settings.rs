@@ -21,6 +21,13 @@ pub mod globals {
     pub const TASKS_BY_ID: &str = "TASKS_BY_ID";
     /// `u32`: 1 when the kernel does not give programs the current task and its registers as typed pointers (before 5.15).
     pub const UNTYPED: &str = "UNTYPED";
+    /// `u32`: type id of `struct file` where programs may take an address for a pointer to a structure
+    /// ([`CAST`](super::CAST), Linux 6.2), else 0.
+    pub const FILE_TYPE: &str = "FILE_TYPE";
+    /// `u32`: of `struct inode`, likewise.
+    pub const INODE_TYPE: &str = "INODE_TYPE";
+    /// `u32`: of a structure that begins with a number of 64 bits, likewise.
+    pub const WORD_TYPE: &str = "WORD_TYPE";
     /// `u32`: 1 when every call is written to the ring, too.
     pub const RECORDED: &str = "RECORDED";
     /// `u32`: 1 when phases are inferred from calls on GPU devices.
@@ -34,6 +41,10 @@ pub mod globals {
     /// `[u32; N]`: the [`TaskOffsets`](super::TaskOffsets) of this kernel.
     pub const TASK_OFFSETS: &str = "TASK_OFFSETS";
 }
+
+/// In the object, the number of a helper that does not exist, where an address becomes a pointer to a structure. User
+/// space puts the kernel's function for that in its place, which it knows by its type id (`bpf_rdonly_cast`), or nothing.
+pub const CAST: u32 = 0x6361_7374;
 
 /// Syscall numbers that the BPF side treats apart. They differ by architecture.
 #[repr(C)]

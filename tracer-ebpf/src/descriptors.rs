@@ -11,7 +11,10 @@ use gpuos_tracer_abi::ioctl::{
     REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
 };
 
-use crate::kernel;
+use crate::{
+    kernel::{self, as_structure, field},
+    maps::{FILE_TYPE, INODE_TYPE, WORD_TYPE},
+};
 
 /// `FMODE_PATH` of `linux/fs.h`: opened with `O_PATH`, for which no `ioctl` gets through.
 const OPENED_AS_PATH: u32 = 0x4000;
@@ -28,7 +31,7 @@ const KIND_PIPE: u32 = 0o010_000;
 const MAGIC_DMA_BUF: u64 = 0x444d_4142;
 const MAGIC_ANONYMOUS: u64 = 0x0904_1934;
 
-/// Part of a kernel structure, copied.
+/// Part of a kernel structure, copied by a helper.
 struct Window<const WORDS: usize>(MaybeUninit<[u64; WORDS]>);
 
 impl<const WORDS: usize> Window<WORDS> {
@@ -74,10 +77,47 @@ fn file_behind(descriptor: u32) -> Result<u64, u32> {
     if descriptor >= places {
         return Err(NOT_OPEN);
     }
-    match word(files + u64::from(descriptor) * 8) {
+    let place = files + u64::from(descriptor) * 8;
+    let file = match WORD_TYPE.load() {
+        0 => word(place),
+        kind => Some(field(as_structure(place, kind), 0)),
+    };
+    match file {
         None => Err(UNREADABLE),
         Some(0) => Err(NOT_OPEN),
         Some(file) => Ok(file),
+    }
+}
+
+/// How a file was opened, and its inode.
+#[inline(always)]
+fn mode_and_inode(file: u64) -> Option<(u32, u64)> {
+    match FILE_TYPE.load() {
+        0 => {
+            let window = Window::<{ FILE_WINDOW / 8 }>::read(file + kernel::file_window() as u64)?;
+            Some((window.at(kernel::file_mode()), window.at(kernel::file_inode())))
+        }
+        kind => {
+            let (file, window) = (as_structure(file, kind), kernel::file_window());
+            Some((field(file, window + kernel::file_mode()), field(file, window + kernel::file_inode())))
+        }
+    }
+}
+
+/// Kind, device number and superblock of an inode.
+#[inline(always)]
+fn facts_of_inode(inode: u64) -> Option<(u16, u32, u64)> {
+    match INODE_TYPE.load() {
+        0 => {
+            let window = Window::<{ INODE_WINDOW / 8 }>::read(inode)?;
+            let superblock = window.at(kernel::inode_superblock());
+            Some((window.at(kernel::inode_mode()), window.at(kernel::inode_device()), superblock))
+        }
+        kind => {
+            let inode = as_structure(inode, kind);
+            let superblock = field(inode, kernel::inode_superblock());
+            Some((field(inode, kernel::inode_mode()), field(inode, kernel::inode_device()), superblock))
+        }
     }
 }
 
@@ -109,23 +149,19 @@ pub(crate) extern "C" fn awaited_file(descriptor: u32, place: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn device_of_file(file: u64) -> u32 {
-    let Some(window) = Window::<{ FILE_WINDOW / 8 }>::read(file + kernel::file_window() as u64) else {
-        return UNREADABLE;
-    };
-    if window.at::<u32>(kernel::file_mode()) & OPENED_AS_PATH != 0 {
+    let Some((opened, inode)) = mode_and_inode(file) else { return UNREADABLE };
+    if opened & OPENED_AS_PATH != 0 {
         return NOT_OPEN;
     }
-    let inode = window.at::<u64>(kernel::file_inode());
-    let Some(window) = Window::<{ INODE_WINDOW / 8 }>::read(inode) else { return UNREADABLE };
-    let device = window.at::<u32>(kernel::inode_device());
-    match u32::from(window.at::<u16>(kernel::inode_mode())) & KIND {
+    let Some((mode, device, superblock)) = facts_of_inode(inode) else { return UNREADABLE };
+    match u32::from(mode) & KIND {
         KIND_CHARACTER => device,
         KIND_BLOCK => BLOCK_DEVICE,
         KIND_DIRECTORY => DIRECTORY,
         KIND_SOCKET => SOCKET,
         KIND_PIPE => PIPE,
         // A regular file, or an anonymous one: those have no kind, or since Linux 6.16 that of a regular file.
-        _ => file_of(file, window.at::<u64>(kernel::inode_superblock())),
+        _ => file_of(file, superblock),
     }
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
 };
 use gpuos_tracer_abi::{
-    settings::{PointOffsets, SpecialNumbers, TaskOffsetWords, TaskOffsets},
+    settings::{CAST, PointOffsets, SpecialNumbers, TaskOffsetWords, TaskOffsets},
     tasks::Usage,
 };
 
@@ -45,7 +45,7 @@ fn is_untyped() -> bool {
 /// Reads a field with a plain load, one instruction where `probe_read` is a call: the offset is a constant to the
 /// verifier, so it checks the access against kernel BTF. On kernels without typed pointers by that call.
 #[inline(always)]
-fn field<T: Copy>(of: *const u8, offset: usize) -> T {
+pub(crate) fn field<T: Copy>(of: *const u8, offset: usize) -> T {
     // SAFETY: the verifier accepts only offsets of fields of a known type; a fault reads as 0.
     let from = unsafe { of.add(offset).cast::<T>() };
     if is_untyped() {
@@ -58,6 +58,17 @@ fn field<T: Copy>(of: *const u8, offset: usize) -> T {
     }
     // SAFETY: as above.
     unsafe { from.read_volatile() }
+}
+
+/// An address as a pointer to a structure, for [`field`]: no instruction in the end, only knowledge of the verifier.
+/// A field of memory that is not there reads as 0. Only where user space has said that it works, by a type that is not 0.
+#[inline(always)]
+pub(crate) fn as_structure(address: u64, kind: u32) -> *const u8 {
+    // SAFETY: not a function but a place where user space puts one with these arguments.
+    unsafe {
+        let cast: unsafe extern "C" fn(u64, u32) -> *const u8 = core::mem::transmute(CAST as usize);
+        cast(address, kind)
+    }
 }
 
 /// One word of [`TASK_OFFSETS`], a constant to the verifier: loading all of them would cost more

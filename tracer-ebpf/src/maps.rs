@@ -147,6 +147,12 @@ pub(crate) static TASKS_BY_ID: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static UNTYPED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(crate) static FILE_TYPE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static INODE_TYPE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static WORD_TYPE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static RECORDED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static INFER_PHASES: Global<u32> = Global::new(0);

@@ -7,7 +7,9 @@ use gpuos_tracer_abi::{maps, programs, tasks::ThreadState};
 use super::{
     error::LoadError,
     kernel_objects::{KernelObjects, Place},
-    object, syscall,
+    object,
+    structure_cast::StructureCast,
+    syscall,
 };
 
 /// A pair of programs that does next to nothing, attached while this lives: what every call then pays is
@@ -26,7 +28,7 @@ impl Floor {
         let pair = programs::FLOORS.into_iter().find(|(does, ..)| *does == what);
         let (_, enter, exit) = pair.ok_or_else(|| LoadError::no_program(what))?;
         let wanted = [(enter, Place::Raw("sys_enter")), (exit, Place::Raw("sys_exit"))];
-        let mut objects = KernelObjects::load(object::BYTES, &[], &[], &wanted, false)?;
+        let mut objects = KernelObjects::load(object::BYTES, &[], &[], &wanted, StructureCast::default(), false)?;
         for (program, place) in wanted {
             objects.attach(program, place)?;
         }

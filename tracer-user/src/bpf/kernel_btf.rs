@@ -34,6 +34,9 @@ pub enum BtfError {
     /// No such typedef.
     #[error("the kernel has no type `{0}`")]
     NoTypedef(String),
+    /// No such function.
+    #[error("the kernel has no function `{0}`")]
+    NoFunction(String),
     /// No such member.
     #[error("`struct {0}` has no member `{1}`")]
     NoMember(String, String),
@@ -47,6 +50,7 @@ pub enum BtfError {
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const FUNCTION: u32 = 12;
 const TYPEDEF: u32 = 8;
 const VOLATILE: u32 = 9;
 const CONST: u32 = 10;
@@ -264,13 +268,25 @@ impl KernelBtf {
         self.find(TYPEDEF, name)?.map(|(id, _)| id).ok_or_else(|| BtfError::NoTypedef(name.to_owned()))
     }
 
+    /// Id of a function. There are more of them than of all else, so they are not kept by name.
+    ///
+    /// # Errors
+    /// [`BtfError::NoFunction`].
+    pub fn id_of_function(&self, name: &str) -> Result<u32, BtfError> {
+        let mut ids = (1_u32..).zip(self.starts.iter().skip(1));
+        let found = ids.find(|&(_, &at)| {
+            self.header_at(at as usize).is_ok_and(|entry| entry.kind() == FUNCTION && self.is_named(entry.name, name))
+        });
+        found.map(|(id, _)| id).ok_or_else(|| BtfError::NoFunction(name.to_owned()))
+    }
+
     /// A structure, to ask for offsets of its members.
     ///
     /// # Errors
     /// [`BtfError::NoStruct`].
     pub fn structure(&self, name: &str) -> Result<Structure<'_>, BtfError> {
-        let (_, entry) = self.find(KIND_STRUCT, name)?.ok_or_else(|| BtfError::NoStruct(name.to_owned()))?;
-        Ok(Structure { btf: self, name: name.to_owned(), entry })
+        let (id, entry) = self.find(KIND_STRUCT, name)?.ok_or_else(|| BtfError::NoStruct(name.to_owned()))?;
+        Ok(Structure { btf: self, name: name.to_owned(), id, entry })
     }
 }
 
@@ -279,10 +295,17 @@ impl KernelBtf {
 pub struct Structure<'a> {
     btf: &'a KernelBtf,
     name: String,
+    id: u32,
     entry: Header,
 }
 
 impl Structure<'_> {
+    /// Its type id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// Its size in bytes.
     #[must_use]
     pub fn size(&self) -> u32 {
@@ -327,6 +350,8 @@ mod tests {
         words.extend([0, 4 << 24 | 2, 8, name("pad"), 1, 0, name("c"), 1, 32]); // 2: anonymous struct
         words.extend([0, 5 << 24 | 2, 8, name("b"), 1, 0, 0, 2, 0]); // 3: anonymous union
         words.extend([name("outer"), 4 << 24 | 2, 12, name("a"), 1, 0, 0, 3, 32]); // 4: struct outer
+        words.extend([0, 13 << 24, 1]); // 5: int (void)
+        words.extend([name("c"), 12 << 24 | 1, 5]); // 6: int c(void)
         let types: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         let mut blob = vec![0x9f, 0xeb, 1, 0];
         for value in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
@@ -347,6 +372,9 @@ mod tests {
         assert!(matches!(outer.offset_of("x"), Err(BtfError::NoMember(..))));
         assert!(matches!(btf.structure("inner"), Err(BtfError::NoStruct(_))));
         assert!(matches!(btf.id_of_typedef("outer"), Err(BtfError::NoTypedef(_))));
+        assert_eq!(outer.id(), 4);
+        assert_eq!(btf.id_of_function("c").unwrap(), 6);
+        assert!(matches!(btf.id_of_function("outer"), Err(BtfError::NoFunction(_))));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use gpuos_tracer_abi::maps as abi_maps;
 use super::{
     api_probes::{self, ApiFunction},
     error::{self, LoadError},
-    perf_tracepoints, syscall,
+    perf_tracepoints,
+    structure_cast::StructureCast,
+    syscall,
 };
 
 /// Maps and programs, by name. Dropping it frees them; dropping a link detaches its program.
@@ -51,13 +53,14 @@ pub(super) enum Place {
 pub(super) type Global<'a> = (&'a str, &'a [u8]);
 
 impl KernelObjects {
-    /// Creates the maps, with `sizes` as their numbers of entries, and loads these programs. `untyped`: for a kernel
-    /// without task storage.
+    /// Creates the maps, with `sizes` as their numbers of entries, and loads these programs. `cast`: what the kernel has
+    /// for that. `untyped`: for a kernel without task storage.
     pub(super) fn load(
         bytes: &[u8],
         globals: &[Global<'_>],
         sizes: &[(&str, u32)],
         wanted: &[(&'static str, Place)],
+        cast: StructureCast,
         untyped: bool,
     ) -> Result<Self, LoadError> {
         let broken = |error: &(dyn std::error::Error + 'static)| LoadError::from_step("reading the object", error);
@@ -85,6 +88,7 @@ impl KernelObjects {
         });
         object.relocate_maps(placed, &text_sections).map_err(|error| broken(&error))?;
         object.relocate_calls(&text_sections).map_err(|error| broken(&error))?;
+        object.functions.values_mut().for_each(|function| cast.put_into(&mut function.instructions));
         if untyped {
             object.functions.values_mut().for_each(|function| without_exchange(&mut function.instructions));
         }

@@ -21,6 +21,7 @@ use super::{
     kernel_objects::{KernelObjects, Place},
     object,
     offsets::{SPECIAL_NUMBERS, task_offsets},
+    structure_cast::StructureCast,
     syscall, tasks_by_id, uninterrupted,
 };
 use crate::names::devices::Devices;
@@ -225,6 +226,10 @@ impl Tracer {
         if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) || tasks_by_id::is_preemptible() {
             uninterrupted::want();
         }
+        let cast = match btf.id_of_typedef("btf_trace_sys_enter") {
+            Ok(tracepoint) if !untyped => StructureCast::of(&btf, tracepoint),
+            _ => StructureCast::default(),
+        };
         let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
         let mut objects = KernelObjects::load(
             object::BYTES,
@@ -237,6 +242,9 @@ impl Tracer {
                 (globals::WANTED, &settings.bitmap().map(u64::to_ne_bytes).concat()),
                 (globals::TASKS_BY_ID, &u32::from(by_id.is_some()).to_ne_bytes()),
                 (globals::UNTYPED, &u32::from(untyped).to_ne_bytes()),
+                (globals::FILE_TYPE, &cast.file.to_ne_bytes()),
+                (globals::INODE_TYPE, &cast.inode.to_ne_bytes()),
+                (globals::WORD_TYPE, &cast.word.to_ne_bytes()),
                 (globals::RECORDED, &u32::from(settings.recording.is_some()).to_ne_bytes()),
                 (globals::INFER_PHASES, &u32::from(settings.infer_phases).to_ne_bytes()),
                 (globals::FUNCTIONS_WATCHED, &u32::from(!settings.functions.is_empty()).to_ne_bytes()),
@@ -262,6 +270,7 @@ impl Tracer {
                 (maps::FREE_PHASES, settings.phases.max(1)),
             ],
             &wanted,
+            cast,
             untyped,
         )?;
         let free = objects.map(maps::FREE_CHUNKS)?;

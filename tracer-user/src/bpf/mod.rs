@@ -16,6 +16,7 @@ mod offsets;
 mod perf_tracepoints;
 pub mod ring;
 mod snapshot;
+mod structure_cast;
 pub mod syscall;
 mod tasks_by_id;
 mod uninterrupted;
