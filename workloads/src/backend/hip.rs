@@ -10,7 +10,7 @@ use std::{
 use super::{
     Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe,
     hip_library::{HipLibrary, NO_DEVICE, Pointer},
-    loaded_from, no_such_device,
+    loaded_from, no_such_device, unsupported,
 };
 use crate::plan::{Memory, Setup, Wait};
 
@@ -95,6 +95,7 @@ impl Flavour for Cpu {
 /// Streams on one device.
 pub(crate) struct Hip<F> {
     library: HipLibrary,
+    ordinal: c_int,
     kernel: Pointer,
     streams: Vec<Pointer>,
     runtime: String,
@@ -207,6 +208,7 @@ impl<F: Flavour> Backend for Hip<F> {
         let (runtime, device) = (version::<F>(&library)?, name_of::<F>(&library, setup.device)?);
         let mut hip = Self {
             library,
+            ordinal,
             kernel: ptr::null_mut(),
             streams: Vec::new(),
             runtime,
@@ -404,6 +406,17 @@ impl<F: Flavour> Backend for Hip<F> {
             self.check("hipEventRecord", (self.library.event_record)(event, self.streams[0]))?;
             self.check("hipEventSynchronize", (self.library.event_synchronize)(event))?;
             self.check("hipEventDestroy", (self.library.event_destroy)(event))
+        }
+    }
+
+    fn context(&mut self) -> Result<(), BackendError> {
+        let (create, destroy) = self.library.contexts.ok_or_else(|| unsupported(Self::NAME, "contexts"))?;
+        let mut context = ptr::null_mut();
+        // SAFETY: nobody else uses the new context; the device's own is made current again.
+        unsafe {
+            self.check("hipCtxCreate", create(&mut context, 0, self.ordinal))?;
+            self.check("hipCtxDestroy", destroy(context))?;
+            self.check("hipSetDevice", (self.library.set_device)(self.ordinal))
         }
     }
 }

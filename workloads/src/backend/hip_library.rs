@@ -13,6 +13,9 @@ pub(super) type Pointer = *mut c_void;
 /// A call's result that is no success.
 pub(super) const NO_DEVICE: c_int = 100;
 
+/// `hipCtxCreate` and `hipCtxDestroy`: HIP's headers mark them as deprecated, and HIP for CPUs has none.
+type Contexts = (unsafe extern "C" fn(*mut Pointer, c_uint, c_int) -> c_int, unsafe extern "C" fn(Pointer) -> c_int);
+
 /// Declares the table: a field for every name, and where each comes from.
 macro_rules! entry_points {
     ($($(#[$doc:meta])* $field:ident = $name:literal ($($argument:ty),*);)*) => {
@@ -20,6 +23,8 @@ macro_rules! entry_points {
         pub(super) struct HipLibrary {
             _library: Library,
             get_error_name: unsafe extern "C" fn(c_int) -> *const c_char,
+            /// Where the library has them.
+            pub(super) contexts: Option<Contexts>,
             $($(#[$doc])* pub(super) $field: unsafe extern "C" fn($($argument),*) -> c_int,)*
         }
 
@@ -31,6 +36,7 @@ macro_rules! entry_points {
                 unsafe {
                     Ok(Self {
                         get_error_name: find(&library, "hipGetErrorName")?,
+                        contexts: find(&library, "hipCtxCreate").ok().zip(find(&library, "hipCtxDestroy").ok()),
                         $($field: find(&library, $name)?,)*
                         _library: library,
                     })
