@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     ffi::OsStr,
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -311,6 +312,7 @@ fn a_killed_recorder_leaves_what_it_had() {
         .args(["record", "-q", "-o"])
         .arg(&file)
         .args(["--", "sh", "-c", "while :; do sleep 0.01; done"])
+        .envs([("SUDO_UID", "65534"), ("SUDO_GID", "65533")])
         .process_group_of_its_own()
         .spawn()
         .unwrap();
@@ -324,6 +326,9 @@ fn a_killed_recorder_leaves_what_it_had() {
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGKILL)
         .unwrap();
     assert!(!file.exists());
+    // Whoever called sudo can read it without.
+    let owner = std::fs::metadata(&journal).unwrap();
+    assert_eq!((owner.uid(), owner.gid(), owner.mode() & 0o777), (65534, 65533, 0o600));
     let shown = Command::new(TRACER).args(["show", "--top", "0"]).arg(&journal).output().unwrap();
     let text = String::from_utf8_lossy(&shown.stdout);
     assert!(text.contains("note: this recording was not finished: it ends ") && text.contains(" execve "), "{text}");

@@ -363,13 +363,19 @@ fn caller() -> Option<(u32, u32)> {
     if nix::unistd::Uid::effective().is_root() { id("SUDO_UID").zip(id("SUDO_GID")) } else { None }
 }
 
+/// A new file belongs to who called sudo.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn give_to_caller(file: &File) -> io::Result<()> {
+    caller().map_or(Ok(()), |(user, group)| fchown(file, Some(user), Some(group)))
+}
+
 fn give_name(unfinished: tempfile::NamedTempFile, path: &Path, old: Option<&File>) -> io::Result<()> {
     let us = nix::unistd::Uid::effective();
     let caller = caller();
     let file = unfinished.as_file();
-    if let Some((user, group)) = caller {
-        fchown(file, Some(user), Some(group))?;
-    }
+    give_to_caller(file)?;
     let old = old.map(File::metadata).transpose()?;
     if let Some(old) = old.filter(|old| old.uid() == us.as_raw() || caller.is_some_and(|(user, _)| old.uid() == user)) {
         fchown(file, Some(old.uid()), Some(old.gid()))?;
