@@ -2,8 +2,8 @@
 //! where there is no GPU. Never installed; tests put it into a folder as `libcuda.so`.
 //!
 //! Its system calls are known: an allocation is one `mmap`, a free one `munmap`, nothing else makes any.
-//! `GPUOS_CUDA_DOUBLE` chooses what is wrong with it: `no-device`, `forgetful` (the third launch skips a word),
-//! `full` (no allocation above 1 MiB).
+//! `GPUOS_CUDA_DOUBLE` chooses what is wrong with it: `no-device`, `empty` (it counts none), `forgetful` (the third launch
+//! skips a word), `full` (no allocation above 1 MiB), `plain` (neither managed memory nor pools).
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "every function is one of C")]
 
@@ -25,6 +25,7 @@ const NO_DEVICE: c_int = 100;
 const INVALID_DEVICE: c_int = 101;
 const NO_BINARY: c_int = 209;
 const NOT_FOUND: c_int = 500;
+const NOT_SUPPORTED: c_int = 801;
 
 type Handle = *mut c_void;
 type Address = u64;
@@ -115,11 +116,12 @@ export! {
             INVALID_VALUE => c"CUDA_ERROR_INVALID_VALUE",
             OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
             NO_DEVICE => c"CUDA_ERROR_NO_DEVICE",
+            NOT_SUPPORTED => c"CUDA_ERROR_NOT_SUPPORTED",
             _ => c"CUDA_ERROR_OF_THE_DOUBLE",
         }.as_ptr();
         SUCCESS
     }
-    cuDeviceGetCount(count: *mut c_int) { *count = 1; SUCCESS }
+    cuDeviceGetCount(count: *mut c_int) { *count = c_int::from(!is("empty")); SUCCESS }
     cuDeviceGet(device: *mut c_int, ordinal: c_int) {
         *device = 0;
         if ordinal == 0 { SUCCESS } else { INVALID_DEVICE }
@@ -182,8 +184,12 @@ export! {
     }
     cuMemAlloc_v2(address: *mut Address, bytes: usize) { allocate(address, bytes) }
     cuMemFree_v2(address: Address) { free(address) }
-    cuMemAllocManaged(address: *mut Address, bytes: usize, _flags: c_uint) { allocate(address, bytes) }
-    cuMemAllocAsync(address: *mut Address, bytes: usize, _stream: Handle) { allocate(address, bytes) }
+    cuMemAllocManaged(address: *mut Address, bytes: usize, _flags: c_uint) {
+        if is("plain") { NOT_SUPPORTED } else { allocate(address, bytes) }
+    }
+    cuMemAllocAsync(address: *mut Address, bytes: usize, _stream: Handle) {
+        if is("plain") { NOT_SUPPORTED } else { allocate(address, bytes) }
+    }
     cuMemFreeAsync(address: Address, _stream: Handle) { free(address) }
     cuMemHostAlloc(address: *mut Address, bytes: usize, _flags: c_uint) { allocate(address, bytes) }
     cuMemFreeHost(address: Address) { free(address) }

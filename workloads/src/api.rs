@@ -42,12 +42,12 @@ struct Bench<'a, B> {
 }
 
 impl<B: Backend> Bench<'_, B> {
-    /// Times one call as often as the plan says.
+    /// Times one call as often as the plan says. Whether it is possible.
     fn step(
         &mut self,
         name: &'static str,
         call: impl FnMut(&mut B) -> Result<(), BackendError>,
-    ) -> Result<(), BackendError> {
+    ) -> Result<bool, BackendError> {
         self.times(name, self.plan.warmup, self.plan.iters, call)
     }
 
@@ -63,7 +63,7 @@ impl<B: Backend> Bench<'_, B> {
         warmup: u64,
         iters: u64,
         mut call: impl FnMut(&mut B) -> Result<(), BackendError>,
-    ) -> Result<(), BackendError> {
+    ) -> Result<bool, BackendError> {
         gpuos_phase::switch("warmup");
         let mut latencies = Latencies::new();
         let mut done = || {
@@ -77,14 +77,20 @@ impl<B: Backend> Bench<'_, B> {
             gpuos_phase::iterations(iters);
             Ok(())
         };
-        let skipped = match done() {
-            Ok(()) => None,
-            Err(BackendError::Unsupported { what, .. }) => Some(format!("this backend has no {what}")),
-            Err(error) => return Err(error),
-        };
+        let skipped = possible(done())?.err();
         gpuos_phase::switch("init");
+        let is_possible = skipped.is_none();
         self.steps.push(Step { name, latency: latencies.percentiles(), skipped });
-        Ok(())
+        Ok(is_possible)
+    }
+}
+
+/// What a call gave, or why it is not possible here; any other failure ends it all.
+fn possible<T>(result: Result<T, BackendError>) -> Result<Result<T, String>, BackendError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(BackendError::Unsupported { backend, what, .. }) => Ok(Err(format!("{backend} cannot do {what}"))),
+        Err(error) => Err(error),
     }
 }
 
@@ -120,23 +126,24 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
         // All are held until the frees, so that no step has the other's calls; there is room for them beforehand.
         let count = plan.warmup.saturating_add(plan.iters) as usize;
         let mut held = crate::model::room(count)?;
-        bench.step(allocate, |backend| backend.allocate(memory, bytes).map(|buffer| held.push(buffer)))?;
+        if !bench.step(allocate, |backend| backend.allocate(memory, bytes).map(|buffer| held.push(buffer)))? {
+            continue;
+        }
         bench.step(free, |backend| held.pop().map_or(Ok(()), |buffer| backend.free(buffer)))?;
     }
 
     let mut array = bench.backend.allocate(Memory::Device, bytes)?;
-    bench.backend.clear(&mut array)?;
+    crate::model::clear(&mut bench.backend, &mut array, bytes)?;
     let mut pageable = crate::model::zeroed(words as usize)?;
     bench.step("copy in", |backend| copy_in(backend, &pageable, &array))?;
     bench.step("copy out", |backend| copy_out(backend, &array, &mut pageable))?;
-    if B::CAPABILITIES.pinned_copies {
-        let mut pinned = bench.backend.allocate_pinned(words as usize)?;
-        bench.step("copy in pinned", |backend| copy_in(backend, pinned.words(), &array))?;
-        bench.step("copy out pinned", |backend| copy_out(backend, &array, pinned.words()))?;
-        bench.backend.free_pinned(pinned)?;
-    } else {
-        bench.skip("copy in pinned", "this backend has no pinned memory");
-        bench.skip("copy out pinned", "this backend has no pinned memory");
+    match possible(bench.backend.allocate_pinned(words as usize))? {
+        Ok(mut pinned) => {
+            bench.step("copy in pinned", |backend| copy_in(backend, pinned.words(), &array))?;
+            bench.step("copy out pinned", |backend| copy_out(backend, &array, pinned.words()))?;
+            bench.backend.free_pinned(pinned)?;
+        }
+        Err(why) => ["copy in pinned", "copy out pinned"].into_iter().for_each(|name| bench.skip(name, &why)),
     }
 
     let nothing = Kernel { words: 0, amount: 0, duration_us: 0 };
@@ -145,14 +152,17 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
     bench.step("launch and wait", |backend| backend.launch(0, &array, nothing).and_then(|()| backend.wait()))?;
     bench.step("wait for nothing", |backend| backend.wait())?;
     bench.step("event", |backend| backend.event())?;
-    if B::CAPABILITIES.graphs {
+    let mut record = || {
         bench.backend.begin_graph(0)?;
         bench.backend.launch(0, &array, nothing)?;
-        let graph = bench.backend.end_graph(0)?;
-        bench.step("launch graph", |backend| backend.launch_graph(0, &graph))?;
-        bench.backend.wait()?;
-    } else {
-        bench.skip("launch graph", "this backend has no graphs");
+        bench.backend.end_graph(0)
+    };
+    match possible(record())? {
+        Ok(graph) => {
+            bench.step("launch graph", |backend| backend.launch_graph(0, &graph))?;
+            bench.backend.wait()?;
+        }
+        Err(why) => bench.skip("launch graph", &why),
     }
     let few = plan.iters.min(MOST_CONTEXTS);
     bench.times("context", plan.warmup.min(1), few, |backend| backend.context())?;

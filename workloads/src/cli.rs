@@ -49,6 +49,13 @@ pub(crate) enum Command {
     /// A real model on ONNX Runtime, on the CPU or a GPU
     #[cfg(feature = "infer")]
     Infer(InferOptions),
+    /// A real model on ONNX Runtime: this `bench` was built without it
+    #[cfg(not(feature = "infer"))]
+    Infer {
+        /// Whatever is asked of it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Clone, Debug, Args)]
@@ -280,6 +287,9 @@ pub(crate) enum Task {
     /// A real model on ONNX Runtime.
     #[cfg(feature = "infer")]
     Infer(crate::infer::Plan),
+    /// What this build does not have.
+    #[cfg(not(feature = "infer"))]
+    NotBuiltIn,
 }
 
 impl Task {
@@ -289,6 +299,8 @@ impl Task {
             Self::Cpu(_) | Self::Model(..) | Self::Api(..) => true,
             #[cfg(feature = "infer")]
             Self::Infer(_) => false,
+            #[cfg(not(feature = "infer"))]
+            Self::NotBuiltIn => false,
         }
     }
 }
@@ -397,6 +409,8 @@ impl Command {
                 let plan = Plan { setup: runtime.setup(1), ..repetition.plan(Model::Kernel, size.bytes) };
                 Request { task: Task::Api(plan, runtime.backend), json: repetition.json }
             }
+            #[cfg(not(feature = "infer"))]
+            Self::Infer { .. } => Request { task: Task::NotBuiltIn, json: false },
             #[cfg(feature = "infer")]
             Self::Infer(InferOptions { model, backend, batch, threads, repetition }) => Request {
                 task: Task::Infer(crate::infer::Plan {

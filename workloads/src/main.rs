@@ -46,6 +46,8 @@ fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
         Task::Api(plan, choice) => backend::with(*choice, plan, Calls { plan, json })??,
         #[cfg(feature = "infer")]
         Task::Infer(plan) => report::inference(&infer::run(plan)?, json)?,
+        #[cfg(not(feature = "infer"))]
+        Task::NotBuiltIn => return Err(backend::BackendError::NotBuiltIn { backend: "infer".to_owned() }.into()),
     };
     Ok(report::print(&text)?)
 }

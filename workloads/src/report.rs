@@ -41,14 +41,6 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
         return serde_json::to_string(&Report { backend, plan, wall_ns: *wall_ns, latency, usage: *usage });
     }
     let on = backend.as_ref().map_or_else(|| "the CPU".to_owned(), on);
-    let checked = match (plan.model, plan.lifetime) {
-        (Model::Alloc, _) => "",
-        // Of arrays that nobody keeps one more iteration is checked.
-        (Model::Kernel, Lifetime::PerIter | Lifetime::Pooled) => ", results of one more checked",
-        // An array without a whole word has nothing to check.
-        _ if plan.bytes < 4 && !matches!(plan.model, Model::Sync | Model::Launch) => "",
-        _ => ", results checked",
-    };
     let direction = match (plan.model, plan.direction) {
         (Model::Copy, Direction::H2d) => " to the device",
         (Model::Copy, Direction::D2h) => " to the host",
@@ -56,17 +48,34 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
     };
     let batch = match (plan.batch, plan.fused) {
         (1, _) => String::new(),
-        (batch, true) => format!(" of one operation on {batch} times as many bytes"),
+        (batch, true) if matches!(plan.model, Model::Alloc | Model::Copy) => {
+            format!(" of one operation on {batch} times as many bytes")
+        }
+        (batch, true) => format!(" of one operation that adds {batch}"),
         (batch, false) => format!(" of {batch} operations"),
     };
     let mut lines = vec![format!(
-        "{} on {on}: {} bytes{direction} × {} iterations{batch}{checked}",
+        "{} on {on}: {} bytes{direction} × {} iterations{batch}{}",
         plan.model.name(),
         plan.bytes,
-        plan.iters
+        plan.iters,
+        checked(plan)
     )];
     lines.extend(latency.as_ref().map(percentiles));
     Ok(lines.join("\n"))
+}
+
+/// What of the results was looked at.
+fn checked(plan: &Plan) -> &'static str {
+    // An array without a whole word has nothing to check, and one that nobody worked on only what it was made with.
+    let worked = plan.warmup + plan.iters > 0 && (plan.bytes >= 4 || matches!(plan.model, Model::Sync | Model::Launch));
+    match (plan.model, plan.lifetime) {
+        _ if !worked => "",
+        (Model::Alloc, _) => "",
+        // Of arrays that nobody keeps one more iteration is checked.
+        (Model::Kernel, Lifetime::PerIter | Lifetime::Pooled) => ", results of one more checked",
+        _ => ", results checked",
+    }
 }
 
 fn percentiles(latency: &Percentiles) -> String {

@@ -157,6 +157,65 @@ fn a_wrong_result_is_found() {
 fn a_driver_without_a_device_says_so() {
     let error = complaint(&on_the_double("kernel --backend cuda", "no-device"));
     assert!(error.contains("cuInit: CUDA_ERROR_NO_DEVICE") && error.contains("hint: "), "{error}");
+    let error = complaint(&on_the_double("kernel --backend cuda", "empty"));
+    assert!(error.contains("cuDeviceGetCount: the driver has no device") && error.contains("nvidia-smi"), "{error}");
+}
+
+#[test]
+fn what_a_device_does_not_support_is_left_out_and_the_rest_measured() {
+    let calls = json(&on_the_double("api --bytes 4096 --iters 2 --backend cuda --json", "plain"));
+    let steps = calls["steps"].as_array().unwrap();
+    let skipped: Vec<_> = steps.iter().filter(|step| !step["skipped"].is_null()).map(|step| &step["name"]).collect();
+    assert_eq!(skipped, ["allocate managed", "allocate from pool"]);
+    // Nothing is freed that was not allocated.
+    let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert!(!names.contains(&"free managed") && names.contains(&"free pinned") && names.contains(&"launch graph"));
+    let error = complaint(&on_the_double("alloc --memory managed --backend cuda", "plain"));
+    assert!(error.contains("cuda cannot do `cuMemAllocManaged` on this device\nhint: "), "{error}");
+}
+
+#[test]
+fn more_memory_than_the_cgroup_allows_is_refused() {
+    // Of version 2, or of version 1; either needs root.
+    let (root, limit) = match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => ("/sys/fs/cgroup", "memory.max"),
+        false => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+    };
+    let group = PathBuf::from(format!("{root}/gpuos-bench-{}", std::process::id()));
+    if std::fs::create_dir(&group).is_err() || std::fs::write(group.join(limit), "104857600").is_err() {
+        let _ = std::fs::remove_dir(&group);
+        eprintln!("SKIP: no memory cgroup can be made here");
+        return;
+    }
+    for line in ["cpu --bytes 200M --iters 1", "kernel --backend host --bytes 200M --iters 1"] {
+        let inside = format!("echo $$ > {}/cgroup.procs; exec {} {line}", group.display(), env!("CARGO_BIN_EXE_bench"));
+        let error = complaint(&Command::new("sh").args(["-c", &inside]).output().unwrap());
+        assert!(error.contains("no memory for an array of 209715200 bytes\nhint: "), "{line}: {error}");
+    }
+    std::fs::remove_dir(&group).unwrap();
+}
+
+#[test]
+fn the_report_says_what_was_looked_at() {
+    for (line, words) in [
+        ("kernel --backend host --bytes 4096 --fused --batch 3", "of one operation that adds 3, results checked"),
+        ("kernel --backend host --bytes 4096 --lifetime per-iter --iters 0 --warmup 0", "× 0 iterations\n"),
+        ("copy --backend host --bytes 4096 --iters 0 --warmup 0", "to the device × 0 iterations\n"),
+        (
+            "copy --backend host --bytes 4096 --fused --batch 2",
+            "one operation on 2 times as many bytes, results checked",
+        ),
+    ] {
+        let text = String::from_utf8(bench(line).output().unwrap().stdout).unwrap();
+        assert!(text.contains(words), "{line}: {text}");
+    }
+}
+
+#[cfg(not(feature = "infer"))]
+#[test]
+fn what_was_not_built_says_how_to_build_it() {
+    let error = complaint(&bench("infer --model resnet18").output().unwrap());
+    assert!(error.contains("infer: this `bench` was built without it") && error.contains("--all-features"), "{error}");
 }
 
 #[test]
@@ -165,6 +224,9 @@ fn too_little_memory_is_told_with_what_to_change() {
     assert!(error.contains("CUDA_ERROR_OUT_OF_MEMORY") && error.contains("--bytes"), "{error}");
     let error = complaint(&bench("alloc --backend host --bytes 100000G").output().unwrap());
     assert!(error.contains("mmap failed") && error.contains("--bytes"), "{error}");
+    // Nothing would end a double: the driver of a GPU that has no such memory says so.
+    let error = complaint(&on_the_double("alloc --bytes 0 --backend cuda", ""));
+    assert!(error.contains("CUDA_ERROR_INVALID_VALUE") && error.contains("--bytes"), "{error}");
     let error = complaint(&bench("kernel --backend host --bytes 20G").output().unwrap());
     assert!(error.contains("more words than a kernel can count"), "{error}");
 }
@@ -183,7 +245,7 @@ fn a_library_that_is_not_the_runtime_says_so() {
     assert!(error.contains("this libcuda has no `cuInit`"), "{error}");
     let foreign = bench("kernel --backend hip-cpu").env("GPUOS_HIP_CPU_LIBRARY", "libm.so.6").output().unwrap();
     let error = complaint(&foreign);
-    assert!(error.contains("the library has no `hipGetErrorName`"), "{error}");
+    assert!(error.contains("libm.so.6 has no `hipGetErrorName`"), "{error}");
     let absent = bench("kernel --backend hip-cpu").env("GPUOS_HIP_CPU_LIBRARY", "/nowhere/x.so").output().unwrap();
     assert!(complaint(&absent).contains("ROCm/HIP-CPU"));
 }
@@ -206,7 +268,7 @@ fn what_a_backend_cannot_do_is_an_error_that_says_what_it_can() {
         ("kernel --memory managed --backend host", "its kinds of memory: device"),
         ("kernel --graph --backend opencl", "opencl cannot do `--graph`"),
         ("sync --duration-us 5 --backend opencl", "opencl cannot do `--duration-us`"),
-        ("copy --memory pinned --backend opencl", "`copy --memory pageable` is possible"),
+        ("copy --memory pinned --backend opencl", "its kinds of memory for copies: pageable"),
         ("kernel --memory pageable --backend host", "host cannot do `--memory pageable`"),
         ("alloc --lifetime once --backend host", "allocates nothing"),
         ("kernel --device 1 --backend host", "no device 1; it has 1"),
@@ -221,6 +283,8 @@ fn the_list_has_every_backend_of_the_command_line() {
     let list = json(&bench("--list --json").output().unwrap());
     let names: Vec<_> = list.as_array().unwrap().iter().map(|listed| listed["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["cuda", "hip", "hip-cpu", "opencl", "vulkan", "metal", "host"]);
+    let host = list.as_array().unwrap().iter().find(|listed| listed["name"] == "host").unwrap();
+    assert_eq!(host["capabilities"]["memory"], serde_json::json!(["device"]));
     let text = bench("--list").output().unwrap();
     assert!(String::from_utf8_lossy(&text.stdout).contains("this CPU"));
 }

@@ -1,10 +1,12 @@
 //! What can be asked of a backend, and refusing what cannot before anything is opened.
 
+use serde::Serialize;
+
 use super::BackendError;
 use crate::plan::{Memory, Model, Plan, Wait};
 
 /// What can be asked of a backend.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Capabilities {
     pub(crate) waits: &'static [Wait],
     /// Kinds of memory that kernels can reach.
@@ -53,7 +55,9 @@ impl Capabilities {
                 Memory::Pageable => {}
                 Memory::Pinned if self.pinned_copies => {}
                 memory => {
-                    return refuse(format!("`copy --memory {}`", name(memory)), "`copy --memory pageable` is possible");
+                    let can = if self.pinned_copies { "pageable, pinned" } else { "pageable" };
+                    let can = format!("its kinds of memory for copies: {can}");
+                    return refuse(format!("`copy --memory {}`", name(memory)), &can);
                 }
             }
         } else if !self.memory.contains(&plan.memory) {

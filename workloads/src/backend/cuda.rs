@@ -13,7 +13,7 @@ use cudarc::driver::{
 };
 
 use super::{
-    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, loaded_from, no_such_device,
+    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, loaded_from, no_such_device, unsupported,
     why_not_loaded,
 };
 use crate::plan::{Memory, Setup, Wait};
@@ -26,6 +26,7 @@ const BLOCK: u32 = 256;
 /// What is called of libcuda. cudarc panics at the first call of one that is not there, so they are looked for before.
 const NEEDED: &[&str] = &[
     "cuInit",
+    "cuGetErrorName",
     "cuDriverGetVersion",
     "cuDeviceGet",
     "cuDeviceGetCount",
@@ -83,7 +84,10 @@ pub(crate) struct Buffer {
 pub(crate) struct Graph(sys::CUgraphExec);
 
 fn call(call: &'static str) -> impl Fn(DriverError) -> BackendError {
-    move |error| BackendError::Call { backend: NAME, call, reason: reason(error) }
+    move |error| match error.0 {
+        sys::CUresult::CUDA_ERROR_NOT_SUPPORTED => unsupported(NAME, &format!("`{call}` on this device")),
+        _ => BackendError::Call { backend: NAME, call, reason: reason(error) },
+    }
 }
 
 /// The driver's own name of an error.
@@ -102,8 +106,8 @@ fn unavailable(reason: String) -> BackendError {
     }
 }
 
-/// Loads the library and initialises it; the driver's version in words.
-fn load() -> Result<String, BackendError> {
+/// Loads the library and initialises it; the driver's version in words, and how many devices it has.
+fn load() -> Result<(String, usize), BackendError> {
     // SAFETY: it only tries to load the library. Any other call would panic without it.
     if !unsafe { sys::is_culib_present() } {
         return Err(unavailable(why_not_loaded("libcuda.so.1")));
@@ -121,14 +125,14 @@ fn load() -> Result<String, BackendError> {
     let mut version = 0;
     // SAFETY: the pointer is valid.
     unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(call("cuDriverGetVersion"))?;
-    Ok(format!("CUDA driver API {}.{}", version / 1000, version % 1000 / 10))
+    let count = result::device::get_count().map_err(call("cuDeviceGetCount"))? as usize;
+    if count == 0 {
+        return Err(unavailable("cuDeviceGetCount: the driver has no device".to_owned()));
+    }
+    Ok((format!("CUDA driver API {}.{}", version / 1000, version % 1000 / 10), count))
 }
 
 fn name_of(ordinal: usize) -> Result<(sys::CUdevice, String), BackendError> {
-    let count = result::device::get_count().map_err(call("cuDeviceGetCount"))?;
-    if ordinal >= count as usize {
-        return Err(no_such_device(NAME, ordinal, count as usize));
-    }
     let device = result::device::get(ordinal as i32).map_err(call("cuDeviceGet"))?;
     Ok((device, result::device::get_name(device).map_err(call("cuDeviceGetName"))?))
 }
@@ -149,15 +153,16 @@ impl Backend for Cuda {
     const CAPABILITIES: Capabilities = Capabilities::ALL;
 
     fn probe() -> Result<Probe, BackendError> {
-        let runtime = load()?;
-        let count = result::device::get_count().map_err(call("cuDeviceGetCount"))?;
-        let devices =
-            (0..count as usize).map(|ordinal| Ok(name_of(ordinal)?.1)).collect::<Result<_, BackendError>>()?;
+        let (runtime, count) = load()?;
+        let devices = (0..count).map(|ordinal| Ok(name_of(ordinal)?.1)).collect::<Result<_, BackendError>>()?;
         Ok(Probe { library: loaded_from("libcuda.so"), runtime, devices })
     }
 
     fn open(setup: &Setup) -> Result<Self, BackendError> {
-        let runtime = load()?;
+        let (runtime, count) = load()?;
+        if setup.device >= count {
+            return Err(no_such_device(NAME, setup.device, count));
+        }
         let (ordinal, device) = name_of(setup.device)?;
         // SAFETY: the calls get valid pointers and handles that earlier calls returned.
         unsafe {

@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe,
-    hip_library::{HipLibrary, NO_DEVICE, Pointer},
-    loaded_from, no_such_device, unsupported,
+    hip_library::{HipLibrary, NO_DEVICE, NOT_SUPPORTED, Pointer},
+    no_such_device, unsupported,
 };
 use crate::plan::{Memory, Setup, Wait};
 
@@ -33,8 +33,8 @@ pub(crate) trait Flavour {
     const CAPABILITIES: Capabilities;
     /// The names that its library may have, the newest first.
     fn libraries() -> Vec<String>;
-    /// What the file of its library begins with.
-    const FILE: &'static str;
+    /// Whether the device is the CPU.
+    const ON_CPU: bool;
     /// The kernel for each kind of processor, by its name.
     const CODE: &'static [(&'static str, &'static [u8])];
 }
@@ -58,7 +58,7 @@ impl Flavour for Gpu {
             .map(str::to_owned)
             .to_vec()
     }
-    const FILE: &'static str = "libamdhip64.so";
+    const ON_CPU: bool = false;
     const CODE: &'static [(&'static str, &'static [u8])] = code_objects!(
         "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1101", "gfx1102", "gfx1200",
         "gfx1201"
@@ -88,7 +88,7 @@ impl Flavour for Cpu {
         });
         beside.into_iter().chain(["libgpuos_hip_cpu.so".to_owned()]).collect()
     }
-    const FILE: &'static str = "libgpuos_hip_cpu.so";
+    const ON_CPU: bool = true;
     const CODE: &'static [(&'static str, &'static [u8])] = &[("the CPU", b"increment\0")];
 }
 
@@ -127,8 +127,8 @@ fn load<F: Flavour>() -> Result<(HipLibrary, usize), BackendError> {
     match unsafe { (library.get_device_count)(&mut count) } {
         0 if count > 0 => Ok((library, count as usize)),
         0 | NO_DEVICE => {
-            let from = loaded_from(F::FILE).unwrap_or_else(|| F::FILE.to_owned());
-            Err(unavailable::<F>(format!("hipGetDeviceCount: {} ({from})", library.name_of(NO_DEVICE))))
+            let reason = format!("hipGetDeviceCount: {} ({})", library.name_of(NO_DEVICE), library.path);
+            Err(unavailable::<F>(reason))
         }
         error => Err(unavailable::<F>(format!("hipGetDeviceCount: {}", library.name_of(error)))),
     }
@@ -154,6 +154,7 @@ fn name_of<F: Flavour>(library: &HipLibrary, ordinal: usize) -> Result<String, B
 fn check<F: Flavour>(library: &HipLibrary, call: &'static str, result: c_int) -> Result<(), BackendError> {
     match result {
         0 => Ok(()),
+        NOT_SUPPORTED => Err(unsupported(F::NAME, &format!("`{call}` on this device"))),
         error => Err(BackendError::Call { backend: F::NAME, call, reason: library.name_of(error) }),
     }
 }
@@ -193,9 +194,9 @@ impl<F: Flavour> Backend for Hip<F> {
     fn probe() -> Result<Probe, BackendError> {
         let (library, count) = load::<F>()?;
         Ok(Probe {
-            library: loaded_from(F::FILE),
             runtime: version::<F>(&library)?,
             devices: (0..count).map(|ordinal| name_of::<F>(&library, ordinal)).collect::<Result<_, _>>()?,
+            library: Some(library.path),
         })
     }
 
@@ -246,6 +247,10 @@ impl<F: Flavour> Backend for Hip<F> {
 
     fn describe(&self) -> Description {
         Description { name: F::NAME, runtime: self.runtime.clone(), device: self.device.clone() }
+    }
+
+    fn is_in_host_memory(&self) -> bool {
+        F::ON_CPU
     }
 
     fn allocate(&mut self, memory: Memory, bytes: usize) -> Result<Buffer, BackendError> {

@@ -1,7 +1,10 @@
 //! The entry points of AMD's HIP runtime that `bench` calls, found in a library that is loaded at run time: AMD's own
 //! `libamdhip64`, or one with the same names. ADR 13 says why by hand.
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::{
+    ffi::{CStr, c_char, c_int, c_uint, c_void},
+    mem::ManuallyDrop,
+};
 
 use libloading::Library;
 
@@ -10,8 +13,9 @@ use super::load_first;
 /// A handle or an address.
 pub(super) type Pointer = *mut c_void;
 
-/// A call's result that is no success.
+/// Results of calls that are no success: `hipErrorNoDevice`, `hipErrorNotSupported`.
 pub(super) const NO_DEVICE: c_int = 100;
+pub(super) const NOT_SUPPORTED: c_int = 801;
 
 /// `hipCtxCreate` and `hipCtxDestroy`: HIP's headers mark them as deprecated, and HIP for CPUs has none.
 type Contexts = (unsafe extern "C" fn(*mut Pointer, c_uint, c_int) -> c_int, unsafe extern "C" fn(Pointer) -> c_int);
@@ -21,7 +25,8 @@ macro_rules! entry_points {
     ($($(#[$doc:meta])* $field:ident = $name:literal ($($argument:ty),*);)*) => {
         /// Functions of a HIP runtime. They live as long as the library, which is never unloaded.
         pub(super) struct HipLibrary {
-            _library: Library,
+            /// Its file.
+            pub(super) path: String,
             get_error_name: unsafe extern "C" fn(c_int) -> *const c_char,
             /// Where the library has them.
             pub(super) contexts: Option<Contexts>,
@@ -31,16 +36,23 @@ macro_rules! entry_points {
         impl HipLibrary {
             /// Loads the first library of these names that is there, and finds every entry point in it.
             pub(super) fn load(names: &[String]) -> Result<Self, String> {
-                let library = load_first(names)?;
-                // SAFETY: the types are those of HIP's headers, the same since 5.0.
-                unsafe {
-                    Ok(Self {
-                        get_error_name: find(&library, "hipGetErrorName")?,
-                        contexts: find(&library, "hipCtxCreate").ok().zip(find(&library, "hipCtxDestroy").ok()),
-                        $($field: find(&library, $name)?,)*
-                        _library: library,
-                    })
-                }
+                let (library, path) = load_first(names)?;
+                // Its threads would go on without their code.
+                let library = ManuallyDrop::new(library);
+                let find_all = || -> Result<Self, &'static str> {
+                    // SAFETY: the types are those of HIP's headers, the same since 5.0.
+                    unsafe {
+                        Ok(Self {
+                            get_error_name: find(&library, "hipGetErrorName")?,
+                            contexts: find(&library, "hipCtxCreate").ok().zip(find(&library, "hipCtxDestroy").ok()),
+                            $($field: find(&library, $name)?,)*
+                            path: path.clone(),
+                        })
+                    }
+                };
+                find_all().map_err(|name| {
+                    format!("{path} has no `{name}`: it is older than ROCm 5.2, or not a HIP runtime")
+                })
             }
         }
     };
@@ -95,11 +107,9 @@ impl HipLibrary {
 
 /// # Safety
 /// The function of this name has this type.
-unsafe fn find<T: Copy>(library: &Library, name: &str) -> Result<T, String> {
+unsafe fn find<T: Copy>(library: &Library, name: &'static str) -> Result<T, &'static str> {
     // SAFETY: as the caller promises; the library stays loaded.
-    unsafe { library.get::<T>(name.as_bytes()) }
-        .map(|symbol| *symbol)
-        .map_err(|_| format!("the library has no `{name}`: it is older than ROCm 5.2, or not a HIP runtime"))
+    unsafe { library.get::<T>(name.as_bytes()) }.map(|symbol| *symbol).map_err(|_| name)
 }
 
 #[cfg(test)]

@@ -49,6 +49,10 @@ impl Backend for Host {
         Description { name: NAME, runtime: RUNTIME.to_owned(), device: DEVICE.to_owned() }
     }
 
+    fn is_in_host_memory(&self) -> bool {
+        true
+    }
+
     fn allocate(&mut self, _: Memory, bytes: usize) -> Result<Mapping, BackendError> {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping, wherever the kernel likes.

@@ -64,6 +64,10 @@ pub(crate) trait Backend: Sized {
     /// Nobody looks at `into`, and it stays where it is, until the next `wait`.
     unsafe fn copy_out(&mut self, stream: usize, from: &Self::Buffer, into: &mut [u32]) -> Result<(), BackendError>;
 
+    /// Whether memory of the device is the host's, and there as soon as it is touched.
+    fn is_in_host_memory(&self) -> bool {
+        false
+    }
     /// Allocates locked memory of the host.
     fn allocate_pinned(&mut self, _words: usize) -> Result<Pinned, BackendError> {
         Err(unsupported(Self::NAME, "pinned memory"))
@@ -127,10 +131,8 @@ pub(crate) enum BackendError {
     #[error("{backend}: {reason}\nhint: {hint}")]
     Unavailable { backend: &'static str, reason: String, hint: &'static str },
     /// None is there.
-    #[error(
-        "no GPU runtime here can do this:\n{tried}\nhint: `bench --list` tells more; `sudo apt-get install pocl-opencl-icd` installs an OpenCL runtime that executes on the CPU"
-    )]
-    None { tried: String },
+    #[error("no GPU runtime here can do this:\n{tried}\n{hint}")]
+    None { tried: String, hint: String },
     /// Its feature was off.
     #[error(
         "{backend}: this `bench` was built without it\nhint: build it with `cargo build --release --package gpuos-workloads --all-features`"
@@ -140,8 +142,17 @@ pub(crate) enum BackendError {
     #[error("{backend} cannot do {what}\nhint: {can}")]
     Unsupported { backend: &'static str, what: String, can: String },
     /// A call failed.
-    #[error("{backend}: {call} failed: {reason}{hint}", hint = if reason.to_ascii_uppercase().contains("MEMORY") || reason.contains("BUFFER_SIZE") || reason.contains("ALLOCATION") { "\nhint: choose another `--bytes`" } else { "" })]
+    #[error("{backend}: {call} failed: {reason}{hint}", hint = hint_of(call, reason))]
     Call { backend: &'static str, call: &'static str, reason: String },
+}
+
+/// What to do about a call that failed: of an allocation, the size is what can be changed.
+fn hint_of(call: &str, reason: &str) -> &'static str {
+    let said = format!("{call} {reason}").to_ascii_uppercase();
+    match ["ALLOC", "MEMORY", "BUFFER_SIZE"].iter().any(|word| said.contains(word)) {
+        true => "\nhint: choose another `--bytes`",
+        false => "",
+    }
 }
 
 fn unsupported(backend: &'static str, what: &str) -> BackendError {
@@ -161,14 +172,17 @@ fn no_such_device(backend: &'static str, number: usize, count: usize) -> Backend
     }
 }
 
-/// The first of these libraries that can be loaded, or why none can, in the words of the dynamic linker.
+/// The first of these libraries that can be loaded and its file, or why none can, in the words of the dynamic linker.
 #[cfg(any(feature = "cuda", feature = "hip", feature = "opencl"))]
-fn load_first(names: &[String]) -> Result<libloading::Library, String> {
+fn load_first(names: &[String]) -> Result<(libloading::Library, String), String> {
     let mut why = Vec::new();
     for name in names {
         // SAFETY: what the library does when it is loaded is what the user asked for.
         match unsafe { libloading::Library::new(name) } {
-            Ok(library) => return Ok(library),
+            Ok(library) => {
+                let file = name.rsplit('/').next().unwrap_or(name);
+                return Ok((library, loaded_from(file).unwrap_or_else(|| name.clone())));
+            }
             Err(error) => {
                 why.push(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
             }

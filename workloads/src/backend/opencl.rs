@@ -3,8 +3,8 @@
 use opencl3::{
     command_queue::CommandQueue,
     context::Context,
-    device::{CL_DEVICE_TYPE_ALL, CL_DEVICE_TYPE_GPU, Device},
-    error_codes::{ClError, DLOPEN_RUNTIME_LOAD_FAILED},
+    device::{CL_DEVICE_TYPE_ALL, CL_DEVICE_TYPE_CPU, CL_DEVICE_TYPE_GPU, Device},
+    error_codes::{ClError, DLOPEN_FUNCTION_NOT_AVAILABLE, DLOPEN_RUNTIME_LOAD_FAILED},
     event::Event,
     kernel::{ExecuteKernel, Kernel as Function},
     memory::{Buffer as Memories, CL_MEM_READ_WRITE, ClMem as _},
@@ -59,6 +59,10 @@ fn unavailable(reason: impl Into<String>) -> BackendError {
 fn devices() -> Result<Vec<Found>, BackendError> {
     let platforms = get_platforms().map_err(|error| match error {
         ClError(DLOPEN_RUNTIME_LOAD_FAILED) => unavailable(why_not_loaded("libOpenCL.so.1")),
+        ClError(DLOPEN_FUNCTION_NOT_AVAILABLE) => {
+            let from = loaded_from("libOpenCL.so").unwrap_or_else(|| "libOpenCL".to_owned());
+            unavailable(format!("{from} has no `clGetPlatformIDs`: it is not OpenCL's"))
+        }
         error => unavailable(format!("no platform: {error}")),
     })?;
     let mut found = Vec::new();
@@ -118,14 +122,17 @@ impl Backend for OpenCl {
         Description { name: NAME, runtime: self.chosen.runtime.clone(), device: self.chosen.name.clone() }
     }
 
+    fn is_in_host_memory(&self) -> bool {
+        self.chosen.device.dev_type().is_ok_and(|kind| kind & CL_DEVICE_TYPE_CPU != 0)
+    }
+
     fn allocate(&mut self, _: Memory, bytes: usize) -> Result<Buffer, BackendError> {
-        let words = bytes / 4;
-        // In whole words; one that is smaller is still asked for.
-        let asked = if bytes == 0 { 0 } else { words.max(1) };
+        // The wrapper counts in words: up to three bytes more.
+        let asked = bytes.div_ceil(4);
         // SAFETY: no host memory is given.
         let memory = unsafe { Memories::create(&self.context, CL_MEM_READ_WRITE, asked, std::ptr::null_mut()) }
             .map_err(call("clCreateBuffer"))?;
-        Ok(Buffer { memory, words })
+        Ok(Buffer { memory, words: bytes / 4 })
     }
 
     fn free(&mut self, buffer: Buffer) -> Result<(), BackendError> {

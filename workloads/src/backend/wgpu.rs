@@ -56,6 +56,7 @@ pub(crate) struct Wgpu<I> {
     /// What wgpu found wrong; it tells elsewhere than where it was asked.
     wrong: Arc<Mutex<Option<String>>>,
     description: Description,
+    on_cpu: bool,
     interface: PhantomData<I>,
 }
 
@@ -179,13 +180,19 @@ impl<I: Interface> Backend for Wgpu<I> {
             cache: None,
         });
         let description = describe::<I>(&adapter);
-        let opened = Self { device, queue, pipeline, arriving: Vec::new(), wrong, description, interface: PhantomData };
+        let on_cpu = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        let arriving = Vec::new();
+        let opened = Self { device, queue, pipeline, arriving, wrong, description, on_cpu, interface: PhantomData };
         opened.look("create_compute_pipeline")?;
         Ok(opened)
     }
 
     fn describe(&self) -> Description {
         self.description.clone()
+    }
+
+    fn is_in_host_memory(&self) -> bool {
+        self.on_cpu
     }
 
     fn allocate(&mut self, _: Memory, bytes: usize) -> Result<Buffer, BackendError> {

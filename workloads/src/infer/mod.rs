@@ -191,8 +191,10 @@ fn load(plan: &Plan, environment: &ort::environment::Environment) -> Result<Load
         }
         ModelChoice::Minilm => {
             let folder = models().map(|models| models.join("minilm"));
+            let named = folder.as_ref().map(|folder| format!("folder `{}`", folder.display()));
             let folder = folder.filter(|folder| folder.is_dir()).ok_or_else(|| {
-                InferError::NoModels("folder `models/minilm` beside or above this program".to_owned())
+                let beside = || "folder `models/minilm` beside or above this program".to_owned();
+                InferError::NoModels(named.unwrap_or_else(beside))
             })?;
             let tokens = minilm::tokens(&folder, plan.batch)?;
             (minilm::model(&folder, &tokens)?, Inputs::Tokens(tokens))

@@ -1,6 +1,6 @@
 //! `copy`: an array goes from the host to the device or back. What arrives is checked.
 
-use super::{ModelError, Outcome, Work, check, timed, zeroed};
+use super::{ModelError, Outcome, Work, check, clear, timed, zeroed};
 use crate::{
     backend::{Backend, Pinned},
     plan::{Direction, Memory, Plan},
@@ -64,7 +64,7 @@ pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, M
             _ => Host::Pageable(zeroed(words)?),
         };
         let mut device = backend.allocate(Memory::Device, bytes)?;
-        backend.clear(&mut device)?;
+        clear(backend, &mut device, bytes)?;
         host.words().iter_mut().enumerate().for_each(|(index, word)| *word = pattern(index));
         if plan.direction == Direction::D2h {
             // SAFETY: the array stays as it is until the wait.

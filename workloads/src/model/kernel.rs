@@ -1,7 +1,7 @@
 //! `kernel`: the increments as a kernel. `sync` and `launch` are the same on one word, waited for every time and at the
 //! end. Each stream has an array of its own, so that no two kernels change the same word at once.
 
-use super::{ModelError, Outcome, Work, check, timed, zeroed};
+use super::{ModelError, Outcome, Work, check, clear, timed, zeroed};
 use crate::{
     backend::{Backend, Kernel},
     plan::{Lifetime, Plan},
@@ -52,7 +52,7 @@ impl<B: Backend> Launches<'_, B> {
     /// One iteration on an array that is cleared before and checked after.
     fn prove(&mut self) -> Result<(), ModelError> {
         let mut array = self.backend.allocate(self.plan.memory, self.plan.bytes)?;
-        self.backend.clear(&mut array)?;
+        clear(self.backend, &mut array, self.plan.bytes)?;
         batch(self.backend, self.plan, self.kernel, 0, &array)?;
         self.backend.wait()?;
         read(self.backend, &array, self.plan.bytes, self.plan.batch)?;
@@ -98,7 +98,7 @@ pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, M
     if plan.lifetime == Lifetime::Once {
         for stream in 0..streams {
             let mut array = work.backend.allocate(plan.memory, plan.bytes)?;
-            work.backend.clear(&mut array)?;
+            clear(work.backend, &mut array, plan.bytes)?;
             if plan.graph {
                 work.backend.begin_graph(stream)?;
                 batch(work.backend, plan, kernel, stream, &array)?;

@@ -5,8 +5,11 @@ mod alloc;
 mod copy;
 pub(crate) mod cpu;
 mod kernel;
+mod memory;
 
 use std::time::Instant;
+
+pub(crate) use memory::{afford, zeroed};
 
 use crate::{
     backend::{Backend, BackendError, Description},
@@ -149,23 +152,12 @@ impl Pace {
     }
 }
 
-/// Memory that can be used without taking it from others, as `/proc/meminfo` has it.
-fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-}
-
-/// An array of words, all 0. Memory is asked for in a way that can fail.
-pub(crate) fn zeroed(words: usize) -> Result<Vec<u32>, ModelError> {
-    // Linux gives out more than it has, and ends somebody when it is used.
-    if available_bytes().is_some_and(|available| words as u64 * 4 > available) {
-        return Err(ModelError::NoMemory(words.saturating_mul(4)));
+/// Clears an array, where it is memory of the host only if there is enough of that.
+pub(crate) fn clear<B: Backend>(backend: &mut B, array: &mut B::Buffer, bytes: usize) -> Result<(), ModelError> {
+    if backend.is_in_host_memory() {
+        afford(bytes)?;
     }
-    let mut array = Vec::new();
-    array.try_reserve_exact(words).map_err(|_| ModelError::NoMemory(words.saturating_mul(4)))?;
-    array.resize(words, 0);
-    Ok(array)
+    Ok(backend.clear(array)?)
 }
 
 /// Every word must be the one that is expected at its place.
