@@ -76,7 +76,7 @@ impl TraceOptions {
         };
         let stacks = args.stacks.as_deref().map(Folded::create).transpose()?;
         if let (Some(output), Some(stacks)) = (&args.output, &stacks)
-            && is_same_file(output, &stacks.path)
+            && sink::is_same_file(output, &stacks.path)
         {
             return Err(OptionsError::OneFile(output.clone()));
         }
@@ -196,16 +196,6 @@ impl Folded {
         let path = sink::target_of(path).map_err(failed)?;
         Ok(Self { file: sink::beside(&path).map_err(failed)?, path })
     }
-}
-
-/// Whether two names, of which the file may not be there yet, are of one file.
-fn is_same_file(first: &Path, second: &Path) -> bool {
-    let real = |path: &Path| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        path.canonicalize()
-            .or_else(|_| Ok::<_, io::Error>(folder.canonicalize()?.join(path.file_name().unwrap_or_default())))
-    };
-    matches!((real(first), real(second)), (Ok(first), Ok(second)) if first == second)
 }
 
 /// Why the options are not usable.

@@ -13,6 +13,7 @@ use crate::{
     collect::{self, Gathered},
     model::run::End,
     options::TraceOptions,
+    record::Recorder,
     signals::Signals,
     stacks::Reader,
     talk,
@@ -46,6 +47,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
         }
         attached.push(tracer.attach_to(pid, now_ns)?);
     }
+    recorder.iter().for_each(Recorder::begun);
     let title = format!("attached to {}", names.join(", "));
     if options.view.is_some() {
         talk::say(&format!("{title}; Ctrl-C ends it"));
@@ -92,9 +94,11 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
             roles_text: plan.map(|plan| plan.roles).unwrap_or_default(),
         },
     )?;
-    outcome::publish(&mut options, &run)?;
-    stacks::write(&mut options, sites, &run)?;
-    Plan::finish(recorder, &run.header, options.view.is_some())?;
+    outcome::first_failure([
+        outcome::publish(&mut options, &run),
+        stacks::write(&mut options, sites, &run),
+        Plan::finish(recorder, &run.header, options.view.is_some()),
+    ])?;
     if options.strict && run.header.losses.any() {
         return Err(anyhow!(outcome::STRICT));
     }

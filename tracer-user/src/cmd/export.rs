@@ -22,7 +22,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
         .output
         .as_deref()
         .map(|path| sink::target_of(path).map_err(|error| anyhow!("cannot write `{}`: {error}", path.display())));
-    let damage = match (&output.transpose()?, args.to) {
+    let output = output.transpose()?;
+    if output.as_ref().is_some_and(|path| sink::is_same_file(path, &args.file)) {
+        bail!("`{shown}` is what is exported, and would be gone\nhint: `-o` another file");
+    }
+    let damage = match (&output, args.to) {
         (None, Target::Parquet) => bail!("a recording needs a file\nhint: `-o FILE.parquet`"),
         (Some(path), Target::Parquet) => {
             let Source::Journal(reader) = source else {

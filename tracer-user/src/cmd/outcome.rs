@@ -34,6 +34,14 @@ pub(super) struct Findings {
     pub(super) roles_text: String,
 }
 
+/// The first failure of steps that were all taken, whatever came of the others; the rest is said here.
+pub(super) fn first_failure(steps: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut failures = steps.into_iter().filter_map(Result::err);
+    let first = failures.next();
+    failures.for_each(|failure| talk::say(&format!("{failure:#}")));
+    first.map_or(Ok(()), Err)
+}
+
 /// Writes the file, then prints the tables: nobody listening must not cost the file.
 pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
     let written = options.destination.take().map(|destination| {

@@ -42,7 +42,9 @@ impl Plan {
         let Some(path) = trace.output.take() else {
             bail!("a recording needs a file\nhint: `gpuos-trace record -o FILE.parquet …`");
         };
-        if path.as_os_str() == "-" || trace.format.is_some_and(|format| format != crate::cli::Format::Parquet) {
+        let asks_for_other = trace.format.is_some_and(|format| format != crate::cli::Format::Parquet);
+        let is_named_other = sink::Format::by_ending(&path).is_some_and(|format| format != sink::Format::Parquet);
+        if path.as_os_str() == "-" || asks_for_other || is_named_other {
             bail!(
                 "a recording is a Parquet file\nhint: `-o FILE.parquet`; `gpuos-trace export` makes other formats of it"
             );

@@ -48,9 +48,11 @@ pub(super) fn run(args: RunArgs, plan: Option<Plan>) -> Result<()> {
     drop(side);
     let Traced { ended, run, recorder, sites } = trace(&options, suspended, master, plan.as_ref())?;
 
-    outcome::publish(&mut options.trace, &run)?;
-    stacks::write(&mut options.trace, sites, &run)?;
-    Plan::finish(recorder, &run.header, options.trace.view.is_some())?;
+    outcome::first_failure([
+        outcome::publish(&mut options.trace, &run),
+        stacks::write(&mut options.trace, sites, &run),
+        Plan::finish(recorder, &run.header, options.trace.view.is_some()),
+    ])?;
     if options.trace.view.is_some() && options.user.is_none() && std::env::var_os("SUDO_USER").is_some() {
         talk::print("note: the command ran as root; `-u $USER` runs it as you\n");
     }
@@ -91,6 +93,7 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>, pl
     let maps = options.trace.stacks.as_ref().map(|_| Reader::begin(vec![suspended.pid()])).transpose();
     let maps = maps.context("cannot start a thread")?;
     let running = suspended.release()?;
+    recorder.iter().for_each(Recorder::begun);
     let (stopped, signals) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -106,7 +109,7 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>, pl
         ))
         .context("cannot wait for the command")?;
     if let Some(live) = live {
-        live.finish().context("cannot write the command's output")?;
+        live.finish();
     }
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;

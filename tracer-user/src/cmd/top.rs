@@ -22,8 +22,13 @@ pub(super) fn top(args: TopArgs) -> Result<()> {
             "`top` looks for processes in /proc, and here that shows those of a container only\nhint: run it outside of the container, or use `gpuos-trace run --live -- CMD`"
         ));
     }
-    if args.trace.stacks.is_some() {
-        return Err(anyhow!("`top` writes no file\nhint: `gpuos-trace attach -p PID --stacks FILE`"));
+    if args.trace.stacks.is_some() || args.trace.output.is_some() || args.trace.format.is_some() {
+        return Err(anyhow!("`top` writes no file\nhint: `gpuos-trace attach -p PID` with the same options does"));
+    }
+    if args.trace.strict {
+        return Err(anyhow!(
+            "`top` shows losses and has no end to fail at\nhint: `gpuos-trace attach -p PID --strict`"
+        ));
     }
     let mut options = TraceOptions::from_args(args.trace)?;
     options.settings.attaching = true;

@@ -123,7 +123,12 @@ impl Gathered {
         }
         // Process numbers are those of the initial namespace; elsewhere `/proc` has others.
         let has_usage = has_usage && !in_pid_namespace();
-        let alive = records.into_iter().filter(|(_, record)| record.threads_alive != 0);
+        // One that was attached to has no thread for the kernel side before its first call: it may wait, or spin.
+        let is_alive = |record: &ProcessRecord| {
+            let is_quiet = record.unborn != 0 && record.ended_ns == 0;
+            record.threads_alive != 0 || is_quiet && (in_pid_namespace() || processes::is_there(record.pid))
+        };
+        let alive = records.into_iter().filter(|(_, record)| is_alive(record));
         let mut processes = Vec::new();
         for (id, record) in alive {
             if has_usage && !self.on_gpu.contains(&id) && processes::has_gpu_open(record.pid) {

@@ -10,9 +10,11 @@ pub mod view;
 
 use std::{
     io::{self, IsTerminal as _},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::{
@@ -85,7 +87,20 @@ impl Live {
             }
             return Ok(Wish::GoOn);
         }
+        self.shown.trouble = talk::waiting();
+        // A terminal that is gone ends the view, not the trace.
+        Ok(self.converse().unwrap_or_else(|_| {
+            self.close();
+            Wish::GoOn
+        }))
+    }
+
+    /// Follows keys and draws.
+    fn converse(&mut self) -> io::Result<Wish> {
         let mut wish = Wish::GoOn;
+        if has_hung_up() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         while wish == Wish::GoOn && event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()?
                 && key.kind != KeyEventKind::Release
@@ -94,7 +109,7 @@ impl Live {
             }
         }
         if self.shown.wants_end {
-            self.close()?;
+            self.close();
         }
         self.draw()?;
         Ok(wish)
@@ -162,20 +177,28 @@ impl Live {
     }
 
     /// Gives the terminal back, and the command's output to whom it is for.
-    fn close(&mut self) -> io::Result<()> {
+    fn close(&mut self) {
         self.screen = None;
         self.is_closed = true;
-        self.output.as_ref().map_or(Ok(()), Output::release)
+        if let Some(output) = &self.output {
+            output.release();
+        }
     }
 
     /// Gives the terminal back when the command has ended, and what is left of its output to whom it is for.
-    ///
-    /// # Errors
-    /// When standard output cannot be written to.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(self) {
         drop(self.screen);
-        self.output.map_or(Ok(()), Output::finish)
+        if let Some(output) = self.output {
+            output.finish();
+        }
     }
+}
+
+/// Whether the terminal is gone. crossterm would read its end again and again, and never return.
+fn has_hung_up() -> bool {
+    let stderr = io::stderr();
+    let mut state = [PollFd::new(stderr.as_fd(), PollFlags::empty())];
+    poll(&mut state, PollTimeout::ZERO).is_ok_and(|found| found > 0)
 }
 
 /// The state in one line.

@@ -16,8 +16,13 @@ use nix::{
     pty::{OpenptyResult, openpty},
 };
 
+use crate::{sink::units, talk};
+
 /// As many bytes of its end are looked at for the pane.
 const END: usize = 16 << 10;
+
+/// As many bytes of its beginning are kept on disk.
+const MOST: u64 = 64 << 20;
 
 /// How long what is left is read after the command's end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,7 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What has been read so far.
 #[derive(Debug)]
 struct Held {
+    /// The beginning of it, and how many bytes that is.
     spool: File,
+    kept: u64,
+    /// Bytes after them that found no place.
+    dropped: u64,
+    /// The end of all.
     end: Vec<u8>,
     /// From now on straight to standard output.
     is_released: bool,
@@ -97,6 +107,8 @@ impl Output {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let held = Arc::new(Mutex::new(Held {
             spool: tempfile::tempfile()?,
+            kept: 0,
+            dropped: 0,
             end: Vec::new(),
             is_released: false,
             is_over: false,
@@ -125,42 +137,59 @@ impl Output {
     }
 
     /// Gives what is there to standard output, and from now on everything at once.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn release(&self) -> io::Result<()> {
-        let mut held = Self::held(&self.held);
-        if std::mem::replace(&mut held.is_released, true) {
-            return Ok(());
-        }
-        held.spool.rewind()?;
-        give(&mut held.spool)
+    pub fn release(&self) {
+        Self::held(&self.held).release();
     }
 
     /// Reads what is left when the command has ended, and gives it to standard output.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(self) {
         Self::held(&self.held).is_over = true;
         // What was written before the command ended is in the terminal's buffer already.
         let Self { held, reader } = self;
-        reader.join().map_err(|_| io::Error::other("the thread that reads the command's output has panicked"))??;
-        let mut held = Self::held(&held);
-        if held.is_released {
-            return Ok(());
+        if !matches!(reader.join(), Ok(Ok(()))) {
+            talk::say("the command's output could not be read to its end");
         }
-        held.spool.rewind()?;
-        give(&mut held.spool)
+        Self::held(&held).release();
     }
 }
 
-fn give(from: &mut impl Read) -> io::Result<()> {
+impl Held {
+    /// Keeps more of it. What the disk has no room for is counted, and the command notices nothing.
+    fn keep(&mut self, bytes: &[u8]) {
+        let length = bytes.len() as u64;
+        // Without gaps: after the first that found no place, none is looked for.
+        if self.dropped == 0 && self.kept + length <= MOST && self.spool.write_all(bytes).is_ok() {
+            self.kept += length;
+        } else {
+            self.dropped += length;
+        }
+        self.end.extend_from_slice(bytes);
+        let surplus = self.end.len().saturating_sub(END);
+        drop(self.end.drain(..surplus));
+    }
+
+    fn release(&mut self) {
+        if std::mem::replace(&mut self.is_released, true) || self.spool.rewind().is_err() {
+            return;
+        }
+        give(&mut (&self.spool).take(self.kept));
+        let known = self.end.len().min(usize::try_from(self.dropped).unwrap_or(usize::MAX));
+        if self.dropped != 0 {
+            let dropped = units::plural(self.dropped - known as u64, "byte", "bytes");
+            talk::say(&format!(
+                "{dropped} of the command's output found no place in the folder for temporary files; what follows is its end"
+            ));
+            give(&mut &self.end[self.end.len() - known..]);
+        }
+    }
+}
+
+/// Nobody there to read is no failure of the trace.
+fn give(from: &mut impl Read) {
     // What was read is standard error's alone where standard output goes elsewhere.
     let mut to: Box<dyn io::Write> =
         if io::stdout().is_terminal() { Box::new(io::stdout()) } else { Box::new(io::stderr()) };
-    io::copy(from, &mut to)?;
-    to.flush()
+    let _ = io::copy(from, &mut to).and_then(|_| to.flush());
 }
 
 /// Reads until the command's side is closed, or everything that was written has been read after the end.
@@ -180,13 +209,10 @@ fn follow(master: &OwnedFd, held: &Mutex<Held>) -> io::Result<()> {
             Ok(length) => {
                 let mut held = Output::held(held);
                 if held.is_released {
-                    give(&mut &buffer[..length])?;
-                    continue;
+                    give(&mut &buffer[..length]);
+                } else {
+                    held.keep(&buffer[..length]);
                 }
-                held.spool.write_all(&buffer[..length])?;
-                held.end.extend_from_slice(&buffer[..length]);
-                let surplus = held.end.len().saturating_sub(END);
-                drop(held.end.drain(..surplus));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if Output::held(held).is_over {

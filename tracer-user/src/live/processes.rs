@@ -24,6 +24,12 @@ pub fn thread_usages(pid: u32) -> Vec<ThreadUsage> {
     numbers_in(&format!("/proc/{pid}/task")).into_iter().filter_map(usage).collect()
 }
 
+/// Whether there is such a process.
+#[must_use]
+pub fn is_there(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// Entries of a folder that are numbers.
 fn numbers_in(folder: &str) -> Vec<u32> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten();

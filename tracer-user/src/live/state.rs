@@ -207,8 +207,10 @@ struct Used {
 
 /// Seconds of history in a sparkline.
 pub const HISTORY: usize = 40;
-/// A rate is over this time.
+/// A point of the sparklines is a rate over this time.
 const RATE_NS: u64 = 1_000_000_000;
+/// Readings a second apart are so far apart at least: timers are early and late by a little.
+const NEARLY_RATE_NS: u64 = RATE_NS / 100 * 95;
 /// Of a second of time, CPU time in user code from which on a thread is taken to spin.
 const SPINS: f64 = 0.95;
 
@@ -325,7 +327,12 @@ impl State {
         self.threads_alive = reading.threads_alive;
         self.look_at_threads(&reading);
         self.last = reading;
-        self.show();
+        // The one that was looked at has ended.
+        if self.process.is_some_and(|chosen| self.processes.iter().all(|process| process.id != chosen)) {
+            self.choose_process(None);
+        } else {
+            self.show();
+        }
         self.remember();
     }
 
@@ -422,7 +429,7 @@ impl State {
             }
         }
         self.recent.push_back(Past { at_ns: self.at_ns, calls, roles });
-        while self.recent.get(1).is_some_and(|past| self.at_ns.saturating_sub(past.at_ns) >= RATE_NS) {
+        while self.recent.get(1).is_some_and(|past| self.at_ns.saturating_sub(past.at_ns) >= NEARLY_RATE_NS) {
             self.recent.pop_front();
         }
     }

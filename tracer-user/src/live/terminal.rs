@@ -12,6 +12,8 @@ use ratatui::{
     },
 };
 
+use crate::talk;
+
 /// The screen on standard error, because standard output is the command's.
 #[derive(Debug)]
 pub(super) struct Screen {
@@ -34,6 +36,7 @@ impl Screen {
         // From here on `Drop` gives it back.
         let screen = Self { terminal: Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr())))? };
         execute!(io::stderr(), EnterAlternateScreen)?;
+        talk::hold();
         Ok(screen)
     }
 
@@ -55,4 +58,5 @@ impl Drop for Screen {
 fn give_back() {
     let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
+    talk::let_go();
 }

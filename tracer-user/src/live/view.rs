@@ -32,6 +32,8 @@ pub struct Shown {
     pub cursor: usize,
     /// The command's last lines of output, where they have a pane.
     pub output: Option<Vec<String>>,
+    /// What the tool has to say, and says again when the view is over.
+    pub trouble: Option<String>,
 }
 
 const HELP: [&str; 10] = [
@@ -75,7 +77,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, shown: &Shown) {
     draw_header(frame, header, state, shown);
     draw_spins(frame, warning, state);
     draw_roles(frame, role_area, state);
-    let right = if rest.width >= 100 { 44 } else { 0 };
+    let right = if has_side(rest) { 44 } else { 0 };
     let [calls, side] = Layout::horizontal([Constraint::Min(40), Constraint::Length(right)]).areas(rest);
     draw_calls(frame, calls, state);
     if right > 0 {
@@ -91,6 +93,11 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, shown: &Shown) {
     if shown.has_help {
         draw_help(frame);
     }
+}
+
+/// Whether phases and processes have a place beside the calls.
+fn has_side(area: Rect) -> bool {
+    area.width >= 100
 }
 
 fn draw_header(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
@@ -112,6 +119,13 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) 
     let mut first = vec![Span::styled(printable(&state.title), bold())];
     if let Some(process) = state.processes.iter().find(|process| state.process == Some(process.id)) {
         first.push(Span::raw(format!(" · only process {}", process.pid)));
+    }
+    if !has_side(area) {
+        let current = state.phases.iter().filter(|phase| phase.is_current);
+        first.extend(current.map(|phase| Span::raw(format!(" · in {}", printable(&phase.path)))));
+    }
+    if let Some(trouble) = &shown.trouble {
+        first.push(Span::styled(format!(" · {trouble}"), Style::default().fg(Color::Red)));
     }
     if shown.is_paused {
         first.push(Span::styled(" · paused", Style::default().fg(Color::Yellow)));

@@ -61,6 +61,10 @@ fn label_of(label: &[u8]) -> String {
     match std::str::from_utf8(&label[..length]) {
         Ok("") => "(no label)".to_owned(),
         Ok(label) => label.replace(SEPARATOR, "\\/"),
+        // Cut to its length in the middle of a character.
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
+            String::from_utf8_lossy(&label[..error.valid_up_to()]).replace(SEPARATOR, "\\/")
+        }
         Err(_) => label[..length].escape_ascii().to_string(),
     }
 }

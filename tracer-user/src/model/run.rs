@@ -203,6 +203,8 @@ pub enum End {
     /// Not: the trace of running processes was ended.
     #[default]
     Detached,
+    /// The recording does not have it: it was cut off, or is a window of a flight recorder.
+    NotRecorded,
 }
 
 /// Counters of everything that could not be kept.

@@ -10,7 +10,7 @@ use super::{
     table::word,
 };
 use crate::model::{
-    phases::Phase,
+    phases::{Phase, Scope},
     run::{Header, Process},
 };
 
@@ -34,7 +34,18 @@ pub struct Counts {
     places: HashMap<u64, usize>,
     /// Places of rows that stand for many, by command.
     standing: HashMap<String, usize>,
+    /// Phases that are open: by process number, and by thread number for those of one thread, else 0; the outer first.
+    open: HashMap<(u32, u32), Vec<Open>>,
     has_header: bool,
+}
+
+/// A phase that has begun.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    number: u32,
+    began_ns: u64,
+    /// Time in those that began and ended inside it.
+    inside_ns: u64,
 }
 
 impl Counts {
@@ -89,7 +100,8 @@ impl Counts {
         self.span = Some((begin.min(row.time), last.max(row.end())));
         match row.event {
             word::CALL | word::UNFINISHED => {}
-            word::PROCESS | word::EXEC | word::END => return self.live(row),
+            word::PROCESS | word::THREAD | word::EXEC | word::END => return self.live(row),
+            word::PHASE_BEGIN | word::PHASE_END | word::ITERATIONS => return self.mark(row),
             _ => return,
         }
         let key = RowKey {
@@ -135,9 +147,13 @@ impl Counts {
             }
             return;
         }
+        if row.event == word::END && row.thread == row.pid {
+            self.leave_all((row.pid, 0), row.time);
+        }
         let known = self.places.get(&row.process).and_then(|at| self.processes.get_mut(*at));
         match (known, row.event) {
             (Some(process), word::EXEC) => row.comm.clone_into(&mut process.command),
+            (Some(process), word::THREAD) => process.threads += 1,
             (Some(process), _) => process.wall_ns = row.time.saturating_sub(process.started_ns),
             (None, word::PROCESS) => {
                 self.places.insert(row.process, self.processes.len());
@@ -147,10 +163,71 @@ impl Counts {
                     command: row.comm.to_owned(),
                     started_ns: row.time,
                     stands_for: 1,
+                    threads: 1,
                     ..Process::default()
                 });
             }
             (None, _) => {}
+        }
+    }
+
+    /// Phases of a recording without a header.
+    fn mark(&mut self, row: &Row<'_>) {
+        if self.has_header {
+            return;
+        }
+        let number = self.phase(row.phase);
+        let Some(phase) = (number as usize).checked_sub(1).and_then(|at| self.phases.get_mut(at)) else { return };
+        if row.event == word::ITERATIONS {
+            phase.iterations = phase.iterations.saturating_add(row.arguments[0]);
+            return;
+        }
+        let owner = (row.pid, if row.is_threads_own() { row.thread } else { 0 });
+        if row.event == word::PHASE_BEGIN {
+            phase.entered += 1;
+            phase.scope = if row.is_threads_own() { Scope::Thread } else { Scope::Process };
+            self.open.entry(owner).or_default().push(Open { number, began_ns: row.time, inside_ns: 0 });
+            return;
+        }
+        let depth = self.open.get(&owner).and_then(|open| open.iter().rposition(|one| one.number == number));
+        if let Some(depth) = depth {
+            // Ends of those inside it were lost.
+            while self.open.get(&owner).is_some_and(|open| open.len() > depth) {
+                self.leave(owner, row.time);
+            }
+        }
+    }
+
+    /// The innermost phase of a process or thread ends.
+    fn leave(&mut self, owner: (u32, u32), at_ns: u64) {
+        let Some(open) = self.open.get_mut(&owner) else { return };
+        let Some(Open { number, began_ns, inside_ns }) = open.pop() else { return };
+        let lasted = at_ns.saturating_sub(began_ns);
+        if let Some(around) = open.last_mut() {
+            around.inside_ns = around.inside_ns.saturating_add(lasted);
+        }
+        if let Some(phase) = self.phases.get_mut(number as usize - 1) {
+            phase.wall_ns = phase.wall_ns.saturating_add(lasted);
+            phase.own_ns = phase.own_ns.saturating_add(lasted.saturating_sub(inside_ns));
+        }
+    }
+
+    fn leave_all(&mut self, owner: (u32, u32), at_ns: u64) {
+        while self.open.get(&owner).is_some_and(|open| !open.is_empty()) {
+            self.leave(owner, at_ns);
+        }
+        self.open.remove(&owner);
+    }
+
+    /// Of a recording without a header: what is still open, and who still runs, is so until this moment. What a thread has
+    /// begun for itself and not ended does not count.
+    pub fn end_at(&mut self, at_ns: u64) {
+        let of_processes: Vec<_> = self.open.keys().copied().filter(|(_, thread)| *thread == 0).collect();
+        of_processes.into_iter().for_each(|owner| self.leave_all(owner, at_ns));
+        if !self.has_header {
+            for process in self.processes.iter_mut().filter(|process| process.wall_ns == 0) {
+                process.wall_ns = at_ns.saturating_sub(process.started_ns);
+            }
         }
     }
 }

@@ -78,7 +78,8 @@ fn free_name(path: &Path, number: &mut usize) -> PathBuf {
     loop {
         let name = numbered(path, *number);
         *number += 1;
-        if *number == 1 || !name.exists() {
+        // What lies under the first name is to be replaced. A journal is somebody's, and was looked for at the start.
+        if *number == 1 || !name.exists() && !journal::path_for(&name).exists() {
             return name;
         }
     }

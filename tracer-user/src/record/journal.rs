@@ -135,9 +135,11 @@ pub fn create(path: &Path, head: &Head) -> Result<File, JournalError> {
     bytes.extend((head.len() as u32).to_le_bytes());
     bytes.extend(head);
     bytes.resize(bytes.len().next_multiple_of(8), 0);
-    file.write_all(&bytes)
-        .and_then(|()| crate::sink::give_to_caller(&file))
-        .map_err(|source| JournalError::NotWritable { path: shown, source })?;
+    file.write_all(&bytes).and_then(|()| crate::sink::give_to_caller(&file)).map_err(|source| {
+        // It would be taken for somebody's recording.
+        let _ = std::fs::remove_file(path);
+        JournalError::NotWritable { path: shown, source }
+    })?;
     Ok(file)
 }
 

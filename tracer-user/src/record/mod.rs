@@ -24,6 +24,7 @@ pub mod words;
 mod writer;
 
 use std::{
+    cell::Cell,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -46,6 +47,7 @@ use window::Limits;
 use crate::{
     bpf::ring::Ring,
     model::{roles::Roles, run::Header},
+    talk,
 };
 
 /// What the threads of a recording tell each other.
@@ -70,6 +72,8 @@ struct Shared {
 pub struct Recorder {
     shared: Arc<Shared>,
     path: PathBuf,
+    /// There is something to record: what is in the journal is worth keeping whatever happens.
+    is_running: Cell<bool>,
     /// Until it is finished.
     work: Option<Work>,
 }
@@ -116,15 +120,16 @@ impl Recorder {
         let unfinished = file::Unfinished::create(path).inspect_err(|_| drop(std::fs::remove_file(&journal)))?;
         let input = journal::Reader::open(&journal)?;
         let reader = {
-            let shared = shared.clone();
-            spawn("gpuos-ring", move || reader::run(ring, file, &shared))?
+            let (shared, journal) = (shared.clone(), journal.clone());
+            spawn("gpuos-ring", move || reader::run(ring, file, &journal, &shared))?
         };
         let writer = {
             let shared = shared.clone();
             let table = Table::new(roles.clone(), head.devices.clone());
             spawn("gpuos-writer", move || writer::run(input, unfinished, table, &shared))?
         };
-        Ok(Self { shared, path: path.to_path_buf(), work: Some(Work::Whole { reader, writer, journal }) })
+        let work = Some(Work::Whole { reader, writer, journal });
+        Ok(Self { shared, path: path.to_path_buf(), is_running: Cell::new(false), work })
     }
 
     /// Begins to keep the last of what comes through the ring.
@@ -134,15 +139,25 @@ impl Recorder {
     pub fn keep_last(path: &Path, ring: Ring, head: &Head, limits: Limits) -> Result<Self, RecordingError> {
         // Tried now, used when something happens.
         drop(file::Unfinished::create(path)?);
+        let journal = journal::path_for(path);
+        if journal.exists() {
+            return Err(journal::JournalError::Exists(journal.display().to_string()).into());
+        }
         let shared = Arc::new(Shared::default());
         let reader = {
             let (shared, head, path) = (shared.clone(), head.clone(), path.to_path_buf());
             spawn("gpuos-ring", move || flight::run(ring, limits, &path, &head, &shared))?
         };
-        Ok(Self { shared, path: path.to_path_buf(), work: Some(Work::Window(reader)) })
+        let work = Some(Work::Window(reader));
+        Ok(Self { shared, path: path.to_path_buf(), is_running: Cell::new(false), work })
     }
 
-    /// Ends a recording of a trace that did not begin.
+    /// The command runs, or the processes are attached to.
+    pub fn begun(&self) {
+        self.is_running.set(true);
+    }
+
+    /// Ends a recording whose trace failed. What it has is kept if the trace had begun.
     fn give_up(&mut self) {
         let Some(work) = self.work.take() else { return };
         self.shared.ends.store(true, Ordering::Release);
@@ -153,7 +168,14 @@ impl Recorder {
                 let _ = reader.join();
                 writer.thread().unpark();
                 drop(writer.join());
-                let _ = std::fs::remove_file(&journal);
+                if self.is_running.get() {
+                    let journal = journal.display();
+                    talk::say(&format!(
+                        "what was recorded so far is in `{journal}`\nhint: `gpuos-trace show {journal}` shows it, `gpuos-trace export --to parquet {journal} -o FILE` makes a recording of it"
+                    ));
+                } else {
+                    let _ = std::fs::remove_file(&journal);
+                }
             }
             Work::Window(reader) => {
                 reader.thread().unpark();

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write as _},
+    path::Path,
     sync::atomic::Ordering,
     time::Duration,
 };
@@ -10,7 +11,7 @@ use std::{
 use gpuos_tracer_abi::events::{GAP, Gap, Head};
 
 use super::{Shared, journal, priority};
-use crate::{bpf::ring::Ring, collect};
+use crate::{bpf::ring::Ring, collect, talk};
 
 /// How often the ring is looked at. At two million events a second it takes 16 MiB a tenth of a second to fill.
 pub(super) const INTERVAL: Duration = Duration::from_millis(10);
@@ -56,16 +57,29 @@ impl Drain {
     }
 }
 
-/// Empties the ring until it is told that nothing more comes. After an error nothing is read any more: the trace goes
-/// on without a recording.
-pub(super) fn run(ring: Ring, mut file: File, shared: &Shared) -> io::Result<()> {
+/// Empties the ring until it is told that nothing more comes. After an error nothing is written any more, which is said at
+/// once: the trace goes on without a recording.
+pub(super) fn run(ring: Ring, mut file: File, journal: &Path, shared: &Shared) -> io::Result<()> {
     priority::first();
     let mut drain = Drain::new(ring);
+    let mut failure: Option<io::Error> = None;
     loop {
-        let (read, ends) = drain.next(shared, |records| file.write_all(records))?;
-        shared.written.fetch_add(read as u64, Ordering::Release);
+        let (read, ends) = drain.next(shared, |records| {
+            // The ring is emptied all the same: that it is full would be said to be why events are missing.
+            if failure.is_none()
+                && let Err(error) = file.write_all(records)
+            {
+                let journal = journal.display();
+                talk::say(&format!("the recording ends here: cannot write `{journal}`: {error}; the trace goes on"));
+                failure = Some(error);
+            }
+            Ok(())
+        })?;
+        if failure.is_none() {
+            shared.written.fetch_add(read as u64, Ordering::Release);
+        }
         if ends && read == 0 {
-            return Ok(());
+            return failure.map_or(Ok(()), Err);
         }
         // While it fills fast there is no time to sleep.
         if read < drain.ring.size() / 8 && !ends {

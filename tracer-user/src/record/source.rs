@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::{
         roles::Roles,
-        run::{Clocks, Header, Losses, Mode},
+        run::{Clocks, End, Header, Losses, Mode},
     },
     sink::units,
 };
@@ -135,6 +135,7 @@ pub fn unfinished(head: &Head, counts: &Counts) -> String {
 #[must_use]
 pub fn header_of(head: Head, counts: &mut Counts, why: &str, damage: Option<String>) -> Header {
     let (begin, end) = counts.span.unwrap_or_default();
+    counts.end_at(end);
     let mut notes = vec![why.to_owned()];
     notes.extend(damage.map(|damage| format!("what follows in the file is damaged: {damage}")));
     Header {
@@ -143,6 +144,7 @@ pub fn header_of(head: Head, counts: &mut Counts, why: &str, damage: Option<Stri
         mode: Mode { filter: head.filter, roles_text: head.roles, ..Mode::default() },
         started: head.started,
         wall_ns: end.saturating_sub(begin),
+        end: End::NotRecorded,
         clocks: head.clocks,
         host: head.host,
         nvidia_driver: head.devices.nvidia_version.as_ref().map(ToString::to_string),

@@ -175,12 +175,33 @@ impl Story {
             let process = self.process(of_thread.pid);
             journal::append(to, &Lifecycle { head, process, comm: self.comm(thread), ..Lifecycle::default() });
         }
+        // What is open begins here for who did not hear of its beginning: the outer phases first.
+        let mut begin = |number: u32, pid: u32, thread: u32| {
+            if let Some(phase) = self.phases.get(&number) {
+                let head = Head { at_ns, pid, thread, ..phase.definition.head };
+                journal::append(to, &PhaseChange { head, operation: OPERATION_BEGIN, ..phase.definition });
+            }
+        };
+        for (&pid, process) in &self.processes {
+            self.way_to(process.phase).into_iter().for_each(|number| begin(number, pid, pid));
+        }
+        for (&thread, of_thread) in &self.threads {
+            of_thread.own.iter().for_each(|&number| begin(number, of_thread.pid, thread));
+        }
+    }
+
+    /// A phase and those around it, the outermost first.
+    fn way_to(&self, number: u32) -> Vec<u32> {
+        let parent = |number: &u32| self.phases.get(number).map(|phase| phase.parent).filter(|parent| *parent != 0);
+        // A damaged journal may have a circle.
+        let mut way: Vec<u32> =
+            std::iter::successors(Some(number).filter(|number| *number != 0), parent).take(64).collect();
+        way.reverse();
+        way
     }
 
     fn depth(&self, number: u32) -> usize {
-        let parent = |number: &u32| self.phases.get(number).map(|phase| phase.parent).filter(|parent| *parent != 0);
-        // A damaged journal may have a circle.
-        std::iter::successors(Some(number), parent).take(64).count()
+        self.way_to(number).len()
     }
 
     /// Name of a thread as the kernel writes it.

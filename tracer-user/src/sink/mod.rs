@@ -51,7 +51,9 @@ trait Codec {
 type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Format {
-    fn by_ending(path: &Path) -> Option<Self> {
+    /// What the ending of a name says; `None` when it says nothing.
+    #[must_use]
+    pub fn by_ending(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "parquet" => Some(Self::Parquet),
             "json" => Some(Self::Json),
@@ -361,6 +363,17 @@ pub fn persist(unfinished: tempfile::NamedTempFile, path: &Path) -> io::Result<(
 fn caller() -> Option<(u32, u32)> {
     let id = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
     if nix::unistd::Uid::effective().is_root() { id("SUDO_UID").zip(id("SUDO_GID")) } else { None }
+}
+
+/// Whether two names, of which the file may not be there yet, are of one file.
+#[must_use]
+pub fn is_same_file(first: &Path, second: &Path) -> bool {
+    if let (Ok(first), Ok(second)) = (fs::metadata(first), fs::metadata(second)) {
+        return (first.dev(), first.ino()) == (second.dev(), second.ino());
+    }
+    let real =
+        |path: &Path| Ok::<_, io::Error>(folder_of(path).canonicalize()?.join(path.file_name().unwrap_or_default()));
+    matches!((real(first), real(second)), (Ok(first), Ok(second)) if first == second)
 }
 
 /// A new file belongs to who called sudo.

@@ -115,6 +115,7 @@ fn headline(header: &Header, total: &Group) -> String {
             Err(_) => format!("killed by signal {signal}"),
         },
         End::Detached => "detached".to_owned(),
+        End::NotRecorded => "its end is not recorded".to_owned(),
     };
     let threads = header.processes.iter().map(|process| u64::from(process.threads)).sum();
     let mut parts = vec![
