@@ -269,6 +269,12 @@ pub struct AttachArgs {
 #[command(after_help = "Examples:\n  \
     sudo gpuos-trace record -o infer.parquet -- python3 infer.py\n  \
     sudo gpuos-trace record -o server.parquet --sched -p 1234")]
+#[command(
+    mut_arg("output", |argument| argument.help("Write the recording to a Parquet file")),
+    mut_arg("format", |argument| argument.hide(true)),
+    mut_arg("no_latency", |argument| argument.hide(true)),
+    mut_arg("sample", |argument| argument.hide(true))
+)]
 pub struct RecordArgs {
     /// What is recorded and where it goes.
     #[command(flatten)]
@@ -329,6 +335,14 @@ fn power_of_two_bytes(text: &str) -> Result<u32, String> {
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sudo gpuos-trace top")]
+#[command(
+    mut_arg("output", |argument| argument.hide(true)),
+    mut_arg("format", |argument| argument.hide(true)),
+    mut_arg("stacks", |argument| argument.hide(true)),
+    mut_arg("strict", |argument| argument.hide(true)),
+    mut_arg("live", |argument| argument.hide(true)),
+    mut_arg("quiet", |argument| argument.hide(true))
+)]
 pub struct TopArgs {
     /// What is counted.
     #[command(flatten)]

@@ -208,6 +208,21 @@ fn what_is_no_recording_is_not_exported() {
 }
 
 #[test]
+fn a_recording_is_not_exported_onto_itself() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/h200/record/alloc.parquet");
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("r.parquet"), folder.path().join("link"));
+    std::fs::copy(&results, &file).unwrap();
+    std::os::unix::fs::symlink("r.parquet", &link).unwrap();
+    for to in [&file, &link] {
+        let output = Command::new(TRACER).args(["export", "--to", "csv", "-o"]).arg(to).arg(&file).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(125) && text.contains("is what is exported"), "{text}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), std::fs::read(&results).unwrap());
+}
+
+#[test]
 fn a_recording_from_a_gpu_machine_is_read_anywhere() {
     // Made by results/h200/record.sh: `bench alloc` of 100 pairs of cuMemAlloc and cuMemFree.
     let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/h200/record");

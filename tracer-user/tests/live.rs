@@ -2,7 +2,10 @@
 
 mod support;
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -103,6 +106,70 @@ fn a_killed_view_gives_the_terminal_back() {
 }
 
 #[test]
+fn a_terminal_that_goes_away_ends_the_view_and_not_the_trace() {
+    if !privileged("a_terminal_that_goes_away_ends_the_view_and_not_the_trace") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (counts, ready) = (folder.path().join("counts.json"), folder.path().join("ready"));
+    let mut terminal = terminal();
+    // The command ignores that its terminal is gone, and makes calls afterwards.
+    let script = folder.path().join("script");
+    let text = format!(
+        "trap '' HUP; touch {}; while test -e {0}; do sleep 0.1; done; exec {} getppid 77",
+        ready.display(),
+        support::known_calls().display()
+    );
+    std::fs::write(&script, text).unwrap();
+    let command = format!("sh {}", script.display());
+    terminal.send(&format!("{TRACER} run --live -o {} -- {command}\n", counts.display()));
+    terminal.see("nothing lost");
+    let begin = Instant::now();
+    while !ready.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the command does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let tracer = tracer_of(&command);
+    drop(terminal);
+    std::thread::sleep(Duration::from_millis(500));
+    std::fs::remove_file(&ready).unwrap();
+    let begin = Instant::now();
+    while std::path::Path::new(&format!("/proc/{tracer}")).exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the tracer does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let text = std::fs::read_to_string(&counts).unwrap();
+    let run: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rows = run["calls"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["syscall"] == "getppid" && row["calls"] == 77), "{text}");
+}
+
+#[test]
+fn output_that_finds_no_place_is_said_and_the_command_does_not_notice() {
+    if !privileged("output_that_finds_no_place_is_said_and_the_command_does_not_notice") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let script = folder.path().join("script");
+    std::fs::write(
+        &script,
+        "set -e\ni=0\nwhile test $i -lt 5000; do echo a line of output, number $i; i=$((i+1)); done\nexit 6\n",
+    )
+    .unwrap();
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    let mut terminal = terminal();
+    terminal.send(&format!(
+        "unshare -m sh -c 'mount -t tmpfs -o size=64k none {path}/copy; TMPDIR={path}/copy {TRACER} run --live --top 1 -- sh {path}/script'; echo status=$?\n"
+    ));
+    terminal.see("status=6");
+    let said = terminal.expect("status=6");
+    assert!(said.contains(" of the command's output found no place"), "{said}");
+    assert!(said.contains("number 0\r") && said.contains("number 4999\r"), "{said}");
+}
+
+#[test]
 fn without_a_terminal_there_is_a_line_a_second() {
     if !privileged("without_a_terminal_there_is_a_line_a_second") {
         return;
@@ -131,6 +198,9 @@ fn running_processes_are_shown_too() {
     terminal.send(&format!("{TRACER} attach --live -p {}\n", child.id()));
     terminal.see("nothing lost");
     terminal.see(&format!("attached to {}", child.id()));
+    // It has made no call since, and is there all the same.
+    terminal.see(&format!("{} ", child.id()));
+    terminal.see(" sleep");
     terminal.send("q");
     terminal.see("detached");
     assert!(!terminal.is_taken());

@@ -64,6 +64,12 @@ fn every_other_command_runs() {
         std::env::var("PATH").unwrap()
     );
     let mut ran = 0;
+    // As PyTorch's profiler writes it: one event, a second after the beginning of all this.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    let kineto = format!(
+        r#"{{"baseTimeNanoseconds": {now}, "traceEvents": [{{"ph": "X", "name": "theirs", "ts": 1e6, "dur": 1, "pid": 1, "tid": 1}}]}}"#
+    );
+    fs::write(folder.path().join("pytorch.json"), kineto).unwrap();
     let all = ["README.md", "docs/recipes.md"].into_iter().flat_map(commands);
     for command in all.filter(|command| !command.starts_with("cargo ")) {
         let output = Command::new("sh")
@@ -77,4 +83,12 @@ fn every_other_command_runs() {
         ran += 1;
     }
     assert!(ran >= 16, "the README shows more commands than {ran}");
+    let both: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(folder.path().join("both.json")).unwrap()).unwrap();
+    let events = both["traceEvents"].as_array().unwrap();
+    let at = |event: &serde_json::Value| event["ts"].as_f64().unwrap();
+    let theirs = at(events.iter().find(|event| event["name"] == "theirs").unwrap());
+    let first = events.iter().filter(|event| event["ph"] == "X").map(at).fold(f64::INFINITY, f64::min);
+    // Ours began within the minutes of this test, before or after it.
+    assert!((theirs - first).abs() < 600e6 && theirs.is_finite(), "{theirs} {first}");
 }

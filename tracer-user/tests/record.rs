@@ -12,11 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gpuos_trace::record::{
-    RecordingError,
-    counts::Counts,
-    file::Recording,
-    table::{column, word},
+use gpuos_trace::{
+    model::run::End,
+    record::{
+        RecordingError,
+        counts::Counts,
+        file::Recording,
+        table::{column, word},
+    },
 };
 use support::{TRACER, example, known_calls, privileged};
 
@@ -370,8 +373,30 @@ fn a_full_disk_ends_the_recording_and_not_the_command() {
     assert!(text.contains("status 125\nr.parquet.part\n"), "{text}\n{errors}");
     assert!(text.contains("this recording was not finished"), "{text}\n{errors}");
     assert!(errors.contains("the recording ended early: No space left on device"), "{errors}");
+    // Said when it happened, before the tables; and the ring is not what was too small.
+    let at = |words: &str| errors.find(words).unwrap_or_else(|| panic!("no `{words}`: {errors}"));
+    assert!(at("the recording ends here: cannot write") < at("exit status"), "{errors}");
+    assert!(!errors.contains("LOST"), "{errors}");
     // The counts do not need the disk.
     assert!(errors.contains("200,0"), "{errors}");
+}
+
+#[test]
+fn a_failure_elsewhere_costs_no_recording() {
+    if !privileged("a_failure_elsewhere_costs_no_recording") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    std::fs::create_dir(folder.path().join("full")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=16k none {path}/full; head -c 16384 /dev/zero > {path}/full/x; {TRACER} record --stacks {path}/full/s.folded -o {path}/r.parquet -- {} getppid 50",
+        known_calls().display()
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(125) && errors.contains("cannot write"), "{errors}");
+    assert_eq!(calls(&rows(&folder.path().join("r.parquet")), "getppid").len(), 50, "{errors}");
 }
 
 #[test]
@@ -385,6 +410,7 @@ fn what_cannot_be_recorded_is_refused() {
     assert!(say(&["--", "true"]).contains("a recording needs a file"));
     assert!(say(&["-o", "-", "--", "true"]).contains("a recording is a Parquet file"));
     assert!(say(&["-o", "r", "--format", "csv", "--", "true"]).contains("a recording is a Parquet file"));
+    assert!(say(&["-o", "r.csv", "--", "true"]).contains("a recording is a Parquet file"));
     assert!(say(&["-o", "r", "--no-latency", "--", "true"]).contains("every recorded call is timed"));
     assert!(say(&["-o", "r", "--ring", "100K", "--", "true"]).contains("power of two"));
     assert!(say(&["-o", "r", "-p", "1", "--", "true"]).contains("cannot be used with"));
@@ -409,6 +435,13 @@ fn what_cannot_be_recorded_is_refused() {
             std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["link", "text"]);
+        // Somebody's unfinished recording is noticed before the command runs.
+        std::fs::write(folder.path().join("q.parquet.part"), "").unwrap();
+        for last in [&[][..], &["--last", "5s"]] {
+            let words = [last, &["-o", "q.parquet", "--", "touch", "ran"]].concat();
+            assert!(say(&words).contains("q.parquet.part` is there"));
+        }
+        assert!(!folder.path().join("ran").exists());
         assert!(say(&["-o", "no/such/folder/r", "--", "true"]).contains("cannot write `no/such/folder/r`"));
     }
 }
@@ -451,6 +484,20 @@ fn a_flight_recorder_keeps_the_last_and_writes_when_told() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_file(&second).unwrap();
+    // A phase that was open when the window begins: it begins there, and is as long as the window has it.
+    let python = "import sys; sys.path.insert(0, '{0}/../phase/python'); import gpuos_phase, time, os
+gpuos_phase.begin('serve')
+time.sleep(3)
+[os.getppid() for _ in range(9)]"
+        .replace("{0}", env!("CARGO_MANIFEST_DIR"));
+    record(&file, &["--last", "1s"], &["python3", "-c", &python]);
+    let begins: Vec<_> = rows(&file).into_iter().filter(|row| row.event == word::PHASE_BEGIN).collect();
+    assert!(begins.len() == 1 && begins[0].phase == "serve", "{begins:?}");
+    let header = Recording::open(&file).unwrap().unwrap().header;
+    let serve = header.phases.iter().find(|phase| phase.path == "serve").unwrap();
+    assert!(serve.entered == 1 && serve.wall_ns > 500_000_000 && serve.wall_ns < 2_900_000_000, "{serve:?}");
+    assert_eq!((header.end, header.processes[0].threads), (End::NotRecorded, 1));
+    std::fs::remove_file(&file).unwrap();
     // The end of a phase.
     record(&file, &["--last", "10s", "--when", "phase=init"], &[example("phase_calls")]);
     let init = rows(&file);

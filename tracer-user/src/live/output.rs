@@ -176,6 +176,8 @@ impl Held {
         let known = self.end.len().min(usize::try_from(self.dropped).unwrap_or(usize::MAX));
         if self.dropped != 0 {
             let dropped = units::plural(self.dropped - known as u64, "byte", "bytes");
+            // What was kept may end inside of a line.
+            talk::print("\n");
             talk::say(&format!(
                 "{dropped} of the command's output found no place in the folder for temporary files; what follows is its end"
             ));

@@ -1,6 +1,9 @@
 //! The terminal: taken over while the view is shown, and given back on every way out.
 
-use std::io::{self, BufWriter, Stderr};
+use std::{
+    io::{self, BufWriter, Stderr},
+    mem::ManuallyDrop,
+};
 
 use ratatui::{
     Terminal,
@@ -17,8 +20,9 @@ use crate::talk;
 /// The screen on standard error, because standard output is the command's.
 #[derive(Debug)]
 pub(super) struct Screen {
-    /// Buffered: standard error alone would make a system call of every change of colour.
-    terminal: Terminal<CrosstermBackend<BufWriter<Stderr>>>,
+    /// Buffered: standard error alone would make a system call of every change of colour. Never dropped: ratatui prints
+    /// that it cannot show the cursor of a terminal that is gone, and panics because it cannot print.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<BufWriter<Stderr>>>>,
 }
 
 impl Screen {
@@ -34,7 +38,9 @@ impl Screen {
         }));
         enable_raw_mode()?;
         // From here on `Drop` gives it back.
-        let screen = Self { terminal: Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr())))? };
+        let terminal =
+            Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr()))).inspect_err(|_| give_back())?;
+        let screen = Self { terminal: ManuallyDrop::new(terminal) };
         execute!(io::stderr(), EnterAlternateScreen)?;
         talk::hold();
         Ok(screen)

@@ -79,6 +79,8 @@ pub struct Window {
     /// What was drained at once, and when.
     chunks: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
+    /// When the window begins, once something older was forgotten.
+    begin_ns: Option<u64>,
     /// What is known from events that are not kept any more.
     before: Story,
     /// And from all of them, for the triggers.
@@ -89,7 +91,8 @@ impl Window {
     /// An empty one.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, chunks: VecDeque::new(), bytes: 0, before: Story::default(), now: Story::default() }
+        let (before, now) = (Story::default(), Story::default());
+        Self { limits, chunks: VecDeque::new(), bytes: 0, begin_ns: None, before, now }
     }
 
     /// Adds records that were read at a moment, and says whether one of them is to make it write.
@@ -114,12 +117,14 @@ impl Window {
         {
             self.forget_oldest();
         }
+        self.begin_ns = self.begin_ns.map(|begin_ns| begin_ns.max(oldest));
         fires
     }
 
     /// Keeps of the oldest chunk only what is to be known of it later.
     fn forget_oldest(&mut self) {
-        let Some((_, records)) = self.chunks.pop_front() else { return };
+        let Some((at_ns, records)) = self.chunks.pop_front() else { return };
+        self.begin_ns = Some(at_ns);
         self.bytes -= records.len();
         let _ = journal::records(&records, &mut |bytes: &[u8]| {
             if let Some(event) = Event::parse(bytes) {
@@ -132,7 +137,7 @@ impl Window {
     #[must_use]
     pub fn records(&self) -> Vec<u8> {
         let mut records = Vec::with_capacity(self.bytes);
-        let begin_ns = self.chunks.front().map_or(0, |(at_ns, _)| *at_ns);
+        let begin_ns = self.begin_ns.or_else(|| self.chunks.front().map(|(at_ns, _)| *at_ns)).unwrap_or(0);
         self.before.write(begin_ns, &mut records);
         self.chunks.iter().for_each(|(_, chunk)| records.extend_from_slice(chunk));
         records
