@@ -229,6 +229,11 @@ pub struct LaunchArgs {
     /// Go on until every descendant has ended, not only the command
     #[arg(long)]
     pub wait_all: bool,
+
+    /// Show the end of the command's output in a pane of the live view from the beginning (`o` does later); all of it is
+    /// printed when the view is over
+    #[arg(long, requires = "live")]
+    pub pane: bool,
 }
 
 /// Arguments of `run`.
@@ -281,7 +286,7 @@ pub struct RecordArgs {
     pub trace: TraceArgs,
 
     /// Record running processes in place of a command (comma-separated), until Ctrl-C or their end
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["user", "nvtx", "roctx", "wait_all"])]
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["user", "nvtx", "roctx", "wait_all", "pane"])]
     pub pids: Vec<u32>,
 
     /// Record also when threads do not run, and why

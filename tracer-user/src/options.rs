@@ -57,6 +57,8 @@ pub struct RunOptions {
     pub user: Option<Account>,
     /// Until the tree is empty.
     pub wait_all: bool,
+    /// The live view begins with a pane of the command's output.
+    pub pane: bool,
     /// Added to the command's environment.
     pub variables: Vec<(&'static str, OsString)>,
 }
@@ -173,6 +175,7 @@ impl RunOptions {
             command: args.command,
             user: args.launch.user.as_deref().map(Account::find).transpose()?,
             wait_all: args.launch.wait_all,
+            pane: args.launch.pane,
             variables: ranges::variables(args.launch.nvtx, args.launch.roctx)?,
         })
     }

@@ -68,6 +68,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
         ))
         .context("cannot wait for the processes")?;
     drop(live);
+    recorder.iter().for_each(Recorder::at_end);
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
     if let Some(recorder) = &recorder {

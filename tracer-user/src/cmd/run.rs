@@ -18,7 +18,10 @@ use crate::{
     cli::RunArgs,
     collect::{self, Gathered},
     launch::{Command, Given, Suspended},
-    live::output::{CommandSide, Output},
+    live::{
+        Live,
+        output::{CommandSide, Output},
+    },
     model::run::{End, Run},
     options::RunOptions,
     record::Recorder,
@@ -89,6 +92,9 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>, pl
         .context("cannot tell the kernel side of the drivers")?;
     let words: Vec<String> = options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut live = options.trace.live_view(words.join(" "), output)?;
+    if options.pane {
+        live.iter_mut().for_each(Live::show_output);
+    }
     let recorder = plan.map(|plan| plan.begin(&tracer, &options.trace, &words, started, clocks)).transpose()?;
     let maps = options.trace.stacks.as_ref().map(|_| Reader::begin(vec![suspended.pid()])).transpose();
     let maps = maps.context("cannot start a thread")?;
@@ -111,6 +117,7 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>, pl
     if let Some(live) = live {
         live.finish();
     }
+    recorder.iter().for_each(Recorder::at_end);
     let wall_ns = collect::clocks().monotonic_ns - clocks.monotonic_ns;
     let recursion_misses = tracer.detach(gathered.tree_is_empty(&counters))?;
     if let Some(recorder) = &recorder {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, io::Write};
 
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{ExportError, Exporter, Value, details};
@@ -15,13 +16,71 @@ const INTERNAL: u32 = 1;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u32 = 2;
 
+/// One line of the file.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    resource_spans: [ResourceSpans<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResourceSpans<'a> {
+    resource: Json,
+    scope_spans: [ScopeSpans<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct ScopeSpans<'a> {
+    scope: Json,
+    spans: &'a [Span],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Span {
+    trace_id: String,
+    span_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_span_id: Option<String>,
+    name: String,
+    kind: u32,
+    start_time_unix_nano: String,
+    end_time_unix_nano: String,
+    attributes: Vec<Attribute>,
+    status: Status,
+}
+
+#[derive(Debug, Serialize)]
+struct Attribute {
+    key: &'static str,
+    value: AnyValue,
+}
+
+/// 64-bit numbers are strings in this encoding.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum AnyValue {
+    StringValue(String),
+    IntValue(String),
+}
+
+/// Unset where nothing failed.
+#[derive(Debug, Default, Serialize)]
+struct Status {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
 #[derive(Debug)]
 pub(super) struct Otlp {
     command: Vec<String>,
     /// From the monotonic to the realtime clock.
     offset: i128,
     trace: String,
-    spans: Vec<Json>,
+    spans: Vec<Span>,
     made: u64,
     processes: BTreeMap<u64, Process>,
 }
@@ -63,17 +122,15 @@ impl Otlp {
         if self.spans.is_empty() {
             return Ok(());
         }
-        let line = json!({"resourceSpans": [{
-            "resource": {"attributes": [
-                {"key": "service.name", "value": {"stringValue": "gpuos-trace"}},
-                {"key": "process.command_line", "value": {"stringValue": self.command.join(" ")}},
-            ]},
-            "scopeSpans": [{
-                "scope": {"name": "gpuos-trace", "version": env!("CARGO_PKG_VERSION")},
-                "spans": std::mem::take(&mut self.spans),
-            }],
-        }]});
+        let resource = json!({"attributes": [
+            {"key": "service.name", "value": {"stringValue": "gpuos-trace"}},
+            {"key": "process.command_line", "value": {"stringValue": self.command.join(" ")}},
+        ]});
+        let scope = json!({"name": "gpuos-trace", "version": env!("CARGO_PKG_VERSION")});
+        let scope_spans = [ScopeSpans { scope, spans: &self.spans }];
+        let line = Line { resource_spans: [ResourceSpans { resource, scope_spans }] };
         serde_json::to_writer(&mut *to, &line)?;
+        self.spans.clear();
         Ok(writeln!(to)?)
     }
 }
@@ -98,45 +155,50 @@ impl Exporter for Otlp {
             return Ok(());
         }
         let mut attributes = vec![
-            json!({"key": "process.pid", "value": {"intValue": row.pid.to_string()}}),
-            json!({"key": "thread.id", "value": {"intValue": row.thread.to_string()}}),
-            json!({"key": "thread.name", "value": {"stringValue": row.comm}}),
+            Attribute { key: "process.pid", value: AnyValue::IntValue(row.pid.to_string()) },
+            Attribute { key: "thread.id", value: AnyValue::IntValue(row.thread.to_string()) },
+            Attribute { key: "thread.name", value: AnyValue::StringValue(row.comm.to_owned()) },
         ];
-        for (name, value) in details(row) {
-            let value = match value {
-                Value::Text(text) => json!({"stringValue": text}),
-                Value::Number(number) => json!({"stringValue": format!("{number:#x}")}),
-                Value::Signed(number) => json!({"intValue": number.to_string()}),
-            };
-            attributes.push(json!({"key": name, "value": value}));
-        }
-        let failed = !row.error.is_empty() || !row.status.is_empty();
-        let id = self.number();
-        self.spans.push(json!({
-            "traceId": self.trace,
-            "spanId": format!("{id:016x}"),
-            "parentSpanId": format!("{parent:016x}"),
-            "name": row.call(),
-            "kind": INTERNAL,
-            "startTimeUnixNano": self.at(row.time),
-            "endTimeUnixNano": self.at(row.end()),
-            "attributes": attributes,
-            "status": if failed { json!({"code": ERROR, "message": format!("{}{}", row.error, row.status)}) } else { json!({}) },
+        attributes.extend(details(row).into_iter().map(|(key, value)| Attribute {
+            key,
+            value: match value {
+                Value::Text(text) => AnyValue::StringValue(text),
+                Value::Number(number) => AnyValue::StringValue(format!("{number:#x}")),
+                Value::Signed(number) => AnyValue::IntValue(number.to_string()),
+            },
         }));
+        let failed = !row.error.is_empty() || !row.status.is_empty();
+        let message = || format!("{}{}", row.error, row.status);
+        let id = self.number();
+        let span = Span {
+            trace_id: self.trace.clone(),
+            span_id: format!("{id:016x}"),
+            parent_span_id: Some(format!("{parent:016x}")),
+            name: row.call(),
+            kind: INTERNAL,
+            start_time_unix_nano: self.at(row.time),
+            end_time_unix_nano: self.at(row.end()),
+            attributes,
+            status: Status { code: failed.then_some(ERROR), message: failed.then(message) },
+        };
+        self.spans.push(span);
         if self.spans.len() >= BATCH { self.write(to) } else { Ok(()) }
     }
 
     fn finish(&mut self, to: &mut dyn Write) -> Result<(), ExportError> {
         for process in std::mem::take(&mut self.processes).into_values() {
-            self.spans.push(json!({
-                "traceId": self.trace,
-                "spanId": format!("{:016x}", process.span),
-                "name": process.name,
-                "kind": INTERNAL,
-                "startTimeUnixNano": self.at(process.begin),
-                "endTimeUnixNano": self.at(process.end),
-                "attributes": [{"key": "process.pid", "value": {"intValue": process.pid.to_string()}}],
-            }));
+            let span = Span {
+                trace_id: self.trace.clone(),
+                span_id: format!("{:016x}", process.span),
+                parent_span_id: None,
+                start_time_unix_nano: self.at(process.begin),
+                end_time_unix_nano: self.at(process.end),
+                name: process.name,
+                kind: INTERNAL,
+                attributes: vec![Attribute { key: "process.pid", value: AnyValue::IntValue(process.pid.to_string()) }],
+                status: Status::default(),
+            };
+            self.spans.push(span);
         }
         self.write(to)
     }

@@ -66,6 +66,11 @@ impl Live {
         Ok(Self { state, shown: Shown::default(), screen, output, ticks: 0, is_closed: false })
     }
 
+    /// Shows the end of the command's output in a pane.
+    pub fn show_output(&mut self) {
+        self.shown.output = Some(Vec::new());
+    }
+
     /// Reads, follows keys, draws. To be called every [`INTERVAL`].
     ///
     /// # Errors
@@ -156,7 +161,9 @@ impl Live {
             KeyCode::Char('/') => self.shown.typing = Some(self.state.filter.clone()),
             KeyCode::Char('?' | 'h') => self.shown.has_help = !self.shown.has_help,
             KeyCode::Char('o') => {
-                self.shown.output = if self.shown.output.is_some() { None } else { Some(Vec::new()) };
+                if self.shown.output.take().is_none() {
+                    self.show_output();
+                }
             }
             KeyCode::Esc => self.shown.has_help = false,
             KeyCode::Up => self.shown.cursor = self.shown.cursor.saturating_sub(1),

@@ -32,13 +32,16 @@ pub(super) fn run(
     let mut drain = Drain::new(ring);
     let mut writing: Vec<(u64, JoinHandle<Result<Recorded, RecordingError>>)> = Vec::new();
     let (mut fired, mut number) = (false, 0);
+    let mut now_ns = 0;
     loop {
         let mut records = Vec::new();
         let (read, ends) = drain.next(shared, |bytes| {
             records.extend_from_slice(bytes);
             Ok(())
         })?;
-        let now_ns = collect::clocks().monotonic_ns;
+        if !shared.is_at_end.load(Ordering::Acquire) || now_ns == 0 {
+            now_ns = collect::clocks().monotonic_ns;
+        }
         fired |= window.add(&records, now_ns);
         let was_asked = shared.is_wanted.load(Ordering::Acquire);
         // One at a time, and not before the window can be full again: what fires all the time must not fill the disk.

@@ -59,6 +59,8 @@ struct Shared {
     is_complete: AtomicBool,
     /// The flight recorder is to write what it has.
     is_wanted: AtomicBool,
+    /// What is traced has ended: the window goes no further.
+    is_at_end: AtomicBool,
     /// Bytes that the reader has written to the journal, its head left out.
     written: AtomicU64,
     /// Bytes that the writer has read.
@@ -199,6 +201,12 @@ impl Recorder {
     pub fn add<T: Copy>(&self, event: &T) {
         let mut added = self.shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         journal::append(&mut added, event);
+    }
+
+    /// What is traced has ended, though its last events may still be in the ring: taking the programs away can last longer
+    /// than the window of a flight recorder.
+    pub fn at_end(&self) {
+        self.shared.is_at_end.store(true, Ordering::Release);
     }
 
     /// Drains the ring for the last time. To be called when nothing comes any more. `in_flight`: calls that had not
