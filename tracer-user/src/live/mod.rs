@@ -160,11 +160,8 @@ impl Live {
             KeyCode::Char('s') => self.state.next_order(),
             KeyCode::Char('/') => self.shown.typing = Some(self.state.filter.clone()),
             KeyCode::Char('?' | 'h') => self.shown.has_help = !self.shown.has_help,
-            KeyCode::Char('o') => {
-                if self.shown.output.take().is_none() {
-                    self.show_output();
-                }
-            }
+            KeyCode::Char('o') if self.shown.output.is_some() => self.shown.output = None,
+            KeyCode::Char('o') => self.show_output(),
             KeyCode::Esc => self.shown.has_help = false,
             KeyCode::Up => self.shown.cursor = self.shown.cursor.saturating_sub(1),
             KeyCode::Down => self.shown.cursor += 1,
