@@ -195,12 +195,17 @@ pub struct TraceArgs {
 
     /// Print what the programs in the kernel say of their work
     #[cfg(feature = "bpf-log")]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
     pub bpf_log: Option<log::LevelFilter>,
 
     /// How many processes the kernel keeps until they are read
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub processes: u32,
+}
+
+#[cfg(feature = "bpf-log")]
+fn level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| "a level is off, error, warn, info, debug or trace".to_owned())
 }
 
 fn driver_version(text: &str) -> Result<Version, String> {
