@@ -353,6 +353,24 @@ fn main() {
                 exec_self(&["exec-chain", &(times - 1).to_string()]);
             }
         }
+        // Beside idle threads one executes this again and again, and takes the leader's number each time.
+        "exec-race" if times > 0 => {
+            (0..20).for_each(|_| {
+                drop(thread::spawn(|| {
+                    loop {
+                        thread::park()
+                    }
+                }))
+            });
+            drop(thread::spawn(move || {
+                thread::sleep(std::time::Duration::from_millis(2));
+                exec_self(&["exec-race", &(times - 1).to_string()]);
+            }));
+            loop {
+                thread::park();
+            }
+        }
+        "exec-race" => {}
         // A thread that is not the leader executes: it takes the leader's number.
         "exec-from-thread" => thread::spawn(|| {
             getppid(2);

@@ -8,7 +8,13 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use gpuos_trace::{model::run::End, sink};
+use gpuos_trace::{
+    model::{
+        frame::{self, column},
+        run::End,
+    },
+    sink,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -197,4 +203,71 @@ fn a_process_that_is_not_there_is_an_error() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains(pid) && !text.contains("panicked"), "{text}");
     }
+}
+
+#[test]
+fn a_process_that_executes_while_it_is_attached_to_is_counted() {
+    if !privileged("a_process_that_executes_while_it_is_attached_to_is_counted") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("counts.json");
+    for round in 0..12 {
+        let mut child = Command::new(known_calls()).args(["exec-race", "1000000"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(20_000 + 700 * round));
+        let by_id: &[&str] = if round % 3 == 2 { &["--tasks-by-id"] } else { &[] };
+        let mut tracer = Command::new(TRACER)
+            .args(["attach", "-q", "--strict", "-o"])
+            .arg(&file)
+            .args(by_id)
+            .args(["-p", &child.id().to_string()])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
+        assert!(tracer.wait().unwrap().success(), "round {round}");
+        assert!(child.try_wait().unwrap().is_none(), "the process is unharmed");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let groups = frame::group(&sink::read(&file).unwrap().calls, &[column::SYSCALL]).unwrap();
+        let executed = groups.iter().find(|group| group.key[0] == "execve").map_or(0, |group| group.calls);
+        assert!(executed > 0, "round {round}: it executes all the time");
+    }
+}
+
+#[test]
+fn a_process_goes_on_after_its_first_thread() {
+    if !privileged("a_process_goes_on_after_its_first_thread") {
+        return;
+    }
+    // `pthread_exit` of the first thread, and another that makes calls.
+    let program = "import ctypes, os, threading, time
+def work():
+    while True:
+        os.getppid()
+        time.sleep(0.01)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).syscall(60, 0)";
+    let mut child = Command::new("python3").args(["-c", program]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let mut tracer = Command::new(TRACER)
+        .args(["attach", "-q", "-e", "getppid,ioctl", "-o", "/dev/null", "-p", &child.id().to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(tracer.try_wait().unwrap().is_none(), "it attaches and goes on");
+    kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
+    assert!(tracer.wait().unwrap().success());
+    // A thread by its number is told from a process that is not there.
+    let thread = std::fs::read_dir(format!("/proc/{}/task", child.id()))
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .find(|name| *name != child.id().to_string())
+        .unwrap();
+    let output = Command::new(TRACER).args(["attach", "-p", &thread]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&format!("{thread} is a thread of process {}", child.id())), "{text}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

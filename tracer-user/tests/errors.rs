@@ -241,7 +241,7 @@ fn what_another_user_has_planted_gets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
     let (victim, link, pipe) =
-        (folder.path().join("victim"), folder.path().join("link.json"), folder.path().join("pipe.json"));
+        (folder.path().join("victim"), folder.path().join("link.parquet"), folder.path().join("pipe.parquet"));
     std::fs::write(&victim, "precious").unwrap();
     symlink(&victim, &link).unwrap();
     std::os::unix::fs::lchown(&link, Some(NOBODY), Some(NOBODY)).unwrap();

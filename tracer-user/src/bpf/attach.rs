@@ -42,7 +42,9 @@ impl Tracer {
     pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<Attached, AttachError> {
         let gone = |_| AttachError::NoSuchProcess(pid);
         let stat = proc_text::read(format!("/proc/{pid}/stat")).map_err(gone)?;
-        if proc_text::state(&stat) == Some('Z') {
+        // Its first thread may have ended, and others go on.
+        if proc_text::state(&stat) == Some('Z') && !threads_of(pid).map_err(gone)?.iter().any(|&one| is_alive(pid, one))
+        {
             return Err(AttachError::Ended(pid));
         }
         if pid == std::process::id() {
@@ -60,15 +62,15 @@ impl Tracer {
         syscall::insert(self.objects.map(maps::PROCESSES)?, &id, &record)
             .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
         let mut before: HashMap<u32, Usage> = HashMap::new();
-        loop {
-            let mut found_new = false;
-            for entry in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)? {
-                let name = entry.map_err(gone)?.file_name();
-                let Some(thread) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-                if before.contains_key(&thread) {
+        for _ in 0..MOST_PASSES {
+            let threads = threads_of(pid).map_err(gone)?;
+            let mut is_complete = true;
+            for &thread in &threads {
+                // A thread that executes takes the number of the first one, so a number that was seen is no proof.
+                if before.contains_key(&thread) && (self.is_marked(pid, thread)? || !is_alive(pid, thread)) {
                     continue;
                 }
-                found_new = true;
+                is_complete = false;
                 let used = usage_of(pid, thread).unwrap_or_default();
                 before.insert(thread, used);
                 let state = ThreadState::attached(id, thread, used);
@@ -88,11 +90,48 @@ impl Tracer {
                 }
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
-            if !found_new {
+            if is_complete {
                 return Ok(Attached { id, pid, before });
             }
         }
+        Err(AttachError::NeverStill(pid))
     }
+
+    /// Whether a thread has state, or is gone.
+    fn is_marked(&self, pid: u32, thread: u32) -> Result<bool, LoadError> {
+        match self.state_of(pid, thread) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
+            Err(error) => Err(LoadError::from_step("looking at a thread", &error)),
+        }
+    }
+
+    /// What the kernel side knows of a thread.
+    fn state_of(&self, pid: u32, thread: u32) -> std::io::Result<ThreadState> {
+        match self.threads_by_id().map_err(std::io::Error::other)? {
+            Some(threads) => syscall::lookup(threads, &thread, ThreadState::ARMED),
+            None => {
+                let storage = self.objects.map(maps::THREADS).map_err(std::io::Error::other)?;
+                syscall::lookup(storage, &pidfd_of(pid, thread)?.as_raw_fd(), ThreadState::ARMED)
+            }
+        }
+    }
+}
+
+/// Threads may come and go while they are marked; each is looked at again as often.
+const MOST_PASSES: usize = 10_000;
+
+/// The numbers of a process's threads.
+fn threads_of(pid: u32) -> std::io::Result<Vec<u32>> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task"))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Whether a thread is there and has not ended.
+fn is_alive(pid: u32, thread: u32) -> bool {
+    let stat = proc_text::read(format!("/proc/{pid}/task/{thread}/stat")).unwrap_or_default();
+    proc_text::state(&stat).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 impl Tracer {
@@ -104,8 +143,6 @@ impl Tracer {
     pub fn calls_in_flight(&self, counters: &Counters) -> Result<Vec<Call>, LoadError> {
         let step = |error| LoadError::from_step("reading the calls in flight", &error);
         let now_ns = crate::collect::clocks().monotonic_ns;
-        let by_id = self.threads_by_id()?;
-        let storage = if by_id.is_none() { Some(self.objects.map(maps::THREADS)?) } else { None };
         let mut calls = Vec::new();
         if crate::collect::in_pid_namespace() {
             // Processes have other numbers here.
@@ -113,16 +150,9 @@ impl Tracer {
         }
         for (_, process) in counters.processes().map_err(step)?.iter().filter(|(_, process)| process.threads_alive != 0)
         {
-            let entries = std::fs::read_dir(format!("/proc/{}/task", process.pid)).into_iter().flatten().flatten();
-            for thread in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-                let state = match (by_id, storage) {
-                    (Some(threads), _) => syscall::lookup(threads, &thread, ThreadState::ARMED),
-                    (None, Some(storage)) => pidfd_of(process.pid, thread)
-                        .and_then(|pidfd| syscall::lookup(storage, &pidfd.as_raw_fd(), ThreadState::ARMED)),
-                    (None, None) => continue,
-                };
+            for thread in threads_of(process.pid).unwrap_or_default() {
                 // It ended meanwhile, or cannot be asked.
-                let Ok(state) = state else { continue };
+                let Ok(state) = self.state_of(process.pid, thread) else { continue };
                 if state.stage == STAGE_RUNNING && !matches!(state.slot, SLOT_NONE | SLOT_SKIPPED) {
                     calls.push(call_in_flight(&state, process.pid, thread, now_ns));
                 }
@@ -216,6 +246,14 @@ pub enum AttachError {
     /// It has ended, and nobody has waited for it.
     #[error("process {0} has ended already\nhint: its parent has not collected it; `ps -p {0} -o ppid=` names that")]
     Ended(u32),
+    /// It is one thread of several.
+    #[error("{0} is a thread of process {1}\nhint: `-p {1}` attaches to all of it")]
+    ThreadOf(u32, u32),
+    /// Its threads were never seen all marked.
+    #[error(
+        "the threads of process {0} come and go too fast to be attached to\nhint: try again, or start it with `gpuos-trace run -- …`"
+    )]
+    NeverStill(u32),
     /// It is the tracer.
     #[error(
         "process {0} is this gpuos-trace itself\nhint: name the process that is to be looked at; `pgrep -a NAME` finds it"

@@ -116,12 +116,28 @@ fn last_line(log: &str) -> &str {
 fn permission_hint(what: &str) -> String {
     if LoadError::has_capabilities() {
         let limited = (what == CREATING_MAPS).then(memory_limit_hint).flatten();
-        return limited.unwrap_or_else(|| "hint: this kernel wants root for that: run it through sudo".to_owned());
+        return limited.unwrap_or_else(|| refused_with_capabilities().to_owned());
     }
     let this = std::env::current_exe().map_or_else(|_| "gpuos-trace".to_owned(), |path| path.display().to_string());
     format!(
         "hint: it needs CAP_BPF and CAP_PERFMON: run it through sudo, or once `sudo setcap cap_bpf,cap_perfmon=ep {this}`"
     )
+}
+
+/// What may be in the way of one that has the capabilities.
+fn refused_with_capabilities() -> &'static str {
+    let identity = ["0", "0", "4294967295"];
+    let users = proc_text::read("/proc/self/uid_map").unwrap_or_default();
+    let status = proc_text::read("/proc/self/status").unwrap_or_default();
+    if !users.trim().is_empty() && !users.split_whitespace().eq(identity) {
+        "hint: the capabilities of a user namespace do not count for this: run it outside of the rootless container"
+    } else if proc_text::field(&status, "Seccomp") == Some("2") {
+        "hint: a seccomp filter, of a container usually, is in the way: allow `bpf` and `perf_event_open` in its profile"
+    } else if nix::unistd::Uid::effective().is_root() {
+        "hint: root may not do it: a security module or a locked-down kernel is in the way; `gpuos-trace check` tells more"
+    } else {
+        "hint: this kernel wants root for that: run it through sudo"
+    }
 }
 
 /// The step in which the kernel looks at the limit of locked memory.
@@ -155,6 +171,9 @@ impl LoadError {
             Some(number @ (libc::EPERM | libc::EACCES)) => {
                 Self::NotPermitted { what, errno: io::Error::from_raw_os_error(number), hint: permission_hint(what) }
             }
+            Some(libc::EMFILE | libc::ENFILE) => {
+                Self::Other { what, reason: format!("{}\nhint: raise the limit: `ulimit -n 1024`", chain(error)) }
+            }
             _ => Self::Other { what, reason: chain(error) },
         }
     }
@@ -167,7 +186,7 @@ impl LoadError {
     /// Likewise for a program, where the verifier may have said more.
     pub(super) fn from_refusal(program: &str, refusal: Refusal) -> Self {
         // The verifier also answers EACCES; only an empty log means a missing capability.
-        if refusal.log.trim().is_empty() {
+        if refusal.log.trim().is_empty() || matches!(refusal.error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
             return Self::from_step("loading a program", &refusal.error);
         }
         Self::Refused { program: program.to_owned(), reason: format!("{}: {}", refusal.error, last_line(&refusal.log)) }

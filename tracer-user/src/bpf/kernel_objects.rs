@@ -109,11 +109,15 @@ impl KernelObjects {
         };
         // At once: the kernel verifies each on the thread that asks for it, which is most of the time that starting takes.
         let programs = std::thread::scope(|scope| {
-            let loads: Vec<_> = wanted.iter().map(|one| scope.spawn(move || load(one))).collect();
-            let ended = loads.into_iter().map(std::thread::ScopedJoinHandle::join);
-            ended
-                .map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect::<Result<_, LoadError>>()
+            let load = &load;
+            let begin = |one| std::thread::Builder::new().spawn_scoped(scope, move || load(one)).map_err(|_| one);
+            let loads: Vec<_> = wanted.iter().map(begin).collect();
+            let end = |begun: Result<std::thread::ScopedJoinHandle<'_, _>, _>| match begun {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // No more threads are allowed.
+                Err(one) => load(one),
+            };
+            loads.into_iter().map(end).collect::<Result<_, LoadError>>()
         })?;
         Ok(Self { maps, programs, entries: Vec::new(), links: Vec::new() })
     }

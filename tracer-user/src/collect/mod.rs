@@ -16,7 +16,7 @@ pub use environment::{clocks, host, in_pid_namespace, linker_cache, user};
 pub use gather::{Finished, Gathered};
 
 use crate::{
-    bpf::{AttachError, Counters},
+    bpf::{AttachError, Counters, error::LoadError},
     launch::Running,
     live::{self, Live, Wish},
     model::run::CommandUsage,
@@ -123,10 +123,21 @@ pub fn watch(pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
             // SAFETY: two integers; what the call returns is a new descriptor.
             unsafe {
                 let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-                if fd < 0 { Err(AttachError::NoSuchProcess(pid)) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
+                if fd < 0 { Err(why_not_there(pid)) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
             }
         })
         .collect()
+}
+
+/// Why a process could not be opened.
+fn why_not_there(pid: u32) -> AttachError {
+    let error = io::Error::last_os_error();
+    let status = crate::proc_text::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    match crate::proc_text::field(&status, "Tgid").and_then(|process| process.parse().ok()) {
+        Some(process) if process != pid => AttachError::ThreadOf(pid, process),
+        None if error.raw_os_error() == Some(libc::ESRCH) => AttachError::NoSuchProcess(pid),
+        _ => AttachError::Load(LoadError::Other { what: "opening the process", reason: error.to_string() }),
+    }
 }
 
 /// Waits until the user wants no more, or none of the processes is left; without processes to watch, until the user
