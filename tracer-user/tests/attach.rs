@@ -251,7 +251,7 @@ ctypes.CDLL(None).syscall(60, 0)";
     let mut child = Command::new("python3").args(["-c", program]).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(500));
     let mut tracer = Command::new(TRACER)
-        .args(["attach", "-q", "-e", "getppid,ioctl", "-o", "/dev/null", "-p", &child.id().to_string()])
+        .args(["attach", "-q", "-p", &child.id().to_string()])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

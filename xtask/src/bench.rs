@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !is_root() {
         bail!("tracing needs root\nhint: `sudo -E env PATH=\"$PATH\" cargo xtask bench overhead`");
     }
-    process::run(cargo().args(["build", "--quiet", "--release", "--package", "gpuos-trace", "--bins", "--examples"]))?;
+    process::run(cargo().args(["build", "--quiet", "--release", "--workspace", "--bins", "--examples"]))?;
     if let What::Stream = options.what {
         return crate::bench_stream::run(options.rounds, &folder);
     }

@@ -31,17 +31,7 @@ struct Cost {
 }
 
 pub(crate) fn run(folder: &Path) -> Result<()> {
-    let words = [
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "gpuos-trace",
-        "--package",
-        "gpuos-analysis",
-        "--bins",
-        "--examples",
-    ];
+    let words = ["build", "--quiet", "--release", "--workspace", "--bins", "--examples"];
     process::run(process::cargo().args(words))?;
     let scratch = tempfile::tempdir_in(process::target_folder())?;
     println!("{:>12} {:>22} {:>22}", "rows", "report", "DuckDB, sums alone");

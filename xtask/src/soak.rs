@@ -38,7 +38,7 @@ fn memory(pid: u32) -> Option<(u64, u64)> {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    process::run(cargo().args(["build", "--quiet", "--release", "--package", "gpuos-trace", "--bins", "--examples"]))?;
+    process::run(cargo().args(["build", "--quiet", "--release", "--workspace", "--bins", "--examples"]))?;
     let folder = process::target_folder().join("release");
     let file = std::env::temp_dir().join("gpuos-trace-soak.json");
     let seconds = options.minutes * 60;
