@@ -134,7 +134,12 @@ const TESTS: [(&str, (u32, u32), &[&str]); 8] = [
         ],
     ),
     ("tasks", MINIMUM, &[]),
-    ("attach", MINIMUM, &["what_it_uses_from_then_on_is_counted_to_the_end"]),
+    (
+        "attach",
+        MINIMUM,
+        // They need python3.
+        &["what_it_uses_from_then_on_is_counted_to_the_end", "a_process_goes_on_after_its_first_thread"],
+    ),
     (
         "ioctl",
         MINIMUM,
@@ -143,8 +148,17 @@ const TESTS: [(&str, (u32, u32), &[&str]); 8] = [
     ),
     ("exactness", MINIMUM, &[]),
     ("phases", MINIMUM, &["c_and_python_mark_phases_too"]),
-    // One makes its calls by python3, one needs `unshare`.
-    ("record", MINIMUM, &["a_recording_tells_who_did_what_when", "a_full_disk_ends_the_recording_and_not_the_command"]),
+    (
+        "record",
+        MINIMUM,
+        // They need python3 or `unshare`.
+        &[
+            "a_recording_tells_who_did_what_when",
+            "a_phase_that_is_open_when_the_window_begins_is_told",
+            "a_full_disk_ends_the_recording_and_not_the_command",
+            "a_failure_elsewhere_costs_no_recording",
+        ],
+    ),
     ("verifier", MINIMUM, &[]),
 ];
 
