@@ -29,7 +29,12 @@ const MEANT: [(&str, &str, &str); 6] = [
 ];
 
 /// Calls of a program (by its name, or words of its command line) whose number depends on speed.
-const BY_SPEED: [(&str, &[&str], &str); 4] = [
+const BY_SPEED: [(&str, &[&str], &str); 5] = [
+    (
+        "done; wait",
+        &["wait4", "rt_sigsuspend", "rt_sigprocmask"],
+        "a shell asks for children that have ended and sleeps when there is none; how many have ended depends on speed",
+    ),
     (
         "import threading",
         &["mmap", "munmap", "mprotect", "madvise"],
