@@ -2,10 +2,7 @@
 
 mod support;
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -137,20 +134,12 @@ fn a_terminal_that_goes_away_ends_the_view_and_not_the_trace() {
     let command = format!("sh {}", script.display());
     terminal.send(&format!("{TRACER} run --live -o {} -- {command}\n", counts.display()));
     terminal.see("nothing lost");
-    let begin = Instant::now();
-    while !ready.exists() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "the command does not begin");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    support::wait_until("the command begins", || ready.exists());
     let tracer = tracer_of(&command);
     drop(terminal);
     std::thread::sleep(Duration::from_millis(500));
     std::fs::remove_file(&ready).unwrap();
-    let begin = Instant::now();
-    while std::path::Path::new(&format!("/proc/{tracer}")).exists() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "the tracer does not end");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    support::wait_until("the tracer ends", || !std::path::Path::new(&format!("/proc/{tracer}")).exists());
     let text = std::fs::read_to_string(&counts).unwrap();
     let run: serde_json::Value = serde_json::from_str(&text).unwrap();
     let rows = run["calls"].as_array().unwrap();

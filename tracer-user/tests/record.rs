@@ -276,16 +276,12 @@ fn a_running_process_is_recorded_from_now_on() {
     line.clear();
     answers.read_line(&mut line).unwrap();
     // All of its threads wait again: the kernel says in which call.
-    let begin = Instant::now();
     let waits = |thread: &str| {
         let call = std::fs::read_to_string(format!("/proc/{}/task/{thread}/syscall", program.id())).unwrap_or_default();
         call.split_whitespace().next().is_some_and(|number| number.parse::<u32>().is_ok())
     };
     let threads = || std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
-    while !threads().all(|thread| waits(thread.unwrap().file_name().to_str().unwrap())) {
-        assert!(begin.elapsed() < Duration::from_secs(60), "it does not wait");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    support::wait_until("it waits", || threads().all(|thread| waits(thread.unwrap().file_name().to_str().unwrap())));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
     assert!(tracer.wait().unwrap().success());
     drop(input);
@@ -319,11 +315,7 @@ fn a_killed_recorder_leaves_what_it_had() {
         .process_group_of_its_own()
         .spawn()
         .unwrap();
-    let begin = Instant::now();
-    while std::fs::metadata(&journal).map_or(0, |data| data.len()) < 40_000 {
-        assert!(begin.elapsed() < Duration::from_secs(60), "nothing is written");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    support::wait_until("something is written", || std::fs::metadata(&journal).is_ok_and(|data| data.len() >= 40_000));
     tracer.kill().unwrap();
     tracer.wait().unwrap();
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGKILL)

@@ -53,6 +53,14 @@ pub enum RecordingError {
         /// Why.
         source: io::Error,
     },
+    /// What was to be recorded could not be followed to its end.
+    #[error(
+        "the recording ended early with the trace\nhint: what was recorded until then is in `{journal}`; `gpuos-trace show {journal}` shows it, `gpuos-trace export --to parquet {journal} -o FILE` makes a recording of it"
+    )]
+    TraceFailed {
+        /// Where it is.
+        journal: String,
+    },
     /// The journal is complete, the file is not.
     #[error(
         "{reason}\nhint: all of the recording is in `{journal}`; `gpuos-trace export --to parquet {journal} -o FILE` writes it to another place"

@@ -171,10 +171,8 @@ impl Recorder {
                 writer.thread().unpark();
                 drop(writer.join());
                 if self.is_running.get() {
-                    let journal = journal.display();
-                    talk::say(&format!(
-                        "what was recorded so far is in `{journal}`\nhint: `gpuos-trace show {journal}` shows it, `gpuos-trace export --to parquet {journal} -o FILE` makes a recording of it"
-                    ));
+                    let journal = journal.display().to_string();
+                    talk::say(&RecordingError::TraceFailed { journal }.to_string());
                 } else {
                     let _ = std::fs::remove_file(&journal);
                 }

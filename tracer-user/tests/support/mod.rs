@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use gpuos_trace::{
@@ -30,6 +31,15 @@ pub(crate) const TRACER: &str = env!("CARGO_BIN_EXE_gpuos-trace");
 pub(crate) fn known_calls() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| example("known_calls")).clone()
+}
+
+/// Waits until this is true; a minute is enough for an emulated machine.
+pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_true() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// An example program.
