@@ -56,6 +56,25 @@ fn says_not_ready_without_privileges() {
 }
 
 #[test]
+fn root_of_a_user_namespace_is_not_taken_for_root() {
+    if !privileged("root_of_a_user_namespace_is_not_taken_for_root") {
+        return;
+    }
+    let inside = |words: &[&str]| Command::new("unshare").args(["-Ur", TRACER]).args(words).output().unwrap();
+    let output = inside(&["check", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of_capabilities = |finding: &&serde_json::Value| finding["what"] == "capabilities";
+    let finding = report["findings"].as_array().unwrap().iter().find(of_capabilities).unwrap();
+    assert_eq!(finding["verdict"], "missing");
+    assert!(finding["found"].as_str().unwrap().ends_with("CAP_BPF, of a user namespace"), "{finding}");
+    let output = inside(&["run", "--", "true"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(text.contains("outside of the rootless container"), "{text}");
+}
+
+#[test]
 fn a_kernel_without_type_information_is_named() {
     if !privileged("a_kernel_without_type_information_is_named") {
         return;

@@ -6,6 +6,7 @@ mod bench_stream;
 mod bytecode;
 mod checksum;
 mod demo;
+mod deny;
 mod dist;
 mod fuzz;
 mod generate;
@@ -48,6 +49,8 @@ enum Chore {
     Models,
     /// Build the library of `bench --backend hip-cpu` from the project ROCm/HIP-CPU (`HIP_CPU_ROOT`)
     HipCpu,
+    /// Check licences, sources and advisories of everything that is linked
+    Deny,
     /// Check that the committed BPF object belongs to its sources
     CheckEbpf,
 }
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Models => models::fetch(),
         Chore::HipCpu => hip_cpu::build(),
+        Chore::Deny => deny::run(),
         Chore::CheckEbpf => bytecode::check(),
     }
 }

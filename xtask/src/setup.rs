@@ -70,6 +70,7 @@ const VM: [&str; 9] = [
 pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 /// Links with LLVM 22, the version in Debian's rustc-web 1.96.
 const LINKER_VERSION: &str = "0.13.0";
+const DENY_VERSION: &str = "0.20.2";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let all = !(options.runtime || options.bpf || options.tests || options.vm);
@@ -120,6 +121,12 @@ pub(crate) fn amdgpu() -> Result<()> {
 /// What `vmtest` needs.
 pub(crate) fn vm() -> Result<()> {
     install(&VM)
+}
+
+/// What looks at licences. Unoptimized: it runs for a second, and is built in half the time.
+pub(crate) fn deny() -> Result<()> {
+    eprintln!("installing cargo-deny {DENY_VERSION} (two minutes and a half of CPU time)");
+    process::run(cargo().args(["install", "--quiet", "cargo-deny", "--version", DENY_VERSION, "--locked", "--debug"]))
 }
 
 /// What links programs without libraries.

@@ -1,6 +1,6 @@
 //! Why the BPF side could not be set up, in words for the person who typed the command.
 
-use std::io;
+use std::{fs, io};
 
 use super::{kernel_btf::BtfError, offsets::kernel_version, syscall::Refusal};
 use crate::proc_text;
@@ -124,12 +124,16 @@ fn permission_hint(what: &str) -> String {
     )
 }
 
+/// Whether this process is in another user namespace than the kernel's first: its capabilities do not count for BPF.
+pub fn is_in_user_namespace() -> bool {
+    // `USER_NS_INIT_INO` of linux/nsfs.h, 0xEFFFFFFD.
+    fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() != "user:[4026531837]")
+}
+
 /// What may be in the way of one that has the capabilities.
 fn refused_with_capabilities() -> &'static str {
-    let identity = ["0", "0", "4294967295"];
-    let users = proc_text::read("/proc/self/uid_map").unwrap_or_default();
     let status = proc_text::read("/proc/self/status").unwrap_or_default();
-    if !users.trim().is_empty() && !users.split_whitespace().eq(identity) {
+    if is_in_user_namespace() {
         "hint: the capabilities of a user namespace do not count for this: run it outside of the rootless container"
     } else if proc_text::field(&status, "Seccomp") == Some("2") {
         "hint: a seccomp filter, of a container usually, is in the way: allow `bpf` and `perf_event_open` in its profile"

@@ -25,6 +25,7 @@ pub use api_probes::{ApiFunction, api_functions, has_uprobes};
 pub use attach::{AttachError, Attached, beginning_of};
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
+pub use error::is_in_user_namespace;
 pub use floor::Floor;
 pub use load::{Recording, Settings, Tracer};
 pub use offsets::kernel_version;

@@ -173,6 +173,14 @@ fn capabilities() -> Finding {
     let enough = held.contains(&"CAP_SYS_ADMIN") || held.len() == 2;
     let found =
         if held.is_empty() { "none of CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN".to_owned() } else { held.join(", ") };
+    if bpf::is_in_user_namespace() {
+        return finding(
+            "capabilities",
+            format!("{found}, of a user namespace"),
+            Verdict::Missing,
+            "those of a user namespace do not count for BPF: run it outside of the rootless container",
+        );
+    }
     finding(
         "capabilities",
         found,
