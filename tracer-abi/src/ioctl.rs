@@ -10,6 +10,8 @@ pub const NO_DEVICE: u32 = 0xfff << 20;
 pub const NOT_OPEN: u32 = NO_DEVICE | 1;
 /// The kernel's structures could not be followed.
 pub const UNREADABLE: u32 = NO_DEVICE | 2;
+/// Not known: the kernel shows no type information, and nothing was seen that made this descriptor.
+pub const NOT_FOLLOWED: u32 = NO_DEVICE | 3;
 /// A file.
 pub const REGULAR_FILE: u32 = NO_DEVICE | 4;
 /// A directory.

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod events;
+pub mod followed;
 pub mod hooks;
 pub mod ioctl;
 pub mod losses;
@@ -18,7 +19,7 @@ pub mod tasks;
 /// Raised with every change of a layout, a map name or a meaning in this crate.
 ///
 /// The object carries it in the ELF section [`ABI_SECTION`]; the loader refuses another value.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] as a little-endian `u32`.
 pub const ABI_SECTION: &str = "gpuos.abi";
@@ -49,6 +50,11 @@ pub mod maps {
     pub const RULES: &str = "RULES";
     /// Hash: [`Object`](crate::ioctl::Object) to the class it was made of.
     pub const OBJECTS: &str = "OBJECTS";
+    /// Hash: [`DevicePath`](crate::followed::DevicePath) to the number of the device there, where
+    /// [`WITHOUT_TYPES`](crate::settings::globals::WITHOUT_TYPES) is set.
+    pub const DEVICE_PATHS: &str = "DEVICE_PATHS";
+    /// Hash: [`Descriptor`](crate::followed::Descriptor) to [`Opened`](crate::followed::Opened), likewise.
+    pub const DESCRIPTORS: &str = "DESCRIPTORS";
     /// Hash: [`PhaseKey`](crate::phases::PhaseKey) to the number of the phase, from 1.
     pub const PHASES: &str = "PHASES";
     /// Array, mappable: a [`PhaseNode`](crate::phases::PhaseNode) by that number.

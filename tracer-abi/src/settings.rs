@@ -21,6 +21,9 @@ pub mod globals {
     pub const TASKS_BY_ID: &str = "TASKS_BY_ID";
     /// `u32`: 1 when the kernel does not give programs the current task and its registers as typed pointers (before 5.15).
     pub const UNTYPED: &str = "UNTYPED";
+    /// `u32`: 1 when the kernel shows no type information: nothing of its structures is read, and descriptors are
+    /// followed through the calls that make and close them. [`TASKS_BY_ID`] and [`UNTYPED`] are set, too.
+    pub const WITHOUT_TYPES: &str = "WITHOUT_TYPES";
     /// `u32`: type id of `struct file` where programs may take an address for a pointer to a structure
     /// ([`CAST`](super::CAST), Linux 6.2), else 0.
     pub const FILE_TYPE: &str = "FILE_TYPE";
@@ -92,6 +95,24 @@ pub struct SpecialNumbers {
     pub fork: u32,
     /// `vfork`: likewise.
     pub vfork: u32,
+    /// `open`: makes a descriptor. `u32::MAX` where the architecture has none.
+    pub open: u32,
+    /// `creat`: likewise.
+    pub creat: u32,
+    /// `openat`: likewise, everywhere.
+    pub openat: u32,
+    /// `openat2`: likewise.
+    pub openat2: u32,
+    /// `dup`: makes another descriptor of the same file.
+    pub dup: u32,
+    /// `dup2`: likewise. `u32::MAX` where the architecture has none.
+    pub dup2: u32,
+    /// `dup3`: likewise.
+    pub dup3: u32,
+    /// `fcntl`: may do so, too.
+    pub fcntl: u32,
+    /// `close_range`: closes many.
+    pub close_range: u32,
     /// `uretprobe`: how watched functions return (Linux 6.11, x86_64). `u32::MAX` elsewhere.
     pub uretprobe: u32,
     /// `uprobe`: how they are entered (6.18, x86_64).
@@ -127,6 +148,15 @@ impl SpecialNumbers {
             self.clone3,
             self.fork,
             self.vfork,
+            self.open,
+            self.creat,
+            self.openat,
+            self.openat2,
+            self.dup,
+            self.dup2,
+            self.dup3,
+            self.fcntl,
+            self.close_range,
             self.uretprobe,
             self.uprobe,
         ]

@@ -103,8 +103,8 @@ pub struct ThreadState {
     pub stopped_state: u32,
     /// Zero.
     pub padding: u32,
-    /// First arguments of the call in flight, where calls are recorded.
-    pub arguments: [u64; 4],
+    /// Arguments of the call in flight: the first four where calls are recorded, all on kernels without type information.
+    pub arguments: [u64; 6],
     /// What it had used when that was last added to its process.
     pub settled: Usage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
@@ -118,6 +118,14 @@ pub struct ThreadState {
 }
 
 impl ThreadState {
+    /// The arguments that a record of a call holds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first_arguments(&self) -> [u64; 4] {
+        let [first, second, third, fourth, ..] = self.arguments;
+        [first, second, third, fourth]
+    }
+
     /// The state that user space gives a thread that runs already. The call that it may be in is not counted.
     /// `used` is what it had used before.
     #[must_use]
@@ -146,7 +154,7 @@ impl ThreadState {
         stopped_ns: 0,
         stopped_state: 0,
         padding: 0,
-        arguments: [0; 4],
+        arguments: [0; 6],
         settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
         pending: Pending::NONE,
@@ -177,7 +185,7 @@ pub struct ProcessRecord {
     pub threads_alive: u32,
     /// Threads that ever lived.
     pub threads: u32,
-    /// Exit code as `wait` returns it.
+    /// Exit code as `wait` returns it, or [`EXIT_UNKNOWN`].
     pub exit_code: u32,
     /// Children and threads that it has made and that have not been seen yet.
     pub unborn: u32,
@@ -185,11 +193,14 @@ pub struct ProcessRecord {
     pub phase: u32,
     /// Begins inside that were not kept: as many ends mean nothing.
     pub phases_ignored: u32,
-    /// Zero.
-    pub padding: u32,
+    /// How often it has executed a program.
+    pub executions: u32,
     /// Name of the command, NUL-padded.
     pub comm: [u8; 16],
 }
+
+/// How a process ended is not known: a signal ended it, on a kernel without type information.
+pub const EXIT_UNKNOWN: u32 = u32::MAX;
 
 /// Makes an id for a process that no later process shares: pid in the low 22 bits (the kernel's
 /// `PID_MAX_LIMIT` is 2^22), the clock in units of 1,024 ns above.
@@ -203,10 +214,10 @@ pub const fn process_id(pid: u32, started_ns: u64) -> u64 {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Usage>() == 56);
-    assert!(offset_of!(ThreadState, settled) == 128);
-    assert!(offset_of!(ThreadState, chunks) == 184);
-    assert!(offset_of!(ThreadState, pending) == 248);
-    assert!(offset_of!(ThreadState, directory) == 288 + 2 * ROW_TABLE);
-    assert!(size_of::<ThreadState>() == 288 + 2 * ROW_TABLE + 2 * DIRECTORY);
+    assert!(offset_of!(ThreadState, settled) == 144);
+    assert!(offset_of!(ThreadState, chunks) == 200);
+    assert!(offset_of!(ThreadState, pending) == 264);
+    assert!(offset_of!(ThreadState, directory) == 304 + 2 * ROW_TABLE);
+    assert!(size_of::<ThreadState>() == 304 + 2 * ROW_TABLE + 2 * DIRECTORY);
     assert!(size_of::<ProcessRecord>() == 144 && offset_of!(ProcessRecord, comm) == 128);
 };

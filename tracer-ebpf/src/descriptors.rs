@@ -12,6 +12,7 @@ use gpuos_tracer_abi::ioctl::{
 };
 
 use crate::{
+    followed,
     kernel::{self, as_structure, field},
     maps::{FILE_TYPE, INODE_TYPE, WORD_TYPE},
 };
@@ -64,6 +65,9 @@ fn word(address: u64) -> Option<u64> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn device_of(descriptor: u32) -> u32 {
+    if !kernel::has_types() {
+        return followed::device_of(descriptor);
+    }
     match file_behind(descriptor) {
         Ok(file) => device_of_file(file),
         Err(problem) => problem,

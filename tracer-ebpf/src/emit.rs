@@ -67,8 +67,10 @@ pub(crate) fn begin_call(task: *mut task_struct, thread: &mut ThreadState, numbe
     let registers = kernel::registers_of(task);
     thread.number = number;
     thread.abi = if kernel::is_compat(task) { ABI_COMPAT } else { ABI_NATIVE };
-    thread.arguments =
-        [argument_of(registers, 0), argument_of(registers, 1), argument_of(registers, 2), argument_of(registers, 3)];
+    if kernel::has_types() {
+        let first = |place| argument_of(registers, place);
+        thread.arguments = [first(0), first(1), first(2), first(3), 0, 0];
+    }
 }
 
 /// Records a call that is over. Those on devices with a rule come by [`device_call`].
@@ -115,7 +117,7 @@ fn call_of(thread: &ThreadState, kind: u8, duration_ns: u64, returned: i64, flag
         head: head(thread, kind, flags, at_ns),
         duration_ns,
         returned,
-        arguments: thread.arguments,
+        arguments: thread.first_arguments(),
         number: thread.number,
         device: thread.pending.device,
     }

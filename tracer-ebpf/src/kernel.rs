@@ -11,7 +11,10 @@ use gpuos_tracer_abi::{
     tasks::Usage,
 };
 
-use crate::maps::{POINT_OFFSETS, SPECIAL_NUMBERS, TASK_OFFSETS, UNTYPED};
+use crate::{
+    maps::{POINT_OFFSETS, SPECIAL_NUMBERS, TASK_OFFSETS, UNTYPED, WITHOUT_TYPES},
+    tasks,
+};
 
 /// Whether the call in flight came through the 32-bit entry.
 #[inline(always)]
@@ -40,6 +43,12 @@ pub(crate) fn current_task() -> *mut task_struct {
 #[inline(always)]
 fn is_untyped() -> bool {
     UNTYPED.load() != 0
+}
+
+/// Whether the kernel's structures can be read. A constant to the verifier.
+#[inline(always)]
+pub(crate) fn has_types() -> bool {
+    WITHOUT_TYPES.load() == 0
 }
 
 /// Reads a field with a plain load, one instruction where `probe_read` is a call: the offset is a constant to the
@@ -197,6 +206,15 @@ pub(crate) mod call_number {
     special_number!(clone3);
     special_number!(fork);
     special_number!(vfork);
+    special_number!(open);
+    special_number!(creat);
+    special_number!(openat);
+    special_number!(openat2);
+    special_number!(dup);
+    special_number!(dup2);
+    special_number!(dup3);
+    special_number!(fcntl);
+    special_number!(close_range);
     special_number!(uretprobe);
     special_number!(uprobe);
 }
@@ -245,9 +263,12 @@ pub(crate) fn argument_of(registers: *const c_void, index: usize) -> u64 {
 }
 
 /// The registers with which a task entered the kernel: from `bpf_task_pt_regs` (Linux 5.15), else at the top of its
-/// stack.
+/// stack. On kernels without type information what was kept of them at the entry.
 #[inline(always)]
 pub(crate) fn registers_of(task: *mut task_struct) -> *const c_void {
+    if !has_types() {
+        return tasks::state_of(task).map_or(core::ptr::null(), |thread| (&raw const thread.arguments).cast());
+    }
     if is_untyped() {
         return field::<*const u8>(task.cast(), stack()).wrapping_add(stack_registers()).cast();
     }

@@ -7,6 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, RingBuf, Stack, StackTrace},
 };
 use gpuos_tracer_abi::{
+    followed::{Descriptor, DevicePath, Opened},
     hooks::{HOOKS, HookCounts},
     ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
@@ -79,6 +80,16 @@ pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULE_COUNT, 0);
 #[map]
 pub(crate) static OBJECTS: HashMap<Object, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
+/// Nodes of devices by their paths, on kernels without type information. Written by user space, again and again;
+/// read by `followed.rs`.
+#[map]
+pub(crate) static DEVICE_PATHS: HashMap<DevicePath, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Descriptors that lead to them, likewise. Written and read by `followed.rs`; written by user space for processes that
+/// run already.
+#[map]
+pub(crate) static DESCRIPTORS: HashMap<Descriptor, Opened> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
 /// Numbers of phases. Written by `phases.rs`; read by user space.
 #[map]
 pub(crate) static PHASES: HashMap<PhaseKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
@@ -146,6 +157,8 @@ pub(crate) static SPECIAL_NUMBERS: Global<SpecialNumberWords> = Global::new([0; 
 pub(crate) static TASKS_BY_ID: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static UNTYPED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static WITHOUT_TYPES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static FILE_TYPE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]

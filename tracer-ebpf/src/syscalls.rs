@@ -16,7 +16,7 @@ use gpuos_tracer_abi::{
 };
 
 use crate::{
-    emit, inferred, ioctl,
+    emit, followed, inferred, ioctl,
     kernel::{self, call_number},
     losses,
     maps::{EXIT_ONLY, FILTERED, FUNCTIONS_WATCHED, SAMPLE, TIMED, WANTED},
@@ -110,7 +110,11 @@ pub(crate) fn call_enter(ctx: TracePointContext) -> u32 {
     let task = kernel::current_task();
     if let Some(thread) = tasks::state_of(task) {
         // SAFETY: inside the context.
-        enter(task, thread, unsafe { *ctx.as_ptr().cast::<u8>().add(CALL_NUMBER).cast::<u32>() });
+        let number = unsafe { *ctx.as_ptr().cast::<u8>().add(CALL_NUMBER).cast::<u32>() };
+        if !kernel::has_types() {
+            followed::call_entered(&ctx, thread, number);
+        }
+        enter(task, thread, number);
     }
     0
 }
@@ -126,6 +130,9 @@ pub(crate) fn call_exit(ctx: TracePointContext) -> u32 {
             let start = ctx.as_ptr().cast::<u8>();
             (*start.add(CALL_NUMBER).cast::<u32>(), *start.add(CALL_RETURNED).cast::<i64>())
         };
+        if !kernel::has_types() && thread.slot != SLOT_NONE {
+            followed::call_returned(number, returned);
+        }
         if stacks::is_on() {
             stacks::count(&ctx, thread, number);
         }

@@ -16,12 +16,13 @@ use gpuos_tracer_abi::{
     events::{END, EXEC, PROCESS, THREAD},
     losses::{CHILDREN_NOT_FOLLOWED, PROCESSES_WITHOUT_RECORD, THREADS_ALIVE, THREADS_ENDED},
     tasks::{
-        ProcessRecord, SLOT_NONE, STAGE_ARMED, STAGE_BORN, STAGE_ENDED, STAGE_RUNNING, ThreadState, Usage, process_id,
+        EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, STAGE_ARMED, STAGE_BORN, STAGE_ENDED, STAGE_RUNNING, ThreadState,
+        Usage, process_id,
     },
 };
 
 use crate::{
-    atomic, emit, inferred, ioctl, kernel,
+    atomic, emit, followed, inferred, ioctl, kernel,
     log::say,
     losses,
     maps::{PROCESSES, TASKS_BY_ID, THREADS, THREADS_BY_ID},
@@ -183,13 +184,13 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
         comm: bpf_get_current_comm().unwrap_or_default(),
         ended_ns: 0,
         usage: Usage::ZERO,
-        exit_code: 0,
+        exit_code: if kernel::has_types() { 0 } else { EXIT_UNKNOWN },
         unborn: 0,
         phase: thread.phase,
         phases_ignored: 0,
         phase_since_ns: 0,
         set_up_until_ns: 0,
-        padding: 0,
+        executions: 0,
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         losses::add(PROCESSES_WITHOUT_RECORD, 1);
@@ -240,6 +241,7 @@ fn executed() -> i32 {
     if let Some(process) = record(thread.process) {
         thread.phase = process.phase;
         process.comm = bpf_get_current_comm().unwrap_or_default();
+        process.executions += 1;
     }
     say!(debug, "process {} executed a program", thread.process);
     emit::lifecycle(thread, EXEC, 0, 0);
@@ -272,7 +274,8 @@ fn exited() -> i32 {
         adopt(thread);
     }
     syscalls::count_last(task, thread);
-    let (of_group, code) = kernel::exit_code_of(task);
+    let (of_group, code) =
+        if kernel::has_types() { kernel::exit_code_of(task) } else { followed::exit_code_of(thread) };
     if emit::is_on() {
         emit::unfinished_call(thread);
         emit::lifecycle(thread, END, 0, code);
@@ -290,7 +293,8 @@ fn exited() -> i32 {
         if is_leader {
             process.comm = bpf_get_current_comm().unwrap_or_default();
         }
-        if of_group || is_leader {
+        // Not over what is known by another thread: a process may end itself and its threads by `exit_group`.
+        if (of_group || is_leader) && (kernel::has_types() || code != EXIT_UNKNOWN) {
             process.exit_code = code;
         }
         // SAFETY: the helper has no arguments.

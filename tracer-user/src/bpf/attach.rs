@@ -2,14 +2,18 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
+    },
 };
 
 use gpuos_tracer_abi::{
     events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
+    followed::{Descriptor, Opened},
     maps,
     syscalls::ABI_COMPAT,
-    tasks::{ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, ThreadState, Usage, process_id},
+    tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, ThreadState, Usage, process_id},
 };
 
 use super::{error::LoadError, load::Tracer, snapshot::Counters, syscall};
@@ -58,7 +62,9 @@ impl Tracer {
         let id = process_id(pid, now_ns);
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
         // a process that was attached to is not taken before the end.
-        let record = ProcessRecord { started_ns: now_ns, pid, comm, unborn: NEVER_TAKEN, ..Default::default() };
+        let exit_code = if self.without_types().is_some() { EXIT_UNKNOWN } else { 0 };
+        let record =
+            ProcessRecord { started_ns: now_ns, pid, comm, unborn: NEVER_TAKEN, exit_code, ..Default::default() };
         syscall::insert(self.objects.map(maps::PROCESSES)?, &id, &record)
             .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
         let mut before: HashMap<u32, Usage> = HashMap::new();
@@ -91,10 +97,36 @@ impl Tracer {
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
             if is_complete {
+                if self.without_types().is_some() {
+                    self.tell_open_devices(pid, id)?;
+                }
                 return Ok(Attached { id, pid, before });
             }
         }
         Err(AttachError::NeverStill(pid))
+    }
+
+    /// Tells the kernel side, which follows descriptors from their making, which devices a process has open already.
+    fn tell_open_devices(&self, pid: u32, process: u64) -> Result<(), LoadError> {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            // Of what is open.
+            let (Some(number), Ok(facts)) =
+                (entry.file_name().to_str().and_then(|name| name.parse().ok()), std::fs::metadata(entry.path()))
+            else {
+                continue;
+            };
+            if !facts.file_type().is_char_device() {
+                continue;
+            }
+            let flags = proc_text::read(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+            let flags = proc_text::field(&flags, "flags").and_then(|flags| i32::from_str_radix(flags, 8).ok());
+            let is_kept = flags.is_none_or(|flags| flags & libc::O_CLOEXEC == 0);
+            let device = libc::major(facts.rdev()) << 20 | libc::minor(facts.rdev());
+            let opened = Opened { process, device, executions: 0, is_kept: is_kept.into(), padding: 0 };
+            syscall::set_element(self.objects.map(maps::DESCRIPTORS)?, &Descriptor { pid, number }, &opened)
+                .map_err(|error| LoadError::from_step("telling which devices are open", &error))?;
+        }
+        Ok(())
     }
 
     /// Whether a thread has state, or is gone.
@@ -177,7 +209,7 @@ fn call_in_flight(state: &ThreadState, pid: u32, thread: u32, now_ns: u64) -> Ca
         head,
         duration_ns: now_ns.saturating_sub(state.entered_ns),
         returned: 0,
-        arguments: state.arguments,
+        arguments: state.first_arguments(),
         number: state.number,
         device: state.pending.device,
     }

@@ -35,9 +35,9 @@ pub enum LoadError {
     NoSuchTracepoint(&'static str),
     /// The kernel shows no type information.
     #[error(
-        "this kernel shows no type information, which is needed to follow child processes: {0}\n\
-         hint: boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (`ls {path}` shows whether it is); the \
-         kernels of the large distributions are", path = super::kernel_btf::VMLINUX
+        "this kernel shows no type information, and without it only root outside of containers can trace: {0}\n\
+         hint: run it as root there, or boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (`ls {path}` shows whether it is); \
+         the kernels of the large distributions are", path = super::kernel_btf::VMLINUX
     )]
     NoTypeInformation(#[source] BtfError),
     /// The kernel's structures are not as we know them.

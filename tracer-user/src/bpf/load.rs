@@ -17,10 +17,10 @@ use super::{
     call_tracepoints,
     driver_hooks::DriverHook,
     error::LoadError,
-    kernel_btf::KernelBtf,
+    kernel_btf::{BtfError, KernelBtf},
     kernel_objects::{KernelObjects, Place},
     object,
-    offsets::{SPECIAL_NUMBERS, task_offsets},
+    offsets::{SPECIAL_NUMBERS, offsets_without_types, task_offsets},
     structure_cast::StructureCast,
     syscall, tasks_by_id, uninterrupted,
 };
@@ -108,6 +108,9 @@ impl Default for Settings {
     }
 }
 
+/// Nodes of devices whose paths are known, on kernels without type information.
+pub(super) const MOST_PATHS: u32 = 4096;
+
 /// Of a trace without a recording: a page of any size the kernel may have.
 const SMALLEST_RING: u32 = 64 << 10;
 
@@ -139,6 +142,8 @@ pub struct Tracer {
     pub(super) totals: u32,
     /// Whether tasks are known by their number.
     by_id: bool,
+    /// Why the kernel's structures are not read, where they are not.
+    pub(super) without_types: Option<String>,
     #[cfg(feature = "bpf-log")]
     _log: Option<super::log::Reader>,
 }
@@ -150,13 +155,25 @@ impl Tracer {
     /// See [`LoadError`].
     pub fn start(settings: &Settings) -> Result<Self, LoadError> {
         object::check_abi(object::BYTES)?;
-        let btf = KernelBtf::of_running_kernel().map_err(LoadError::NoTypeInformation)?;
-        let offsets = task_offsets(&btf).map_err(LoadError::UnknownKernel)?;
+        let mut types = KernelBtf::of_running_kernel();
+        let offsets = match &types {
+            Ok(types) => task_offsets(types).map_err(LoadError::UnknownKernel)?,
+            Err(_) => offsets_without_types(),
+        };
         let rows = settings.chunks() * CHUNK_ROWS;
         // From 7.0 on the tracepoints of single calls run preemptibly, and who is preempted there costs the others' events.
-        let wanted_calls = settings.wanted.as_deref().filter(|_| !tasks_by_id::is_preemptible());
+        // Without types, descriptors are followed by calls that nobody wants.
+        let wanted_calls = settings.wanted.as_deref().filter(|_| types.is_ok() && !tasks_by_id::is_preemptible());
         let calls = wanted_calls.and_then(call_tracepoints::of_calls);
-        let by_id = tasks_by_id::choose(settings.tasks_by_id, settings.attaching)?;
+        let by_id = match (tasks_by_id::choose(settings.tasks_by_id, settings.attaching, types.is_ok()), types) {
+            (Err(LoadError::InContainer | LoadError::NoTracepoints), Err(why)) => {
+                return Err(LoadError::NoTypeInformation(why));
+            }
+            (by_id, found) => {
+                types = found;
+                by_id?
+            }
+        };
         let exit_only = calls.is_none() && by_id.is_none() && !settings.timed && !settings.attaching;
         let untyped = by_id.as_ref().is_some_and(|by_id| by_id.untyped);
         let mut wanted: Vec<(&'static str, Place)> = Vec::new();
@@ -168,8 +185,8 @@ impl Tracer {
                 programs::SYS_EXIT if exit_only => programs::COUNT_EXIT,
                 program => program,
             };
-            let id = btf.id_of_typedef(&format!("btf_trace_{tracepoint}")).map_err(LoadError::UnknownKernel)?;
-            wanted.push((program, Place::Typed(id)));
+            wanted
+                .push((program, Place::Typed(typed_tracepoint(&types, tracepoint).map_err(LoadError::UnknownKernel)?)));
         }
         if let Some(by_id) = &by_id {
             wanted.extend([
@@ -197,7 +214,7 @@ impl Tracer {
             }
             let found = match &by_id {
                 Some(by_id) => by_id.point(name).map(|id| (point, Place::Points(vec![id]))),
-                None => btf.id_of_typedef(&format!("btf_trace_{name}")).ok().map(|id| (typed, Place::Typed(id))),
+                None => typed_tracepoint(&types, name).ok().map(|id| (typed, Place::Typed(id))),
             };
             wanted.push(found.ok_or(LoadError::NoSuchTracepoint(name))?);
         }
@@ -226,8 +243,8 @@ impl Tracer {
         if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) || tasks_by_id::is_preemptible() {
             uninterrupted::want();
         }
-        let cast = match btf.id_of_typedef("btf_trace_sys_enter") {
-            Ok(tracepoint) if !untyped => StructureCast::of(&btf, tracepoint),
+        let cast = match (&types, typed_tracepoint(&types, "sys_enter")) {
+            (Ok(types), Ok(tracepoint)) if !untyped => StructureCast::of(types, tracepoint),
             _ => StructureCast::default(),
         };
         let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
@@ -242,6 +259,7 @@ impl Tracer {
                 (globals::WANTED, &settings.bitmap().map(u64::to_ne_bytes).concat()),
                 (globals::TASKS_BY_ID, &u32::from(by_id.is_some()).to_ne_bytes()),
                 (globals::UNTYPED, &u32::from(untyped).to_ne_bytes()),
+                (globals::WITHOUT_TYPES, &u32::from(types.is_err()).to_ne_bytes()),
                 (globals::FILE_TYPE, &cast.file.to_ne_bytes()),
                 (globals::INODE_TYPE, &cast.inode.to_ne_bytes()),
                 (globals::WORD_TYPE, &cast.word.to_ne_bytes()),
@@ -262,6 +280,8 @@ impl Tracer {
                 (maps::TOTALS, settings.totals.max(1)),
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
+                (maps::DEVICE_PATHS, if types.is_err() { MOST_PATHS } else { 1 }),
+                (maps::DESCRIPTORS, if types.is_err() { settings.objects.max(1) } else { 1 }),
                 (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |wish| wish.ring_bytes)),
                 (maps::STACKS, settings.stacks.max(1)),
                 (maps::SITES, settings.stacks.max(1)),
@@ -315,6 +335,7 @@ impl Tracer {
             phases: settings.phases.max(1),
             totals: settings.totals.max(1),
             by_id: by_id.is_some(),
+            without_types: types.err().map(|error| error.to_string()),
             #[cfg(feature = "bpf-log")]
             _log: log,
         })
@@ -331,6 +352,12 @@ impl Tracer {
             Some(threads) => syscall::insert(threads, &pid, &state).map_err(step),
             None => syscall::set_task_storage(self.objects.map(maps::THREADS)?, pidfd, &state).map_err(step),
         }
+    }
+
+    /// Why descriptors are only followed by the calls that make them, where the kernel shows no type information.
+    #[must_use]
+    pub fn without_types(&self) -> Option<&str> {
+        self.without_types.as_deref()
     }
 
     /// The map of threads by number, where tasks are followed so.
@@ -370,6 +397,14 @@ impl Tracer {
                 .recursion_misses;
         }
         Ok(misses)
+    }
+}
+
+/// Type id of a BTF tracepoint.
+fn typed_tracepoint(types: &Result<KernelBtf, BtfError>, name: &str) -> Result<u32, BtfError> {
+    match types {
+        Ok(types) => types.id_of_typedef(&format!("btf_trace_{name}")),
+        Err(_) => Err(BtfError::NoTypedef(name.to_owned())),
     }
 }
 

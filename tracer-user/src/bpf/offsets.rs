@@ -58,6 +58,24 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     vfork: libc::SYS_vfork as u32,
     #[cfg(not(target_arch = "x86_64"))]
     vfork: u32::MAX,
+    #[cfg(target_arch = "x86_64")]
+    open: libc::SYS_open as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    open: u32::MAX,
+    #[cfg(target_arch = "x86_64")]
+    creat: libc::SYS_creat as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    creat: u32::MAX,
+    openat: libc::SYS_openat as u32,
+    openat2: libc::SYS_openat2 as u32,
+    dup: libc::SYS_dup as u32,
+    #[cfg(target_arch = "x86_64")]
+    dup2: libc::SYS_dup2 as u32,
+    #[cfg(not(target_arch = "x86_64"))]
+    dup2: u32::MAX,
+    dup3: libc::SYS_dup3 as u32,
+    fcntl: libc::SYS_fcntl as u32,
+    close_range: libc::SYS_close_range as u32,
     // Of `syscall_64.tbl`; libc does not have them yet.
     #[cfg(target_arch = "x86_64")]
     uretprobe: 335,
@@ -69,8 +87,39 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     uprobe: u32::MAX,
 };
 
-/// Offsets in this kernel's structures. A kernel without BTF cannot be traced; a kernel without
-/// one of the accounting fields shows 0 there.
+/// Offsets on a kernel that shows no type information: of its own structures only that which stands at their very
+/// beginning, and the arguments where the entry of a call keeps them.
+pub(super) fn offsets_without_types() -> TaskOffsets {
+    let (compat_word, compat_mask) = compat_without_types(kernel_version());
+    TaskOffsets {
+        compat_word,
+        compat_mask,
+        argument0: 0,
+        argument1: 8,
+        argument2: 16,
+        argument3: 24,
+        argument4: 32,
+        argument5: 40,
+        ..TaskOffsets::default()
+    }
+}
+
+/// `thread_info` begins `task_struct`. On x86_64 it is `flags`, since Linux 5.11 `syscall_work`, and `status`
+/// (arch/x86/include/asm/thread_info.h); on aarch64 `flags` is the first.
+fn compat_without_types(version: (u32, u32)) -> (u32, u32) {
+    match (cfg!(target_arch = "x86_64"), version) {
+        (true, (5, 0..=10)) => (8, TS_COMPAT),
+        (true, _) => (16, TS_COMPAT),
+        (false, _) => (0, TIF_32BIT),
+    }
+}
+
+/// Of arch/x86/include/asm/thread_info.h.
+const TS_COMPAT: u32 = 2;
+/// Of arch/arm64/include/asm/thread_info.h.
+const TIF_32BIT: u32 = 1 << 22;
+
+/// Offsets in this kernel's structures. A kernel without one of the accounting fields shows 0 there.
 pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     let task = btf.structure("task_struct")?;
     let registers = btf.structure("pt_regs")?;
@@ -85,15 +134,13 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     let optional = |path| of_task(path).unwrap_or(0);
     let of_epoll = |name, path| btf.structure(name).and_then(|structure| structure.offset_of(path)).unwrap_or(0);
     let (compat_word, compat_mask, registers_number) = if cfg!(target_arch = "x86_64") {
-        // TS_COMPAT in arch/x86/include/asm/thread_info.h.
         (
             of_task("thread_info.status")?,
-            2,
+            TS_COMPAT,
             registers.offset_of("orig_ax").or_else(|_| registers.offset_of("orig_rax"))?,
         )
     } else {
-        // TIF_32BIT in arch/arm64/include/asm/thread_info.h.
-        (of_task("thread_info.flags")?, 1 << 22, registers.offset_of("syscallno")?)
+        (of_task("thread_info.flags")?, TIF_32BIT, registers.offset_of("syscallno")?)
     };
     let arguments = if cfg!(target_arch = "x86_64") {
         ["di", "si", "dx", "r10", "r8", "r9"].map(|name| registers.offset_of(name))
@@ -157,4 +204,17 @@ const STACK_BYTES: u32 = 16 << 10;
 /// The offset in a part of a structure that is copied whole; every field used is at most eight bytes wide.
 fn in_window(offset: u32, start: u32, length: usize) -> Result<u32, BtfError> {
     if offset - start <= length as u32 - 8 { Ok(offset - start) } else { Err(BtfError::TooFar(offset)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_without_types_is_what_they_say() {
+        // In guests, too: the layout differs between kernels.
+        let Ok(types) = KernelBtf::of_running_kernel() else { return };
+        let (with, without) = (task_offsets(&types).unwrap(), offsets_without_types());
+        assert_eq!((without.compat_word, without.compat_mask), (with.compat_word, with.compat_mask));
+    }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use gpuos_tracer_abi::{
+    followed::DevicePath,
     hooks::{HOOKS, HookCounts},
     ioctl::{DRIVER_NONE, Rule},
     losses::{self, COUNTERS},
@@ -20,9 +21,16 @@ use gpuos_tracer_abi::{
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{error::LoadError, load::Tracer, syscall, uninterrupted};
+use super::{
+    error::LoadError,
+    load::{MOST_PATHS, Tracer},
+    syscall, uninterrupted,
+};
 use crate::{
-    names::{devices::Devices, nvidia_rules},
+    names::{
+        devices::{self, Devices},
+        nvidia_rules,
+    },
     stacks::Stacks,
 };
 
@@ -39,6 +47,8 @@ pub struct Counters {
     hooks: Shared<HookCounts>,
     drivers: OwnedFd,
     rules: OwnedFd,
+    /// Where descriptors are followed.
+    device_paths: Option<OwnedFd>,
     programs: Vec<OwnedFd>,
 }
 
@@ -62,6 +72,7 @@ impl Tracer {
             hooks: Shared::map(&clone(maps::HOOK_COUNTS)?, HOOKS.len()).map_err(step)?,
             drivers: clone(maps::DRIVERS)?,
             rules: clone(maps::RULES)?,
+            device_paths: self.without_types().map(|_| clone(maps::DEVICE_PATHS)).transpose()?,
             programs: programs.collect::<io::Result<_>>().map_err(step)?,
         })
     }
@@ -167,6 +178,28 @@ impl Counters {
             if driver != DRIVER_NONE {
                 syscall::set_element(self.drivers.as_fd(), &major, &driver)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel side where nodes of devices are that it does not know yet, where it follows descriptors from the
+    /// paths that are opened.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_device_paths(&self, known: &mut HashMap<String, u32>) -> io::Result<()> {
+        let Some(paths) = &self.device_paths else { return Ok(()) };
+        for (path, device) in devices::nodes() {
+            if known.get(&path) == Some(&device) || known.len() == MOST_PATHS as usize {
+                continue;
+            }
+            let mut name: DevicePath = [0; _];
+            // With a zero at its end.
+            if let Some(place) = name.get_mut(..path.len()).filter(|_| path.len() < size_of::<DevicePath>()) {
+                place.copy_from_slice(path.as_bytes());
+                syscall::set_element(paths.as_fd(), &name, &device)?;
+            }
+            known.insert(path, device);
         }
         Ok(())
     }

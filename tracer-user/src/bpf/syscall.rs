@@ -311,14 +311,14 @@ pub fn lookup<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, mut value: V) -> i
     Ok(value)
 }
 
-/// Sets an element of an array.
+/// Sets an element of a map, whether or not it is there.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn set_element<V: Copy>(map: BorrowedFd<'_>, index: &u32, value: &V) -> io::Result<()> {
+pub fn set_element<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
     let mut attr = ElementAttr {
         map: map.as_raw_fd() as u32,
-        key: std::ptr::from_ref(index) as u64,
+        key: std::ptr::from_ref(key) as u64,
         value: std::ptr::from_ref(value) as u64,
         ..Default::default()
     };

@@ -51,13 +51,13 @@ pub(super) fn is_preemptible() -> bool {
     kernel_version() >= PREEMPTIBLE
 }
 
-/// What this kernel needs, or was asked for.
+/// What this kernel needs, or was asked for. `has_types`: it shows type information.
 ///
 /// # Errors
 /// When it is needed and this user may not see the kernel's tracepoints, or is in a container.
-pub(super) fn choose(asked: bool, attaching: bool) -> Result<Option<TasksById>, LoadError> {
+pub(super) fn choose(asked: bool, attaching: bool, has_types: bool) -> Result<Option<TasksById>, LoadError> {
     let version = kernel_version();
-    let old = !task_registers_helper();
+    let old = !has_types || !task_registers_helper();
     let better = version >= PREEMPTIBLE || attaching && version < THREADS_BY_PIDFD;
     if !asked && !old && !better {
         return Ok(None);

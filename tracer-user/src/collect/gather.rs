@@ -41,6 +41,8 @@ type Signature = (usize, u64, u64);
 pub struct Gathered {
     /// Drivers of the machine, as far as they have come.
     devices: Devices,
+    /// Nodes of devices that the kernel side knows by their paths.
+    paths: HashMap<String, u32>,
     rows: HashMap<RowKey, RowCounts>,
     /// Somebody looks at the counts while they grow.
     is_watched: bool,
@@ -85,7 +87,9 @@ impl Gathered {
     /// What the kernel says.
     pub fn begin(devices: Devices, counters: &Counters, is_watched: bool) -> io::Result<Self> {
         counters.set_drivers(&devices)?;
-        Ok(Self { devices, is_watched, ..Self::default() })
+        let mut paths = HashMap::new();
+        counters.set_device_paths(&mut paths)?;
+        Ok(Self { devices, paths, is_watched, ..Self::default() })
     }
 
     /// Drivers of the machine, as far as they have come.
@@ -163,6 +167,7 @@ impl Gathered {
         if self.devices.look_again() {
             counters.set_drivers(&self.devices)?;
         }
+        counters.set_device_paths(&mut self.paths)?;
         let exits = counters.loss(losses::THREADS_ENDED);
         if exits.wrapping_sub(self.exits_seen)
             < if counters.reading_costs_events() { counters.exits_at_once() } else { 1 }

@@ -1,11 +1,16 @@
 //! Devices by their numbers: which driver is behind one, and what it is called.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::Path,
+};
 
 use gpuos_tracer_abi::ioctl::{
     ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM,
-    DRIVER_OTHER_GPU, EPOLL, KFD_EVENTS, MAJORS, NO_DEVICE, NOT_OPEN, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, PIPE,
-    REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
+    DRIVER_OTHER_GPU, EPOLL, KFD_EVENTS, MAJORS, NO_DEVICE, NOT_FOLLOWED, NOT_OPEN, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR,
+    PIPE, REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
 };
 
 use serde::{Deserialize, Serialize};
@@ -165,6 +170,7 @@ impl Devices {
         let word = match device {
             NOT_OPEN => "not open",
             UNREADABLE => "not readable",
+            NOT_FOLLOWED => "not known",
             REGULAR_FILE => "file",
             DIRECTORY => "directory",
             SOCKET => "socket",
@@ -194,6 +200,26 @@ impl Devices {
         };
         word.to_owned()
     }
+}
+
+/// Nodes of character devices under `/dev`, links to them included, and the numbers of their devices.
+#[must_use]
+pub fn nodes() -> Vec<(String, u32)> {
+    let mut nodes = Vec::new();
+    let mut folders = vec![(Path::new("/dev").to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            // Of what a link leads to.
+            let (path, Ok(facts)) = (entry.path(), fs::metadata(entry.path())) else { continue };
+            let number = facts.rdev();
+            if facts.file_type().is_char_device() {
+                nodes.push((path.to_string_lossy().into_owned(), libc::major(number) << 20 | libc::minor(number)));
+            } else if depth < 2 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push((path, depth + 1));
+            }
+        }
+    }
+    nodes
 }
 
 /// The name that the kernel gives a device's node.

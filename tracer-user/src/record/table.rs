@@ -5,6 +5,7 @@ use gpuos_tracer_abi::{
     events::{COMPAT, Call, DeviceCall, END, EXEC, Head, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
     phases::OPERATION_ITERATIONS,
     syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowKey, is_code, outcome_of},
+    tasks::EXIT_UNKNOWN,
 };
 use hashbrown::HashMap;
 use nix::errno::Errno;
@@ -205,7 +206,7 @@ impl Table {
                 row.process = life.process;
                 match head.kind {
                     PROCESS => row.arguments[0] = life.parent,
-                    END => row.returned = Some(life.exit_code.into()),
+                    END => row.returned = (life.exit_code != EXIT_UNKNOWN).then(|| life.exit_code.into()),
                     _ => {}
                 }
                 self.rows.push(row);
