@@ -29,6 +29,9 @@ const CLOSED_ON_EXECUTION: u64 = 0o2_000_000;
 const DUPLICATE: u64 = 0;
 const SET_FLAGS: u64 = 2;
 const DUPLICATE_CLOSED_ON_EXECUTION: u64 = 1030;
+// `FIOCLEX` and `FIONCLEX` of `asm-generic/ioctls.h`.
+const FLAG_SET: u64 = 0x5451;
+const FLAG_CLEARED: u64 = 0x5450;
 /// `CLOSE_RANGE_CLOEXEC` of `linux/close_range.h`.
 const RANGE_ON_EXECUTION: u64 = 4;
 /// As many descriptors of a range that is closed are looked at.
@@ -112,6 +115,8 @@ pub(crate) extern "C" fn call_returned(number: u32, returned: i64) -> u32 {
             SET_FLAGS => keep(first as u32, third & 1 == 0),
             _ => {}
         }
+    } else if number == call_number::ioctl() && (second == FLAG_SET || second == FLAG_CLEARED) {
+        keep(first as u32, second == FLAG_CLEARED);
     }
     0
 }

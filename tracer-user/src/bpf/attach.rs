@@ -79,7 +79,9 @@ impl Tracer {
                 is_complete = false;
                 let used = usage_of(pid, thread).unwrap_or_default();
                 before.insert(thread, used);
-                let state = ThreadState::attached(id, thread, used);
+                // What the kernel side cannot look at at the end, it need not know at the beginning.
+                let settled = if self.without_types().is_some() { Usage::ZERO } else { used };
+                let state = ThreadState::attached(id, thread, settled);
                 let marked = match self.threads_by_id()? {
                     Some(threads) => syscall::insert(threads, &thread, &state),
                     None => mark_thread(self.objects.map(maps::THREADS)?, pid, thread, &state),

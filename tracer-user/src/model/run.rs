@@ -293,6 +293,12 @@ impl Process {
         self.major_faults += other.major_faults;
     }
 
+    /// Whether it is known what it used: no process lives without a page fault or a nanosecond on a CPU.
+    #[must_use]
+    pub const fn has_usage(&self) -> bool {
+        self.minor_faults != 0 || self.voluntary_switches != 0 || self.user_ns != 0 || self.system_ns != 0
+    }
+
     /// From the kernel's record; `now` on `CLOCK_MONOTONIC` ends a process that still runs.
     #[must_use]
     pub fn from_record(id: u64, record: &ProcessRecord, now: u64) -> Self {

@@ -486,6 +486,7 @@ fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError
             (1, _) => " (running)".to_owned(),
             (many, _) => format!(" ({} processes)", count(many)),
         };
+        let known = |text: String| if process.has_usage() { text } else { "-".to_owned() };
         let mut row = vec![Cell::new(printable(&process.command) + &about)];
         row.extend(
             [
@@ -493,12 +494,12 @@ fn process_table(run: &Run, view: View, look: Look) -> Result<String, CodecError
                 count(process.threads.into()),
                 count(calls_of(process)),
                 duration(process.wall_ns),
-                duration(process.user_ns),
-                duration(process.system_ns),
-                count(process.voluntary_switches),
-                count(process.involuntary_switches),
-                count(process.minor_faults),
-                count(process.major_faults),
+                known(duration(process.user_ns)),
+                known(duration(process.system_ns)),
+                known(count(process.voluntary_switches)),
+                known(count(process.involuntary_switches)),
+                known(count(process.minor_faults)),
+                known(count(process.major_faults)),
             ]
             .map(right),
         );

@@ -1,0 +1,212 @@
+//! A kernel that shows no type information: calls are counted as ever, and descriptors are followed from the path that
+//! was opened to the call that closes them. Here it has some, over which an empty folder is mounted.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use gpuos_trace::{
+    model::frame::{self, column},
+    model::run::Run,
+    sink,
+};
+use gpuos_tracer_abi::tasks::EXIT_UNKNOWN;
+use support::{TRACER, privileged};
+
+/// `gpuos-trace` with these words where no type information is shown.
+fn hidden(words: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"", "sh", TRACER])
+        .args(words);
+    command
+}
+
+fn trace(options: &[&str], command: &[&str]) -> (Output, Run) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.parquet");
+    let words = [&["run"], options, &["-o", file.to_str().unwrap(), "--"], command].concat();
+    let output = hidden(&words).output().unwrap();
+    let run = sink::read(&file).unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(&output.stderr)));
+    (output, run)
+}
+
+/// Calls of the command that no driver has, by device.
+fn by_device(run: &Run) -> BTreeMap<String, u64> {
+    let groups = frame::group(&run.calls, &[column::DEVICE, column::COMMAND_NAME]).unwrap();
+    let ours = groups.into_iter().filter(|group| group.key[1] == "_IOC(_IOC_NONE, 0xee, 0x5a, 0x0)");
+    ours.map(|group| (group.key[0].clone(), group.calls)).collect()
+}
+
+/// What a script calls on a descriptor, so many times.
+const CALLS: &str = "\
+import fcntl, os, socket, sys, threading
+def call(fd, times):
+    for _ in range(times):
+        try: fcntl.ioctl(fd, 0xee5a)
+        except OSError: pass
+";
+
+#[test]
+fn calls_are_counted_as_ever() {
+    if !privileged("calls_are_counted_as_ever") {
+        return;
+    }
+    let known = support::known_calls();
+    let known = known.to_str().unwrap();
+    for options in [&[][..], &["--no-latency"], &["--sample", "7"], &["-e", "getppid"], &["--per-thread"]] {
+        for (words, expected) in
+            [(&["getppid", "1000"][..], 1000), (&["threads", "4", "250"], 1000), (&["forks", "20"], 60)]
+        {
+            let (output, run) = trace(options, &[&[known], words].concat());
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(!run.header.losses.any(), "{:?}", run.header.losses);
+            let groups = frame::group(&run.calls, &[column::SYSCALL]).unwrap();
+            let calls = groups.iter().find(|group| group.key[0] == "getppid").map(|group| group.calls);
+            assert_eq!(calls, Some(expected), "{options:?} {words:?}");
+            let said = |note: &String| note.starts_with("fallback: this kernel shows no type information");
+            assert!(run.header.notes.iter().any(said), "{:?}", run.header.notes);
+        }
+    }
+}
+
+#[test]
+fn descriptors_are_followed() {
+    if !privileged("descriptors_are_followed") {
+        return;
+    }
+    let script = format!(
+        "{CALLS}\
+null = os.open('/dev/null', os.O_RDONLY)
+call(null, 1)
+zero = os.open('/dev/zero', os.O_RDONLY)
+call(zero, 10)
+call(os.dup(zero), 20)
+os.dup2(zero, 50); call(50, 30)
+os.dup2(zero, 51, inheritable=False); call(51, 40)
+call(fcntl.fcntl(zero, fcntl.F_DUPFD, 60), 50)
+call(fcntl.fcntl(zero, fcntl.F_DUPFD_CLOEXEC, 61), 60)
+thread = threading.Thread(target=call, args=(zero, 100)); thread.start(); thread.join()
+os.close(zero); pair = socket.socketpair()
+assert zero in [one.fileno() for one in pair]
+call(zero, 3)
+os.dup2(null, 50); call(50, 1)
+os.closerange(50, 70); call(50, 3)
+call(os.open('/dev/null', os.O_PATH), 3)
+call(os.open('/proc/self/status', os.O_RDONLY), 3)
+full = os.open('/dev/full', os.O_RDONLY); os.set_inheritable(full, True)
+random = os.open('/dev/random', os.O_RDONLY)
+fcntl.fcntl(random, fcntl.F_SETFD, 0)
+urandom = os.open('/dev/urandom', os.O_RDONLY); os.set_inheritable(urandom, True)
+fcntl.fcntl(urandom, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+numbers = [str(fd) for fd in (null, full, random, urandom)]
+os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]] + numbers)"
+    );
+    let then = format!(
+        "{CALLS}\
+null, full, random, urandom = map(int, sys.argv[1:])
+call(full, 7); call(random, 9); call(null, 3); call(urandom, 3)"
+    );
+    let wanted = [
+        ("full".to_owned(), 7),
+        ("not known".to_owned(), 6 * 3),
+        ("null".to_owned(), 2),
+        ("random".to_owned(), 9),
+        ("zero".to_owned(), 310),
+    ];
+    for options in [&[][..], &["--no-latency"], &["-e", "ioctl"], &["--per-thread"]] {
+        let (output, run) = trace(options, &["/usr/bin/python3", "-c", &script, &then]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(by_device(&run), BTreeMap::from(wanted.clone()), "{options:?}");
+    }
+}
+
+#[test]
+fn what_was_open_before_is_known_too() {
+    if !privileged("what_was_open_before_is_known_too") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let script = format!(
+        "{CALLS}\
+kept = os.open('/dev/zero', os.O_RDONLY)
+print('ready', flush=True)
+sys.stdin.readline()
+call(kept, 5)
+call(0, 3)"
+    );
+    let mut program = Command::new("/usr/bin/python3")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(program.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let pid = program.id().to_string();
+    let mut tracer = hidden(&["attach", "-p", &pid, "-o", file.to_str().unwrap()]);
+    let mut tracer = tracer.stderr(Stdio::piped()).spawn().unwrap();
+    let mut messages = BufReader::new(tracer.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("Ctrl-C ends it") {
+        line.clear();
+        assert_ne!(messages.read_line(&mut line).unwrap(), 0);
+    }
+    program.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(program.wait().unwrap().success());
+    let mut rest = String::new();
+    messages.read_to_string(&mut rest).unwrap();
+    assert!(tracer.wait().unwrap().success(), "{rest}");
+    let run = sink::read(Path::new(&file)).unwrap();
+    assert_eq!(by_device(&run), BTreeMap::from([("not known".to_owned(), 3), ("zero".to_owned(), 5)]));
+}
+
+#[test]
+fn what_is_not_known_is_not_made_up() {
+    if !privileged("what_is_not_known_is_not_made_up") {
+        return;
+    }
+    let (output, run) = trace(&[], &["sh", "-c", "sh -c 'exit 7'; sh -c 'kill -9 $$'; sh -c 'exit 0'; exit 3"]);
+    assert_eq!(output.status.code(), Some(3));
+    let mut codes: Vec<u32> = run.header.processes.iter().map(|process| process.exit_code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 3 << 8, 7 << 8, EXIT_UNKNOWN]);
+    assert!(run.header.processes.iter().all(|process| !process.has_usage()));
+    // From inside of a container there is no way.
+    let inside = |words: &[&str]| {
+        let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"";
+        Command::new("unshare")
+            .args(["--pid", "--fork", "--mount", "--mount-proc", "sh", "-c", script, "sh", TRACER])
+            .args(words)
+            .output()
+            .unwrap()
+    };
+    let output = inside(&["run", "--", "true"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(
+        text.contains("only root outside of containers can trace") && text.contains("CONFIG_DEBUG_INFO_BTF"),
+        "{text}"
+    );
+}
+
+#[test]
+fn it_is_recorded_too() {
+    if !privileged("it_is_recorded_too") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.parquet");
+    let script = format!("{CALLS}\nos.stat('/'); call(os.open('/dev/zero', os.O_RDONLY), 5)");
+    let words = ["record", "-q", "-o", file.to_str().unwrap(), "--", "/usr/bin/python3", "-c", &script];
+    let output = hidden(&words).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = Command::new(TRACER).args(["show", "--top", "0", file.to_str().unwrap()]).output().unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(text.contains("zero") && text.contains("fallback: this kernel shows no type information"), "{text}");
+}
