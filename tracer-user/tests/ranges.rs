@@ -78,6 +78,11 @@ fn nvtx_ranges_of_a_c_program_are_phases() {
         ("lib:plain", 9),
     ];
     assert_eq!(counted(&with), expected(phases));
+    let says_none = |trace: &Trace| trace.run.header.notes.iter().any(|note| note.contains("no NVTX or roctx range"));
+    assert!(!says_none(&with));
+    for option in ["--nvtx", "--roctx"] {
+        assert!(says_none(&support::trace(&[option], &["true"])), "{option}");
+    }
     // Without the option the ranges mean nothing, and nothing fails.
     let without = trace(&[], &[&program]);
     assert_eq!(counted(&without), expected([("", 45)]));

@@ -92,6 +92,7 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
             clocks,
             end: End::Detached,
             finished,
+            wants_ranges: false,
             without_types: tracer.without_types().map(str::to_owned),
             roles_text: plan.map(|plan| plan.roles).unwrap_or_default(),
         },

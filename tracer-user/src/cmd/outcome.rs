@@ -30,6 +30,8 @@ pub(super) struct Findings {
     pub(super) clocks: Clocks,
     pub(super) end: End,
     pub(super) finished: Finished,
+    /// Ranges of NVTX or roctx were to be phases.
+    pub(super) wants_ranges: bool,
     /// Why the kernel's structures were not read, where they were not.
     pub(super) without_types: Option<String>,
     /// What is in the `--roles` file of a recording.
@@ -69,6 +71,9 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
 /// What is said where phases were inferred.
 const INFERRED_PHASES: &str = "phases are inferred, not marked: set-up from a process's first call on a GPU device until 50 ms after it last made a queue, teardown from the first queue or device that it closes";
 
+/// What is said where ranges were wanted and none came.
+const NO_RANGES: &str = "no NVTX or roctx range was seen: the program opened none, or took no library (static and setuid programs; with `--roctx` those that load roctx by dlopen)";
+
 /// What is said where the kernel shows no type information.
 const WITHOUT_TYPES: &str = "fallback: this kernel shows no type information, so devices are known by the paths that were opened (inherited descriptors and those received over sockets are `not known`), and what processes used and which signals ended them is not known";
 
@@ -84,6 +89,9 @@ pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run
             "none of the {} watched functions was called: the program may carry a library of its own",
             options.settings.functions.len()
         ));
+    }
+    if findings.wants_ranges && finished.markers == 0 {
+        notes.push(NO_RANGES.to_owned());
     }
     if let Some(reason) = &findings.without_types {
         notes.push(format!("{WITHOUT_TYPES} ({reason})"));

@@ -144,6 +144,7 @@ fn trace(options: &RunOptions, suspended: Suspended, output: Option<OwnedFd>, pl
                 Ended::Killed(signal) => End::Killed(signal),
             },
             finished,
+            wants_ranges: !options.variables.is_empty(),
             without_types: tracer.without_types().map(str::to_owned),
             roles_text: plan.map(|plan| plan.roles.clone()).unwrap_or_default(),
         },
