@@ -21,12 +21,19 @@ pub struct Opened {
     pub process: u64,
     /// Device number, as in [`ioctl`](crate::ioctl).
     pub device: u32,
+    /// The process's [`generation`](crate::tasks::ProcessRecord::generation) then.
+    pub generation: u32,
     /// How many programs the process had executed then.
     pub executions: u32,
     /// 1: it stays open when another program is executed.
     pub is_kept: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 const _: () = assert!(size_of::<Opened>() == 24);
+
+/// Paths lead a process elsewhere than they lead the tracer: they say nothing of devices.
+pub const OTHER_PATHS: u32 = 1;
+/// A process's table of descriptors is changed in ways that are not followed: all of it is not known.
+pub const OTHER_TABLE: u32 = 2;
+/// A process's exit code is known.
+pub const EXIT_KNOWN: u32 = 4;

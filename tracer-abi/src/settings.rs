@@ -113,6 +113,14 @@ pub struct SpecialNumbers {
     pub fcntl: u32,
     /// `close_range`: closes many.
     pub close_range: u32,
+    /// `unshare`: tables or mounts of its own.
+    pub unshare: u32,
+    /// `setns`: mounts of others.
+    pub setns: u32,
+    /// `chroot`: paths lead elsewhere.
+    pub chroot: u32,
+    /// `pivot_root`: likewise.
+    pub pivot_root: u32,
     /// `uretprobe`: how watched functions return (Linux 6.11, x86_64). `u32::MAX` elsewhere.
     pub uretprobe: u32,
     /// `uprobe`: how they are entered (6.18, x86_64).
@@ -157,6 +165,10 @@ impl SpecialNumbers {
             self.dup3,
             self.fcntl,
             self.close_range,
+            self.unshare,
+            self.setns,
+            self.chroot,
+            self.pivot_root,
             self.uretprobe,
             self.uprobe,
         ]

@@ -101,8 +101,9 @@ pub struct ThreadState {
     pub stopped_ns: u64,
     /// State in which it did.
     pub stopped_state: u32,
-    /// Zero.
-    pub padding: u32,
+    /// On kernels without type information, of the call in flight: when it opens, its process's generation; when it
+    /// duplicates, the device of what it duplicates.
+    pub at_entry: u32,
     /// Arguments of the call in flight: the first four where calls are recorded, all on kernels without type information.
     pub arguments: [u64; 6],
     /// What it had used when that was last added to its process.
@@ -153,7 +154,7 @@ impl ThreadState {
         own_since_ns: 0,
         stopped_ns: 0,
         stopped_state: 0,
-        padding: 0,
+        at_entry: 0,
         arguments: [0; 6],
         settled: Usage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
@@ -193,8 +194,12 @@ pub struct ProcessRecord {
     pub phase: u32,
     /// Begins inside that were not kept: as many ends mean nothing.
     pub phases_ignored: u32,
-    /// How often it has executed a program.
+    /// How often it has executed a program, on kernels without type information.
     pub executions: u32,
+    /// There, how often its descriptors were closed in a way that is not followed one by one.
+    pub generation: u32,
+    /// There, bits of [`followed`](crate::followed).
+    pub not_followed: u32,
     /// Name of the command, NUL-padded.
     pub comm: [u8; 16],
 }
@@ -219,5 +224,5 @@ const _: () = {
     assert!(offset_of!(ThreadState, pending) == 264);
     assert!(offset_of!(ThreadState, directory) == 304 + 2 * ROW_TABLE);
     assert!(size_of::<ThreadState>() == 304 + 2 * ROW_TABLE + 2 * DIRECTORY);
-    assert!(size_of::<ProcessRecord>() == 144 && offset_of!(ProcessRecord, comm) == 128);
+    assert!(size_of::<ProcessRecord>() == 152 && offset_of!(ProcessRecord, comm) == 136);
 };

@@ -215,6 +215,10 @@ pub(crate) mod call_number {
     special_number!(dup3);
     special_number!(fcntl);
     special_number!(close_range);
+    special_number!(unshare);
+    special_number!(setns);
+    special_number!(chroot);
+    special_number!(pivot_root);
     special_number!(uretprobe);
     special_number!(uprobe);
 }

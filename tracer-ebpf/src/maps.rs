@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, RingBuf, Stack, StackTrace},
+    maps::{Array, HashMap, LruHashMap, RingBuf, Stack, StackTrace},
 };
 use gpuos_tracer_abi::{
     followed::{Descriptor, DevicePath, Opened},
@@ -85,10 +85,11 @@ pub(crate) static OBJECTS: HashMap<Object, u32> = HashMap::with_max_entries(1, B
 #[map]
 pub(crate) static DEVICE_PATHS: HashMap<DevicePath, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
-/// Descriptors that lead to them, likewise. Written and read by `followed.rs`; written by user space for processes that
+/// Descriptors that lead to them, likewise; those that are not used for long make room for others, and are not known
+/// then. Written and read by `followed.rs`; written by user space for processes that
 /// run already.
 #[map]
-pub(crate) static DESCRIPTORS: HashMap<Descriptor, Opened> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub(crate) static DESCRIPTORS: LruHashMap<Descriptor, Opened> = LruHashMap::with_max_entries(1, 0);
 
 /// Numbers of phases. Written by `phases.rs`; read by user space.
 #[map]

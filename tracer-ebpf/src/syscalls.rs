@@ -115,6 +115,9 @@ pub(crate) fn call_enter(ctx: TracePointContext) -> u32 {
             followed::call_entered(&ctx, thread, number);
         }
         enter(task, thread, number);
+        if !kernel::has_types() && number == call_number::close() {
+            followed::closing(thread);
+        }
     }
     0
 }

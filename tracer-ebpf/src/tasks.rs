@@ -191,6 +191,8 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
         phase_since_ns: 0,
         set_up_until_ns: 0,
         executions: 0,
+        generation: 0,
+        not_followed: if kernel::has_types() { 0 } else { followed::inherited(parent) },
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         losses::add(PROCESSES_WITHOUT_RECORD, 1);
@@ -241,7 +243,9 @@ fn executed() -> i32 {
     if let Some(process) = record(thread.process) {
         thread.phase = process.phase;
         process.comm = bpf_get_current_comm().unwrap_or_default();
-        process.executions += 1;
+        if !kernel::has_types() {
+            followed::executed(process);
+        }
     }
     say!(debug, "process {} executed a program", thread.process);
     emit::lifecycle(thread, EXEC, 0, 0);
@@ -275,7 +279,7 @@ fn exited() -> i32 {
     }
     syscalls::count_last(task, thread);
     let (of_group, code) =
-        if kernel::has_types() { kernel::exit_code_of(task) } else { followed::exit_code_of(thread) };
+        if kernel::has_types() { kernel::exit_code_of(task) } else { (false, followed::exit_code_of(thread)) };
     if emit::is_on() {
         emit::unfinished_call(thread);
         emit::lifecycle(thread, END, 0, code);
@@ -293,8 +297,9 @@ fn exited() -> i32 {
         if is_leader {
             process.comm = bpf_get_current_comm().unwrap_or_default();
         }
-        // Not over what is known by another thread: a process may end itself and its threads by `exit_group`.
-        if (of_group || is_leader) && (kernel::has_types() || code != EXIT_UNKNOWN) {
+        if !kernel::has_types() {
+            followed::ended(process, code, is_leader);
+        } else if of_group || is_leader {
             process.exit_code = code;
         }
         // SAFETY: the helper has no arguments.

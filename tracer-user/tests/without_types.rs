@@ -126,6 +126,72 @@ call(full, 7); call(random, 9); call(null, 3); call(urandom, 3)"
     }
 }
 
+/// What makes a number lead to something else than the table says. `syscall` is that of libc.
+const SURPRISES: [(&str, &str); 10] = [
+    (
+        "a flag of a number that another program has",
+        "fcntl.fcntl(zero, fcntl.F_DUPFD_CLOEXEC, 40)
+then = 'kept = [socket.socket() for _ in range(60)]; fcntl.fcntl(40, fcntl.F_SETFD, 1); call(40, 5)'
+os.execv(sys.executable, [sys.executable, '-c', sys.argv[1] + then])",
+    ),
+    ("a path through what is open", "call(os.open('/dev/stdin', os.O_RDONLY), 5)"),
+    (
+        "another root",
+        "import tempfile\nroot = tempfile.mkdtemp()\nos.mkdir(root + '/dev')\nos.mknod(root + '/dev/zero', 0o20666, os.makedev(1, 7))
+os.chroot(root)\ncall(os.open('/dev/zero', os.O_RDONLY), 5)",
+    ),
+    (
+        "other mounts",
+        "assert libc.unshare(0x20000) == 0\nassert libc.mount(b'/dev/full', b'/dev/zero', None, 4096, None) == 0
+call(os.open('/dev/zero', os.O_RDONLY), 5)",
+    ),
+    (
+        "a path that begins elsewhere",
+        "import tempfile\nroot = tempfile.mkdtemp()\nos.mkdir(root + '/dev')\nopen(root + '/dev/zero', 'w').close()
+how = (ctypes.c_uint64 * 3)(os.O_RDONLY, 0, 0x10)
+fd = libc.syscall(437, os.open(root, os.O_RDONLY), b'/dev/zero', how, ctypes.c_size_t(24))\nassert fd >= 0\ncall(fd, 5)",
+    ),
+    (
+        "a node that is gone",
+        "import time\npath = '/dev/gpuos-trace-test'\nos.mknod(path, 0o20666, os.makedev(1, 5))\ntime.sleep(0.5)
+os.unlink(path)\ntime.sleep(0.5)\nopen(path, 'w').close()\nfd = os.open(path, os.O_RDONLY)\nos.unlink(path)\ncall(fd, 5)",
+    ),
+    ("a long range", "os.dup2(zero, 4000)\nassert libc.syscall(436, 3, 0xffffffff, 0) == 0\ncall(4000, 5)"),
+    (
+        "a table of its own",
+        "own, ready, done = [], threading.Event(), threading.Event()
+def thread():
+    assert libc.unshare(0x400) == 0
+    own.append(socket.socket()); ready.set(); done.wait(); call(own[0].fileno(), 5)
+thread = threading.Thread(target=thread); thread.start(); ready.wait()
+while os.open('/dev/zero', os.O_RDONLY) != own[0].fileno(): pass
+done.set(); thread.join()",
+    ),
+    (
+        "a ring",
+        "parameters = (ctypes.c_uint32 * 30)()\nassert libc.syscall(425, 1, parameters) >= 0\ncall(zero, 5)",
+    ),
+    (
+        "a command of which the kernel takes a half",
+        "fcntl.fcntl(zero, fcntl.F_DUPFD, 40)\nassert libc.syscall(72, 40, ctypes.c_uint64(1 << 32 | 2), 1) == 0
+os.execv(sys.executable, [sys.executable, '-c', sys.argv[1] + 'call(40, 5)'])",
+    ),
+];
+
+#[test]
+fn what_is_not_understood_is_not_known() {
+    if !privileged("what_is_not_understood_is_not_known") {
+        return;
+    }
+    for (what, script) in SURPRISES {
+        let prelude =
+            format!("{CALLS}import ctypes\nlibc = ctypes.CDLL(None)\nzero = os.open('/dev/zero', os.O_RDONLY)\n");
+        let (output, run) = trace(&[], &["/usr/bin/python3", "-c", &format!("{prelude}{script}"), CALLS]);
+        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(by_device(&run), BTreeMap::from([("not known".to_owned(), 5)]), "{what}");
+    }
+}
+
 #[test]
 fn what_was_open_before_is_known_too() {
     if !privileged("what_was_open_before_is_known_too") {
@@ -136,10 +202,12 @@ fn what_was_open_before_is_known_too() {
     let script = format!(
         "{CALLS}\
 kept = os.open('/dev/zero', os.O_RDONLY)
+path = os.open('/dev/zero', os.O_PATH)
 print('ready', flush=True)
 sys.stdin.readline()
 call(kept, 5)
-call(0, 3)"
+call(path, 2)
+call(0, 1)"
     );
     let mut program = Command::new("/usr/bin/python3")
         .args(["-c", &script])
@@ -176,6 +244,12 @@ fn what_is_not_known_is_not_made_up() {
     let mut codes: Vec<u32> = run.header.processes.iter().map(|process| process.exit_code).collect();
     codes.sort_unstable();
     assert_eq!(codes, [0, 3 << 8, 7 << 8, EXIT_UNKNOWN]);
+    // The first thread ends well, and a signal the process.
+    let script = "import ctypes, os, threading, time\n\
+        threading.Thread(target=lambda: (time.sleep(0.2), os.kill(os.getpid(), 9))).start()\n\
+        ctypes.CDLL(None).syscall(60, 0)";
+    let (_, killed) = trace(&[], &["/usr/bin/python3", "-c", script]);
+    assert_eq!(killed.header.processes[0].exit_code, EXIT_UNKNOWN);
     assert!(run.header.processes.iter().all(|process| !process.has_usage()));
     // From inside of a container there is no way.
     let inside = |words: &[&str]| {

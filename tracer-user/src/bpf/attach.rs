@@ -10,7 +10,7 @@ use std::{
 
 use gpuos_tracer_abi::{
     events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
-    followed::{Descriptor, Opened},
+    followed::{Descriptor, OTHER_PATHS, Opened},
     maps,
     syscalls::ABI_COMPAT,
     tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, ThreadState, Usage, process_id},
@@ -62,9 +62,20 @@ impl Tracer {
         let id = process_id(pid, now_ns);
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
         // a process that was attached to is not taken before the end.
-        let exit_code = if self.without_types().is_some() { EXIT_UNKNOWN } else { 0 };
-        let record =
-            ProcessRecord { started_ns: now_ns, pid, comm, unborn: NEVER_TAKEN, exit_code, ..Default::default() };
+        let (exit_code, not_followed) = match self.without_types() {
+            Some(_) if has_our_paths(pid) => (EXIT_UNKNOWN, 0),
+            Some(_) => (EXIT_UNKNOWN, OTHER_PATHS),
+            None => (0, 0),
+        };
+        let record = ProcessRecord {
+            started_ns: now_ns,
+            pid,
+            comm,
+            unborn: NEVER_TAKEN,
+            exit_code,
+            not_followed,
+            ..Default::default()
+        };
         syscall::insert(self.objects.map(maps::PROCESSES)?, &id, &record)
             .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
         let mut before: HashMap<u32, Usage> = HashMap::new();
@@ -110,23 +121,23 @@ impl Tracer {
 
     /// Tells the kernel side, which follows descriptors from their making, which devices a process has open already.
     fn tell_open_devices(&self, pid: u32, process: u64) -> Result<(), LoadError> {
+        let step = |error| LoadError::from_step("telling which devices are open", &error);
+        let descriptors = self.objects.map(maps::DESCRIPTORS)?;
         for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-            // Of what is open.
-            let (Some(number), Ok(facts)) =
-                (entry.file_name().to_str().and_then(|name| name.parse().ok()), std::fs::metadata(entry.path()))
-            else {
-                continue;
-            };
-            if !facts.file_type().is_char_device() {
-                continue;
+            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some((device, flags)) = open_device(pid, number) else { continue };
+            let is_kept = (flags & libc::O_CLOEXEC == 0).into();
+            let opened = Opened { process, device, generation: 0, executions: 0, is_kept };
+            let key = Descriptor { pid, number };
+            match syscall::insert(descriptors, &key, &opened) {
+                // It has just opened it.
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                other => other.map_err(step)?,
             }
-            let flags = proc_text::read(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
-            let flags = proc_text::field(&flags, "flags").and_then(|flags| i32::from_str_radix(flags, 8).ok());
-            let is_kept = flags.is_none_or(|flags| flags & libc::O_CLOEXEC == 0);
-            let device = libc::major(facts.rdev()) << 20 | libc::minor(facts.rdev());
-            let opened = Opened { process, device, executions: 0, is_kept: is_kept.into(), padding: 0 };
-            syscall::set_element(self.objects.map(maps::DESCRIPTORS)?, &Descriptor { pid, number }, &opened)
-                .map_err(|error| LoadError::from_step("telling which devices are open", &error))?;
+            // From here on its end is noticed; before, it was not.
+            if open_device(pid, number) != Some((device, flags)) {
+                syscall::delete_from_hash(descriptors, &[key]).map_err(step)?;
+            }
         }
         Ok(())
     }
@@ -151,6 +162,25 @@ impl Tracer {
             }
         }
     }
+}
+
+/// The device that a descriptor leads to, and its flags; `None` for all else.
+fn open_device(pid: u32, number: u32) -> Option<(u32, i32)> {
+    let facts = std::fs::metadata(format!("/proc/{pid}/fd/{number}")).ok()?;
+    let text = proc_text::read(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
+    let flags = i32::from_str_radix(proc_text::field(&text, "flags")?, 8).ok()?;
+    let is_device = facts.file_type().is_char_device() && flags & libc::O_PATH == 0;
+    is_device.then(|| (libc::major(facts.rdev()) << 20 | libc::minor(facts.rdev()), flags))
+}
+
+/// Whether paths lead a process to what they lead us to.
+fn has_our_paths(pid: u32) -> bool {
+    let mounts = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let root = |process: &str| {
+        std::fs::metadata(format!("/proc/{process}/root/")).ok().map(|facts| (facts.dev(), facts.ino()))
+    };
+    let (pid, us) = (pid.to_string(), "self");
+    mounts(&pid).is_some() && mounts(&pid) == mounts(us) && root(&pid).is_some() && root(&pid) == root(us)
 }
 
 /// Threads may come and go while they are marked; each is looked at again as often.

@@ -16,7 +16,7 @@ use super::{
     api_probes::ApiFunction,
     call_tracepoints,
     driver_hooks::DriverHook,
-    error::LoadError,
+    error::{self, LoadError},
     kernel_btf::{BtfError, KernelBtf},
     kernel_objects::{KernelObjects, Place},
     object,
@@ -110,6 +110,9 @@ impl Default for Settings {
 
 /// Nodes of devices whose paths are known, on kernels without type information.
 pub(super) const MOST_PATHS: u32 = 4096;
+
+/// Descriptors of devices that are known there.
+const MOST_DESCRIPTORS: u32 = 16_384;
 
 /// Of a trace without a recording: a page of any size the kernel may have.
 const SMALLEST_RING: u32 = 64 << 10;
@@ -281,7 +284,7 @@ impl Tracer {
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
                 (maps::DEVICE_PATHS, if types.is_err() { MOST_PATHS } else { 1 }),
-                (maps::DESCRIPTORS, if types.is_err() { settings.objects.max(1) } else { 1 }),
+                (maps::DESCRIPTORS, if types.is_err() { MOST_DESCRIPTORS } else { 1 }),
                 (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |wish| wish.ring_bytes)),
                 (maps::STACKS, settings.stacks.max(1)),
                 (maps::SITES, settings.stacks.max(1)),
@@ -335,7 +338,7 @@ impl Tracer {
             phases: settings.phases.max(1),
             totals: settings.totals.max(1),
             by_id: by_id.is_some(),
-            without_types: types.err().map(|error| error.to_string()),
+            without_types: types.err().map(|error| error::chain(&error)),
             #[cfg(feature = "bpf-log")]
             _log: log,
         })

@@ -76,6 +76,10 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     dup3: libc::SYS_dup3 as u32,
     fcntl: libc::SYS_fcntl as u32,
     close_range: libc::SYS_close_range as u32,
+    unshare: libc::SYS_unshare as u32,
+    setns: libc::SYS_setns as u32,
+    chroot: libc::SYS_chroot as u32,
+    pivot_root: libc::SYS_pivot_root as u32,
     // Of `syscall_64.tbl`; libc does not have them yet.
     #[cfg(target_arch = "x86_64")]
     uretprobe: 335,

@@ -182,24 +182,27 @@ impl Counters {
         Ok(())
     }
 
-    /// Tells the kernel side where nodes of devices are that it does not know yet, where it follows descriptors from the
-    /// paths that are opened.
+    /// Tells the kernel side where the nodes of devices are, where it follows descriptors from the paths that are opened.
+    /// `known`: what it was told before.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn set_device_paths(&self, known: &mut HashMap<String, u32>) -> io::Result<()> {
         let Some(paths) = &self.device_paths else { return Ok(()) };
-        for (path, device) in devices::nodes() {
-            if known.get(&path) == Some(&device) || known.len() == MOST_PATHS as usize {
+        let now: HashMap<String, u32> = devices::nodes().into_iter().collect();
+        let gone: Vec<String> = known.keys().filter(|path| !now.contains_key(*path)).cloned().collect();
+        let keys: Vec<DevicePath> = gone.iter().filter_map(|path| name_of(path)).collect();
+        syscall::delete_from_hash(paths.as_fd(), &keys)?;
+        gone.iter().for_each(|path| drop(known.remove(path)));
+        for (path, device) in now {
+            let is_full = known.len() >= MOST_PATHS as usize && !known.contains_key(&path);
+            if known.get(&path) == Some(&device) || is_full {
                 continue;
             }
-            let mut name: DevicePath = [0; _];
-            // With a zero at its end.
-            if let Some(place) = name.get_mut(..path.len()).filter(|_| path.len() < size_of::<DevicePath>()) {
-                place.copy_from_slice(path.as_bytes());
+            if let Some(name) = name_of(&path) {
                 syscall::set_element(paths.as_fd(), &name, &device)?;
+                known.insert(path, device);
             }
-            known.insert(path, device);
         }
         Ok(())
     }
@@ -230,6 +233,13 @@ impl Counters {
     pub fn loss(&self, counter: u32) -> u64 {
         self.losses.value(counter as usize).unwrap_or(0)
     }
+}
+
+/// A path as the kernel side knows it, with a zero at its end; `None` for longer ones.
+fn name_of(path: &str) -> Option<DevicePath> {
+    let mut name: DevicePath = [0; _];
+    name.get_mut(..path.len()).filter(|_| path.len() < size_of::<DevicePath>())?.copy_from_slice(path.as_bytes());
+    Some(name)
 }
 
 /// A BPF array, mapped for reading. Elements are laid out at multiples of 8 bytes, as all types here are.

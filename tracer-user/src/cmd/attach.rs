@@ -78,7 +78,8 @@ pub(super) fn attach(args: AttachArgs, plan: Option<Plan>) -> Result<()> {
     let mut finished = gathered.finish(&counters).context("cannot read the counts")?;
     finished.losses.recursion_misses = recursion_misses;
     finished.waits_for_tree = None;
-    for process in &attached {
+    // Without types nobody knows what threads had used that have ended meanwhile.
+    for process in attached.iter().filter(|_| tracer.without_types().is_none()) {
         finished.add_usage(process.id, process.usage_of_live_threads());
     }
     drop(signals);

@@ -156,7 +156,7 @@ fn btf() -> Finding {
         Ok(_) => finding("type information (BTF)", bpf::kernel_btf::VMLINUX, Verdict::Ok, ""),
         Err(error) => finding(
             "type information (BTF)",
-            error.to_string(),
+            bpf::error::chain(&error),
             Verdict::Limited,
             "as root outside of containers only; devices are known by the paths that programs open, what processes use is not; a kernel built with CONFIG_DEBUG_INFO_BTF=y has no such limits",
         ),

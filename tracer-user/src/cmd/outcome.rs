@@ -75,7 +75,7 @@ const INFERRED_PHASES: &str = "phases are inferred, not marked: set-up from a pr
 const NO_RANGES: &str = "no NVTX or roctx range was seen: the program opened none, or took no library (static and setuid programs; with `--roctx` those that load roctx by dlopen)";
 
 /// What is said where the kernel shows no type information.
-const WITHOUT_TYPES: &str = "fallback: this kernel shows no type information, so devices are known by the paths that were opened (inherited descriptors and those received over sockets are `not known`), and what processes used and which signals ended them is not known";
+const WITHOUT_TYPES: &str = "fallback: this kernel shows no type information, so devices are known by the paths that were opened, `not known` where that does not say (inherited, received over a socket, and more); what processes used and which signals ended them is not known either";
 
 /// A run with its header.
 pub(super) fn assemble(options: &TraceOptions, findings: Findings) -> Result<Run> {

@@ -202,20 +202,24 @@ impl Devices {
     }
 }
 
-/// Nodes of character devices under `/dev`, links to them included, and the numbers of their devices.
+/// Nodes of character devices in the file system of `/dev`, and the numbers of their devices. No links, and nothing that
+/// is mounted below: others may write there.
 #[must_use]
 pub fn nodes() -> Vec<(String, u32)> {
     let mut nodes = Vec::new();
-    let mut folders = vec![(Path::new("/dev").to_owned(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
+    let mut folders = vec![Path::new("/dev").to_owned()];
+    let file_system = |path: &Path| fs::symlink_metadata(path).map(|facts| facts.dev()).ok();
+    let of_devices = file_system(Path::new("/dev"));
+    while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            // Of what a link leads to.
-            let (path, Ok(facts)) = (entry.path(), fs::metadata(entry.path())) else { continue };
-            let number = facts.rdev();
-            if facts.file_type().is_char_device() {
-                nodes.push((path.to_string_lossy().into_owned(), libc::major(number) << 20 | libc::minor(number)));
-            } else if depth < 2 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push((path, depth + 1));
+            let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+            if kind.is_char_device()
+                && let Ok(facts) = entry.metadata()
+            {
+                let device = libc::major(facts.rdev()) << 20 | libc::minor(facts.rdev());
+                nodes.push((path.to_string_lossy().into_owned(), device));
+            } else if kind.is_dir() && file_system(&path) == of_devices {
+                folders.push(path);
             }
         }
     }
