@@ -190,10 +190,10 @@ impl Counters {
     pub fn set_device_paths(&self, known: &mut HashMap<String, u32>) -> io::Result<()> {
         let Some(paths) = &self.device_paths else { return Ok(()) };
         let now: HashMap<String, u32> = devices::nodes().into_iter().collect();
-        let gone: Vec<String> = known.keys().filter(|path| !now.contains_key(*path)).cloned().collect();
-        let keys: Vec<DevicePath> = gone.iter().filter_map(|path| name_of(path)).collect();
-        syscall::delete_from_hash(paths.as_fd(), &keys)?;
-        gone.iter().for_each(|path| drop(known.remove(path)));
+        let gone = known.keys().filter(|path| !now.contains_key(*path));
+        let gone: Vec<DevicePath> = gone.filter_map(|path| name_of(path)).collect();
+        syscall::delete_from_hash(paths.as_fd(), &gone)?;
+        known.retain(|path, _| now.contains_key(path));
         for (path, device) in now {
             let is_full = known.len() >= MOST_PATHS as usize && !known.contains_key(&path);
             if known.get(&path) == Some(&device) || is_full {
