@@ -23,9 +23,11 @@ CELLS = (
     + [f"kernel --bytes {size} --iters 200 --duration-us 5000" for size in ("4K", "1M", "64M")]
     + [f"kernel --bytes 4M --iters 100 --memory {kind}" for kind in ("managed", "pinned", "async-pool")]
     + [f"kernel --bytes 4M --iters 100 --lifetime {lifetime}" for lifetime in ("per-iter", "pooled")]
+    + ["kernel --bytes 4M --iters 200 --streams 8", "kernel --bytes 4M --iters 100 --batch 100 --graph"]
     + [f"kernel --bytes 4M --iters 100 --lifetime per-iter --memory async-pool --sync-every {every}" for every in (0, 1)]
     # Copies.
     + [f"copy --bytes {size} --iters 50 --direction {way} --memory {kind}" for size in ("4K", "32K", "64K", "1M", "16M", "256M") for way in ("h2d", "d2h") for kind in ("pageable", "pinned")]
+    + ["copy --bytes 1M --iters 50 --memory pinned --streams 8", "copy --bytes 64K --iters 50 --memory pinned --batch 16"]
     # How a thread waits, by how long.
     + [f"sync --iters 200 --wait {wait} --duration-us {duration}" for wait in ("default", "spin", "yield", "block") for duration in DURATIONS]
 )
