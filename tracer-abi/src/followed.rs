@@ -21,19 +21,33 @@ pub struct Opened {
     pub process: u64,
     /// Device number, as in [`ioctl`](crate::ioctl).
     pub device: u32,
-    /// The process's [`generation`](crate::tasks::ProcessRecord::generation) then.
+    /// [`Followed::generation`] of the process then.
     pub generation: u32,
-    /// How many programs the process had executed then.
+    /// [`Followed::executions`] then.
     pub executions: u32,
     /// 1: it stays open when another program is executed.
     pub is_kept: u32,
 }
 
-const _: () = assert!(size_of::<Opened>() == 24);
+/// What is known of a process whose descriptors are followed. Flags are bytes of their own, because threads may write at the
+/// same time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// How often it has executed a program.
+    pub executions: u32,
+    /// How often its descriptors were closed in a way that is not followed one by one.
+    pub generation: u32,
+    /// 1: paths lead it elsewhere than they lead the tracer, and say nothing of devices.
+    pub other_paths: u8,
+    /// Likewise a child that is being made.
+    pub child_other_paths: u8,
+    /// 1: its table of descriptors is changed in ways that are not followed, and nothing is known of it.
+    pub other_table: u8,
+    /// 1: its exit code is known.
+    pub has_exit_code: u8,
+    /// Zero.
+    pub padding: u32,
+}
 
-/// Paths lead a process elsewhere than they lead the tracer: they say nothing of devices.
-pub const OTHER_PATHS: u32 = 1;
-/// A process's table of descriptors is changed in ways that are not followed: all of it is not known.
-pub const OTHER_TABLE: u32 = 2;
-/// A process's exit code is known.
-pub const EXIT_KNOWN: u32 = 4;
+const _: () = assert!(size_of::<Opened>() == 24 && size_of::<Followed>() == 16);

@@ -53,6 +53,8 @@ pub mod maps {
     /// Hash: [`DevicePath`](crate::followed::DevicePath) to the number of the device there, where
     /// [`WITHOUT_TYPES`](crate::settings::globals::WITHOUT_TYPES) is set.
     pub const DEVICE_PATHS: &str = "DEVICE_PATHS";
+    /// Hash: process id (`u64`) to [`Followed`](crate::followed::Followed), likewise.
+    pub const FOLLOWED: &str = "FOLLOWED";
     /// Hash: [`Descriptor`](crate::followed::Descriptor) to [`Opened`](crate::followed::Opened), likewise.
     pub const DESCRIPTORS: &str = "DESCRIPTORS";
     /// Hash: [`PhaseKey`](crate::phases::PhaseKey) to the number of the phase, from 1.

@@ -113,6 +113,8 @@ pub struct SpecialNumbers {
     pub fcntl: u32,
     /// `close_range`: closes many.
     pub close_range: u32,
+    /// `io_uring_enter`: what is in a ring may close descriptors.
+    pub io_uring_enter: u32,
     /// `unshare`: tables or mounts of its own.
     pub unshare: u32,
     /// `setns`: mounts of others.
@@ -165,6 +167,7 @@ impl SpecialNumbers {
             self.dup3,
             self.fcntl,
             self.close_range,
+            self.io_uring_enter,
             self.unshare,
             self.setns,
             self.chroot,

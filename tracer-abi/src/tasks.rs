@@ -194,12 +194,8 @@ pub struct ProcessRecord {
     pub phase: u32,
     /// Begins inside that were not kept: as many ends mean nothing.
     pub phases_ignored: u32,
-    /// How often it has executed a program, on kernels without type information.
-    pub executions: u32,
-    /// There, how often its descriptors were closed in a way that is not followed one by one.
-    pub generation: u32,
-    /// There, bits of [`followed`](crate::followed).
-    pub not_followed: u32,
+    /// Zero.
+    pub padding: u32,
     /// Name of the command, NUL-padded.
     pub comm: [u8; 16],
 }
@@ -224,5 +220,5 @@ const _: () = {
     assert!(offset_of!(ThreadState, pending) == 264);
     assert!(offset_of!(ThreadState, directory) == 304 + 2 * ROW_TABLE);
     assert!(size_of::<ThreadState>() == 304 + 2 * ROW_TABLE + 2 * DIRECTORY);
-    assert!(size_of::<ProcessRecord>() == 152 && offset_of!(ProcessRecord, comm) == 136);
+    assert!(size_of::<ProcessRecord>() == 144 && offset_of!(ProcessRecord, comm) == 128);
 };

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_ANY,
+    bindings::{BPF_ANY, task_struct},
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{bpf_probe_read_user, bpf_probe_read_user_str},
@@ -11,14 +11,14 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use gpuos_tracer_abi::{
-    followed::{Descriptor, DevicePath, EXIT_KNOWN, OTHER_PATHS, OTHER_TABLE, Opened},
+    followed::{Descriptor, DevicePath, Followed, Opened},
     ioctl::NOT_FOLLOWED,
-    tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, ThreadState},
+    tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, STAGE_BORN, ThreadState},
 };
 
 use crate::{
     kernel::{self, call_number},
-    maps::{DESCRIPTORS, DEVICE_PATHS},
+    maps::{DESCRIPTORS, DEVICE_PATHS, FOLLOWED},
     tasks,
 };
 
@@ -36,12 +36,16 @@ const FLAG_SET: u32 = 0x5451;
 const FLAG_CLEARED: u32 = 0x5450;
 /// `CLOSE_RANGE_UNSHARE` of `linux/close_range.h`.
 const RANGE_OF_OWN: u32 = 2;
-// `CLONE_FILES`, `CLONE_THREAD` and `CLONE_NEWNS` of `linux/sched.h`.
+// `CLONE_FS`, `CLONE_FILES`, `CLONE_THREAD` and `CLONE_NEWNS` of `linux/sched.h`.
+const SHARED_ROOT: u64 = 0x200;
 const SHARED_FILES: u64 = 0x400;
 const OF_PROCESS: u64 = 0x10000;
 const OTHER_MOUNTS: u64 = 0x20000;
 /// In the record of `raw_syscalls/sys_enter`.
 const ARGUMENTS: usize = 16;
+
+/// Bit of the numbers of x32 calls.
+const X32: u32 = 1 << 30;
 
 /// Keeps what the entry of a call tells.
 #[inline(always)]
@@ -56,13 +60,9 @@ pub(crate) fn call_entered(ctx: &TracePointContext, thread: &mut ThreadState, nu
         || number == call_number::close_range()
         || number == call_number::clone()
         || number == call_number::clone3()
-        || number == call_number::unshare()
-        || number == call_number::setns()
-        || number == call_number::chroot()
-        || number == call_number::pivot_root()
-        || number == call_number::io_uring_setup()
+        || number == call_number::io_uring_enter()
         || number == call_number::exit_group()
-        || kernel::is_compat(kernel::current_task())
+        || is_of_other_table(number)
     {
         entering();
     }
@@ -84,59 +84,63 @@ fn is_duplicating(number: u32) -> bool {
         || number == call_number::fcntl()
 }
 
+/// Whether the number means another call: that of a 32-bit program.
+#[inline(always)]
+fn is_of_other_table(number: u32) -> bool {
+    number & X32 != 0 || kernel::is_compat(kernel::current_task())
+}
+
 /// What a call means before it is made: the tables that it may change, and what its return must know.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn entering() -> u32 {
-    let task = kernel::current_task();
-    let Some(thread) = tasks::state_of(task) else { return 0 };
-    let Some(process) = tasks::record(thread.process) else { return 0 };
+    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
+    if thread.stage == STAGE_BORN {
+        // Its process is still its parent's.
+        return 0;
+    }
+    let Some(process) = followed(thread.process) else { return 0 };
     let number = thread.number;
-    let [first, _, third, ..] = thread.arguments;
-    if kernel::is_compat(task) || number == call_number::io_uring_setup() {
-        // It may close by numbers of the other table, or by what it writes into a ring.
-        process.not_followed |= OTHER_TABLE;
+    let [first, second, ..] = thread.arguments;
+    if is_of_other_table(number) || number == call_number::io_uring_enter() {
+        // It may close by numbers of another table, or by what is in a ring.
+        process.other_table = 1;
     } else if is_opening(number) {
         thread.at_entry = process.generation;
     } else if is_duplicating(number) {
         thread.at_entry = device_of(first as u32);
+        if number == call_number::dup3() || number == call_number::dup2() && first as u32 != second as u32 {
+            let _ = DESCRIPTORS.remove(&descriptor(second as u32));
+        }
     } else if number == call_number::close_range() {
         process.generation += 1;
-        if third as u32 & RANGE_OF_OWN != 0 {
-            process.not_followed |= OTHER_TABLE;
-        }
-    } else if number == call_number::unshare() {
-        if first & SHARED_FILES != 0 {
-            process.not_followed |= OTHER_TABLE;
-        }
-        if first & OTHER_MOUNTS != 0 {
-            process.not_followed |= OTHER_PATHS;
-        }
     } else if number == call_number::clone() {
-        cloning(process, first);
+        cloning(process, Some(first));
     } else if number == call_number::clone3() {
         // `flags` begins `struct clone_args`.
         cloning(process, word_of_program(first));
-    } else if number == call_number::exit_group() {
-        if process.not_followed & EXIT_KNOWN == 0 {
-            process.exit_code = code_of(first);
-            process.not_followed |= EXIT_KNOWN;
-        }
-    } else {
-        // `setns`, `chroot`, `pivot_root`.
-        process.not_followed |= OTHER_PATHS;
+    } else if process.has_exit_code == 0
+        && let Some(record) = tasks::record(thread.process)
+    {
+        // `exit_group`.
+        record.exit_code = code_of(first);
+        process.has_exit_code = 1;
     }
     0
 }
 
-/// Threads share their table, processes have one each: what else there is, is not followed. A child inherits that.
+/// Threads share tables and roots, processes have their own: what else there is, is not followed. A child inherits that.
 #[inline(always)]
-fn cloning(process: &mut ProcessRecord, flags: u64) {
+fn cloning(process: &mut Followed, flags: Option<u64>) {
+    let flags = flags.unwrap_or(SHARED_FILES | SHARED_ROOT | OTHER_MOUNTS);
     if (flags & SHARED_FILES != 0) != (flags & OF_PROCESS != 0) {
-        process.not_followed |= OTHER_TABLE;
+        process.other_table = 1;
+    }
+    if flags & SHARED_ROOT != 0 && flags & OF_PROCESS == 0 {
+        process.other_paths = 1;
     }
     if flags & OTHER_MOUNTS != 0 {
-        process.not_followed |= OTHER_PATHS;
+        process.child_other_paths = 1;
     }
 }
 
@@ -146,13 +150,16 @@ pub(crate) fn closing(thread: &ThreadState) {
     let _ = DESCRIPTORS.remove(&descriptor(thread.arguments[0] as u32));
 }
 
-/// Follows a call that has returned: what it has opened or duplicated.
+/// Follows a call that has returned: what it has opened, duplicated or changed.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn call_returned(number: u32, returned: i64) -> u32 {
-    let task = kernel::current_task();
-    let Some(thread) = tasks::state_of(task) else { return 0 };
-    if returned < 0 || kernel::is_compat(task) {
+    let Some(thread) = tasks::state_of(kernel::current_task()) else { return 0 };
+    let Some(process) = followed(thread.process) else { return 0 };
+    if number == call_number::clone() || number == call_number::clone3() {
+        process.child_other_paths = 0;
+    }
+    if returned < 0 || is_of_other_table(number) {
         return 0;
     }
     let (made, at_entry) = (returned as u32, thread.at_entry);
@@ -166,31 +173,59 @@ pub(crate) extern "C" fn call_returned(number: u32, returned: i64) -> u32 {
         opened(made, first, 0, at_entry);
     } else if number == call_number::openat2() {
         // `struct open_how`: flags, mode, resolve.
-        let resolved = word_of_program(third + 16);
-        opened(made, if resolved & RESOLVED_ELSEWHERE == 0 { second } else { 0 }, word_of_program(third), at_entry);
+        match (word_of_program(third), word_of_program(third + 16)) {
+            (Some(flags), Some(resolved)) if resolved & RESOLVED_ELSEWHERE == 0 => {
+                opened(made, second, flags, at_entry);
+            }
+            _ => set(made, NOT_FOLLOWED, true),
+        }
     } else if number == call_number::dup() || number == call_number::dup2() && first as u32 != made {
-        set(made, at_entry, true);
+        duplicated(made, first, at_entry, true);
     } else if number == call_number::dup3() {
-        set(made, at_entry, third & CLOSED_ON_EXECUTION == 0);
+        duplicated(made, first, at_entry, third & CLOSED_ON_EXECUTION == 0);
     } else if number == call_number::fcntl() {
         match command {
-            DUPLICATE | DUPLICATE_CLOSED_ON_EXECUTION => set(made, at_entry, command == DUPLICATE),
+            DUPLICATE | DUPLICATE_CLOSED_ON_EXECUTION => duplicated(made, first, at_entry, command == DUPLICATE),
             SET_FLAGS => keep(first as u32, third & 1 == 0),
             _ => {}
         }
-    } else if number == call_number::ioctl() && (command == FLAG_SET || command == FLAG_CLEARED) {
-        keep(first as u32, command == FLAG_CLEARED);
+    } else if number == call_number::ioctl() {
+        if command == FLAG_SET || command == FLAG_CLEARED {
+            keep(first as u32, command == FLAG_CLEARED);
+        }
+    } else if number == call_number::close_range() {
+        // Again: what was opened meanwhile may be closed, too.
+        process.generation += 1;
+        if third as u32 & RANGE_OF_OWN != 0 {
+            process.other_table = 1;
+        }
+    } else if number == call_number::io_uring_setup() {
+        process.other_table = 1;
+    } else if number == call_number::unshare() {
+        if first & SHARED_FILES != 0 {
+            process.other_table = 1;
+        }
+        if first & OTHER_MOUNTS != 0 {
+            process.other_paths = 1;
+        }
+    } else if number == call_number::setns() {
+        // 0: whatever the descriptor is of.
+        if command == 0 || second & OTHER_MOUNTS != 0 {
+            process.other_paths = 1;
+        }
+    } else if number == call_number::chroot() || number == call_number::pivot_root() {
+        process.other_paths = 1;
     }
     0
 }
 
-/// A word of the program's memory; 0 where there is none.
+/// A word of the program's memory.
 #[inline(always)]
-fn word_of_program(address: u64) -> u64 {
+fn word_of_program(address: u64) -> Option<u64> {
     let mut word = 0_u64;
     // SAFETY: the helper writes no more than the value holds.
-    unsafe { bpf_probe_read_user((&raw mut word).cast(), size_of::<u64>() as u32, address as *const _) };
-    word
+    let failed = unsafe { bpf_probe_read_user((&raw mut word).cast(), size_of::<u64>() as u32, address as *const _) };
+    (failed == 0).then_some(word)
 }
 
 #[inline(always)]
@@ -198,11 +233,34 @@ fn descriptor(number: u32) -> Descriptor {
     Descriptor { pid: (bpf_get_current_pid_tgid() >> 32) as u32, number }
 }
 
-/// The current process's id and record.
+/// What is known of a process.
 #[inline(always)]
-fn process() -> Option<(u64, &'static mut ProcessRecord)> {
+fn followed(process: u64) -> Option<&'static mut Followed> {
+    // SAFETY: the map returned it; it lives as long as the program.
+    FOLLOWED.get_ptr_mut(&process).map(|process| unsafe { &mut *process })
+}
+
+/// The current process's id, and what is known of it.
+#[inline(always)]
+fn process() -> Option<(u64, &'static mut Followed)> {
     let id = tasks::state_of(kernel::current_task())?.process;
-    Some((id, tasks::record(id)?))
+    Some((id, followed(id)?))
+}
+
+/// A process begins, with what its parent hands down.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn begin(id: u64, parent: u64) -> u32 {
+    let mut begun = Followed::default();
+    if let Some(parent) = followed(parent) {
+        begun.other_paths = parent.other_paths | parent.child_other_paths;
+        begun.other_table = parent.other_table;
+    } else if parent != 0 {
+        // Nothing is known of that one any more.
+        (begun.other_paths, begun.other_table) = (1, 1);
+    }
+    let _ = FOLLOWED.insert(&id, &begun, BPF_ANY.into());
+    0
 }
 
 /// What a path leads to is open now, unless many were closed since the call began.
@@ -212,13 +270,21 @@ fn opened(number: u32, path: u64, flags: u64, generation: u32) {
     // SAFETY: the helper writes no more than the name holds, with a zero at its end.
     let length =
         unsafe { bpf_probe_read_user_str((&raw mut name).cast(), size_of::<DevicePath>() as u32, path as *const _) };
-    let is_followed = process()
-        .is_some_and(|(_, process)| process.not_followed & OTHER_PATHS == 0 && process.generation == generation);
+    let is_followed =
+        process().is_some_and(|(_, process)| process.other_paths == 0 && process.generation == generation);
+    // As long as the name itself is what was cut.
+    let is_whole = length > 0 && length < size_of::<DevicePath>() as i64;
     let device =
-        if length > 0 && is_followed && flags & OPENED_AS_PATH == 0 { DEVICE_PATHS.get_ptr(&name) } else { None };
+        if is_whole && is_followed && flags & OPENED_AS_PATH == 0 { DEVICE_PATHS.get_ptr(&name) } else { None };
     // SAFETY: the map returned it.
     let device = device.map_or(NOT_FOLLOWED, |device| unsafe { *device });
     set(number, device, flags & CLOSED_ON_EXECUTION == 0);
+}
+
+/// Another descriptor of the same file, if that is still what it was at the entry.
+#[inline(always)]
+fn duplicated(number: u32, from: u64, device: u32, is_kept: bool) {
+    set(number, if device_of(from as u32) == device { device } else { NOT_FOLLOWED }, is_kept);
 }
 
 #[inline(always)]
@@ -243,7 +309,7 @@ fn open_at(number: u32) -> Option<&'static mut Opened> {
     let opened = unsafe { &mut *DESCRIPTORS.get_ptr_mut(&descriptor(number))? };
     let is_of_now = opened.process == id && opened.generation == process.generation;
     let is_open = opened.is_kept != 0 || opened.executions == process.executions;
-    (is_of_now && is_open && process.not_followed & OTHER_TABLE == 0).then_some(opened)
+    (is_of_now && is_open && process.other_table == 0).then_some(opened)
 }
 
 /// Whether it stays open when another program is executed.
@@ -263,18 +329,14 @@ pub(crate) fn device_of(number: u32) -> u32 {
 
 /// A process executes another program: it has its table for itself then, and no ring.
 #[inline(always)]
-pub(crate) fn executed(process: &mut ProcessRecord) {
+pub(crate) fn executed(process: u64) {
+    let Some(process) = followed(process) else { return };
     process.executions += 1;
-    if process.not_followed & OTHER_TABLE != 0 {
-        process.not_followed &= !OTHER_TABLE;
+    process.has_exit_code = 0;
+    if process.other_table != 0 {
+        process.other_table = 0;
         process.generation += 1;
     }
-}
-
-/// What a child begins with.
-#[inline(always)]
-pub(crate) fn inherited(parent: u64) -> u32 {
-    tasks::record(parent).map_or(0, |parent| parent.not_followed & !EXIT_KNOWN)
 }
 
 #[inline(always)]
@@ -284,15 +346,17 @@ fn code_of(argument: u64) -> u32 {
 
 /// Exit code of a thread that ends, by the call that ends it.
 #[inline(always)]
-pub(crate) fn exit_code_of(thread: &ThreadState) -> u32 {
+pub(crate) fn exit_code_of(task: *mut task_struct, thread: &ThreadState) -> u32 {
     let is_end = thread.number == call_number::exit() || thread.number == call_number::exit_group();
-    if thread.slot != SLOT_NONE && is_end { code_of(thread.arguments[0]) } else { EXIT_UNKNOWN }
+    let is_told = thread.slot != SLOT_NONE && is_end && !kernel::is_compat(task);
+    if is_told { code_of(thread.arguments[0]) } else { EXIT_UNKNOWN }
 }
 
 /// What the end of a thread says of its process's end: that of its first thread counts, unless a signal ends another.
 #[inline(always)]
-pub(crate) fn ended(process: &mut ProcessRecord, code: u32, is_leader: bool) {
-    if process.not_followed & EXIT_KNOWN == 0 && (is_leader || code == EXIT_UNKNOWN) {
-        process.exit_code = code;
+pub(crate) fn ended(id: u64, record: &mut ProcessRecord, code: u32, is_leader: bool) {
+    let has_exit_code = followed(id).is_none_or(|process| process.has_exit_code != 0);
+    if !has_exit_code && (is_leader || code == EXIT_UNKNOWN) {
+        record.exit_code = code;
     }
 }

@@ -215,6 +215,7 @@ pub(crate) mod call_number {
     special_number!(dup3);
     special_number!(fcntl);
     special_number!(close_range);
+    special_number!(io_uring_enter);
     special_number!(unshare);
     special_number!(setns);
     special_number!(chroot);

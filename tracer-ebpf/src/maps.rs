@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, RingBuf, Stack, StackTrace},
 };
 use gpuos_tracer_abi::{
-    followed::{Descriptor, DevicePath, Opened},
+    followed::{Descriptor, DevicePath, Followed, Opened},
     hooks::{HOOKS, HookCounts},
     ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
     losses::COUNTERS,
@@ -84,6 +84,11 @@ pub(crate) static OBJECTS: HashMap<Object, u32> = HashMap::with_max_entries(1, B
 /// read by `followed.rs`.
 #[map]
 pub(crate) static DEVICE_PATHS: HashMap<DevicePath, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// What is known of processes, likewise; what is not used for long makes room, and nothing is known of it then. Written by
+/// `followed.rs`, and by user space for processes that run already; read by `followed.rs`.
+#[map]
+pub(crate) static FOLLOWED: LruHashMap<u64, Followed> = LruHashMap::with_max_entries(1, 0);
 
 /// Descriptors that lead to them, likewise; those that are not used for long make room for others, and are not known
 /// then. Written and read by `followed.rs`; written by user space for processes that

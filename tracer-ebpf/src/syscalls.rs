@@ -133,7 +133,8 @@ pub(crate) fn call_exit(ctx: TracePointContext) -> u32 {
             let start = ctx.as_ptr().cast::<u8>();
             (*start.add(CALL_NUMBER).cast::<u32>(), *start.add(CALL_RETURNED).cast::<i64>())
         };
-        if !kernel::has_types() && thread.slot != SLOT_NONE {
+        // Not that of a call whose entry was not seen.
+        if !kernel::has_types() && thread.slot != SLOT_NONE && thread.stage == STAGE_RUNNING {
             followed::call_returned(number, returned);
         }
         if stacks::is_on() {

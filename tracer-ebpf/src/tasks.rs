@@ -190,13 +190,14 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
         phases_ignored: 0,
         phase_since_ns: 0,
         set_up_until_ns: 0,
-        executions: 0,
-        generation: 0,
-        not_followed: if kernel::has_types() { 0 } else { followed::inherited(parent) },
+        padding: 0,
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         losses::add(PROCESSES_WITHOUT_RECORD, 1);
         say!(warn, "process {} found no place", id);
+    }
+    if !kernel::has_types() {
+        followed::begin(id, parent);
     }
     say!(debug, "process {}: number {}, child of {}", id, pid, parent);
     thread.process = id;
@@ -244,7 +245,7 @@ fn executed() -> i32 {
         thread.phase = process.phase;
         process.comm = bpf_get_current_comm().unwrap_or_default();
         if !kernel::has_types() {
-            followed::executed(process);
+            followed::executed(thread.process);
         }
     }
     say!(debug, "process {} executed a program", thread.process);
@@ -279,7 +280,7 @@ fn exited() -> i32 {
     }
     syscalls::count_last(task, thread);
     let (of_group, code) =
-        if kernel::has_types() { kernel::exit_code_of(task) } else { (false, followed::exit_code_of(thread)) };
+        if kernel::has_types() { kernel::exit_code_of(task) } else { (false, followed::exit_code_of(task, thread)) };
     if emit::is_on() {
         emit::unfinished_call(thread);
         emit::lifecycle(thread, END, 0, code);
@@ -298,7 +299,7 @@ fn exited() -> i32 {
             process.comm = bpf_get_current_comm().unwrap_or_default();
         }
         if !kernel::has_types() {
-            followed::ended(process, code, is_leader);
+            followed::ended(thread.process, process, code, is_leader);
         } else if of_group || is_leader {
             process.exit_code = code;
         }

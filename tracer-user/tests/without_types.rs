@@ -126,6 +126,16 @@ call(full, 7); call(random, 9); call(null, 3); call(urandom, 3)"
     }
 }
 
+/// And what the scripts below have besides: libc, and a device that is open.
+const PRELUDE: &str = "import ctypes\nlibc = ctypes.CDLL(None)\nzero = os.open('/dev/zero', os.O_RDONLY)\n";
+
+/// Calls by device of a script, which has [`CALLS`] as its argument, too.
+fn devices_of(what: &str, script: &str) -> BTreeMap<String, u64> {
+    let (output, run) = trace(&[], &["/usr/bin/python3", "-c", &format!("{CALLS}{PRELUDE}{script}"), CALLS]);
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    by_device(&run)
+}
+
 /// What makes a number lead to something else than the table says. `syscall` is that of libc.
 const SURPRISES: [(&str, &str); 10] = [
     (
@@ -184,31 +194,43 @@ fn what_is_not_understood_is_not_known() {
         return;
     }
     for (what, script) in SURPRISES {
-        let prelude =
-            format!("{CALLS}import ctypes\nlibc = ctypes.CDLL(None)\nzero = os.open('/dev/zero', os.O_RDONLY)\n");
-        let (output, run) = trace(&[], &["/usr/bin/python3", "-c", &format!("{prelude}{script}"), CALLS]);
-        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(by_device(&run), BTreeMap::from([("not known".to_owned(), 5)]), "{what}");
+        assert_eq!(devices_of(what, script), BTreeMap::from([("not known".to_owned(), 5)]), "{what}");
     }
 }
 
+/// What leaves everything known that is opened, or was open.
+const HARMLESS: [(&str, &str); 6] = [
+    ("a ring that is refused", "assert libc.syscall(425, 0, None) < 0\ncall(zero, 5)"),
+    ("a root that is refused", "assert libc.chroot(b'/nowhere') < 0\ncall(os.open('/dev/zero', os.O_RDONLY), 5)"),
+    ("a child", "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)\ncall(zero, 5)"),
+    (
+        "what is opened after a range was closed",
+        "assert libc.syscall(436, 20, 30, 0) == 0\ncall(os.open('/dev/zero', os.O_RDONLY), 5)",
+    ),
+    ("a network of its own", "assert libc.unshare(0x40000000) == 0\ncall(os.open('/dev/zero', os.O_RDONLY), 5)"),
+    (
+        "another program, after a table of its own",
+        "assert libc.unshare(0x400) == 0
+then = 'call(os.open(\"/dev/zero\", os.O_RDONLY), 5)'
+os.execv(sys.executable, [sys.executable, '-c', sys.argv[1] + then])",
+    ),
+];
+
 #[test]
-fn what_was_open_before_is_known_too() {
-    if !privileged("what_was_open_before_is_known_too") {
+fn what_is_harmless_leaves_it_known() {
+    if !privileged("what_is_harmless_leaves_it_known") {
         return;
     }
+    for (what, script) in HARMLESS {
+        assert_eq!(devices_of(what, script), BTreeMap::from([("zero".to_owned(), 5)]), "{what}");
+    }
+}
+
+/// Calls by device of a program that attaching meets in a call, and that goes on once there is a line for it.
+fn attached(before: &str, after: &str) -> BTreeMap<String, u64> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
-    let script = format!(
-        "{CALLS}\
-kept = os.open('/dev/zero', os.O_RDONLY)
-path = os.open('/dev/zero', os.O_PATH)
-print('ready', flush=True)
-sys.stdin.readline()
-call(kept, 5)
-call(path, 2)
-call(0, 1)"
-    );
+    let script = format!("{CALLS}{PRELUDE}{before}\nprint('ready', flush=True)\n{after}");
     let mut program = Command::new("/usr/bin/python3")
         .args(["-c", &script])
         .stdin(Stdio::piped())
@@ -230,8 +252,35 @@ call(0, 1)"
     let mut rest = String::new();
     messages.read_to_string(&mut rest).unwrap();
     assert!(tracer.wait().unwrap().success(), "{rest}");
-    let run = sink::read(Path::new(&file)).unwrap();
-    assert_eq!(by_device(&run), BTreeMap::from([("not known".to_owned(), 3), ("zero".to_owned(), 5)]));
+    by_device(&sink::read(Path::new(&file)).unwrap())
+}
+
+#[test]
+fn what_was_open_before_is_known_too() {
+    if !privileged("what_was_open_before_is_known_too") {
+        return;
+    }
+    let calls = attached(
+        "path = os.open('/dev/zero', os.O_PATH)",
+        "sys.stdin.readline(); call(zero, 5); call(path, 2); call(0, 1)",
+    );
+    assert_eq!(calls, BTreeMap::from([("not known".to_owned(), 3), ("zero".to_owned(), 5)]));
+    // A ring may close descriptors.
+    let calls =
+        attached("assert libc.syscall(425, 1, (ctypes.c_uint32 * 30)()) >= 0", "sys.stdin.readline(); call(zero, 5)");
+    assert_eq!(calls, BTreeMap::from([("not known".to_owned(), 5)]));
+    // The call that it is in has arguments that nobody has seen: they look like those of a duplicate of descriptor 0.
+    let calls = attached(
+        "import struct, tempfile, time
+lock = tempfile.TemporaryFile()
+holder = os.fork()
+if holder == 0:
+    os.close(1); fcntl.lockf(lock, fcntl.LOCK_EX); sys.stdin.readline(); os._exit(0)
+time.sleep(0.3)
+null = os.dup2(os.open('/dev/full', os.O_RDONLY), 0)",
+        "fcntl.lockf(lock, fcntl.LOCK_EX); call(0, 5); call(zero, 2)",
+    );
+    assert_eq!(calls, BTreeMap::from([("full".to_owned(), 5), ("zero".to_owned(), 2)]));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use gpuos_tracer_abi::{
     events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
-    followed::{Descriptor, OTHER_PATHS, Opened},
+    followed::{Descriptor, Followed, Opened},
     maps,
     syscalls::ABI_COMPAT,
     tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, ThreadState, Usage, process_id},
@@ -62,22 +62,17 @@ impl Tracer {
         let id = process_id(pid, now_ns);
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
         // a process that was attached to is not taken before the end.
-        let (exit_code, not_followed) = match self.without_types() {
-            Some(_) if has_our_paths(pid) => (EXIT_UNKNOWN, 0),
-            Some(_) => (EXIT_UNKNOWN, OTHER_PATHS),
-            None => (0, 0),
-        };
-        let record = ProcessRecord {
-            started_ns: now_ns,
-            pid,
-            comm,
-            unborn: NEVER_TAKEN,
-            exit_code,
-            not_followed,
-            ..Default::default()
-        };
+        let exit_code = if self.without_types().is_some() { EXIT_UNKNOWN } else { 0 };
+        let record =
+            ProcessRecord { started_ns: now_ns, pid, comm, unborn: NEVER_TAKEN, exit_code, ..Default::default() };
         syscall::insert(self.objects.map(maps::PROCESSES)?, &id, &record)
             .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
+        if self.without_types().is_some() {
+            let (other_paths, other_table) = ((!has_our_paths(pid)).into(), has_ring(pid).into());
+            let followed = Followed { other_paths, other_table, ..Followed::default() };
+            syscall::insert(self.objects.map(maps::FOLLOWED)?, &id, &followed)
+                .map_err(|error| LoadError::from_step("following the process", &error))?;
+        }
         let mut before: HashMap<u32, Usage> = HashMap::new();
         for _ in 0..MOST_PASSES {
             let threads = threads_of(pid).map_err(gone)?;
@@ -171,6 +166,14 @@ fn open_device(pid: u32, number: u32) -> Option<(u32, i32)> {
     let flags = i32::from_str_radix(proc_text::field(&text, "flags")?, 8).ok()?;
     let is_device = facts.file_type().is_char_device() && flags & libc::O_PATH == 0;
     is_device.then(|| (libc::major(facts.rdev()) << 20 | libc::minor(facts.rdev()), flags))
+}
+
+/// Whether a process has an io_uring.
+fn has_ring(pid: u32) -> bool {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is_ring =
+        |path: &std::path::Path| std::fs::read_link(path).is_ok_and(|to| to.ends_with("anon_inode:[io_uring]"));
+    entries.into_iter().any(|entry| is_ring(&entry.path()))
 }
 
 /// Whether paths lead a process to what they lead us to.

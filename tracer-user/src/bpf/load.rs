@@ -111,8 +111,11 @@ impl Default for Settings {
 /// Nodes of devices whose paths are known, on kernels without type information.
 pub(super) const MOST_PATHS: u32 = 4096;
 
-/// Descriptors of devices that are known there.
-const MOST_DESCRIPTORS: u32 = 16_384;
+/// Descriptors of devices, and processes, that are known there. The kernel hands room out to each CPU, 128 places at a time
+/// (`bpf_lru_list.h`), and takes it from used ones when the rest is handed out.
+fn descriptors_kept() -> u32 {
+    aya::util::nr_cpus().map_or(16_384, |cpus| 512 * cpus as u32).max(16_384)
+}
 
 /// Of a trace without a recording: a page of any size the kernel may have.
 const SMALLEST_RING: u32 = 64 << 10;
@@ -284,7 +287,8 @@ impl Tracer {
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
                 (maps::DEVICE_PATHS, if types.is_err() { MOST_PATHS } else { 1 }),
-                (maps::DESCRIPTORS, if types.is_err() { MOST_DESCRIPTORS } else { 1 }),
+                (maps::FOLLOWED, if types.is_err() { descriptors_kept() } else { 1 }),
+                (maps::DESCRIPTORS, if types.is_err() { descriptors_kept() } else { 1 }),
                 (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |wish| wish.ring_bytes)),
                 (maps::STACKS, settings.stacks.max(1)),
                 (maps::SITES, settings.stacks.max(1)),

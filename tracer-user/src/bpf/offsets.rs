@@ -76,6 +76,7 @@ pub(super) const SPECIAL_NUMBERS: SpecialNumbers = SpecialNumbers {
     dup3: libc::SYS_dup3 as u32,
     fcntl: libc::SYS_fcntl as u32,
     close_range: libc::SYS_close_range as u32,
+    io_uring_enter: libc::SYS_io_uring_enter as u32,
     unshare: libc::SYS_unshare as u32,
     setns: libc::SYS_setns as u32,
     chroot: libc::SYS_chroot as u32,

@@ -213,8 +213,9 @@ pub fn nodes() -> Vec<(String, u32)> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+            // A file may be mounted over it, and is what is asked then.
             if kind.is_char_device()
-                && let Ok(facts) = entry.metadata()
+                && let Some(facts) = entry.metadata().ok().filter(|facts| facts.file_type().is_char_device())
             {
                 let device = libc::major(facts.rdev()) << 20 | libc::minor(facts.rdev());
                 nodes.push((path.to_string_lossy().into_owned(), device));
