@@ -130,6 +130,7 @@ pub(crate) fn start_command(thread: &mut ThreadState) {
     // SAFETY: the helper has no arguments.
     thread.entered_ns = unsafe { bpf_ktime_get_ns() };
     start_process(thread, 0);
+    follow(thread, 0);
     emit::lifecycle(thread, PROCESS, 0, 0);
     inferred::begin(thread);
 }
@@ -143,6 +144,7 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
     let was_born = thread.stage == STAGE_BORN;
     if was_born && ids as u32 == (ids >> 32) as u32 {
         start_process(thread, parent);
+        follow(thread, parent);
         emit::lifecycle(thread, PROCESS, parent, 0);
         inferred::begin(thread);
     } else {
@@ -166,6 +168,14 @@ pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
         losses::add(THREADS_ALIVE, 1);
     }
     0
+}
+
+/// Not from [`start_process`]: old kernels count the stack of code that is never reached.
+#[inline(always)]
+fn follow(thread: &ThreadState, parent: u64) {
+    if !kernel::has_types() {
+        followed::begin(thread.process, parent);
+    }
 }
 
 /// A frame of its own: inlined into each caller, the record would be on the stack twice in one chain of calls, and
@@ -195,9 +205,6 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         losses::add(PROCESSES_WITHOUT_RECORD, 1);
         say!(warn, "process {} found no place", id);
-    }
-    if !kernel::has_types() {
-        followed::begin(id, parent);
     }
     say!(debug, "process {}: number {}, child of {}", id, pid, parent);
     thread.process = id;

@@ -45,7 +45,7 @@ impl Tracer {
     /// [`AttachError`].
     pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<Attached, AttachError> {
         let gone = |_| AttachError::NoSuchProcess(pid);
-        let stat = proc_text::read(format!("/proc/{pid}/stat")).map_err(gone)?;
+        let stat = while_there(pid, || proc_text::read(format!("/proc/{pid}/stat"))).map_err(gone)?;
         // Its first thread may have ended, and others go on.
         if proc_text::state(&stat) == Some('Z') && !threads_of(pid).map_err(gone)?.iter().any(|&one| is_alive(pid, one))
         {
@@ -58,7 +58,7 @@ impl Tracer {
         if proc_text::stat_field(&stat, 9).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(0) & 0x20_0000 != 0 {
             return Err(AttachError::OfTheKernel(pid));
         }
-        let comm = comm_of(pid).map_err(gone)?;
+        let comm = while_there(pid, || comm_of(pid)).map_err(gone)?;
         let id = process_id(pid, now_ns);
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
         // a process that was attached to is not taken before the end.
@@ -75,7 +75,7 @@ impl Tracer {
         }
         let mut before: HashMap<u32, Usage> = HashMap::new();
         for _ in 0..MOST_PASSES {
-            let threads = threads_of(pid).map_err(gone)?;
+            let threads = while_there(pid, || threads_of(pid)).map_err(gone)?;
             let mut is_complete = true;
             for &thread in &threads {
                 // A thread that executes takes the number of the first one, so a number that was seen is no proof.
@@ -184,6 +184,23 @@ fn has_our_paths(pid: u32) -> bool {
     };
     let (pid, us) = (pid.to_string(), "self");
     mounts(&pid).is_some() && mounts(&pid) == mounts(us) && root(&pid).is_some() && root(&pid) == root(us)
+}
+
+/// As often is looked at a process that is there and cannot be seen.
+const MOST_LOOKS: u32 = 1000;
+
+/// Looks again where a process is not seen that is there: while one of its threads executes a program and takes the
+/// number of the first one, the kernel may for a moment say that there is none.
+pub(crate) fn while_there<T>(pid: u32, look: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+    let is_there =
+        || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), None) != Err(nix::errno::Errno::ESRCH);
+    for _ in 0..MOST_LOOKS {
+        match look() {
+            Err(_) if is_there() => std::thread::sleep(std::time::Duration::from_micros(100)),
+            other => return other,
+        }
+    }
+    look()
 }
 
 /// Threads may come and go while they are marked; each is looked at again as often.

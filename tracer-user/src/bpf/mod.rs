@@ -22,6 +22,7 @@ mod tasks_by_id;
 mod uninterrupted;
 
 pub use api_probes::{ApiFunction, api_functions, has_uprobes};
+pub(crate) use attach::while_there;
 pub use attach::{AttachError, Attached, beginning_of};
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};

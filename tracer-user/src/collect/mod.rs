@@ -16,7 +16,7 @@ pub use environment::{clocks, host, in_pid_namespace, linker_cache, user};
 pub use gather::{Finished, Gathered};
 
 use crate::{
-    bpf::{AttachError, Counters, error::LoadError},
+    bpf::{AttachError, Counters, error::LoadError, while_there},
     launch::Running,
     live::{self, Live, Wish},
     model::run::CommandUsage,
@@ -121,17 +121,17 @@ pub fn watch(pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
     pids.iter()
         .map(|&pid| {
             // SAFETY: two integers; what the call returns is a new descriptor.
-            unsafe {
+            let open = || unsafe {
                 let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-                if fd < 0 { Err(why_not_there(pid)) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
-            }
+                if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
+            };
+            while_there(pid, open).map_err(|error| why_not_there(pid, &error))
         })
         .collect()
 }
 
 /// Why a process could not be opened.
-fn why_not_there(pid: u32) -> AttachError {
-    let error = io::Error::last_os_error();
+fn why_not_there(pid: u32, error: &io::Error) -> AttachError {
     let status = crate::proc_text::read(format!("/proc/{pid}/status")).unwrap_or_default();
     match crate::proc_text::field(&status, "Tgid").and_then(|process| process.parse().ok()) {
         Some(process) if process != pid => AttachError::ThreadOf(pid, process),
