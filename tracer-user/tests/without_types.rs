@@ -76,6 +76,19 @@ fn calls_are_counted_as_ever() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_of_32_bits_are_told_apart() {
+    if !privileged("calls_of_32_bits_are_told_apart") {
+        return;
+    }
+    let (_, run) = trace(&[], &[support::known_calls().to_str().unwrap(), "compat", "7"]);
+    let groups = frame::group(&run.calls, &[column::SYSCALL]).unwrap();
+    // `getppid` of the 32-bit table.
+    let calls = groups.iter().find(|group| group.key[0] == "compat_64").map(|group| group.calls);
+    assert_eq!(calls, Some(7));
+}
+
+#[test]
 fn descriptors_are_followed() {
     if !privileged("descriptors_are_followed") {
         return;

@@ -39,7 +39,7 @@ pub enum LoadError {
          hint: run it as root there, or boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (`ls {path}` shows whether it is); \
          the kernels of the large distributions are", path = super::kernel_btf::VMLINUX
     )]
-    NoTypeInformation(#[source] BtfError),
+    NoTypeInformation(String),
     /// The kernel's structures are not as we know them.
     #[error(
         "this kernel's structures are not as gpuos-trace knows them: {0}\nhint: please report it with the output of `uname -a`"

@@ -161,24 +161,29 @@ impl Tracer {
     /// See [`LoadError`].
     pub fn start(settings: &Settings) -> Result<Self, LoadError> {
         object::check_abi(object::BYTES)?;
-        let mut types = KernelBtf::of_running_kernel();
+        let (types, without_types) = match KernelBtf::of_running_kernel() {
+            Ok(types) => (Some(types), None),
+            Err(error) => (None, Some(error::chain(&error))),
+        };
         let offsets = match &types {
-            Ok(types) => task_offsets(types).map_err(LoadError::UnknownKernel)?,
-            Err(_) => offsets_without_types(),
+            Some(types) => task_offsets(types).map_err(LoadError::UnknownKernel)?,
+            None => offsets_without_types(),
         };
         let rows = settings.chunks() * CHUNK_ROWS;
         // From 7.0 on the tracepoints of single calls run preemptibly, and who is preempted there costs the others' events.
         // Without types, descriptors are followed by calls that nobody wants.
-        let wanted_calls = settings.wanted.as_deref().filter(|_| types.is_ok() && !tasks_by_id::is_preemptible());
+        let wanted_calls = settings.wanted.as_deref().filter(|_| types.is_some() && !tasks_by_id::is_preemptible());
         let calls = wanted_calls.and_then(call_tracepoints::of_calls);
-        let by_id = match (tasks_by_id::choose(settings.tasks_by_id, settings.attaching, types.is_ok()), types) {
-            (Err(LoadError::InContainer | LoadError::NoTracepoints), Err(why)) => {
-                return Err(LoadError::NoTypeInformation(why));
+        let by_id = tasks_by_id::choose(settings.tasks_by_id, settings.attaching, types.is_some());
+        let by_id = by_id.map_err(|error| match (&without_types, error) {
+            (Some(reason), LoadError::InContainer | LoadError::NoTracepoints) => {
+                LoadError::NoTypeInformation(reason.clone())
             }
-            (by_id, found) => {
-                types = found;
-                by_id?
-            }
+            (_, error) => error,
+        })?;
+        let typed_tracepoint = |name: &str| match &types {
+            Some(types) => types.id_of_typedef(&format!("btf_trace_{name}")),
+            None => Err(BtfError::NoTypedef(name.to_owned())),
         };
         let exit_only = calls.is_none() && by_id.is_none() && !settings.timed && !settings.attaching;
         let untyped = by_id.as_ref().is_some_and(|by_id| by_id.untyped);
@@ -191,8 +196,7 @@ impl Tracer {
                 programs::SYS_EXIT if exit_only => programs::COUNT_EXIT,
                 program => program,
             };
-            wanted
-                .push((program, Place::Typed(typed_tracepoint(&types, tracepoint).map_err(LoadError::UnknownKernel)?)));
+            wanted.push((program, Place::Typed(typed_tracepoint(tracepoint).map_err(LoadError::UnknownKernel)?)));
         }
         if let Some(by_id) = &by_id {
             wanted.extend([
@@ -220,7 +224,7 @@ impl Tracer {
             }
             let found = match &by_id {
                 Some(by_id) => by_id.point(name).map(|id| (point, Place::Points(vec![id]))),
-                None => typed_tracepoint(&types, name).ok().map(|id| (typed, Place::Typed(id))),
+                None => typed_tracepoint(name).ok().map(|id| (typed, Place::Typed(id))),
             };
             wanted.push(found.ok_or(LoadError::NoSuchTracepoint(name))?);
         }
@@ -249,8 +253,8 @@ impl Tracer {
         if wanted.iter().any(|(_, place)| matches!(place, Place::Points(_))) || tasks_by_id::is_preemptible() {
             uninterrupted::want();
         }
-        let cast = match (&types, typed_tracepoint(&types, "sys_enter")) {
-            (Ok(types), Ok(tracepoint)) if !untyped => StructureCast::of(types, tracepoint),
+        let cast = match (&types, typed_tracepoint("sys_enter")) {
+            (Some(types), Ok(tracepoint)) if !untyped => StructureCast::of(types, tracepoint),
             _ => StructureCast::default(),
         };
         let points = by_id.as_ref().map(|by_id| by_id.offsets).unwrap_or_default();
@@ -265,7 +269,7 @@ impl Tracer {
                 (globals::WANTED, &settings.bitmap().map(u64::to_ne_bytes).concat()),
                 (globals::TASKS_BY_ID, &u32::from(by_id.is_some()).to_ne_bytes()),
                 (globals::UNTYPED, &u32::from(untyped).to_ne_bytes()),
-                (globals::WITHOUT_TYPES, &u32::from(types.is_err()).to_ne_bytes()),
+                (globals::WITHOUT_TYPES, &u32::from(types.is_none()).to_ne_bytes()),
                 (globals::FILE_TYPE, &cast.file.to_ne_bytes()),
                 (globals::INODE_TYPE, &cast.inode.to_ne_bytes()),
                 (globals::WORD_TYPE, &cast.word.to_ne_bytes()),
@@ -286,9 +290,9 @@ impl Tracer {
                 (maps::TOTALS, settings.totals.max(1)),
                 (maps::PROCESSES, settings.processes.max(1)),
                 (maps::OBJECTS, settings.objects.max(1)),
-                (maps::DEVICE_PATHS, if types.is_err() { MOST_PATHS } else { 1 }),
-                (maps::FOLLOWED, if types.is_err() { descriptors_kept() } else { 1 }),
-                (maps::DESCRIPTORS, if types.is_err() { descriptors_kept() } else { 1 }),
+                (maps::DEVICE_PATHS, if types.is_none() { MOST_PATHS } else { 1 }),
+                (maps::FOLLOWED, if types.is_none() { descriptors_kept() } else { 1 }),
+                (maps::DESCRIPTORS, if types.is_none() { descriptors_kept() } else { 1 }),
                 (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |wish| wish.ring_bytes)),
                 (maps::STACKS, settings.stacks.max(1)),
                 (maps::SITES, settings.stacks.max(1)),
@@ -342,7 +346,7 @@ impl Tracer {
             phases: settings.phases.max(1),
             totals: settings.totals.max(1),
             by_id: by_id.is_some(),
-            without_types: types.err().map(|error| error::chain(&error)),
+            without_types,
             #[cfg(feature = "bpf-log")]
             _log: log,
         })
@@ -404,14 +408,6 @@ impl Tracer {
                 .recursion_misses;
         }
         Ok(misses)
-    }
-}
-
-/// Type id of a BTF tracepoint.
-fn typed_tracepoint(types: &Result<KernelBtf, BtfError>, name: &str) -> Result<u32, BtfError> {
-    match types {
-        Ok(types) => types.id_of_typedef(&format!("btf_trace_{name}")),
-        Err(_) => Err(BtfError::NoTypedef(name.to_owned())),
     }
 }
 

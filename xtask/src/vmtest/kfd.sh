@@ -38,4 +38,6 @@ mount -t tmpfs none /sys/kernel/btf
 for options in "" "--no-latency" "-e ioctl"; do
     counted "$options"
 done
+gpuos-trace run -q -o /tmp/run.csv -- known_calls compat 7 || exit 1
+grep -q ',compat_64,.*,7,' /tmp/run.csv || { echo "FAILED: 32-bit calls"; grep compat /tmp/run.csv; exit 1; }
 grep -q '"fallback: this kernel shows no type information' /tmp/run.csv || { echo "FAILED: not said"; exit 1; }
