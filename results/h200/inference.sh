@@ -16,7 +16,4 @@ for model in resnet18 minilm; do
     "$tracer" run --quiet --output "$out/$model.csv" -- "$bench" infer --model $model --backend cuda --iters 300
     "$tracer" show "$out/$model.csv" > "$out/$model.txt"
 done
-dataset=$(mktemp -d)
-timeout "${3:-3600}" "$tracer" sweep "$here/../../plans/inference.toml" -o "$dataset" --resume --bench "$bench"
-tar -C "$dataset" -czf "$out/dataset.tar.gz" .
-"$tracer" report "$dataset" -o "$out"
+"$here/sweep.sh" "$1" "$(mktemp -d)/dataset" "$out" "${3:-3600}" inference

@@ -59,8 +59,11 @@ def traced(path):
     return [by_phase[phase] for phase in PHASES] + [lost], work
 
 
-def measure(bin, out, seconds):
+def measure(bin, out, seconds, known=None):
+    """Cells that `known`, another runs.csv, has are left out."""
     bin, out, end = pathlib.Path(bin).resolve(), pathlib.Path(out), time.monotonic() + float(seconds)
+    measured = {row["cell"] for row in csv.DictReader(open(known))} if known else set()
+    cells = [cell for cell in CELLS if cell not in measured]
     runs, counts = csv.writer(open(out / "runs.csv", "w")), csv.writer(open(out / "counts.csv", "w"))
     runs.writerow(["block", "place", "cell", "mode", "p50_ns", "p90_ns", "p99_ns", "max_ns", "wall_ns", *USED, *PHASES, "lost", "error"])
     counts.writerow(["block", "cell", *KEY, "calls"])
@@ -69,7 +72,7 @@ def measure(bin, out, seconds):
     # A block that would not come to its end is not begun.
     while time.monotonic() + longest < end:
         block, start = block + 1, time.monotonic()
-        for place, cell in enumerate(draw.sample(CELLS, len(CELLS))):
+        for place, cell in enumerate(draw.sample(cells, len(cells))):
             for mode in draw.sample(["bare", "run"], 2):
                 prefix = [f"{bin}/gpuos-trace", "run", "-q", "-o", str(file), "--"] if mode == "run" else []
                 values, error = bench(prefix, bin, cell)
@@ -77,7 +80,7 @@ def measure(bin, out, seconds):
                 runs.writerow([block, place, cell, mode, *(values or [""] * 11), *calls, error or ""])
                 counts.writerows([block, cell, *key, number] for key, number in sorted(work.items()))
         longest = time.monotonic() - start
-        print(f"block {block}: {len(CELLS)} cells with and without the tracer in {longest:.0f} s", flush=True)
+        print(f"block {block}: {len(cells)} cells with and without the tracer in {longest:.0f} s", flush=True)
     file.unlink(missing_ok=True)
 
 
@@ -90,7 +93,8 @@ def tables(out):
     blocks = sorted({row["block"] for row in rows}, key=int)
     print(f"{len(blocks)} blocks; lost in any run: {sum(int(row['lost'] or 0) for row in rows)}; failed runs: {sum(bool(row['error']) for row in rows)}")
     print(f"{'cell':<88}{'calls in work, by block':>28}{'init':>7}{'p50 µs':>10}{'traced':>10}{'switches':>9}{'CPU/wall':>9}  calls")
-    for cell in CELLS:
+    measured = {row["cell"] for row in rows}
+    for cell in (cell for cell in CELLS if cell in measured):
         of = {mode: [row for row in rows if row["cell"] == cell and row["mode"] == mode and not row["error"]] for mode in ("bare", "run")}
         if not of["bare"] or not of["run"]:
             print(f"{cell:<88} failed: {[row['error'] for row in rows if row['cell'] == cell][:1]}")

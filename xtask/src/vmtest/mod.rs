@@ -9,6 +9,14 @@ mod tests;
 use std::{
     collections::HashMap,
     fs,
+    num::NonZeroUsize,
+    panic::resume_unwind,
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -34,6 +42,9 @@ pub(crate) struct Options {
     /// Run this shell script in place of the tests and show what it prints; `gpuos-trace` and `known_calls` are there
     #[arg(long, value_name = "SCRIPT", conflicts_with = "tests")]
     command: Option<String>,
+    /// How many kernels are tried at the same time; by default as many as there are processors
+    #[arg(long, value_name = "KERNELS")]
+    at_once: Option<NonZeroUsize>,
     /// How long a test may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     limit: u64,
@@ -71,23 +82,49 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if tests.is_empty() {
         bail!("no test has such a name\n  hint: `cargo xtask vmtest` without names runs them all");
     }
-    let mut matrix = Matrix::default();
-    for kernel in &kernels {
-        let mut machines: HashMap<&[&str], Machine> = HashMap::new();
-        for test in &tests {
-            if !test.is_for(kernel.version()) {
-                matrix.add(test, kernel, Verdict::NotForIt, Duration::ZERO);
-                continue;
-            }
-            if !machines.contains_key(test.modules) {
-                machines.insert(test.modules, Machine::ready(kernel, test.modules, &cache)?);
-            }
-            let start = Instant::now();
-            let verdict = try_test(&machines[test.modules], test, options)?;
-            matrix.add(test, kernel, verdict, start.elapsed());
+    let matrix = Mutex::new(Matrix::default());
+    let next = AtomicUsize::new(0);
+    // Each thread takes the next kernel until there is none.
+    let work = || -> Result<()> {
+        while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+            try_kernel(kernel, &tests, &cache, options, &matrix)?;
         }
+        Ok(())
+    };
+    // An emulated machine has one processor.
+    let at_once = options.at_once.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_once.min(kernels.len())).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    matrix.into_inner().unwrap_or_else(PoisonError::into_inner).finish(&tests, &kernels)
+}
+
+/// All tests on one kernel, in machines of its own.
+fn try_kernel(
+    kernel: &Kernel,
+    tests: &[GuestTest],
+    cache: &Path,
+    options: &Options,
+    matrix: &Mutex<Matrix>,
+) -> Result<()> {
+    let add = |test: &GuestTest, verdict, took| {
+        matrix.lock().unwrap_or_else(PoisonError::into_inner).add(test, kernel, verdict, took);
+    };
+    let mut machines: HashMap<&[&str], Machine> = HashMap::new();
+    for test in tests {
+        if !test.is_for(kernel.version()) {
+            add(test, Verdict::NotForIt, Duration::ZERO);
+            continue;
+        }
+        if !machines.contains_key(test.modules) {
+            machines.insert(test.modules, Machine::ready(kernel, test.modules, cache)?);
+        }
+        let start = Instant::now();
+        let verdict = try_test(&machines[test.modules], test, options)?;
+        add(test, verdict, start.elapsed());
     }
-    matrix.finish(&tests, &kernels)
+    Ok(())
 }
 
 fn try_test(machine: &Machine, test: &GuestTest, options: &Options) -> Result<Verdict> {
