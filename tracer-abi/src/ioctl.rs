@@ -99,6 +99,29 @@ pub const EFFECT_LEARN: u32 = 1;
 pub const EFFECT_FORGET: u32 = 2;
 /// The next `mmap` of the descriptor at `object_at` maps an object of the class that the detail names.
 pub const EFFECT_MAP: u32 = 3;
+/// What the function of the video heap that the detail names does, by [`heap_function`].
+pub const EFFECT_HEAP: u32 = 4;
+
+/// Stands for the class of an object that a function of the video heap made: it has none in the argument. The low bits
+/// are the function.
+pub const MADE_BY_HEAP: u32 = 0x4000_0000;
+
+/// What a function of `NV_ESC_RM_VID_HEAP_CONTROL` does with an object, and where the object's handle stands in what
+/// the functions have of their own (`NVOS32_PARAMETERS.data` of NVIDIA's nvos.h; `owner` comes first, but for
+/// `ALLOC_OS_DESCRIPTOR`).
+#[inline(always)]
+#[must_use]
+pub const fn heap_function(function: u32) -> (u32, u32) {
+    match function {
+        // ALLOC_SIZE, ALLOC_TILED_PITCH_HEIGHT, ALLOC_SIZE_RANGE
+        2 | 6 | 14 => (EFFECT_LEARN, 4),
+        // ALLOC_OS_DESCRIPTOR
+        27 => (EFFECT_LEARN, 0),
+        // FREE
+        3 => (EFFECT_FORGET, 4),
+        _ => (EFFECT_NONE, 0),
+    }
+}
 
 /// The command has nothing to do with queues.
 pub const QUEUE_KEPT: u32 = 0;

@@ -9,10 +9,10 @@ use aya_ebpf::{
 use gpuos_tracer_abi::{
     ioctl::{
         ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DIRECTORY_DEVICE, DRIVER_KFD,
-        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_LEARN, EFFECT_MAP,
-        EFFECT_NONE, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR,
-        NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT, QUEUE_MADE,
-        QUEUE_MADE_BY_CLASS, Rule, rule_index,
+        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_HEAP, EFFECT_LEARN,
+        EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE,
+        NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT,
+        QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, heap_function, rule_index,
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
@@ -313,27 +313,35 @@ pub(crate) extern "C" fn device_call_exit(duration: u64, timed: u32, returned: i
 /// Keeps what a successful call means for later ones.
 #[inline(always)]
 fn remember(thread: &mut ThreadState, rule: &Rule, argument: u64) {
-    match rule.effect {
+    let detail = thread.pending.detail;
+    let (effect, object_at, class) = match rule.effect {
+        EFFECT_HEAP => {
+            let (effect, handle_at) = heap_function(detail);
+            (effect, rule.object_at + handle_at, MADE_BY_HEAP | detail)
+        }
+        effect => (effect, rule.object_at, detail),
+    };
+    match effect {
         EFFECT_LEARN => {
-            let class = match thread.pending.detail {
+            let class = match class {
                 DETAIL_UNREADABLE => DETAIL_UNKNOWN,
                 class => class,
             };
-            if let Some(object) = object_in(argument, rule.object_client_at, rule.object_at)
+            if let Some(object) = object_in(argument, rule.object_client_at, object_at)
                 && OBJECTS.insert(&object, &class, BPF_ANY.into()).is_err()
             {
                 losses::add(OBJECTS_WITHOUT_CLASS, 1);
             }
         }
         EFFECT_FORGET => {
-            if let Some(object) = object_in(argument, rule.object_client_at, rule.object_at) {
+            if let Some(object) = object_in(argument, rule.object_client_at, object_at) {
                 let _ = OBJECTS.remove(&object);
             }
         }
         EFFECT_MAP => {
-            if let Some(descriptor) = read::<u32>(argument + u64::from(rule.object_at)) {
+            if let Some(descriptor) = read::<u32>(argument + u64::from(object_at)) {
                 thread.pending.mapped = descriptor.wrapping_add(1);
-                thread.pending.mapped_class = thread.pending.detail;
+                thread.pending.mapped_class = detail;
             }
         }
         _ => {}

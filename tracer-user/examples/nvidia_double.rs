@@ -15,6 +15,8 @@ use std::{
 /// `NV_ERR_NOT_SUPPORTED` of NVIDIA's nvstatuscodes.h.
 const INVALID_CLASS: u32 = 0x22;
 const NOT_SUPPORTED: u32 = 0x56;
+/// Handle of the memory that the server allocates.
+const CHOSEN_HANDLE: u32 = 21;
 
 /// What differs between versions of the driver (`struct_offsets.csv`, `nvidia_uvm.csv`).
 #[derive(Clone, Copy)]
@@ -82,6 +84,14 @@ fn answer(command: u32, argument: &mut [u8], layout: Layout) {
         0x2a => {
             let status = if word(argument, 8) >> 16 == 0x1234 { NOT_SUPPORTED } else { 0 };
             set_word(argument, 28, status);
+        }
+        // The driver chooses the handle of what it allocates where the caller gives none.
+        0x4a if word(argument, 8) == 2 => {
+            let refused = word(argument, 48) == 0xdead;
+            set_word(argument, 20, if refused { NOT_SUPPORTED } else { 0 });
+            if !refused {
+                set_word(argument, 44, CHOSEN_HANDLE);
+            }
         }
         _ => {}
     }
@@ -189,6 +199,22 @@ fn calls(version: &str, rounds: u32) {
         // Frees of the known object, and of one that nobody made.
         call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, 7, 0]));
         call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, 99, 0]));
+        // The video heap: memory whose handle the driver chooses; a refused allocation of handle 23; pages of the
+        // program as 22. The first is mapped for the GPU and freed as any object, the second by the heap.
+        let heap = |function: u32, own: &[u32]| {
+            let mut bytes = argument(184, &[&[1, 1, function, 0, 0, 0, 0, 0, 0, 0], own].concat());
+            call(&control, escape(0x4a, 184), &mut bytes);
+            word(&bytes, 20)
+        };
+        assert_eq!(heap(2, &[0, 0, 0]), 0);
+        assert_eq!(heap(2, &[0, 23, 0xdead]), NOT_SUPPORTED);
+        assert_eq!(heap(27, &[22]), 0);
+        call(&control, escape(0x57, 64), &mut argument(64, &[1, 1, 1, CHOSEN_HANDLE]));
+        call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, CHOSEN_HANDLE, 0]));
+        assert_eq!(heap(3, &[0, 22, 0]), 0);
+        for gone in [CHOSEN_HANDLE, 22, 23] {
+            call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, gone, 0]));
+        }
         call(&gpu, escape(0xc9, 4), &mut argument(4, &[3]));
         call(&uvm, 0x3000_0001, &mut argument(16, &[]));
         call(&uvm, 34, &mut argument(layout.free.0, &[]));
@@ -203,7 +229,12 @@ fn calls(version: &str, rounds: u32) {
         ("nvidiactl", "NV_ESC_RM_CONTROL/unknown 0x12340101 (class 0x1234", 1, 1),
         ("nvidiactl", "NV_ESC_RM_CONTROL/opaque 0x20808159 (class 0x2080", 1, 0),
         ("nvidiactl", "NV_ESC_RM_FREE/NV01_MEMORY_SYSTEM", 1, 0),
-        ("nvidiactl", "NV_ESC_RM_FREE/class not known", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_FREE/made by NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_FREE/class not known", 4, 0),
+        ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_ALLOC_SIZE", 2, 1),
+        ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_ALLOC_OS_DESCRIPTOR", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_FREE", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_MAP_MEMORY_DMA/made by NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
         ("nvidia0", "NV_ESC_REGISTER_FD", 1, 0),
         ("nvidia-uvm", "UVM_INITIALIZE", 1, 0),
         ("nvidia-uvm", "UVM_FREE", 1, 0),

@@ -4,7 +4,7 @@
 //! drivers share numbers, and `nvidia.ko` and `amdkfd` do not look at the magic. Rules of decoding and the
 //! source of every row stand beside the data, in `tracer-user/data/ioctls`.
 
-use gpuos_tracer_abi::ioctl::{DETAIL_UNKNOWN, DETAIL_UNREADABLE};
+use gpuos_tracer_abi::ioctl::{DETAIL_UNKNOWN, DETAIL_UNREADABLE, MADE_BY_HEAP};
 
 use super::{
     devices::{Devices, Kind},
@@ -188,6 +188,12 @@ fn class(detail: u32, version: Option<&Version>) -> (String, Option<&'static Com
         DETAIL_UNREADABLE => ("argument not readable".to_owned(), None),
         // Made before the trace, or by a call whose argument could not be read.
         DETAIL_UNKNOWN => ("class not known".to_owned(), None),
+        number if number >> 16 == MADE_BY_HEAP >> 16 => {
+            match find(&tables::NVIDIA_VIDHEAP, number & !MADE_BY_HEAP, version) {
+                Some(function) => (format!("made by {}", function.name), Some(function)),
+                None => (format!("made by function {}", number & !MADE_BY_HEAP), None),
+            }
+        }
         number => match find(&tables::NVIDIA_CLASSES, number, version) {
             Some(class) => (class.name.to_owned(), Some(class)),
             None => (format!("class {number:#x}"), None),
@@ -427,6 +433,9 @@ mod tests {
         let unknown = decode(&new, CTL, 0xc020_462a, 0x1234_0101).unwrap();
         assert!(!unknown.known && unknown.detail.starts_with("unknown 0x12340101"), "{}", unknown.detail);
         assert_eq!(name(&new, 0xc010_4629, 0xc56f).2, Role::Submission, "freeing a channel");
+        let heap_memory = name(&new, 0xc010_4629, MADE_BY_HEAP | 2);
+        assert_eq!(heap_memory.1, "made by NVOS32_FUNCTION_ALLOC_SIZE");
+        assert_eq!(heap_memory.2, Role::Memory);
     }
 
     #[test]

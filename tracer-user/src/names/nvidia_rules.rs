@@ -4,9 +4,9 @@
 //! compared with `struct_offsets.csv` by a test.
 
 use gpuos_tracer_abi::ioctl::{
-    ANY_SIZE, DETAIL_CLASS, DETAIL_WORD, DRIVER_KFD, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, EFFECT_FORGET, EFFECT_LEARN,
-    EFFECT_MAP, NVIDIA_MODESET_RULES, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_MADE, QUEUE_MADE_BY_CLASS, RULES, Rule,
-    StatusPlace, rule_index,
+    ANY_SIZE, DETAIL_CLASS, DETAIL_WORD, DRIVER_KFD, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, EFFECT_FORGET, EFFECT_HEAP,
+    EFFECT_LEARN, EFFECT_MAP, NVIDIA_MODESET_RULES, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_MADE, QUEUE_MADE_BY_CLASS,
+    RULES, Rule, StatusPlace, rule_index,
 };
 
 use super::{
@@ -52,8 +52,8 @@ const ESCAPES: [Escape; 13] = [
     Escape { number: 0x34, rule: then(class(12, 16), EFFECT_LEARN, 0, 8) },
     // NV_ESC_RM_SHARE
     Escape { number: 0x35, rule: class(0, 4) },
-    // NV_ESC_RM_VID_HEAP_CONTROL
-    Escape { number: 0x4a, rule: word(8) },
+    // NV_ESC_RM_VID_HEAP_CONTROL: 40 is where what the functions have of their own begins.
+    Escape { number: 0x4a, rule: then(word(8), EFFECT_HEAP, 0, 40) },
     // NV_ESC_RM_MAP_MEMORY
     Escape { number: 0x4e, rule: then(class(0, 8), EFFECT_MAP, 0, 48) },
     // NV_ESC_RM_UNMAP_MEMORY
@@ -129,7 +129,7 @@ pub fn rules(version: Option<&Version>) -> Vec<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gpuos_tracer_abi::ioctl::NO_STATUS;
+    use gpuos_tracer_abi::ioctl::{NO_STATUS, heap_function};
 
     fn statuses(version: &str, driver: u32, command: u32) -> Vec<(u32, u32)> {
         let rules = rules(Version::parse(version).as_ref());
@@ -174,7 +174,7 @@ mod tests {
             (0x2a, ["cmd", "", "", ""]),
             (0x34, ["hObjectSrc", "hClientSrc", "hClient", "hObject"]),
             (0x35, ["hObject", "hClient", "", ""]),
-            (0x4a, ["function", "", "", ""]),
+            (0x4a, ["function", "", "hRoot", ""]),
             (0x4e, ["hMemory", "hClient", "", "fd"]),
             (0x4f, ["hMemory", "hClient", "", ""]),
             (0x57, ["hMemory", "hClient", "", ""]),
@@ -185,6 +185,18 @@ mod tests {
             for (field, offset) in fields.iter().zip(offsets).filter(|(field, _)| !field.is_empty()) {
                 assert_eq!(at(number, field), offset, "{number:#x} {field}");
             }
+        }
+    }
+
+    #[test]
+    fn the_heaps_functions_have_their_handles_where_the_header_puts_them() {
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/data/ioctls/struct_offsets.csv")).unwrap();
+        let heap = ESCAPES.iter().find(|escape| escape.number == 0x4a).unwrap().rule;
+        for (function, field) in [(2, "AllocSize"), (3, "Free"), (27, "AllocOsDesc")] {
+            let row = text.lines().find(|line| line.contains(&format!("data.{field}.hMemory"))).unwrap();
+            let at: u32 = row.split(',').nth(4).unwrap().parse().unwrap();
+            assert_eq!(heap.object_at + heap_function(function).1, at, "{field}");
         }
     }
 }

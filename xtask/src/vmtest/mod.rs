@@ -46,7 +46,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "KERNELS")]
     at_once: Option<NonZeroUsize>,
     /// How long a test may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     limit: u64,
     /// Only tests with one of these in their name
     #[arg(last = true, value_name = "TEST")]
