@@ -1,4 +1,5 @@
-# What count.sh and decode.sh share: FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER], strace, and on what it ran.
+# What the scripts here share: FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER], strace, and on what it ran.
+mkdir -p "$2"
 bin=$(realpath "$1") out=$(realpath "$2") lib=${3:+$(realpath "$3")}
 trace="$bin/gpuos-trace"
 

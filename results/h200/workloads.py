@@ -64,6 +64,8 @@ def measure(bin, out, seconds, known=None):
     bin, out, end = pathlib.Path(bin).resolve(), pathlib.Path(out), time.monotonic() + float(seconds)
     measured = {row["cell"] for row in csv.DictReader(open(known))} if known else set()
     cells = [cell for cell in CELLS if cell not in measured]
+    if not cells:
+        sys.exit(f"{known} has every cell")
     runs, counts = csv.writer(open(out / "runs.csv", "w")), csv.writer(open(out / "counts.csv", "w"))
     runs.writerow(["block", "place", "cell", "mode", "p50_ns", "p90_ns", "p99_ns", "max_ns", "wall_ns", *USED, *PHASES, "lost", "error"])
     counts.writerow(["block", "cell", *KEY, "calls"])
