@@ -60,7 +60,28 @@ const EVERYWHERE: [&str; 14] = [
     "launch --batch 5 --iters 9",
 ];
 
+/// Sizes that are no whole words, the largest number, none at all, and a device that is not there.
+fn every_size_on(backend: &str, run: impl Fn(&str) -> Output) {
+    let run = |line: &str| run(&format!("{line} --backend {backend}"));
+    // `hipMalloc` of nothing succeeds.
+    let refused: &[&str] =
+        if backend.starts_with("hip") { &["18446744073709551615"] } else { &["0", "18446744073709551615"] };
+    for model in ["alloc", "kernel", "copy"] {
+        for bytes in [1, 3, 5, 4097] {
+            let report = json(&run(&format!("{model} --bytes {bytes} --iters 3 --json")));
+            assert_eq!(report["bytes"], bytes, "{model}");
+        }
+        for bytes in refused {
+            let error = complaint(&run(&format!("{model} --bytes {bytes} --iters 3")));
+            assert!(error.contains("hint: choose") && error.contains("`--bytes`"), "{model} {bytes}: {error}");
+        }
+    }
+    let error = complaint(&run("kernel --device 9"));
+    assert!(error.contains("no device 9; it has ") && error.contains("hint: "), "{error}");
+}
+
 fn everything_on(backend: &str) {
+    every_size_on(backend, |line| bench(line).output().unwrap());
     for line in EVERYWHERE {
         let report = json(&bench(&format!("{line} --backend {backend} --json")).output().unwrap());
         assert_eq!(report["backend"]["name"], backend, "{line}");
@@ -137,6 +158,7 @@ fn cuda_does_everything_on_the_double() {
         let report = json(&on_the_double(&format!("{line} --backend cuda --json"), ""));
         assert_eq!(report["backend"]["device"], "test double, no GPU", "{line}");
     }
+    every_size_on("cuda", |line| on_the_double(line, ""));
 }
 
 #[test]
@@ -243,6 +265,15 @@ fn a_library_that_is_not_the_runtime_says_so() {
     );
     let error = complaint(&bench("kernel --backend cuda").env("LD_LIBRARY_PATH", folder.path()).output().unwrap());
     assert!(error.contains("this libcuda has no `cuInit`"), "{error}");
+    // One so old that all but its beginning is missing.
+    let old = tempfile::tempdir().unwrap();
+    let source = old.path().join("old.c");
+    std::fs::write(&source, "int cuInit(unsigned flags) { return 0; }\n").unwrap();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(old.path().join("libcuda.so")).arg(&source).status();
+    assert!(built.unwrap().success());
+    let error = complaint(&bench("kernel --backend cuda").env("LD_LIBRARY_PATH", old.path()).output().unwrap());
+    assert!(error.contains("this libcuda has no `cu") && !error.contains("`cuInit`"), "{error}");
     let foreign = bench("kernel --backend hip-cpu").env("GPUOS_HIP_CPU_LIBRARY", "libm.so.6").output().unwrap();
     let error = complaint(&foreign);
     assert!(error.contains("libm.so.6 has no `hipGetErrorName`"), "{error}");

@@ -4,7 +4,7 @@ use opencl3::{
     command_queue::CommandQueue,
     context::Context,
     device::{CL_DEVICE_TYPE_ALL, CL_DEVICE_TYPE_CPU, CL_DEVICE_TYPE_GPU, Device},
-    error_codes::{ClError, DLOPEN_FUNCTION_NOT_AVAILABLE, DLOPEN_RUNTIME_LOAD_FAILED},
+    error_codes::{CL_INVALID_BUFFER_SIZE, ClError, DLOPEN_FUNCTION_NOT_AVAILABLE, DLOPEN_RUNTIME_LOAD_FAILED},
     event::Event,
     kernel::{ExecuteKernel, Kernel as Function},
     memory::{Buffer as Memories, CL_MEM_READ_WRITE, ClMem as _},
@@ -128,7 +128,8 @@ impl Backend for OpenCl {
 
     fn allocate(&mut self, _: Memory, bytes: usize) -> Result<Buffer, BackendError> {
         // The wrapper counts in words: up to three bytes more.
-        let asked = bytes.div_ceil(4);
+        let asked = bytes.checked_next_multiple_of(4).ok_or(ClError(CL_INVALID_BUFFER_SIZE));
+        let asked = asked.map_err(call("clCreateBuffer"))? / 4;
         // SAFETY: no host memory is given.
         let memory = unsafe { Memories::create(&self.context, CL_MEM_READ_WRITE, asked, std::ptr::null_mut()) }
             .map_err(call("clCreateBuffer"))?;
