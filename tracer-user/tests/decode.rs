@@ -1,7 +1,11 @@
 //! Decoding again what an H200 made of five CUDA programs, beside the witness that was inside them.
 //! `results/h200/README.md` says how both were recorded.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use gpuos_trace::{
     model::{frame::column, run::Run},
@@ -10,14 +14,30 @@ use gpuos_trace::{
 };
 
 const PROGRAMS: [&str; 5] = ["alloc-0", "alloc-1000", "kernel-1000", "resnet18", "transformer"];
+/// The same loops on three runtimes, without the witness.
+const STACKS: [&str; 9] = [
+    "alloc-cuda",
+    "alloc-opencl",
+    "alloc-vulkan",
+    "copy-cuda",
+    "copy-opencl",
+    "copy-vulkan",
+    "kernel-cuda",
+    "kernel-opencl",
+    "kernel-vulkan",
+];
 
-fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results/h200/decode"))
+fn results(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results/h200")).join(name)
 }
 
-/// The drivers of that machine.
-fn devices() -> Devices {
-    let text = fs::read_to_string(folder().join("environment.txt")).unwrap();
+fn folder() -> PathBuf {
+    results("decode")
+}
+
+/// The drivers of the machine of a folder.
+fn devices(folder: &Path) -> Devices {
+    let text = fs::read_to_string(folder.join("environment.txt")).unwrap();
     let majors: Vec<&str> = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
     let mut devices = Devices::from_text(&format!("Character devices:\n  1 mem\n{}\n", majors.join("\n")), "");
     devices.nvidia_version = Version::parse("580.159.04");
@@ -41,10 +61,12 @@ impl Recorded<'_> {
 
 #[test]
 fn recorded_numbers_have_the_names_that_they_had() {
-    let devices = devices();
     let mut decoded = 0;
-    for program in PROGRAMS {
-        let run = sink::read(&folder().join(program).with_extension("csv")).unwrap();
+    let of = |folder: &'static str, program: &'static str| (results(folder), program);
+    let programs = PROGRAMS.map(|program| of("decode", program)).into_iter();
+    for (folder, program) in programs.chain(STACKS.map(|program| of("stacks", program))) {
+        let devices = devices(&folder);
+        let run = sink::read(&folder.join(program).with_extension("csv")).unwrap();
         for row in (0..run.calls.height()).map(|row| Recorded(&run, row)) {
             if row.text(column::SYSCALL) != "ioctl" || row.text(column::DECODED).is_empty() {
                 continue;
@@ -59,7 +81,7 @@ fn recorded_numbers_have_the_names_that_they_had() {
             decoded += 1;
         }
     }
-    assert!(decoded > 500, "{decoded} rows");
+    assert!(decoded > 1500, "{decoded} rows");
 }
 
 #[test]
