@@ -150,14 +150,15 @@ fn refuse(offset: u32, value: u32) {
     }
 }
 
-/// A process that outlives the one that started it.
-fn daemon(times: u64) {
-    let mut pipe = [0; 2];
-    // SAFETY: two descriptors fit.
-    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+/// A process that outlives the one that started it. Nobody who reads what this program writes waits for it.
+fn daemon(times: u64, sleeps: Duration) {
     let middle = fork(|| {
         fork(|| {
-            thread::sleep(Duration::from_millis(200));
+            for descriptor in 0..3 {
+                // SAFETY: nothing of this process uses them.
+                unsafe { libc::close(descriptor) };
+            }
+            thread::sleep(sleeps);
             getppid(times);
         });
     });
@@ -414,7 +415,8 @@ fn main() {
                 }
             }
         }
-        "daemon" => daemon(times),
+        // Milliseconds that it sleeps before its calls.
+        "daemon" => daemon(times, Duration::from_millis(number(3).max(200))),
         // Numbers that no kernel has, below and above the end of the directory of a thread.
         "many-numbers" => {
             for number in 480..480 + times as libc::c_long {

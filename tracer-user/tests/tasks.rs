@@ -83,7 +83,8 @@ fn a_daemon_is_waited_for_when_asked() {
     assert_eq!(trace.calls("getppid"), 9);
     assert!(trace.run.header.processes.iter().all(|process| process.threads_alive == 0));
     // Not asked: the trace ends with the command, and says that something still ran.
-    let trace = trace_known(&[], &["daemon", "9"]);
+    // It sleeps longer than any machine takes to end a trace.
+    let trace = trace_known(&[], &["daemon", "9", "30000"]);
     assert_eq!(trace.calls("getppid"), 0);
     assert!(trace.stderr().contains("1 thread of the tree still ran at the end"), "{}", trace.stderr());
 }
