@@ -102,8 +102,8 @@ pub const EFFECT_MAP: u32 = 3;
 /// What the function of the video heap that the detail names does, by [`heap_function`].
 pub const EFFECT_HEAP: u32 = 4;
 
-/// Stands for the class of an object that a function of the video heap made: it has none in the argument. The low bits
-/// are the function.
+/// Stands for the class of an object that a function of the video heap made: the argument has none, the driver chooses it
+/// by flags and attributes. The low bits are the function. Classes have sixteen bits.
 pub const MADE_BY_HEAP: u32 = 0x4000_0000;
 
 /// What a function of `NV_ESC_RM_VID_HEAP_CONTROL` does with an object, and where the object's handle stands in what
@@ -168,7 +168,7 @@ pub struct Rule {
     pub effect: u32,
     /// Offset of the client of the object it is about.
     pub object_client_at: u32,
-    /// Offset of its handle.
+    /// Offset of its handle; with [`EFFECT_HEAP`] of what the functions have of their own.
     pub object_at: u32,
     /// One of the `QUEUE_` values.
     pub queue: u32,

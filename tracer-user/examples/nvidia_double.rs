@@ -217,7 +217,10 @@ fn calls(version: &str, rounds: u32) {
         }
         call(&gpu, escape(0xc9, 4), &mut argument(4, &[3]));
         call(&uvm, 0x3000_0001, &mut argument(16, &[]));
-        call(&uvm, 34, &mut argument(layout.free.0, &[]));
+        // Nothing but the status is 0.
+        call(&uvm, 34, &mut argument(layout.free.0, &vec![0x77; layout.free.0 as usize / 4]));
+        // A number that no version has, so that nobody knows of a status.
+        call(&uvm, 0x1e3, &mut argument(8, &[5, 5]));
         // A number that no version has.
         call(&gpu, escape(0x02, 8), &mut argument(8, &[]));
     }
@@ -229,15 +232,16 @@ fn calls(version: &str, rounds: u32) {
         ("nvidiactl", "NV_ESC_RM_CONTROL/unknown 0x12340101 (class 0x1234", 1, 1),
         ("nvidiactl", "NV_ESC_RM_CONTROL/opaque 0x20808159 (class 0x2080", 1, 0),
         ("nvidiactl", "NV_ESC_RM_FREE/NV01_MEMORY_SYSTEM", 1, 0),
-        ("nvidiactl", "NV_ESC_RM_FREE/made by NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_FREE/object of NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
         ("nvidiactl", "NV_ESC_RM_FREE/class not known", 4, 0),
         ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_ALLOC_SIZE", 2, 1),
         ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_ALLOC_OS_DESCRIPTOR", 1, 0),
         ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_FREE", 1, 0),
-        ("nvidiactl", "NV_ESC_RM_MAP_MEMORY_DMA/made by NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_MAP_MEMORY_DMA/object of NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
         ("nvidia0", "NV_ESC_REGISTER_FD", 1, 0),
         ("nvidia-uvm", "UVM_INITIALIZE", 1, 0),
         ("nvidia-uvm", "UVM_FREE", 1, 0),
+        ("nvidia-uvm", "0x1e3", 1, 0),
         ("nvidia0", "_IOC(_IOC_READ|_IOC_WRITE", 1, 0),
     ] {
         println!("{device} {name} {} 0 {}", calls * rounds, refused * rounds);

@@ -11,7 +11,7 @@ use std::{
 use gpuos_tracer_abi::{
     followed::DevicePath,
     hooks::{HOOKS, HookCounts},
-    ioctl::{DRIVER_NONE, Rule},
+    ioctl::{DRIVER_NONE, rule_index},
     losses::{self, COUNTERS},
     maps,
     phases::{PhaseKey, PhaseNode},
@@ -169,8 +169,10 @@ impl Counters {
     /// # Errors
     /// What the kernel says.
     pub fn set_drivers(&self, devices: &Devices) -> io::Result<()> {
-        for (index, rule) in (0_u32..).zip(nvidia_rules::rules(devices.nvidia_version.as_ref())) {
-            if rule != Rule::NONE {
+        // Every one, also those that say nothing: the kernel's zeros would say that the status of an argument without a
+        // size stands at its beginning.
+        if devices.drivers().into_iter().any(|driver| rule_index(driver, 0).is_some()) {
+            for (index, rule) in (0_u32..).zip(nvidia_rules::rules(devices.nvidia_version.as_ref())) {
                 syscall::set_element(self.rules.as_fd(), &index, &rule)?;
             }
         }

@@ -55,12 +55,22 @@ pub fn decode(devices: &Devices, device: u32, command: u32, argument: &[u8]) -> 
             && field.size == size
             && version.is_none_or(|version| version.in_branch(field.first, if newest { "" } else { field.last }))
     };
+    // What functions of the video heap have of their own lies in the same bytes.
+    let function =
+        argument.get(8..12).map(|word| word.iter().rev().fold(0_u32, |value, byte| value << 8 | u32::from(*byte)));
+    let is_of_function = |field: &&Field| match field.name.strip_prefix("data.").and_then(|name| name.split_once('.')) {
+        Some(("AllocSize", _)) => function == Some(2),
+        Some(("Free", _)) => function == Some(3),
+        Some(("AllocSizeRange", _)) => function == Some(14),
+        Some(("AllocOsDesc", _)) => function == Some(27),
+        _ => true,
+    };
     let value = |field: &Field| {
         let bytes = argument.get(field.offset..field.offset + field.width)?;
         let value = bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
         Some(format!("{}={value:#x}", field.name))
     };
-    FIELDS.iter().filter(holds).filter_map(value).collect::<Vec<_>>().join(" ")
+    FIELDS.iter().filter(holds).filter(is_of_function).filter_map(value).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

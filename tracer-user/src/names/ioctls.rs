@@ -123,6 +123,25 @@ pub static TABLES: [Table; 18] = [
 /// First number of the commands that each DRM driver has of its own (`DRM_COMMAND_BASE` to `DRM_COMMAND_END`).
 const DRM_OWN: std::ops::Range<u32> = 0x40..0xa0;
 
+/// Commands that the kernel answers itself on every file, before a driver sees them (`do_vfs_ioctl` of `fs/ioctl.c`).
+const OF_THE_KERNEL: [(u32, &str); 11] = [
+    (0x5451, "FIOCLEX"),
+    (0x5450, "FIONCLEX"),
+    (0x5421, "FIONBIO"),
+    (0x5452, "FIOASYNC"),
+    (0x5460, "FIOQSIZE"),
+    (0xc004_5877, "FIFREEZE"),
+    (0xc004_5878, "FITHAW"),
+    (0xc020_660b, "FS_IOC_FIEMAP"),
+    (0x2, "FIGETBSZ"),
+    (0x4004_9409, "FICLONE"),
+    (0x4020_940d, "FICLONERANGE"),
+];
+/// `GDRDRV_IOCTL` of NVIDIA's gdrdrv.h.
+const GDRDRV_TYPE: u32 = 0xda;
+/// The detail of a call of which nobody looked at the argument: one that did not return, in a recording.
+pub const DETAIL_NOT_SEEN: u32 = 0xffff_fffc;
+
 /// What is known of a call on a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
@@ -182,18 +201,23 @@ pub(super) fn uvm_status() -> &'static [StatusOffset] {
     &tables::NVIDIA_UVM_STATUS
 }
 
+/// Of an object that was made before: the name and the role of its class, or of what made it.
+fn object(detail: u32, version: Option<&Version>) -> (String, Option<&'static Command>) {
+    if detail >> 16 != MADE_BY_HEAP >> 16 {
+        return class(detail, version);
+    }
+    match find(&tables::NVIDIA_VIDHEAP, detail & !MADE_BY_HEAP, version) {
+        Some(function) => (format!("object of {}", function.name), Some(function)),
+        None => (format!("object of function {}", detail & !MADE_BY_HEAP), None),
+    }
+}
+
 /// Of a class of objects: its name and role.
 fn class(detail: u32, version: Option<&Version>) -> (String, Option<&'static Command>) {
     match detail {
         DETAIL_UNREADABLE => ("argument not readable".to_owned(), None),
         // Made before the trace, or by a call whose argument could not be read.
         DETAIL_UNKNOWN => ("class not known".to_owned(), None),
-        number if number >> 16 == MADE_BY_HEAP >> 16 => {
-            match find(&tables::NVIDIA_VIDHEAP, number & !MADE_BY_HEAP, version) {
-                Some(function) => (format!("made by {}", function.name), Some(function)),
-                None => (format!("made by function {}", number & !MADE_BY_HEAP), None),
-            }
-        }
         number => match find(&tables::NVIDIA_CLASSES, number, version) {
             Some(class) => (class.name.to_owned(), Some(class)),
             None => (format!("class {number:#x}"), None),
@@ -238,10 +262,21 @@ fn nvidia(command: u32, detail: u32, version: Option<&Version>) -> Decoded {
         ..Default::default()
     };
     match number {
+        // What an object or a control is for is in the argument.
+        _ if detail == DETAIL_NOT_SEEN && matches!(number, 0x28..=0x2b) => decoded.role = Some(Role::Unknown),
+        _ if detail == DETAIL_NOT_SEEN => {}
+        _ if detail == DETAIL_UNREADABLE
+            && !matches!(number, 0x27..=0x2b | 0x34 | 0x35 | 0x4e | 0x4f | 0x57 | 0x58) =>
+        {
+            decoded.detail = "argument not readable".to_owned();
+            decoded.known = false;
+        }
         0x2a => decoded = Decoded { command: decoded.command, ..control(detail, version) },
         // ALLOC_MEMORY, ALLOC_OBJECT, FREE, ALLOC, DUP_OBJECT, SHARE, MAP and UNMAP_MEMORY, MAP and UNMAP_MEMORY_DMA.
         0x27..=0x29 | 0x2b | 0x34 | 0x35 | 0x4e | 0x4f | 0x57 | 0x58 => {
-            let (name, class) = class(detail, version);
+            // A class that a program passes is its own choice.
+            let makes = matches!(number, 0x27 | 0x28 | 0x2b);
+            let (name, class) = if makes { class(detail, version) } else { object(detail, version) };
             decoded.detail = name;
             decoded.known = class.is_some() || detail == DETAIL_UNKNOWN;
             match class {
@@ -264,10 +299,6 @@ fn nvidia(command: u32, detail: u32, version: Option<&Version>) -> Decoded {
                 decoded.known = false;
             }
         },
-        _ if detail == DETAIL_UNREADABLE => {
-            decoded.detail = "argument not readable".to_owned();
-            decoded.known = false;
-        }
         _ => {}
     }
     decoded
@@ -295,6 +326,20 @@ fn by_number(table: &'static [Command], driver: &str, command: u32) -> Option<&'
     let of_driver =
         || table.iter().filter(|row| row.number == command & 0xff && (row.driver == driver || row.driver.is_empty()));
     of_driver().find(|row| row.full == command).or_else(|| of_driver().next())
+}
+
+/// By all of it: these drivers look at nothing less.
+fn by_whole_number(table: &'static [Command], driver: &str, command: u32) -> Option<&'static Command> {
+    table.iter().find(|row| row.full == command && row.driver == driver)
+}
+
+/// Of what stands in the envelope of modeset's calls, where no table has it.
+fn modeset_detail(detail: u32) -> String {
+    match detail {
+        DETAIL_UNREADABLE => "argument not readable".to_owned(),
+        DETAIL_NOT_SEEN => String::new(),
+        command => format!("command {command}"),
+    }
 }
 
 fn drm(driver: &str, command: u32) -> Decoded {
@@ -327,7 +372,20 @@ fn drm(driver: &str, command: u32) -> Decoded {
 #[must_use]
 pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Option<Decoded> {
     let version = devices.nvidia_version.as_ref();
-    let decoded = match devices.kind(device) {
+    let kind = devices.kind(device);
+    if let Some((_, name)) = OF_THE_KERNEL.iter().find(|(number, _)| *number == command)
+        && !matches!(kind, Kind::NotGpu)
+    {
+        return Some(Decoded {
+            command: (*name).to_owned(),
+            role: Some(Role::Bookkeeping),
+            known: true,
+            purpose: "answered by the kernel before the driver",
+            on_gpu: true,
+            ..Default::default()
+        });
+    }
+    let decoded = match kind {
         Kind::NotGpu => return None,
         Kind::Nvidia => nvidia(command, detail, version),
         Kind::NvidiaUvm => match find(&tables::NVIDIA_UVM, command, version) {
@@ -335,10 +393,11 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
             found => plain(found, command),
         },
         Kind::NvidiaModeset if command == 0xc010_6d00 => {
-            let inner = find(&tables::NVIDIA_MODESET, detail, version);
+            let inner = Some(detail).filter(|detail| *detail < DETAIL_NOT_SEEN);
+            let inner = inner.and_then(|detail| find(&tables::NVIDIA_MODESET, detail, version));
             Decoded {
                 command: "NVKMS_IOCTL".to_owned(),
-                detail: inner.map_or_else(|| format!("command {detail}"), |inner| inner.name.to_owned()),
+                detail: inner.map_or_else(|| modeset_detail(detail), |inner| inner.name.to_owned()),
                 role: inner.map_or(Some(Role::Unknown), |inner| Some(inner.role)),
                 known: inner.is_some(),
                 purpose: inner.map_or("", |inner| inner.purpose),
@@ -351,11 +410,13 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
             decoded
         }
         Kind::Drm(driver) => drm(driver, command),
-        Kind::DmaBuf => plain(by_number(&tables::DMA_BUF, "dma-buf (anon fd)", command), command),
-        Kind::DmaHeap => plain(by_number(&tables::DMA_BUF, "/dev/dma_heap/*", command), command),
-        Kind::Udmabuf => plain(by_number(&tables::DMA_BUF, "/dev/udmabuf", command), command),
-        Kind::SyncFile => plain(by_number(&tables::SYNC_FILE, "sync_file (anon fd)", command), command),
-        Kind::Gdrdrv => plain(by_number(&tables::GDRDRV, "", command), command),
+        Kind::DmaBuf => plain(by_whole_number(&tables::DMA_BUF, "dma-buf (anon fd)", command), command),
+        Kind::DmaHeap => plain(by_whole_number(&tables::DMA_BUF, "/dev/dma_heap/*", command), command),
+        Kind::Udmabuf => plain(by_whole_number(&tables::DMA_BUF, "/dev/udmabuf", command), command),
+        Kind::SyncFile => plain(by_whole_number(&tables::SYNC_FILE, "sync_file (anon fd)", command), command),
+        // Its table has no whole numbers; the driver's are of type 0xda.
+        Kind::Gdrdrv if command >> 8 & 0xff == GDRDRV_TYPE => plain(by_number(&tables::GDRDRV, "", command), command),
+        Kind::Gdrdrv => unknown(command),
         Kind::NvidiaModeset | Kind::OtherGpu => unknown(command),
     };
     Some(Decoded { on_gpu: true, ..decoded })
@@ -374,7 +435,7 @@ pub fn decode_mapping(devices: &Devices, device: u32, detail: u32) -> Option<Dec
             _ => ("registers", Role::Memory),
         },
         Kind::Nvidia if detail != 0 => {
-            let (name, class) = class(detail, devices.nvidia_version.as_ref());
+            let (name, class) = object(detail, devices.nvidia_version.as_ref());
             let role = class.map(|class| class.role).filter(|role| *role == Role::Submission);
             return Some(Decoded {
                 detail: name,
@@ -433,8 +494,15 @@ mod tests {
         let unknown = decode(&new, CTL, 0xc020_462a, 0x1234_0101).unwrap();
         assert!(!unknown.known && unknown.detail.starts_with("unknown 0x12340101"), "{}", unknown.detail);
         assert_eq!(name(&new, 0xc010_4629, 0xc56f).2, Role::Submission, "freeing a channel");
+        let made = name(&new, 0xc030_462b, MADE_BY_HEAP | 2);
+        assert_eq!((made.1.as_str(), made.2), ("class 0x40000002", Role::Unknown), "a program may pass what it likes");
+        assert_eq!(name(&new, 0xc0b8_464a, DETAIL_UNREADABLE).1, "argument not readable");
+        assert_eq!(
+            name(&new, 0xc020_462a, DETAIL_NOT_SEEN),
+            ("NV_ESC_RM_CONTROL".to_owned(), String::new(), Role::Unknown)
+        );
         let heap_memory = name(&new, 0xc010_4629, MADE_BY_HEAP | 2);
-        assert_eq!(heap_memory.1, "made by NVOS32_FUNCTION_ALLOC_SIZE");
+        assert_eq!(heap_memory.1, "object of NVOS32_FUNCTION_ALLOC_SIZE");
         assert_eq!(heap_memory.2, Role::Memory);
     }
 
@@ -445,6 +513,11 @@ mod tests {
         assert_eq!(uvm.command, "UVM_INITIALIZE");
         let kfd = |command| decode(&devices, KFD, command, 0).unwrap().command;
         assert_eq!(kfd(0xc018_4b0c), "AMDKFD_IOC_WAIT_EVENTS");
+        // The kernel answers these itself, though the low bytes are numbers of the driver.
+        assert_eq!((kfd(0x5421), kfd(2)), ("FIONBIO".to_owned(), "FIGETBSZ".to_owned()));
+        let shared = |command| decode(&devices, DMA_BUF, command, 0).unwrap();
+        assert_eq!(shared(0x4008_6201).command, "DMA_BUF_SET_NAME");
+        assert!(!shared(0x5401).known, "TCGETS is none of a dma-buf's: {:?}", shared(0x5401));
         // kfd_ioctl answers a wrong magic, and SVM adds the size of its attributes.
         assert_eq!(kfd(0xc008_5a01), "AMDKFD_IOC_GET_VERSION");
         assert_eq!(kfd(0xc020_4b20), "AMDKFD_IOC_SVM");

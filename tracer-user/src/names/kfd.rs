@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use gpuos_tracer_abi::ioctl::DETAIL_UNREADABLE;
 
+use super::ioctls::DETAIL_NOT_SEEN;
+
 /// `AMDKFD_IOC_CREATE_QUEUE`.
 pub(super) const CREATE_QUEUE: u32 = 0x02;
 /// `AMDKFD_IOC_DESTROY_QUEUE`.
@@ -89,6 +91,9 @@ pub(super) const FIELDS: [Field; 5] = [
 /// What a detail says; empty for commands that have none.
 pub(super) fn detail(command: u32, detail: u32) -> Cow<'static, str> {
     let Some(field) = FIELDS.iter().find(|field| field.number == command & 0xff) else { return "".into() };
+    if detail == DETAIL_NOT_SEEN {
+        return "".into();
+    }
     if detail == DETAIL_UNREADABLE {
         return "argument not readable".into();
     }

@@ -76,9 +76,8 @@ fn places(offsets: &[StatusOffset], number: u32, version: Option<&Version>, size
     };
     let mut places: Vec<StatusPlace> = Vec::new();
     for offset in offsets.iter().filter(|offset| offset.number == number) {
-        let is_known = Version::parse(offset.first).is_none_or(|first| first <= version);
-        let is_over = sized && Version::parse(offset.last).is_some_and(|last| last < version);
-        if !is_known || is_over {
+        // A layout without a size holds until another one follows.
+        if !version.in_branch(offset.first, if sized { offset.last } else { "" }) {
             continue;
         }
         let size = if sized { offset.size } else { ANY_SIZE };
@@ -144,10 +143,13 @@ mod tests {
         assert_eq!(alloc("525.147.05"), [(32, 24), (40, 36)]);
         assert_eq!(alloc("580.159.04"), [(32, 28), (48, 40)]);
         assert_eq!(alloc("999.1"), [(32, 28), (48, 40)]);
+        // A branch is its newest.
+        assert_eq!(alloc("580"), [(32, 28), (48, 40)]);
         let uvm = |version, command| statuses(version, DRIVER_NVIDIA_UVM, command);
         // UVM_FREE and UVM_MAP_EXTERNAL_ALLOCATION.
         assert_eq!(uvm("580.159.04", 34), [(ANY_SIZE, 16)]);
         assert_eq!(uvm("590.44.01", 34), [(ANY_SIZE, 8)]);
+        assert_eq!(uvm("590", 34), [(ANY_SIZE, 8)]);
         assert_eq!(uvm("550.40.07", 33), [(ANY_SIZE, 1196)]);
         assert_eq!(uvm("580.159.04", 33), [(ANY_SIZE, 9260)]);
         assert_eq!(statuses("", DRIVER_KFD, 0xc018_4b0c), [(ANY_SIZE, 20)]);

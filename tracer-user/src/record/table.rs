@@ -22,7 +22,11 @@ use crate::{
         phases::Scope,
         roles::Roles,
     },
-    names::{devices::Devices, fields},
+    names::{
+        devices::Devices,
+        fields,
+        ioctls::{self, DETAIL_NOT_SEEN},
+    },
 };
 
 /// Names of the columns.
@@ -267,6 +271,9 @@ impl Table {
         let is_ioctl = abi == ABI_NATIVE && i64::from(call.number) == libc::SYS_ioctl;
         // The device of a call that is none of a GPU driver's has its command in the arguments.
         let command = if command == 0 && is_ioctl && call.device != 0 { call.arguments[1] as u32 } else { command };
+        // What the kernel side knew of its argument comes with the return.
+        let is_on_gpu = || ioctls::decode(&self.devices, call.device, command, detail).is_some();
+        let detail = if is_unfinished && is_ioctl && is_on_gpu() { DETAIL_NOT_SEEN } else { detail };
         let mut row = self.row(call.head, if is_unfinished { word::UNFINISHED } else { word::CALL });
         row.abi = if abi == ABI_COMPAT { "compat" } else { "native" };
         row.duration = (call.head.flags & UNTIMED == 0).then_some(call.duration_ns);
