@@ -30,6 +30,8 @@ pub(super) struct Field {
 enum Words {
     /// A number by which one is chosen.
     Choice(&'static [&'static str]),
+    /// 0, and everything else.
+    Truth([&'static str; 2]),
     /// Bits.
     Flags(&'static [(u32, &'static str)]),
 }
@@ -62,7 +64,7 @@ pub(super) const FIELDS: [Field; 5] = [
         ]),
     },
     // wait_for_all.
-    Field { number: WAIT_EVENTS, at: 12, words: Words::Choice(&WAITS) },
+    Field { number: WAIT_EVENTS, at: 12, words: Words::Truth(WAITS) },
     // AMDKFD_IOC_ALLOC_MEMORY_OF_GPU, flags.
     Field {
         number: 0x16,
@@ -101,6 +103,7 @@ pub(super) fn detail(command: u32, detail: u32) -> Cow<'static, str> {
         Words::Choice(words) => {
             words.get(detail as usize).map_or_else(|| detail.to_string().into(), |word| (*word).into())
         }
+        Words::Truth([no, yes]) => if detail == 0 { no } else { yes }.into(),
         Words::Flags(flags) => {
             let mut words: Vec<String> =
                 flags.iter().filter(|(bit, _)| detail & bit != 0).map(|(_, word)| (*word).to_owned()).collect();
@@ -123,7 +126,8 @@ mod tests {
         assert_eq!(detail(0xc028_4b16, 1 << 20 | 2), "GTT|0x100000");
         assert_eq!(detail(0xc028_4b16, 0), "0x0");
         assert_eq!(detail(0xc028_4b16, DETAIL_UNREADABLE), "argument not readable");
-        assert_eq!((detail(0x0c, 1), detail(0x0c, 7)), ("all events".into(), "7".into()));
+        assert_eq!((detail(0x0c, 1), detail(0x0c, 7)), ("all events".into(), "all events".into()));
+        assert_eq!(detail(0x20, 7), "7", "no operation of SVM");
         assert_eq!(detail(0x01, 5), "");
     }
 }
