@@ -285,7 +285,7 @@ fn what_a_process_used_is_what_the_kernel_says() {
         return;
     }
     // 200 sleeps are as many voluntary switches, but for a timer that runs out at once; 64 MiB written are 16,384 page faults.
-    let script = "import time,resource\nfor _ in range(200): time.sleep(0.0001)\nb=bytearray(64<<20)\n\
+    let script = "import time,resource\nfor _ in range(200): time.sleep(0.001)\nb=bytearray(64<<20)\n\
         for i in range(0,len(b),4096): b[i]=1\nu=resource.getrusage(resource.RUSAGE_SELF)\n\
         print(u.ru_nvcsw,u.ru_nivcsw,u.ru_minflt,u.ru_majflt,u.ru_utime+u.ru_stime)";
     let trace = trace(&[], &["/usr/bin/python3", "-c", script]);
@@ -294,7 +294,7 @@ fn what_a_process_used_is_what_the_kernel_says() {
     let process = &trace.run.header.processes[0];
     // Between the program's own look and its end there is a little more of everything.
     let near = |counted: u64, said: f64, slack: f64| (counted as f64) >= said && (counted as f64) <= said + slack;
-    assert!(near(process.voluntary_switches, said[0], 20.0) && said[0] >= 150.0, "{process:?} {said:?}");
+    assert!(near(process.voluntary_switches, said[0], 20.0) && said[0] >= 100.0, "{process:?} {said:?}");
     assert!(near(process.involuntary_switches, said[1], 200.0), "{process:?} {said:?}");
     assert!(near(process.minor_faults, said[2], 500.0), "{process:?} {said:?}");
     assert!(near(process.major_faults, said[3], 50.0), "{process:?} {said:?}");
