@@ -171,12 +171,13 @@ impl Counters {
     pub fn set_drivers(&self, devices: &Devices) -> io::Result<()> {
         // Every one, also those that say nothing: the kernel's zeros would say that the status of an argument without a
         // size stands at its beginning.
-        if devices.drivers().into_iter().any(|driver| rule_index(driver, 0).is_some()) {
+        let drivers = devices.drivers();
+        if drivers.iter().any(|driver| rule_index(*driver, 0).is_some()) {
             for (index, rule) in (0_u32..).zip(nvidia_rules::rules(devices.nvidia_version.as_ref())) {
                 syscall::set_element(self.rules.as_fd(), &index, &rule)?;
             }
         }
-        for (major, driver) in (0_u32..).zip(devices.drivers()) {
+        for (major, driver) in (0_u32..).zip(drivers) {
             if driver != DRIVER_NONE {
                 syscall::set_element(self.drivers.as_fd(), &major, &driver)?;
             }

@@ -86,6 +86,10 @@ mod tests {
         let text = decode(&devices, 195 << 20 | 255, 0xc020_462a, &argument);
         assert!(text.starts_with("hClient=0x0 hObject=0x0 cmd=0x20801802 "), "{text}");
         assert!(text.contains("status="), "{text}");
+        let mut heap = [0_u8; 184];
+        heap[8..12].copy_from_slice(&3_u32.to_le_bytes());
+        let freed = decode(&devices, 195 << 20 | 255, 0xc0b8_464a, &heap);
+        assert!(freed.contains("data.Free.hMemory=") && !freed.contains("data.Alloc"), "{freed}");
         let shorter = decode(&devices, 195 << 20 | 255, 0xc020_462a, &argument[..12]);
         assert_eq!(shorter, "hClient=0x0 hObject=0x0 cmd=0x20801802");
         assert_eq!(decode(&devices, 1 << 20 | 3, 0xc020_462a, &argument), "");

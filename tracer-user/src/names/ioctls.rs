@@ -518,6 +518,10 @@ mod tests {
         let shared = |command| decode(&devices, DMA_BUF, command, 0).unwrap();
         assert_eq!(shared(0x4008_6201).command, "DMA_BUF_SET_NAME");
         assert!(!shared(0x5401).known, "TCGETS is none of a dma-buf's: {:?}", shared(0x5401));
+        let gdrdrv = Devices::for_tests("Character devices:\n240 gdrdrv\n", &[], None);
+        let gdrdrv = |command| decode(&gdrdrv, 240 << 20, command, 0).unwrap();
+        assert_eq!(gdrdrv(0xda01).command, "GDRDRV_IOC_PIN_BUFFER");
+        assert!(!gdrdrv(0x5401).known, "{:?}", gdrdrv(0x5401));
         // kfd_ioctl answers a wrong magic, and SVM adds the size of its attributes.
         assert_eq!(kfd(0xc008_5a01), "AMDKFD_IOC_GET_VERSION");
         assert_eq!(kfd(0xc020_4b20), "AMDKFD_IOC_SVM");
