@@ -138,6 +138,8 @@ pub const QUEUE_ENDED_BY_CLASS: u32 = 4;
 pub const DETAIL_UNREADABLE: u32 = 0xffff_fffe;
 /// The class is not known: the object was made before the trace, or found no place.
 pub const DETAIL_UNKNOWN: u32 = 0xffff_fffd;
+/// Nobody looked at the argument: the call did not return, in a recording, or its driver was not known yet.
+pub const DETAIL_NOT_SEEN: u32 = 0xffff_fffc;
 
 /// No status in the argument.
 pub const NO_STATUS: u32 = u32::MAX;
@@ -236,7 +238,7 @@ impl Pending {
 /// So many commands are told apart by the slower path, of all threads together; a program chooses its numbers, and
 /// must not fill the map of totals with them.
 pub const MOST_SLOW_COMMANDS: u64 = 4096;
-/// Command of the calls beyond.
+/// Command of the calls beyond, and their detail: together they are no call of a program's.
 pub const OTHER_COMMANDS: u32 = u32::MAX;
 
 /// Places in a thread's table of its rows.

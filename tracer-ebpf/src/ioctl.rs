@@ -8,11 +8,11 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     ioctl::{
-        ANY_SIZE, DETAIL_CLASS, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DIRECTORY_DEVICE, DRIVER_KFD,
-        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_HEAP, EFFECT_LEARN,
-        EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE,
-        NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT,
-        QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, heap_function, rule_index,
+        ANY_SIZE, DETAIL_CLASS, DETAIL_NOT_SEEN, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DIRECTORY_DEVICE,
+        DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_HEAP,
+        EFFECT_LEARN, EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS,
+        NVIDIA_ENVELOPE, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS,
+        QUEUE_KEPT, QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, heap_function, rule_index,
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
@@ -122,7 +122,7 @@ pub(crate) fn device_call_enter(task: *mut task_struct, thread: &mut ThreadState
             // SAFETY: the map returned it; it lives as long as the program.
             if LOSSES.get_ptr(SLOW_COMMANDS).is_some_and(|used| unsafe { *used } >= MOST_SLOW_COMMANDS) {
                 thread.pending.command = OTHER_COMMANDS;
-                thread.pending.detail = 0;
+                thread.pending.detail = OTHER_COMMANDS;
             }
             rows::enter_slowly(thread, number, ABI_NATIVE)
         }
@@ -143,6 +143,10 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     pending.command = argument_of(registers, 1) as u32;
     let driver = driver_of(pending.device);
     if driver == DRIVER_NONE {
+        // A module that loads meanwhile: user space has not told of it yet, and may name the call afterwards.
+        if pending.device < NO_DEVICE && pending.device >> 20 >= NVIDIA_MAJOR {
+            pending.detail = DETAIL_NOT_SEEN;
+        }
         return false;
     }
     if let Some(seen) = LOSSES.get_ptr_mut(GPU_SEEN) {

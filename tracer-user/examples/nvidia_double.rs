@@ -76,7 +76,10 @@ fn size_of_argument(command: u32, layout: Layout) -> u32 {
 /// Writes the status that the driver would; the rest of the argument comes back as it was.
 fn answer(command: u32, argument: &mut [u8], layout: Layout) {
     match command & 0xff {
-        _ if command == 34 => set_word(argument, layout.free.1, 0),
+        _ if command == 34 => {
+            let refused = word(argument, 0) == 0xdead;
+            set_word(argument, layout.free.1, if refused { NOT_SUPPORTED } else { 0 });
+        }
         0x2b => {
             let status = if word(argument, 12) == 0xdead { INVALID_CLASS } else { 0 };
             set_word(argument, layout.alloc.1, status);
@@ -219,6 +222,9 @@ fn calls(version: &str, rounds: u32) {
         call(&uvm, 0x3000_0001, &mut argument(16, &[]));
         // Nothing but the status is 0.
         call(&uvm, 34, &mut argument(layout.free.0, &vec![0x77; layout.free.0 as usize / 4]));
+        let mut refused = argument(layout.free.0, &[0xdead]);
+        call(&uvm, 34, &mut refused);
+        assert_eq!(word(&refused, layout.free.1), NOT_SUPPORTED);
         // A number that no version has, so that nobody knows of a status.
         call(&uvm, 0x1e3, &mut argument(8, &[5, 5]));
         // A number that no version has.
@@ -240,8 +246,8 @@ fn calls(version: &str, rounds: u32) {
         ("nvidiactl", "NV_ESC_RM_MAP_MEMORY_DMA/object of NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
         ("nvidia0", "NV_ESC_REGISTER_FD", 1, 0),
         ("nvidia-uvm", "UVM_INITIALIZE", 1, 0),
-        ("nvidia-uvm", "UVM_FREE", 1, 0),
-        ("nvidia-uvm", "0x1e3", 1, 0),
+        ("nvidia-uvm", "UVM_FREE", 2, 1),
+        ("nvidia-uvm", "_IOC(_IOC_NONE", 1, 0),
         ("nvidia0", "_IOC(_IOC_READ|_IOC_WRITE", 1, 0),
     ] {
         println!("{device} {name} {} 0 {}", calls * rounds, refused * rounds);

@@ -98,3 +98,19 @@ fn completions_are_scripts() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("gpuos-trace"), "{shell}");
     }
 }
+
+#[test]
+fn the_table_of_device_calls_shows_every_measure_on_120_columns() {
+    // Recorded on an H200; its longest names have 49 characters.
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/h200/stacks/kernel-vulkan.csv");
+    let shown = Command::new(TRACER).args(["show", run]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let (_, table) = shown.split_once("\n device ").unwrap();
+    let lines: Vec<&str> = table.lines().take_while(|line| line.starts_with([' ', 'c'])).collect();
+    for head in ["call", "role", "calls", "total", "p50", "p99", "max"] {
+        assert!(lines[0].split_whitespace().any(|word| word == head), "no {head}: {}", lines[0]);
+    }
+    assert!(lines.len() > 10 && lines.iter().all(|line| line.chars().count() <= 120), "{table}");
+    // What has no room goes on below, whole.
+    assert!(lines.iter().any(|line| line.trim() == "NVOS32_FUNCTION_ALLOC_SIZE"), "{table}");
+}

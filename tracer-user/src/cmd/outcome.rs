@@ -226,8 +226,8 @@ fn launches_without_calls(finished: &Finished) -> Option<String> {
         ioctls::decode(devices, key.device, key.command, key.detail).is_some_and(|call| call.purpose == "submit")
     });
     (has_runtime && !submits).then(|| {
-        "no call submits work: CUDA and ROCm launch kernels through queues in user memory and a doorbell, without a \
-         system call, so launches are not among these counts"
+        "no ioctl hands work to a GPU (those of role submission set queues up): CUDA and ROCm launch kernels through \
+         queues in user memory and a doorbell, without a system call, so launches are not among these counts"
             .to_owned()
     })
 }

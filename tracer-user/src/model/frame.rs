@@ -191,7 +191,7 @@ fn decode(key: &RowKey, devices: &Devices) -> Decoded {
         return Decoded::default();
     }
     match names::by_number(key.number).map(|call| call.name) {
-        Some("ioctl") if key.command == OTHER_COMMANDS => Decoded {
+        Some("ioctl") if (key.command, key.detail) == (OTHER_COMMANDS, OTHER_COMMANDS) => Decoded {
             command: "other commands".to_owned(),
             on_gpu: devices.kind(key.device) != Kind::NotGpu,
             ..Decoded::default()

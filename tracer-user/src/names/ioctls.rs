@@ -4,7 +4,7 @@
 //! drivers share numbers, and `nvidia.ko` and `amdkfd` do not look at the magic. Rules of decoding and the
 //! source of every row stand beside the data, in `tracer-user/data/ioctls`.
 
-use gpuos_tracer_abi::ioctl::{DETAIL_UNKNOWN, DETAIL_UNREADABLE, MADE_BY_HEAP};
+use gpuos_tracer_abi::ioctl::{DETAIL_NOT_SEEN, DETAIL_UNKNOWN, DETAIL_UNREADABLE, MADE_BY_HEAP};
 
 use super::{
     devices::{Devices, Kind},
@@ -139,8 +139,6 @@ const OF_THE_KERNEL: [(u32, &str); 11] = [
 ];
 /// `GDRDRV_IOCTL` of NVIDIA's gdrdrv.h.
 const GDRDRV_TYPE: u32 = 0xda;
-/// The detail of a call of which nobody looked at the argument: one that did not return, in a recording.
-pub const DETAIL_NOT_SEEN: u32 = 0xffff_fffc;
 
 /// What is known of a call on a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -388,10 +386,7 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
     let decoded = match kind {
         Kind::NotGpu => return None,
         Kind::Nvidia => nvidia(command, detail, version),
-        Kind::NvidiaUvm => match find(&tables::NVIDIA_UVM, command, version) {
-            None => Decoded { command: format!("{command:#x}"), role: Some(Role::Unknown), ..Default::default() },
-            found => plain(found, command),
-        },
+        Kind::NvidiaUvm => plain(find(&tables::NVIDIA_UVM, command, version), command),
         Kind::NvidiaModeset if command == 0xc010_6d00 => {
             let inner = Some(detail).filter(|detail| *detail < DETAIL_NOT_SEEN);
             let inner = inner.and_then(|detail| find(&tables::NVIDIA_MODESET, detail, version));
@@ -407,6 +402,7 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
         Kind::Kfd => {
             let mut decoded = plain(by_number(&tables::KFD, "", command), command);
             decoded.detail = kfd::detail(command, detail).into_owned();
+            decoded.known &= detail != DETAIL_UNREADABLE;
             decoded
         }
         Kind::Drm(driver) => drm(driver, command),

@@ -4,9 +4,7 @@
 
 use std::borrow::Cow;
 
-use gpuos_tracer_abi::ioctl::DETAIL_UNREADABLE;
-
-use super::ioctls::DETAIL_NOT_SEEN;
+use gpuos_tracer_abi::ioctl::{DETAIL_NOT_SEEN, DETAIL_UNREADABLE};
 
 /// `AMDKFD_IOC_CREATE_QUEUE`.
 pub(super) const CREATE_QUEUE: u32 = 0x02;

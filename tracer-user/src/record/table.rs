@@ -3,6 +3,7 @@
 
 use gpuos_tracer_abi::{
     events::{COMPAT, Call, DeviceCall, END, EXEC, Head, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
+    ioctl::DETAIL_NOT_SEEN,
     phases::OPERATION_ITERATIONS,
     syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowKey, is_code, outcome_of},
     tasks::EXIT_UNKNOWN,
@@ -22,11 +23,7 @@ use crate::{
         phases::Scope,
         roles::Roles,
     },
-    names::{
-        devices::Devices,
-        fields,
-        ioctls::{self, DETAIL_NOT_SEEN},
-    },
+    names::{devices::Devices, fields, ioctls},
 };
 
 /// Names of the columns.

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, io::Write};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets,
+};
 
 use super::{
     Codec, CodecError,
@@ -261,16 +263,38 @@ fn group_table(
         }
         table.add_row(Row::from(row));
     }
+    // A column that says nothing goes first.
+    let is_empty = |measure: &Measure| groups.iter().all(|group| (measure.text)(group, total).is_empty());
     let mut dispensable: Vec<(u8, usize)> = measures()
         .enumerate()
-        .filter(|(_, m)| m.dispensable != 0)
-        .map(|(at, m)| (m.dispensable, names.len() + at))
+        .map(|(at, measure)| (if is_empty(measure) { 7 } else { measure.dispensable }, names.len() + at))
+        .filter(|(dispensable, _)| *dispensable != 0)
         .collect();
     if span.is_some() {
         dispensable.push((6, names.len() + measures().count()));
     }
+    let call = names.iter().position(|name| *name == "call");
+    let refused = measures().position(|measure| measure.head == REFUSED.head).map(|at| names.len() + at);
+    for column in call.into_iter().chain(refused) {
+        wrap(&mut table, column, look.width);
+    }
     fit(&mut table, &mut dispensable, look.width);
     table
+}
+
+/// Lets the cells of a column go on in a next line, as far as that makes the table fit; words stay whole.
+fn wrap(table: &mut Table, index: usize, width: usize) {
+    let over = widest_line(table).saturating_sub(width);
+    let (mut widest, mut longest_word) = (0, 0);
+    let head = table.header().and_then(|heads| heads.cell_iter().nth(index));
+    for text in table.column_cells_iter(index).flatten().chain(head).map(Cell::content) {
+        widest = widest.max(text.chars().count());
+        longest_word = text.split(' ').map(|word| word.chars().count()).fold(longest_word, usize::max);
+    }
+    let Some(column) = table.column_mut(index).filter(|_| over != 0) else { return };
+    let content = widest.saturating_sub(over).max(longest_word);
+    let width = u16::try_from(content).unwrap_or(u16::MAX).saturating_add(column.padding_width());
+    column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
 }
 
 /// Hides columns, the most dispensable first, until the table fits.
