@@ -50,15 +50,5 @@ for round in 1 2 3; do
     api=$("$trace" run -q --api -- python3 /tmp/unmarked.py 2>&1)
     echo "1,000 pairs of cuMemAlloc and cuMemFree, ms: $bare bare, $counted under run, $api under run --api"
 done
-for round in 1 2 3 4 5; do
-    line="getppid, ns:"
-    for prefix in "" "$bin/floor nothing" "$bin/floor storage" "$trace run -q --" "$trace run -q --no-latency --" "$trace run -q -e ioctl --"; do
-        line+=" $($prefix "$bin/call_loops" getppid)"
-    done
-    echo "$line; ioctl: $("$bin/call_loops" ioctl) $("$trace" run -q -- "$bin/call_loops" ioctl); marker: $("$bin/call_loops" marker) $("$trace" run -q -- "$bin/call_loops" marker)"
-done | tee "$out/loops.txt"
-for round in 1 2 3 4 5; do
-    a=$(date +%s%N); true; /bin/true; b=$(date +%s%N); "$trace" run -q -- /bin/true; c=$(date +%s%N)
-    echo "run -- true: $(( (c - b - (b - a)) / 1000000 )) ms over true"
-done | tee -a "$out/loops.txt"
+"$here/loops.sh" "$bin" "$out"
 sed -i "s|$bin/||g" "$out"/*.txt

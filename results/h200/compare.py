@@ -8,7 +8,7 @@ ours = collections.Counter()
 rows = rows_of(run)
 total = sum(row["calls"] for row in rows if row["syscall"] == "ioctl")
 gpu = [row for row in rows if row["syscall"] == "ioctl" and row["decoded"]]
-WORDS = {0x2A, 0x2B, 0x27}
+WORDS = {0x2A, 0x2B, 0x27, 0x29, 0x34, 0x4A, 0x4E, 0x4F, 0x57, 0x58}
 for row in gpu:
     number = row["ioctl_number"] & 0xFF
     word = row["detail_number"] if "uvm" not in row["device"] and number in WORDS else 0

@@ -41,6 +41,16 @@ python3 "$here/check_statuses.py" "$out/statuses.txt" "$out/statuses.csv"
 run alloc-0 "$bin/bench" alloc --backend cuda --bytes 4M --iters 0
 run alloc-1000 "$bin/bench" alloc --backend cuda --bytes 4M --iters 1000
 run kernel-1000 "$bin/bench" kernel --backend cuda --bytes 4M --iters 1000
+# OpenCL and Vulkan take their memory by other calls: the video heap's.
+for backend in opencl vulkan; do
+    if "$bin/bench" --list 2>&1 | grep -q "^ $backend .*NVIDIA"; then
+        for model in alloc kernel copy; do
+            run "$model-$backend" "$bin/bench" $model --backend $backend --bytes 1M --iters 200
+        done
+    else
+        echo "$backend is not NVIDIA's here"
+    fi
+done
 run resnet18 python3 /tmp/models.py resnet18 50
 run transformer python3 /tmp/models.py transformer 50
 # Every other way of counting sees as many.
@@ -54,4 +64,4 @@ sleep 3
 timeout -s INT 3 "$trace" attach -p $! --strict -o "$out/attached.csv" 2>"$out/attached.txt" >/dev/null
 kill $!
 echo "attached: $(python3 "$here/count.py" "$out/attached.csv")"
-sed -i "s|$bin/||g" "$out"/*.csv "$out"/*.txt
+sed -i "s|$bin/||g; s|$out/||g; s|$here/||g" "$out"/*.csv "$out"/*.txt

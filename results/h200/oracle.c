@@ -19,6 +19,36 @@ static struct row rows[8192];
 static int used;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+// Objects by client and handle, to say what a handle is when it comes again; `known` is their class, or 2^30 and the
+// function where the video heap made them.
+struct object { uint32_t client, handle, known; };
+static struct object objects[65536];
+static int made;
+enum { NOT_KNOWN = 0xfffffffd, BY_HEAP = 0x40000000 };
+
+static struct object *object_of(uint32_t client, uint32_t handle) {
+    if (!client) client = handle;
+    for (int i = 0; i < made; i++)
+        if (objects[i].client == client && objects[i].handle == handle) return &objects[i];
+    return 0;
+}
+
+static uint32_t known(uint32_t client, uint32_t handle) {
+    struct object *object = object_of(client, handle);
+    return object ? object->known : NOT_KNOWN;
+}
+
+static void learn(uint32_t client, uint32_t handle, uint32_t as) {
+    struct object *object = object_of(client, handle);
+    if (!object && made < 65536) object = &objects[made++];
+    if (object) *object = (struct object){client ? client : handle, handle, as};
+}
+
+static void forget(uint32_t client, uint32_t handle) {
+    struct object *object = object_of(client, handle);
+    if (object) *object = objects[--made];
+}
+
 static uint32_t at(const void *argument, size_t offset) {
     uint32_t word;
     memcpy(&word, (const char *)argument + offset, 4);
@@ -60,9 +90,13 @@ int ioctl(int fd, unsigned long request, ...) {
     uint32_t command = request, word = 0, number = command & 0xff, size = command >> 16 & 0x3fff;
     int uvm = gpu && !strncmp(device, "/dev/nvidia-uvm", 15);
     if (gpu && !uvm) {
-        if (number == 0x2a) word = at(argument, 8);
-        if (number == 0x2b) word = at(argument, 12);
-        if (number == 0x27) word = at(argument, 12);
+        if (number == 0x2a || number == 0x4a) word = at(argument, 8);
+        if (number == 0x2b || number == 0x27) word = at(argument, 12);
+        pthread_mutex_lock(&lock);
+        if (number == 0x29 || number == 0x4e || number == 0x4f) word = known(at(argument, 0), at(argument, 8));
+        if (number == 0x57 || number == 0x58) word = known(at(argument, 0), at(argument, 12));
+        if (number == 0x34) word = known(at(argument, 12), at(argument, 16));
+        pthread_mutex_unlock(&lock);
     }
     int result = syscall(SYS_ioctl, fd, request, argument);
     if (!gpu) return result;
@@ -75,8 +109,22 @@ int ioctl(int fd, unsigned long request, ...) {
     else if (number == 0x4e) where = 40;
     else if (number == 0x4f) where = 24;
     else if (number == 0x34) where = 24;
+    else if (number == 0x4a) where = 20;
+    else if (number == 0x57) where = 56;
+    else if (number == 0x58) where = 40;
+    else if (number == 0x35) where = 20;
+    else if (number == 0x41) where = 48;
     uint32_t status = where >= 0 && result >= 0 ? at(argument, where) : 0;
     pthread_mutex_lock(&lock);
+    if (!uvm && where >= 0 && result >= 0 && !status) {
+        uint32_t client = at(argument, 0);
+        if (number == 0x2b || number == 0x27 || number == 0x34) learn(client, at(argument, 8), word);
+        if (number == 0x29) forget(client, at(argument, 8));
+        // NVOS32_FUNCTION_ALLOC_SIZE and _FREE keep an owner before the handle, _ALLOC_OS_DESCRIPTOR does not.
+        if (number == 0x4a && word == 2) learn(client, at(argument, 44), BY_HEAP | word);
+        if (number == 0x4a && word == 27) learn(client, at(argument, 40), BY_HEAP | word);
+        if (number == 0x4a && word == 3) forget(client, at(argument, 44));
+    }
     int row = 0;
     while (row < used && !(rows[row].command == command && rows[row].word == word && !strcmp(rows[row].device, device))) row++;
     if (row < 8192) {

@@ -1,4 +1,4 @@
-//! Decoding again what an H200 made of five CUDA programs, beside the witness that was inside them.
+//! Decoding again what an H200 made of programs of CUDA, OpenCL and Vulkan, beside the witness that was inside them.
 //! `results/h200/README.md` says how both were recorded.
 
 use std::{
@@ -13,7 +13,19 @@ use gpuos_trace::{
     sink,
 };
 
-const PROGRAMS: [&str; 5] = ["alloc-0", "alloc-1000", "kernel-1000", "resnet18", "transformer"];
+const PROGRAMS: [&str; 11] = [
+    "alloc-0",
+    "alloc-1000",
+    "alloc-opencl",
+    "alloc-vulkan",
+    "copy-opencl",
+    "copy-vulkan",
+    "kernel-1000",
+    "kernel-opencl",
+    "kernel-vulkan",
+    "resnet18",
+    "transformer",
+];
 /// The same loops on three runtimes, without the witness.
 const STACKS: [&str; 9] = [
     "alloc-cuda",
@@ -94,8 +106,9 @@ fn the_witness_inside_the_programs_counted_the_same() {
                 continue;
             }
             let (device, command) = (row.text(column::DEVICE), row.word(column::COMMAND_NUMBER));
-            // What the witness looks at: control commands and classes of new objects.
-            let seen = !device.contains("uvm") && matches!(command & 0xff, 0x27 | 0x2a | 0x2b);
+            // What the witness looks at: control commands, functions of the heap, classes of objects new and old.
+            let looks = matches!(command & 0xff, 0x27 | 0x29..=0x2b | 0x34 | 0x4a | 0x4e | 0x4f | 0x57 | 0x58);
+            let seen = looks && !device.contains("uvm");
             let detail = if seen { row.word(column::DETAIL_NUMBER) } else { 0 };
             let sums = ours.entry((format!("/dev/{device}"), command, detail)).or_default();
             for (sum, name) in sums.iter_mut().zip([column::CALLS, column::ERRORS, column::REFUSED]) {
