@@ -23,7 +23,11 @@ for line in open(oracle):
 different = [key for key in set(ours) | set(theirs) if ours[key] != theirs[key]]
 by = collections.Counter()
 for row in gpu:
-    kind = "opaque" if row["detail"].startswith("opaque") else {"yes": "named", "no": "unknown"}[row["decoded"]]
+    kind = {"yes": "named", "no": "unknown"}[row["decoded"]]
+    if row["detail"].startswith("opaque"):
+        kind = "opaque"
+    elif row["detail"] == "class not known":
+        kind = "of an object that nobody saw made"
     by[kind] += row["calls"]
 seen = next((int(line.split()[1]) for line in open(strace) if line.split()[:1] == ["ioctl"]), 0)
 print(f"{name}: ioctl {total} (strace, another run {seen}), on GPUs {sum(by.values())} {dict(by)}, "

@@ -21,6 +21,8 @@ with torch.no_grad():
         model(data)
         torch.cuda.synchronize()
 P
+# What is printed is kept, too.
+exec > >(tee "$out/summary.txt")
 "$bin/bench" kernel --backend cuda --iters 10 >/dev/null 2>&1
 for kind in resnet18 transformer; do python3 /tmp/models.py $kind 3; done
 "$trace" check --json >"$out/check.json" 2>/dev/null

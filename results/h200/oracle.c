@@ -93,8 +93,8 @@ int ioctl(int fd, unsigned long request, ...) {
         if (number == 0x2a || number == 0x4a) word = at(argument, 8);
         if (number == 0x2b || number == 0x27) word = at(argument, 12);
         pthread_mutex_lock(&lock);
-        if (number == 0x29 || number == 0x4e || number == 0x4f) word = known(at(argument, 0), at(argument, 8));
-        if (number == 0x57 || number == 0x58) word = known(at(argument, 0), at(argument, 12));
+        if (number == 0x29 || number == 0x4e || number == 0x4f || number == 0x58) word = known(at(argument, 0), at(argument, 8));
+        if (number == 0x57) word = known(at(argument, 0), at(argument, 12));
         if (number == 0x34) word = known(at(argument, 12), at(argument, 16));
         pthread_mutex_unlock(&lock);
     }

@@ -57,7 +57,7 @@ pub const NVIDIA_MODESET_MINOR: u32 = 254;
 
 /// First rule of each driver in the `RULES` map, and its length.
 pub const NVIDIA_RULES: u32 = 0;
-/// By the low nine bits of the number.
+/// By the number.
 pub const NVIDIA_UVM_RULES: u32 = 256;
 /// One.
 pub const NVIDIA_MODESET_RULES: u32 = 768;
@@ -69,15 +69,26 @@ pub const RULES: u32 = 1280;
 /// Number of the NVIDIA escape that carries another one, for arguments larger than an ioctl number can tell.
 pub const NVIDIA_ENVELOPE: u32 = 0xd3;
 
+/// `FIGETBSZ` of linux/fs.h, and the type of `FIONBIO`, `FIOCLEX` and their like in asm/ioctls.h, whose numbers have no
+/// size: the kernel answers them itself on every file, and no driver writes a status.
+const FIGETBSZ: u32 = 2;
+const OF_EVERY_FILE: u32 = 0x54;
+
 /// Place of a rule. `None` where a driver's commands need none.
 #[inline(always)]
 #[must_use]
 pub const fn rule_index(driver: u32, command: u32) -> Option<u32> {
+    if command == FIGETBSZ || command >> 8 == OF_EVERY_FILE {
+        return None;
+    }
     match driver {
         DRIVER_NVIDIA => Some(NVIDIA_RULES + (command & 0xff)),
-        // UVM_INITIALIZE and UVM_DEINITIALIZE are 0x30000001 and 0x30000002.
-        DRIVER_NVIDIA_UVM if command >> 28 == 3 => Some(NVIDIA_UVM_RULES + 0x1f0 + (command & 0xf)),
-        DRIVER_NVIDIA_UVM => Some(NVIDIA_UVM_RULES + (command & 0x1ff)),
+        // UVM_INITIALIZE and UVM_DEINITIALIZE.
+        DRIVER_NVIDIA_UVM if command == 0x3000_0001 || command == 0x3000_0002 => {
+            Some(NVIDIA_UVM_RULES + 0x1f0 + (command & 0xf))
+        }
+        DRIVER_NVIDIA_UVM if command < 0x1f0 => Some(NVIDIA_UVM_RULES + command),
+        DRIVER_NVIDIA_UVM => None,
         DRIVER_NVIDIA_MODESET => Some(NVIDIA_MODESET_RULES),
         DRIVER_KFD => Some(KFD_RULES + (command & 0xff)),
         _ => None,

@@ -143,8 +143,8 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     pending.command = argument_of(registers, 1) as u32;
     let driver = driver_of(pending.device);
     if driver == DRIVER_NONE {
-        // A module that loads meanwhile: user space has not told of it yet, and may name the call afterwards.
-        if pending.device < NO_DEVICE && pending.device >> 20 >= NVIDIA_MAJOR {
+        // It may be of a module that loads meanwhile: then user space names the call afterwards.
+        if pending.device < NO_DEVICE {
             pending.detail = DETAIL_NOT_SEEN;
         }
         return false;

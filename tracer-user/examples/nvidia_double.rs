@@ -23,16 +23,20 @@ const CHOSEN_HANDLE: u32 = 21;
 struct Layout {
     /// Size of the argument of `NV_ESC_RM_ALLOC`, and where its status is.
     alloc: (u32, usize),
+    /// Where it is in the one of 32 bytes.
+    small_alloc: usize,
     /// Of `UVM_FREE`.
     free: (u32, usize),
+    /// Of `UVM_MAP_EXTERNAL_ALLOCATION`.
+    map: (u32, usize),
 }
 
 fn layout(version: &str) -> Layout {
     match version {
-        "515.43.04" => Layout { alloc: (40, 32), free: (24, 16) },
-        "525.147.05" => Layout { alloc: (40, 36), free: (24, 16) },
-        "580.159.04" => Layout { alloc: (48, 40), free: (24, 16) },
-        "590.48.01" => Layout { alloc: (48, 40), free: (16, 8) },
+        "515.43.04" => Layout { alloc: (40, 32), small_alloc: 24, free: (24, 16), map: (1200, 1196) },
+        "525.147.05" => Layout { alloc: (40, 36), small_alloc: 24, free: (24, 16), map: (1200, 1196) },
+        "580.159.04" => Layout { alloc: (48, 40), small_alloc: 28, free: (24, 16), map: (9264, 9260) },
+        "590.48.01" => Layout { alloc: (48, 40), small_alloc: 28, free: (16, 8), map: (9264, 9260) },
         other => panic!("no layout of version {other}"),
     }
 }
@@ -69,6 +73,7 @@ fn size_of_argument(command: u32, layout: Layout) -> u32 {
     match command {
         0x3000_0001 => 16,
         34 => layout.free.0,
+        33 => layout.map.0,
         _ => command >> 16 & 0x3fff,
     }
 }
@@ -76,13 +81,18 @@ fn size_of_argument(command: u32, layout: Layout) -> u32 {
 /// Writes the status that the driver would; the rest of the argument comes back as it was.
 fn answer(command: u32, argument: &mut [u8], layout: Layout) {
     match command & 0xff {
+        _ if command == 33 => {
+            let refused = word(argument, 0) == 0xdead;
+            set_word(argument, layout.map.1, if refused { NOT_SUPPORTED } else { 0 });
+        }
         _ if command == 34 => {
             let refused = word(argument, 0) == 0xdead;
             set_word(argument, layout.free.1, if refused { NOT_SUPPORTED } else { 0 });
         }
         0x2b => {
             let status = if word(argument, 12) == 0xdead { INVALID_CLASS } else { 0 };
-            set_word(argument, layout.alloc.1, status);
+            let at = if argument.len() == 32 { layout.small_alloc } else { layout.alloc.1 };
+            set_word(argument, at, status);
         }
         0x2a => {
             let status = if word(argument, 8) >> 16 == 0x1234 { NOT_SUPPORTED } else { 0 };
@@ -199,6 +209,21 @@ fn calls(version: &str, rounds: u32) {
         let address = inner.as_mut_ptr() as u64;
         let mut envelope = argument(16, &[0x2a, 32, address as u32, (address >> 32) as u32]);
         call(&control, escape(0xd3, 16), &mut envelope);
+        // An envelope of a call that the driver refuses. What is in it is out of the server's reach, so its answer is there
+        // before.
+        let mut inner = argument(32, &[1, 1, 0x1234_0101, 0, 0, 0, 0, NOT_SUPPORTED]);
+        let address = inner.as_mut_ptr() as u64;
+        call(&control, escape(0xd3, 16), &mut argument(16, &[0x2a, 32, address as u32, (address >> 32) as u32]));
+        // The shorter form of an allocation, refused and not, and a second handle of what it made.
+        for (class, status) in [(0xdead, INVALID_CLASS), (0x3e, 0)] {
+            let mut bytes = argument(32, &[1, 1, 9, class]);
+            call(&control, escape(0x2b, 32), &mut bytes);
+            assert_eq!(word(&bytes, layout.small_alloc), status);
+        }
+        call(&control, escape(0x34, 28), &mut argument(28, &[1, 1, 31, 1, 9]));
+        for handle in [9, 31] {
+            call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, handle, 0]));
+        }
         // Frees of the known object, and of one that nobody made.
         call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, 7, 0]));
         call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, 99, 0]));
@@ -213,6 +238,8 @@ fn calls(version: &str, rounds: u32) {
         assert_eq!(heap(2, &[0, 23, 0xdead]), NOT_SUPPORTED);
         assert_eq!(heap(27, &[22]), 0);
         call(&control, escape(0x57, 64), &mut argument(64, &[1, 1, 1, CHOSEN_HANDLE]));
+        // Vulkan names the range of addresses and no memory when it unmaps.
+        call(&control, escape(0x58, 48), &mut argument(48, &[1, 1, CHOSEN_HANDLE, 0]));
         call(&control, escape(0x29, 16), &mut argument(16, &[1, 1, CHOSEN_HANDLE, 0]));
         assert_eq!(heap(3, &[0, 22, 0]), 0);
         for gone in [CHOSEN_HANDLE, 22, 23] {
@@ -225,6 +252,17 @@ fn calls(version: &str, rounds: u32) {
         let mut refused = argument(layout.free.0, &[0xdead]);
         call(&uvm, 34, &mut refused);
         assert_eq!(word(&refused, layout.free.1), NOT_SUPPORTED);
+        // All bits, so that a status is seen wherever it is looked for; the last word is the status.
+        for first in [0xdead, 0xffff_ffff] {
+            let mut bytes = vec![0xff; layout.map.0 as usize];
+            set_word(&mut bytes, 0, first);
+            call(&uvm, 33, &mut bytes);
+            assert_eq!(word(&bytes, layout.map.1), if first == 0xdead { NOT_SUPPORTED } else { 0 });
+        }
+        // The kernel answers these itself, of which no driver writes a status: FIGETBSZ, FIONBIO.
+        call(&uvm, 0x2, &mut vec![0xff; 64]);
+        call(&uvm, 0x5421, &mut vec![0xff; 10_000]);
+        call(&uvm, 0x5421, &mut vec![0; 10_000]);
         // A number that no version has, so that nobody knows of a status.
         call(&uvm, 0x1e3, &mut argument(8, &[5, 5]));
         // A number that no version has.
@@ -232,21 +270,26 @@ fn calls(version: &str, rounds: u32) {
     }
     for (device, name, calls, refused) in [
         ("nvidiactl", "NV_ESC_RM_ALLOC/NV01_ROOT_CLIENT", 1, 0),
-        ("nvidiactl", "NV_ESC_RM_ALLOC/NV01_MEMORY_SYSTEM", 1, 0),
-        ("nvidiactl", "NV_ESC_RM_ALLOC/class 0xdead", 1, 1),
+        ("nvidiactl", "NV_ESC_RM_ALLOC/NV01_MEMORY_SYSTEM", 2, 0),
+        ("nvidiactl", "NV_ESC_RM_ALLOC/class 0xdead", 2, 2),
+        ("nvidiactl", "NV_ESC_RM_DUP_OBJECT/NV01_MEMORY_SYSTEM", 1, 0),
         ("nvidiactl", "NV_ESC_RM_CONTROL/NV2080_CTRL_CMD_GPU_GET_INFO_V2", 2, 0),
-        ("nvidiactl", "NV_ESC_RM_CONTROL/unknown 0x12340101 (class 0x1234", 1, 1),
+        ("nvidiactl", "NV_ESC_RM_CONTROL/unknown 0x12340101 (class 0x1234", 2, 2),
         ("nvidiactl", "NV_ESC_RM_CONTROL/opaque 0x20808159 (class 0x2080", 1, 0),
-        ("nvidiactl", "NV_ESC_RM_FREE/NV01_MEMORY_SYSTEM", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_FREE/NV01_MEMORY_SYSTEM", 3, 0),
         ("nvidiactl", "NV_ESC_RM_FREE/object of NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
         ("nvidiactl", "NV_ESC_RM_FREE/class not known", 4, 0),
         ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_ALLOC_SIZE", 2, 1),
         ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_ALLOC_OS_DESCRIPTOR", 1, 0),
         ("nvidiactl", "NV_ESC_RM_VID_HEAP_CONTROL/NVOS32_FUNCTION_FREE", 1, 0),
         ("nvidiactl", "NV_ESC_RM_MAP_MEMORY_DMA/object of NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
+        ("nvidiactl", "NV_ESC_RM_UNMAP_MEMORY_DMA/object of NVOS32_FUNCTION_ALLOC_SIZE", 1, 0),
         ("nvidia0", "NV_ESC_REGISTER_FD", 1, 0),
         ("nvidia-uvm", "UVM_INITIALIZE", 1, 0),
         ("nvidia-uvm", "UVM_FREE", 2, 1),
+        ("nvidia-uvm", "UVM_MAP_EXTERNAL_ALLOCATION", 2, 1),
+        ("nvidia-uvm", "FIGETBSZ", 1, 0),
+        ("nvidia-uvm", "FIONBIO", 2, 0),
         ("nvidia-uvm", "_IOC(_IOC_NONE", 1, 0),
         ("nvidia0", "_IOC(_IOC_READ|_IOC_WRITE", 1, 0),
     ] {

@@ -394,7 +394,7 @@ pub struct IoctlsArgs {
 /// How tables are printed.
 #[derive(Clone, Debug, Args)]
 pub struct TableArgs {
-    /// How many system calls and processes to list; 0: all
+    /// How many lines of each table to list; 0: all
     #[arg(long, value_name = "N", default_value_t = 15)]
     pub top: usize,
 

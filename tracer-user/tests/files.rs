@@ -102,7 +102,7 @@ fn completions_are_scripts() {
 #[test]
 fn the_table_of_device_calls_shows_every_measure_on_120_columns() {
     // Recorded on an H200; its longest names have 49 characters.
-    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/h200/stacks/kernel-vulkan.csv");
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/h200/decode/kernel-vulkan.csv");
     let shown = Command::new(TRACER).args(["show", run]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     let (_, table) = shown.split_once("\n device ").unwrap();
@@ -111,6 +111,8 @@ fn the_table_of_device_calls_shows_every_measure_on_120_columns() {
         assert!(lines[0].split_whitespace().any(|word| word == head), "no {head}: {}", lines[0]);
     }
     assert!(lines.len() > 10 && lines.iter().all(|line| line.chars().count() <= 120), "{table}");
+    // Two refused calls are below what is listed.
+    assert!(shown.contains(" · 2 calls refused by a driver's status\n"), "{shown}");
     // What has no room goes on below, whole.
     assert!(lines.iter().any(|line| line.trim() == "NVOS32_FUNCTION_ALLOC_SIZE"), "{table}");
 }

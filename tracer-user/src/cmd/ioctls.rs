@@ -29,13 +29,15 @@ struct Row {
 
 pub(super) fn ioctls(args: &IoctlsArgs) -> Result<()> {
     let tables = chosen(args)?;
+    // A version that no source was read of is like the newest before it that was.
+    let version = args.driver.as_ref().map(|version| version.newest_known(versions()));
     if args.words.is_empty() && args.table.is_none() && !args.json {
-        return super::print(&overview(&tables, args.driver.as_ref()));
+        return super::print(&overview(&tables, version.as_ref()));
     }
     let found: Vec<(&Table, &Command)> = tables
         .into_iter()
         .flat_map(|table| table.commands.iter().map(move |command| (table, command)))
-        .filter(|(table, command)| is_in(command, args.driver.as_ref(), table) && matches(command, &args.words))
+        .filter(|(table, command)| is_in(command, version.as_ref(), table) && matches(table, command, &args.words))
         .collect();
     if args.json {
         let rows: Vec<Row> = found.iter().map(|(table, command)| row(table, command)).collect();
@@ -43,9 +45,12 @@ pub(super) fn ioctls(args: &IoctlsArgs) -> Result<()> {
     }
     if found.is_empty() {
         let version = args.driver.as_ref().map_or_else(String::new, |version| format!(" in driver {version}"));
+        let words = args.words.join(" ");
+        let control = number(&words).filter(|id| id >> 16 != 0).map_or_else(String::new, |id| {
+            format!("; as a control command of NVIDIA's driver it is {}", ioctls::control_name(id))
+        });
         bail!(
-            "no command matches `{}`{version}\nhint: words are looked for in names, numbers (0x2a) and meanings; `gpuos-trace ioctls` lists the tables",
-            args.words.join(" ")
+            "no command matches `{words}`{version}{control}\nhint: words are looked for in names, numbers (0x2a, 42, 0xc020462a) and meanings; `gpuos-trace ioctls` lists the tables"
         );
     }
     super::print(&listing(&found))
@@ -67,17 +72,39 @@ fn chosen(args: &IoctlsArgs) -> Result<Vec<&'static Table>> {
     Ok(found)
 }
 
+/// Every version that the tables of NVIDIA's driver name.
+fn versions() -> impl Iterator<Item = &'static str> {
+    let of_nvidia = ioctls::TABLES.iter().filter(|table| table.name.starts_with("nvidia"));
+    of_nvidia.flat_map(|table| table.commands).flat_map(|command| [command.first, command.last])
+}
+
 /// Whether a version of NVIDIA's driver has the command; other drivers' are in every version.
 fn is_in(command: &Command, version: Option<&Version>, table: &Table) -> bool {
     version.is_none_or(|version| !table.name.starts_with("nvidia") || version.in_branch(command.first, command.last))
 }
 
-/// Every word must be in the name, the meaning, the role or the number.
-fn matches(command: &Command, words: &[String]) -> bool {
-    let numbers = [format!("{:#x}", command.number), format!("{:#x}", command.full)];
+/// A word that is a number, decimal or `0x…`.
+fn number(word: &str) -> Option<u32> {
+    match word.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+/// Every word must be in the name, the meaning or the role, or be the number: that of the table or that of the `ioctl`.
+fn matches(table: &Table, command: &Command, words: &[String]) -> bool {
+    let of_type = match table.name {
+        "nvidia" => Some(u32::from(b'F')),
+        "kfd" => Some(u32::from(b'K')),
+        _ => None,
+    };
     words.iter().all(|word| {
         let word = word.to_lowercase();
-        let is_number = word.starts_with("0x") && numbers.contains(&word);
+        let is_number = number(&word).is_some_and(|number| {
+            number == command.number
+                || (number == command.full && number != 0)
+                || (of_type == Some(number >> 8 & 0xff) && number & 0xff == command.number)
+        });
         is_number
             || [command.name, command.meaning, command.purpose, command.role.name(), command.driver]
                 .iter()

@@ -11,7 +11,7 @@ use crate::{
         phases::Scope,
         run::{Clocks, DriverFunction, End, Header, Mode, Run},
     },
-    names::{self, devices::Kind, ioctls},
+    names::{self, devices::Kind, ioctls, nvidia_rules},
     options::TraceOptions,
     sink::{table, units},
     talk,
@@ -188,8 +188,12 @@ fn notes(finished: &Finished) -> Vec<String> {
     }
     if finished.unreadable_arguments != 0 {
         notes.push(format!(
-            "{} of device calls could not be read: a bad address, or memory that was not there",
-            units::plural(finished.unreadable_arguments, "argument", "arguments")
+            "{} failed: a bad address, or memory that was not there",
+            units::plural(
+                finished.unreadable_arguments,
+                "read of a device call's argument",
+                "reads of device calls' arguments"
+            )
         ));
     }
     if finished.markers_without_meaning != 0 {
@@ -205,6 +209,7 @@ fn notes(finished: &Finished) -> Vec<String> {
         ));
     }
     notes.extend(launches_without_calls(finished));
+    notes.extend(unknown_version(finished));
     if finished.threads_running != 0 {
         let threads = units::plural(finished.threads_running, "thread", "threads");
         let advice = finished.waits_for_tree.map_or_else(String::new, |advice| format!("; {advice}"));
@@ -214,6 +219,14 @@ fn notes(finished: &Finished) -> Vec<String> {
         notes.push("process numbers are those of the initial pid namespace, not of this container".to_owned());
     }
     notes
+}
+
+/// Layouts of a version of NVIDIA's driver that nobody has read are those of the nearest one.
+fn unknown_version(finished: &Finished) -> Option<String> {
+    let devices = &finished.devices;
+    let is_used = finished.rows.keys().any(|key| matches!(devices.kind(key.device), Kind::Nvidia | Kind::NvidiaUvm));
+    let outside = nvidia_rules::outside(devices.nvidia_version.as_ref())?;
+    is_used.then_some(outside)
 }
 
 /// Launches that make no system call must not be taken for launches that did not happen.

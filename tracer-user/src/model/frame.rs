@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use gpuos_tracer_abi::{
-    ioctl::OTHER_COMMANDS,
+    ioctl::{DETAIL_NOT_SEEN, OTHER_COMMANDS},
     syscalls::{ABI_NATIVE, RowCounts, RowKey},
 };
 use polars_core::prelude::*;
@@ -155,7 +155,15 @@ pub fn build(
         named(column::COMMAND_NAME, |names| &names.command),
         codes(column::COMMAND_NUMBER, |key| key.command),
         named(column::DETAIL, |names| &names.detail),
-        codes(column::DETAIL_NUMBER, |key| key.detail),
+        UInt32Chunked::from_iter_values(
+            column::DETAIL_NUMBER.into(),
+            // Of a device of no GPU there was nothing to look at.
+            keys().zip(&names).map(|(key, names)| match names.decoded {
+                "" if key.detail == DETAIL_NOT_SEEN => 0,
+                _ => key.detail,
+            }),
+        )
+        .into_column(),
         named(column::DECODED, |names| names.decoded),
         named(column::CATEGORY, |names| &names.category),
         named(column::ROLE, |names| names.role),
@@ -443,6 +451,10 @@ pub fn check(calls: &DataFrame) -> PolarsResult<()> {
     for expected in empty.columns() {
         let found = calls.column(expected.name())?;
         polars_ensure!(found.dtype() == expected.dtype(), SchemaMismatch: "column `{}` is {}, not {}", expected.name(), found.dtype(), expected.dtype());
+    }
+    for name in column::SUMMED {
+        let sum = calls.column(name)?.u64()?.iter().flatten().try_fold(0, u64::checked_add);
+        polars_ensure!(sum.is_some(), ComputeError: "the numbers in column `{}` are too large to be counts", name);
     }
     Ok(())
 }

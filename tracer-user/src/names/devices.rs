@@ -195,7 +195,14 @@ impl Devices {
                 (DRM_MAJOR, _) if (128..192).contains(&minor) => return format!("renderD{minor}"),
                 (ACCEL_MAJOR, _) => return format!("accel{minor}"),
                 (136..=143, _) => return format!("pts/{}", (major - 136) * 256 + minor),
-                _ => return node_name(major, minor).unwrap_or_else(|| format!("char {major}:{minor}")),
+                // Not every driver tells sysfs of its nodes: NVIDIA's does not.
+                (_, driver) => {
+                    let number = || match driver {
+                        "" => format!("char {major}:{minor}"),
+                        driver => format!("{driver} {minor}"),
+                    };
+                    return node_name(major, minor).unwrap_or_else(number);
+                }
             },
         };
         word.to_owned()

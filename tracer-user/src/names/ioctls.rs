@@ -157,6 +157,9 @@ pub struct Decoded {
     pub on_gpu: bool,
 }
 
+/// The detail of calls on an object of NVIDIA's driver that nobody saw made.
+pub const CLASS_NOT_KNOWN: &str = "class not known";
+
 /// Parts of an ioctl number, in the way of strace.
 #[must_use]
 pub fn parts(command: u32) -> String {
@@ -215,12 +218,18 @@ fn class(detail: u32, version: Option<&Version>) -> (String, Option<&'static Com
     match detail {
         DETAIL_UNREADABLE => ("argument not readable".to_owned(), None),
         // Made before the trace, or by a call whose argument could not be read.
-        DETAIL_UNKNOWN => ("class not known".to_owned(), None),
+        DETAIL_UNKNOWN => (CLASS_NOT_KNOWN.to_owned(), None),
         number => match find(&tables::NVIDIA_CLASSES, number, version) {
             Some(class) => (class.name.to_owned(), Some(class)),
             None => (format!("class {number:#x}"), None),
         },
     }
+}
+
+/// Name of a control command, whatever the version; its parts where the tables have none.
+#[must_use]
+pub fn control_name(id: u32) -> String {
+    control(id, None).detail
 }
 
 /// A control command: its name, or its parts.
@@ -276,7 +285,7 @@ fn nvidia(command: u32, detail: u32, version: Option<&Version>) -> Decoded {
             let makes = matches!(number, 0x27 | 0x28 | 0x2b);
             let (name, class) = if makes { class(detail, version) } else { object(detail, version) };
             decoded.detail = name;
-            decoded.known = class.is_some() || detail == DETAIL_UNKNOWN;
+            decoded.known = class.is_some();
             match class {
                 // Making and ending an object is what the object is for; so is mapping a doorbell.
                 Some(class) if matches!(number, 0x28 | 0x29 | 0x2b) || class.role == Role::Submission => {

@@ -20,6 +20,27 @@ pub(super) const NEWEST: &str = "595.45.04";
 
 /// An escape whose argument is read: its number, where its class, control command or function stands, or the
 /// client and the handle of the object it is about; and the object that it makes or ends.
+/// The first version with known layouts.
+const OLDEST: &str = "515.43.04";
+
+/// What to say of a version of the driver whose layouts are not known.
+#[must_use]
+pub fn outside(version: Option<&Version>) -> Option<String> {
+    let Some(version) = version else {
+        return Some(format!(
+            "the version of NVIDIA's driver is not known (`--nvidia-driver`): calls are decoded as by {NEWEST}"
+        ));
+    };
+    if version.in_branch("", NEWEST) && !version.in_branch(OLDEST, "") {
+        return Some(format!(
+            "the layouts of NVIDIA's driver {version} are not known, the oldest is {OLDEST}: calls that it refused by a status count as successful"
+        ));
+    }
+    (!version.in_branch("", NEWEST)).then(|| {
+        format!("NVIDIA's driver {version} is newer than the tables: calls are decoded as by {NEWEST}, names and statuses may be wrong")
+    })
+}
+
 struct Escape {
     number: u32,
     rule: Rule,
@@ -60,8 +81,8 @@ const ESCAPES: [Escape; 13] = [
     Escape { number: 0x4f, rule: class(0, 8) },
     // NV_ESC_RM_MAP_MEMORY_DMA
     Escape { number: 0x57, rule: class(0, 12) },
-    // NV_ESC_RM_UNMAP_MEMORY_DMA
-    Escape { number: 0x58, rule: class(0, 12) },
+    // NV_ESC_RM_UNMAP_MEMORY_DMA: the range of addresses; Vulkan leaves the memory out.
+    Escape { number: 0x58, rule: class(0, 8) },
     // NV_ESC_RM_IDLE_CHANNELS has nothing to tell apart; it is here for its status alone.
     Escape { number: 0x41, rule: Rule::NONE },
 ];
@@ -180,7 +201,7 @@ mod tests {
             (0x4e, ["hMemory", "hClient", "", "fd"]),
             (0x4f, ["hMemory", "hClient", "", ""]),
             (0x57, ["hMemory", "hClient", "", ""]),
-            (0x58, ["hMemory", "hClient", "", ""]),
+            (0x58, ["hDma", "hClient", "", ""]),
         ] {
             let rule = rule(number);
             let offsets = [rule.detail_at, rule.client_at, rule.object_client_at, rule.object_at];

@@ -28,6 +28,17 @@ impl Version {
         begins && Self::parse(last).is_none_or(|last| last >= *self)
     }
 
+    /// The newest of these versions that is not newer than this one; this one itself where one of them is of the branch
+    /// that it names, or all are newer.
+    #[must_use]
+    pub fn newest_known<'a>(&self, versions: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<Self> = versions.filter_map(Self::parse).collect();
+        if known.iter().any(|version| version.numbers.starts_with(&self.numbers)) {
+            return self.clone();
+        }
+        known.into_iter().filter(|version| version <= self).max().unwrap_or_else(|| self.clone())
+    }
+
     /// 0 between two versions, the ends included; more the farther outside. An unreadable end is open.
     #[must_use]
     pub fn distance(&self, first: &str, last: &str) -> u64 {
@@ -72,6 +83,12 @@ mod tests {
         assert_eq!(version("580.159.04").distance("515.43.04", "595.45.04"), 0);
         assert_eq!(version("580.159.04").distance("515.43.04", ""), 0);
         assert!(version("580.159.04").distance("590.44.01", "") > 0);
+        let known = |text| version(text).newest_known(["580.142", "515.43.04", "595.45.04", "6.12+7.2"].into_iter());
+        assert_eq!(known("580.159.04"), version("580.142"));
+        assert_eq!(
+            (known("580"), known("600.1"), known("470")),
+            (version("580"), version("595.45.04"), version("470"))
+        );
         let near = version("600.1").distance("515.43.04", "595.45.04");
         assert!(near < version("600.1").distance("515.43.04", "570.211.01"));
     }

@@ -270,7 +270,11 @@ impl Table {
         let command = if command == 0 && is_ioctl && call.device != 0 { call.arguments[1] as u32 } else { command };
         // What the kernel side knew of its argument comes with the return.
         let is_on_gpu = || ioctls::decode(&self.devices, call.device, command, detail).is_some();
-        let detail = if is_unfinished && is_ioctl && is_on_gpu() { DETAIL_NOT_SEEN } else { detail };
+        let detail = match detail {
+            _ if is_unfinished && is_ioctl && is_on_gpu() => DETAIL_NOT_SEEN,
+            DETAIL_NOT_SEEN if !is_on_gpu() => 0,
+            detail => detail,
+        };
         let mut row = self.row(call.head, if is_unfinished { word::UNFINISHED } else { word::CALL });
         row.abi = if abi == ABI_COMPAT { "compat" } else { "native" };
         row.duration = (call.head.flags & UNTIMED == 0).then_some(call.duration_ns);

@@ -13,10 +13,13 @@ use super::{
     phase_table::{phase_table, short_path},
     units::{count, duration, plural, printable, share},
 };
-use crate::model::{
-    frame::{self, Group, column},
-    roles::Role,
-    run::{DriverFunction, End, Header, Process, Run},
+use crate::{
+    model::{
+        frame::{self, Group, column},
+        roles::Role,
+        run::{DriverFunction, End, Header, Process, Run},
+    },
+    names::ioctls::CLASS_NOT_KNOWN,
 };
 
 /// What is listed and in which order.
@@ -35,7 +38,7 @@ pub enum Order {
     Calls,
     /// Time inside the calls.
     Total,
-    /// Number of errors.
+    /// Number of errors, and of calls that a driver refused.
     Errors,
     /// The longest call.
     Max,
@@ -46,7 +49,7 @@ impl Order {
         match self {
             Self::Calls => group.calls,
             Self::Total => group.estimated_total_ns(),
-            Self::Errors => group.errors,
+            Self::Errors => group.errors.saturating_add(group.refused),
             Self::Max => group.max_ns,
         }
     }
@@ -133,6 +136,9 @@ fn headline(header: &Header, total: &Group) -> String {
     ];
     if total.errors != 0 {
         parts.push(plural(total.errors, "error", "errors"));
+    }
+    if total.refused != 0 {
+        parts.push(format!("{} refused by a driver's status", plural(total.refused, "call", "calls")));
     }
     format!("{}\n{}", words.join(" "), parts.join(" · "))
 }
@@ -263,7 +269,7 @@ fn group_table(
         }
         table.add_row(Row::from(row));
     }
-    // A column that says nothing goes first.
+    // A column that says nothing goes first. What is refused is in the headline, too.
     let is_empty = |measure: &Measure| groups.iter().all(|group| (measure.text)(group, total).is_empty());
     let mut dispensable: Vec<(u8, usize)> = measures()
         .enumerate()
@@ -276,14 +282,21 @@ fn group_table(
     let call = names.iter().position(|name| *name == "call");
     let refused = measures().position(|measure| measure.head == REFUSED.head).map(|at| names.len() + at);
     for column in call.into_iter().chain(refused) {
-        wrap(&mut table, column, look.width);
+        wrap(&mut table, column, look.width, usize::MAX);
     }
     fit(&mut table, &mut dispensable, look.width);
+    if let Some(call) = call {
+        wrap(&mut table, call, look.width, NARROWEST_NAMES);
+    }
     table
 }
 
-/// Lets the cells of a column go on in a next line, as far as that makes the table fit; words stay whole.
-fn wrap(table: &mut Table, index: usize, width: usize) {
+/// Names are cut into lines of so many characters before a table gets wider than its place.
+const NARROWEST_NAMES: usize = 20;
+
+/// Lets the cells of a column go on in a next line, as far as that makes the table fit. Words stay whole where they have
+/// no more characters than `longest`.
+fn wrap(table: &mut Table, index: usize, width: usize, longest: usize) {
     let over = widest_line(table).saturating_sub(width);
     let (mut widest, mut longest_word) = (0, 0);
     let head = table.header().and_then(|heads| heads.cell_iter().nth(index));
@@ -292,7 +305,10 @@ fn wrap(table: &mut Table, index: usize, width: usize) {
         longest_word = text.split(' ').map(|word| word.chars().count()).fold(longest_word, usize::max);
     }
     let Some(column) = table.column_mut(index).filter(|_| over != 0) else { return };
-    let content = widest.saturating_sub(over).max(longest_word);
+    if let Some(ColumnConstraint::Absolute(Width::Fixed(now))) = column.constraint() {
+        widest = usize::from(now.saturating_sub(column.padding_width()));
+    }
+    let content = widest.saturating_sub(over).max(longest_word.min(longest));
     let width = u16::try_from(content).unwrap_or(u16::MAX).saturating_add(column.padding_width());
     column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
 }
@@ -363,6 +379,12 @@ fn left_out_line(left_out: &[Group], one: &str, many: &str) -> String {
     )
 }
 
+/// What a call on a device asks of its driver: the columns `syscall`, `ioctl` and `detail` as one.
+fn asked(call: String, command: String, detail: &str) -> String {
+    let command = if command.is_empty() { call } else { command };
+    if detail.is_empty() { command } else { format!("{command} {detail}") }
+}
+
 /// Calls on GPU devices by what they ask of the driver; `None` where there were none.
 fn device_table(run: &Run, view: View, look: Look) -> Result<Option<String>, CodecError> {
     let calls = frame::on_gpu(&run.calls)?;
@@ -375,10 +397,9 @@ fn device_table(run: &Run, view: View, look: Look) -> Result<Option<String>, Cod
     for group in &mut groups {
         let [device, call, command, detail, role, decoded] = std::array::from_fn(|at| group.key[at].clone());
         if call == "ioctl" {
-            coverage.add(decoded == "yes", detail.starts_with("opaque"), group.calls);
+            coverage.add(decoded == "yes", &detail, group.calls);
         }
-        let command = if command.is_empty() { call } else { command };
-        group.key = vec![device, if detail.is_empty() { command } else { format!("{command} {detail}") }, role];
+        group.key = vec![device, asked(call, command, &detail), role];
     }
     groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
     let total = frame::summarize(&calls, &[])?;
@@ -397,18 +418,20 @@ fn device_phase_table(run: &Run, view: View, look: Look) -> Result<Option<String
         return Ok(None);
     }
     let calls = frame::on_gpu(&run.calls)?;
-    let mut groups = frame::group(&calls, &[column::PHASE, column::DEVICE, column::ROLE])?;
+    let by = [column::PHASE, column::DEVICE, column::SYSCALL, column::COMMAND_NAME, column::DETAIL, column::ROLE];
+    let mut groups = frame::group(&calls, &by)?;
     if groups.is_empty() {
         return Ok(None);
     }
     groups.sort_by_key(|group| (std::cmp::Reverse(view.order.key(group)), group.key.clone()));
     for group in &mut groups {
-        let path = std::mem::take(&mut group.key[0]);
-        group.key[0] = if path.is_empty() { "(none)".to_owned() } else { short_path(&printable(&path)) };
+        let [path, device, call, command, detail, role] = std::array::from_fn(|at| group.key[at].clone());
+        let path = if path.is_empty() { "(none)".to_owned() } else { short_path(&printable(&path)) };
+        group.key = vec![path, device, asked(call, command, &detail), role];
     }
     let total = frame::summarize(&calls, &[])?;
     let left_out = groups.split_off(view.top.min(groups.len()));
-    let names = ["phase", "device", "role"];
+    let names = ["phase", "device", "call", "role"];
     let mut table = group_table(&run.header, &groups, &names, &total, None, device_measures(&run.header), look);
     Ok(Some(finish(&mut table, look) + &left_out_line(&left_out, "more line", "more lines")))
 }
@@ -444,16 +467,20 @@ struct Coverage {
     seen: u64,
     decoded: u64,
     opaque: u64,
+    /// On objects that nobody saw made.
+    unseen: u64,
 }
 
 impl Coverage {
-    fn add(&mut self, decoded: bool, opaque: bool, calls: u64) {
+    fn add(&mut self, decoded: bool, detail: &str, calls: u64) {
         self.seen = self.seen.saturating_add(calls);
-        if opaque {
-            self.opaque = self.opaque.saturating_add(calls);
-        } else if decoded {
-            self.decoded = self.decoded.saturating_add(calls);
-        }
+        let kind = match detail {
+            CLASS_NOT_KNOWN => &mut self.unseen,
+            _ if detail.starts_with("opaque") => &mut self.opaque,
+            _ if decoded => &mut self.decoded,
+            _ => return,
+        };
+        *kind = kind.saturating_add(calls);
     }
 
     fn line(&self, header: &Header) -> String {
@@ -462,7 +489,11 @@ impl Coverage {
         if self.opaque != 0 {
             line += &format!(", {} opaque by design", count(self.opaque));
         }
-        let unknown = self.seen.saturating_sub(self.decoded).saturating_sub(self.opaque);
+        if self.unseen != 0 {
+            line += &format!(", {} on objects that nobody saw made", count(self.unseen));
+        }
+        let known = self.decoded.saturating_add(self.opaque).saturating_add(self.unseen);
+        let unknown = self.seen.saturating_sub(known);
         if unknown != 0 {
             line += &format!(", {} unknown to the tables", count(unknown));
         }
