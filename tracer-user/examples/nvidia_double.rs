@@ -260,7 +260,7 @@ fn calls(version: &str, rounds: u32) {
             assert_eq!(word(&bytes, layout.map.1), if first == 0xdead { NOT_SUPPORTED } else { 0 });
         }
         // The kernel answers these itself, of which no driver writes a status: FIGETBSZ, FIONBIO.
-        call(&uvm, 0x2, &mut vec![0xff; 64]);
+        call(&uvm, 0x2, &mut [0xff; 64]);
         call(&uvm, 0x5421, &mut vec![0xff; 10_000]);
         call(&uvm, 0x5421, &mut vec![0; 10_000]);
         // A number that no version has, so that nobody knows of a status.
