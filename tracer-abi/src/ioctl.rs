@@ -74,23 +74,27 @@ pub const NVIDIA_ENVELOPE: u32 = 0xd3;
 const FIGETBSZ: u32 = 2;
 const OF_EVERY_FILE: u32 = 0x54;
 
-/// Place of a rule. `None` where a driver's commands need none.
+/// Place of the rule for a call. `None` where there is none.
 #[inline(always)]
 #[must_use]
-pub const fn rule_index(driver: u32, command: u32) -> Option<u32> {
-    if command == FIGETBSZ || command >> 8 == OF_EVERY_FILE {
-        return None;
-    }
+pub const fn rule_of_call(driver: u32, command: u32) -> Option<u32> {
+    if command == FIGETBSZ || command >> 8 == OF_EVERY_FILE { None } else { rule_index(driver, command) }
+}
+
+/// Place of a rule, by the number of the driver's command. `None` where its commands need none.
+#[inline(always)]
+#[must_use]
+pub const fn rule_index(driver: u32, number: u32) -> Option<u32> {
     match driver {
-        DRIVER_NVIDIA => Some(NVIDIA_RULES + (command & 0xff)),
+        DRIVER_NVIDIA => Some(NVIDIA_RULES + (number & 0xff)),
         // UVM_INITIALIZE and UVM_DEINITIALIZE.
-        DRIVER_NVIDIA_UVM if command == 0x3000_0001 || command == 0x3000_0002 => {
-            Some(NVIDIA_UVM_RULES + 0x1f0 + (command & 0xf))
+        DRIVER_NVIDIA_UVM if number == 0x3000_0001 || number == 0x3000_0002 => {
+            Some(NVIDIA_UVM_RULES + 0x1f0 + (number & 0xf))
         }
-        DRIVER_NVIDIA_UVM if command < 0x1f0 => Some(NVIDIA_UVM_RULES + command),
+        DRIVER_NVIDIA_UVM if number < 0x1f0 => Some(NVIDIA_UVM_RULES + number),
         DRIVER_NVIDIA_UVM => None,
         DRIVER_NVIDIA_MODESET => Some(NVIDIA_MODESET_RULES),
-        DRIVER_KFD => Some(KFD_RULES + (command & 0xff)),
+        DRIVER_KFD => Some(KFD_RULES + (number & 0xff)),
         _ => None,
     }
 }
@@ -281,5 +285,9 @@ mod tests {
         assert_eq!(rule_index(DRIVER_NVIDIA_UVM, 0x3000_0001), Some(256 + 0x1f1));
         assert_eq!(rule_index(DRIVER_KFD, 0xc018_4b0c), Some(1024 + 12));
         assert_eq!(rule_index(DRIVER_OTHER_GPU, 1), None);
+        // AMDKFD_IOC_CREATE_QUEUE has a rule, FIGETBSZ of the same number has none; nor has FIONBIO.
+        assert_eq!(rule_of_call(DRIVER_KFD, 0xc060_4b02), rule_index(DRIVER_KFD, 2));
+        assert_eq!((rule_of_call(DRIVER_KFD, 2), rule_of_call(DRIVER_NVIDIA_UVM, 0x5421)), (None, None));
+        assert_eq!(rule_of_call(DRIVER_NVIDIA_UVM, 0x221), None, "numbers of UVM are whole");
     }
 }

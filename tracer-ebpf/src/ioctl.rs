@@ -12,7 +12,7 @@ use gpuos_tracer_abi::{
         DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_HEAP,
         EFFECT_LEARN, EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS,
         NVIDIA_ENVELOPE, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS,
-        QUEUE_KEPT, QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, heap_function, rule_index,
+        QUEUE_KEPT, QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, heap_function, rule_of_call,
     },
     losses::{ARGUMENTS_UNREADABLE, GPU_SEEN, OBJECTS_WITHOUT_CLASS, SLOW_COMMANDS},
     syscalls::{ABI_NATIVE, DIRECTORY},
@@ -173,7 +173,7 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     }
     // Recorded calls have their arguments copied at their return, whether or not there is a rule.
     pending.rule = u32::MAX;
-    let Some(index) = rule_index(driver, pending.command) else { return without_rule() };
+    let Some(index) = rule_of_call(driver, pending.command) else { return without_rule() };
     let Some(rule) = RULES.get_ptr(index) else { return without_rule() };
     // SAFETY: the map returned it; user space writes it only before the driver's major number is known here.
     let rule: &Rule = unsafe { &*rule };

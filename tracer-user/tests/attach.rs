@@ -19,7 +19,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{TRACER, Trace, known_calls, privileged};
+use support::{TRACER, Trace, attached, known_calls, privileged};
 
 /// A process with three idle threads that makes calls when it is told to.
 struct Worker {
@@ -73,15 +73,7 @@ fn attach(pids: &str, file: &Path) -> Child {
 
 fn attach_with(options: &[&str], pids: &str, file: &Path) -> Child {
     let mut command = Command::new(TRACER);
-    let command = command.arg("attach").args(options).args(["-p", pids, "-o"]).arg(file);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut reader = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    assert!(line.contains("attached to"), "{line}");
-    // Drained by a thread of its own, so that the tracer never waits for us.
-    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
-    child
+    attached(command.arg("attach").args(options).args(["-p", pids, "-o"]).arg(file))
 }
 
 fn detach(mut child: Child, file: &Path) -> Trace {

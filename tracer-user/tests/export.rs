@@ -232,10 +232,28 @@ fn a_recording_from_a_gpu_machine_is_read_anywhere() {
     // The tables of the counts, made there, and those of the events, made here.
     let tables = |text: &str| -> Vec<String> {
         let lines = text.lines().skip_while(|line| !line.starts_with("exit status"));
-        lines.take_while(|line| !line.starts_with("note: ")).map(str::to_owned).collect()
+        lines.take_while(|line| !line.starts_with(" device ")).map(str::to_owned).collect()
+    };
+    // Device, what was asked of it, role and calls; names may go on in a next line.
+    let calls_on_devices = |text: &str| -> Vec<Vec<String>> {
+        let lines = text.lines().skip_while(|line| !line.starts_with(" device ")).skip(1);
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for line in lines.take_while(|line| line.starts_with(' ')) {
+            match line.strip_prefix("  ") {
+                Some(more) => rows.last_mut().unwrap()[1] += &format!(" {}", more.trim()),
+                None => {
+                    let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+                    rows.push(cells.take(4).map(str::to_owned).collect());
+                }
+            }
+        }
+        rows
     };
     let counted = std::fs::read_to_string(results.join("alloc.txt")).unwrap();
-    assert_eq!(tables(&String::from_utf8_lossy(&shown.stdout)), tables(&counted));
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(tables(&shown), tables(&counted));
+    assert_eq!(calls_on_devices(&shown), calls_on_devices(&counted));
+    assert_eq!(calls_on_devices(&shown).len(), 109 + 4);
     let csv = Command::new(TRACER).args(["export", "--to", "csv"]).arg(&recording).output().unwrap();
     let text = String::from_utf8(csv.stdout).unwrap();
     let fields = text.lines().filter(|line| line.contains(",hClient=0x") && line.contains(" status=0x")).count();

@@ -6,9 +6,9 @@ pub(crate) mod terminal;
 use std::{
     ffi::OsStr,
     fs::OpenOptions,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -95,6 +95,18 @@ pub(crate) fn skip(test: &str, reason: &str) {
         writeln!(file, "{test}: {reason}").unwrap();
     }
     eprintln!("SKIP {test}: {reason}");
+}
+
+/// Starts `attach` and waits until it says that it is attached.
+pub(crate) fn attached(command: &mut Command) -> Child {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("attached to"), "{line}");
+    // Drained by a thread of its own, so that the tracer never waits for us.
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    child
 }
 
 /// A finished trace: what the command printed, and what was counted.
