@@ -67,8 +67,12 @@ fn calls_are_counted_by_the_functions_around_them() {
     let folder = tempfile::tempdir().unwrap();
     let program = compile(folder.path(), &WITH_FRAMES);
     for options in [&["run"][..], &["run", "--tasks-by-id"], &["run", "-e", "getppid"]] {
-        let output = traced(folder.path(), options, &program);
-        let found = getppid(&folder.path().join("stacks.folded"));
+        // Two stacks can have one place in the kernel's table, and addresses are others in each run; then the second has
+        // none, and is counted as that (ADR 12). Not three times.
+        let attempt = || (traced(folder.path(), options, &program), getppid(&folder.path().join("stacks.folded")));
+        let all_found = |attempt: &(Output, BTreeMap<String, u64>)| !attempt.1.contains_key("[no stack]");
+        let (output, found) =
+            (0..3).map(|_| attempt()).find(all_found).expect("a run in which every stack has its place");
         assert_eq!(found.get("main;middle;leaf;raw").copied(), Some(20), "{options:?} {found:?}");
         // The outermost of the four is the C library's.
         assert_eq!(
