@@ -511,4 +511,12 @@ mod tests {
     fn a_foreign_frame_is_refused() {
         assert!(check(&DataFrame::empty()).is_err());
     }
+
+    #[test]
+    fn counts_that_no_run_makes_are_refused() {
+        let rows =
+            HashMap::from([row(1, libc::SYS_mmap, ABI_NATIVE, 1 << 63), row(2, libc::SYS_mmap, ABI_NATIVE, 1 << 63)]);
+        let frame = build(&rows, &[], &[], &Roles::default(), &Devices::default()).unwrap();
+        assert!(check(&frame).unwrap_err().to_string().contains("`calls` are too large to be counts"));
+    }
 }
