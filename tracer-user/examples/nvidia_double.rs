@@ -81,13 +81,10 @@ fn size_of_argument(command: u32, layout: Layout) -> u32 {
 /// Writes the status that the driver would; the rest of the argument comes back as it was.
 fn answer(command: u32, argument: &mut [u8], layout: Layout) {
     match command & 0xff {
-        _ if command == 33 => {
+        _ if matches!(command, 33 | 34) => {
+            let at = if command == 33 { layout.map.1 } else { layout.free.1 };
             let refused = word(argument, 0) == 0xdead;
-            set_word(argument, layout.map.1, if refused { NOT_SUPPORTED } else { 0 });
-        }
-        _ if command == 34 => {
-            let refused = word(argument, 0) == 0xdead;
-            set_word(argument, layout.free.1, if refused { NOT_SUPPORTED } else { 0 });
+            set_word(argument, at, if refused { NOT_SUPPORTED } else { 0 });
         }
         0x2b => {
             let status = if word(argument, 12) == 0xdead { INVALID_CLASS } else { 0 };
@@ -204,16 +201,13 @@ fn calls(version: &str, rounds: u32) {
         assert_eq!(command(0x2080_0102), 0);
         assert_eq!(command(0x1234_0101), NOT_SUPPORTED);
         assert_eq!(command(0x2080_8159), 0);
-        // The same as an envelope: number, size, address.
-        let mut inner = argument(32, &[1, 1, 0x2080_0102]);
-        let address = inner.as_mut_ptr() as u64;
-        let mut envelope = argument(16, &[0x2a, 32, address as u32, (address >> 32) as u32]);
-        call(&control, escape(0xd3, 16), &mut envelope);
-        // An envelope of a call that the driver refuses. What is in it is out of the server's reach, so its answer is there
-        // before.
-        let mut inner = argument(32, &[1, 1, 0x1234_0101, 0, 0, 0, 0, NOT_SUPPORTED]);
-        let address = inner.as_mut_ptr() as u64;
-        call(&control, escape(0xd3, 16), &mut argument(16, &[0x2a, 32, address as u32, (address >> 32) as u32]));
+        // The same in an envelope: number, size, address. What is in it is out of the server's reach, so what the driver
+        // answers is there before: once success, once a refusal.
+        for (id, status) in [(0x2080_0102, 0), (0x1234_0101, NOT_SUPPORTED)] {
+            let mut inner = argument(32, &[1, 1, id, 0, 0, 0, 0, status]);
+            let address = inner.as_mut_ptr() as u64;
+            call(&control, escape(0xd3, 16), &mut argument(16, &[0x2a, 32, address as u32, (address >> 32) as u32]));
+        }
         // The shorter form of an allocation, refused and not, and a second handle of what it made.
         for (class, status) in [(0xdead, INVALID_CLASS), (0x3e, 0)] {
             let mut bytes = argument(32, &[1, 1, 9, class]);

@@ -124,7 +124,7 @@ pub static TABLES: [Table; 18] = [
 const DRM_OWN: std::ops::Range<u32> = 0x40..0xa0;
 
 /// Commands that the kernel answers itself on every file, before a driver sees them (`do_vfs_ioctl` of `fs/ioctl.c`).
-const OF_THE_KERNEL: [(u32, &str); 11] = [
+pub(super) const OF_THE_KERNEL: [(u32, &str); 11] = [
     (0x5451, "FIOCLEX"),
     (0x5450, "FIONCLEX"),
     (0x5421, "FIONBIO"),

@@ -31,13 +31,15 @@ pub fn outside(version: Option<&Version>) -> Option<String> {
             "the version of NVIDIA's driver is not known (`--nvidia-driver`): calls are decoded as by {NEWEST}"
         ));
     };
-    if version.in_branch("", NEWEST) && !version.in_branch(OLDEST, "") {
+    if !version.in_branch("", NEWEST) {
         return Some(format!(
-            "the layouts of NVIDIA's driver {version} are not known, the oldest is {OLDEST}: calls that it refused by a status count as successful"
+            "NVIDIA's driver {version} is newer than the tables: calls are decoded as by {NEWEST}, names and statuses may be wrong"
         ));
     }
-    (!version.in_branch("", NEWEST)).then(|| {
-        format!("NVIDIA's driver {version} is newer than the tables: calls are decoded as by {NEWEST}, names and statuses may be wrong")
+    (!version.in_branch(OLDEST, "")).then(|| {
+        format!(
+            "the layouts of NVIDIA's driver {version} are not known, the oldest is {OLDEST}: calls that it refused by a status count as successful"
+        )
     })
 }
 
@@ -149,6 +151,7 @@ pub fn rules(version: Option<&Version>) -> Vec<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::ioctls::OF_THE_KERNEL;
     use gpuos_tracer_abi::ioctl::{NO_STATUS, heap_function};
 
     fn statuses(version: &str, driver: u32, command: u32) -> Vec<(u32, u32)> {
@@ -175,6 +178,18 @@ mod tests {
         assert_eq!(uvm("580.159.04", 33), [(ANY_SIZE, 9260)]);
         assert_eq!(statuses("", DRIVER_KFD, 0xc018_4b0c), [(ANY_SIZE, 20)]);
         assert_eq!(statuses("580.159.04", DRIVER_NVIDIA, 0x2a), [(32, 28)]);
+    }
+
+    #[test]
+    fn what_the_kernel_answers_itself_meets_no_rule() {
+        use gpuos_tracer_abi::ioctl::rule_of_call;
+        let rules = rules(None);
+        for (number, name) in OF_THE_KERNEL {
+            for driver in [DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, DRIVER_KFD] {
+                let rule = rule_of_call(driver, number).map_or(Rule::NONE, |index| rules[index as usize]);
+                assert_eq!(rule, Rule::NONE, "{name}, driver {driver}");
+            }
+        }
     }
 
     #[test]

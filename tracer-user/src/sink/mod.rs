@@ -2,6 +2,7 @@
 
 mod api_table;
 mod csv;
+mod device_table;
 mod json;
 pub mod palette;
 mod parquet;
