@@ -11,7 +11,7 @@ use crate::axis::Axis;
 /// More blocks than this are a mistake.
 const MOST_BLOCKS: u32 = 1000;
 
-/// A file such as `plans/quick.toml`.
+/// A file such as `study/phase1/plans/quick.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {

@@ -9,7 +9,7 @@ use gpuos_analysis::{
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use rand_distr::{Distribution as _, Normal, Poisson};
 
-/// The levels of `plans/phase1.toml`, the fewest that a verdict takes.
+/// The levels of `study/phase1/plans/phase1.toml`, the fewest that a verdict takes.
 const ITERATIONS: [f64; 7] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
 const BYTES: [f64; 7] = [4096.0, 65_536.0, 1_048_576.0, 8_388_608.0, 33_554_432.0, 67_108_864.0, 268_435_456.0];
 const BLOCKS: usize = 10;

@@ -29,7 +29,7 @@ pub const STEADY: u32 = 3;
 /// From the first queue or descriptor of a GPU on that ends in the steady state.
 pub const TEARDOWN: u32 = 4;
 /// Set-up is over when for so long no queue was made. On an H200 a CUDA context makes its queues within 50 ms, and its last
-/// call comes 34 ms after the last (`results/h200/record/alloc.parquet`).
+/// call comes 34 ms after the last (`study/phase1/h200/record/alloc.parquet`).
 pub const QUIET_NS: u64 = 50_000_000;
 /// Or, while none was made at all, so long after the first call: there the first queue came after 274 ms.
 pub const UNTIL_A_QUEUE_NS: u64 = 1_000_000_000;

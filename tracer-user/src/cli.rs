@@ -52,7 +52,7 @@ pub enum Verb {
 /// What a sweep runs.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
-    /// The plan, such as `plans/quick.toml`
+    /// The plan, such as `study/phase1/plans/quick.toml`
     #[arg(value_name = "PLAN.toml", value_hint = ValueHint::FilePath)]
     pub plan: PathBuf,
 

@@ -1,5 +1,5 @@
 //! Decoding again what an H200 made of programs of CUDA, OpenCL and Vulkan, beside the witness that was inside them.
-//! `results/h200/README.md` says how both were recorded.
+//! `study/phase1/h200/README.md` says how both were recorded.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,7 @@ const STACKS: [&str; 9] = [
 ];
 
 fn results(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results/h200")).join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../study/phase1/h200")).join(name)
 }
 
 fn folder() -> PathBuf {

@@ -209,7 +209,7 @@ fn what_is_no_recording_is_not_exported() {
 
 #[test]
 fn a_recording_is_not_exported_onto_itself() {
-    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/h200/record/alloc.parquet");
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../study/phase1/h200/record/alloc.parquet");
     let folder = tempfile::tempdir().unwrap();
     let (file, link) = (folder.path().join("r.parquet"), folder.path().join("link"));
     std::fs::copy(&results, &file).unwrap();
@@ -224,8 +224,8 @@ fn a_recording_is_not_exported_onto_itself() {
 
 #[test]
 fn a_recording_from_a_gpu_machine_is_read_anywhere() {
-    // Made by results/h200/record.sh: `bench alloc` of 100 pairs of cuMemAlloc and cuMemFree.
-    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/h200/record");
+    // Made by study/phase1/h200/record.sh: `bench alloc` of 100 pairs of cuMemAlloc and cuMemFree.
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../study/phase1/h200/record");
     let recording = results.join("alloc.parquet");
     let shown = Command::new(TRACER).args(["show", "--top", "0"]).arg(&recording).output().unwrap();
     assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));

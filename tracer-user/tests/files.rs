@@ -102,7 +102,7 @@ fn completions_are_scripts() {
 #[test]
 fn the_table_of_device_calls_shows_every_measure_on_120_columns() {
     // Recorded on an H200; its longest names have 49 characters.
-    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/h200/decode/kernel-vulkan.csv");
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/../study/phase1/h200/decode/kernel-vulkan.csv");
     let shown = Command::new(TRACER).args(["show", run]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     let (_, table) = shown.split_once("\n device ").unwrap();

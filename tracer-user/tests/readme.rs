@@ -56,7 +56,7 @@ fn every_other_command_runs() {
     let sudo = folder.path().join("sudo");
     fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").unwrap();
     fs::set_permissions(&sudo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    std::os::unix::fs::symlink(Path::new(ROOT).join("plans"), folder.path().join("plans")).unwrap();
+    std::os::unix::fs::symlink(Path::new(ROOT).join("study"), folder.path().join("study")).unwrap();
     let path = format!(
         "{}:{}:{}",
         folder.path().display(),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Counts of CUDA programs beside strace's, on a machine with an NVIDIA GPU. Run as root:
-#   results/h200/count.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
+#   study/phase1/h200/count.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
 # FOLDER_OF_BINARIES has gpuos-trace, bench and strace.
 set -u
 . "$(dirname "$(realpath "$0")")/common.sh"

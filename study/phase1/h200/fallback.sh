@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The same programs with the kernel's type information and without: `n-*.csv`, and `f-*.csv` with /sys/kernel/btf hidden
 # in a mount namespace of their own. Run as root on a machine with an NVIDIA GPU:
-#   results/h200/fallback.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
+#   study/phase1/h200/fallback.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`) and bench.
 set -u
 here=$(dirname "$(realpath "$0")")

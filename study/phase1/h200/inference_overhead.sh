@@ -2,7 +2,7 @@
 # The latency of inference with and without the tracer: PyTorch's ResNet-18 and a transformer encoder. In each process
 # the tracer attaches and detaches again and again, so that what differs between processes is not in the ratio. Run as
 # root on a machine with an NVIDIA GPU:
-#   results/h200/inference_overhead.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
+#   study/phase1/h200/inference_overhead.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`).
 set -u
 here=$(dirname "$(realpath "$0")")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Decoded ioctls of CUDA programs beside an independent witness (oracle.c) and strace, on a machine with an NVIDIA
 # GPU. Run as root:
-#   results/h200/decode.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
+#   study/phase1/h200/decode.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`), bench, strace and oracle.so. The folders are left out of what is kept.
 set -u
 here=$(dirname "$(realpath "$0")")

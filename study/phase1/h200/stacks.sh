@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # CUDA, OpenCL and Vulkan on one GPU: how long each call takes, which system calls it makes, a traced run of each model,
-# and `plans/one-gpu.toml`. Run as root on a machine with an NVIDIA GPU:
-#   results/h200/stacks.sh FOLDER_OF_BINARIES DATASET OUTPUT_FOLDER [SECONDS]
+# and `study/phase1/plans/one-gpu.toml`. Run as root on a machine with an NVIDIA GPU:
+#   study/phase1/h200/stacks.sh FOLDER_OF_BINARIES DATASET OUTPUT_FOLDER [SECONDS]
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`) and bench (`cargo build --release -p gpuos-workloads --features
 # wgpu`). Vulkan's loader and the driver's file for it are found by LD_LIBRARY_PATH and VK_DRIVER_FILES. With SECONDS the
 # sweep is cut off; `sweep.sh FOLDER_OF_BINARIES DATASET OUTPUT_FOLDER SECONDS one-gpu` goes on.

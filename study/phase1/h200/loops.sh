@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a traced call costs, nanoseconds by call_loops in turns, and what starting costs. Run as root:
-#   results/h200/loops.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
+#   study/phase1/h200/loops.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
 # FOLDER_OF_BINARIES has gpuos-trace, call_loops and floor.
 set -u
 bin=$(realpath "$1") out=$(realpath "$2") trace="$(realpath "$1")/gpuos-trace"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-18 and MiniLM on ONNX Runtime's CUDA provider: runs of `bench infer`, one of each traced, and
-# `plans/inference.toml`. Run as root on a machine with an NVIDIA GPU, CUDA 13 and cuDNN 9 in LD_LIBRARY_PATH:
-#   ORT_DYLIB_PATH=…/libonnxruntime.so results/h200/inference.sh FOLDER_OF_BINARIES DATASET OUTPUT_FOLDER [SECONDS]
+# `study/phase1/plans/inference.toml`. Run as root on a machine with an NVIDIA GPU, CUDA 13 and cuDNN 9 in LD_LIBRARY_PATH:
+#   ORT_DYLIB_PATH=…/libonnxruntime.so study/phase1/h200/inference.sh FOLDER_OF_BINARIES DATASET OUTPUT_FOLDER [SECONDS]
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`) and bench (`cargo build --release -p gpuos-workloads --features
 # infer`), and beside them the folder `models` that `cargo xtask models` fetches. ORT_DYLIB_PATH is of PyPI's
 # onnxruntime-gpu 1.31.1, with its libonnxruntime_providers_*.so beside it. With SECONDS the sweep is cut off; `sweep.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every model and option of `bench` on CUDA: what it asks of the kernel, and how long it takes without the tracer. Cells
 # are run in blocks, each block in another order. Run as root on a machine with an NVIDIA GPU:
-#   results/h200/workloads.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [SECONDS [KNOWN]]
+#   study/phase1/h200/workloads.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [SECONDS [KNOWN]]
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`) and bench. Cells that KNOWN, another runs.csv, has are left out.
 set -u
 here=$(dirname "$(realpath "$0")")

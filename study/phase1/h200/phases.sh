@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What CUDA programs ask of the system by phase, and the live view's words, on a machine with an NVIDIA GPU. Run as root:
-#   results/h200/phases.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
+#   study/phase1/h200/phases.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`), libgpuos_nvtx.so (`cargo build --release -p gpuos-nvtx`) and bench.
 set -u
 here=$(dirname "$(realpath "$0")")

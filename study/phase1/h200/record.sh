@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Recordings of CUDA programs: the events against the counts of the same run, every export, and a loop of nothing but
 # system calls. Run as root on a machine with an NVIDIA GPU:
-#   results/h200/record.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
+#   study/phase1/h200/record.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
 # FOLDER_OF_BINARIES has gpuos-trace, known_calls and call_loops (`cargo xtask dist`, static), libgpuos_nvtx.so and bench.
 set -u
 here=$(dirname "$(realpath "$0")")
