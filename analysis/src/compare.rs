@@ -7,12 +7,13 @@ use std::{
     path::Path,
 };
 
+use gpuos_model::phase;
 use serde::Serialize;
 
 use crate::{
     axis::{Axis, short},
     claims::Tag,
-    counted::{Kind, Runs, WORK, call_name, rows_of},
+    counted::{Kind, Runs, call_name, rows_of},
     dataset::{Dataset, DatasetError},
     findings::{self, SeriesFindings},
     fit::APART,
@@ -59,7 +60,7 @@ impl Source {
                     let Ok((_, rows)) = rows_of(dataset, &cell, block) else { continue };
                     let mut found = Calls::new();
                     let read = rows.each(|row| {
-                        if WORK.contains(&row.phase) {
+                        if phase::is_measured(row.phase) {
                             *found.entry(call_name(row)).or_default() += row.calls as f64;
                         }
                     });

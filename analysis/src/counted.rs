@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use gpuos_model::phase;
 use serde::Serialize;
 
 use crate::{
     dataset::{Count, Counts, Dataset, RunRow},
     plan::Cell,
 };
-
-/// The phases that verdicts read: of `bench`'s models, and of `bench infer`.
-pub const WORK: [&str; 2] = ["work", "infer"];
 
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -63,7 +61,7 @@ impl Counted {
 
     /// Calls on GPU devices before the work: while the runtime starts, warm-up apart.
     pub fn start_up_on_devices(&self) -> f64 {
-        let before = ["", "init", "load"];
+        let before = ["", phase::INIT, phase::LOAD];
         self.driver
             .iter()
             .filter(|(phase, _)| before.contains(&phase.as_str()))
@@ -93,7 +91,7 @@ impl<'a> Sums<'a> {
                 "" => category.to_owned(),
                 device => format!("{category} on {device}"),
             };
-            if WORK.contains(&phase) {
+            if phase::is_measured(phase) {
                 for kind in [Kind::All, Kind::Role(role.to_owned()), Kind::Category(category.clone())] {
                     *counted.work.entry(kind).or_default() += calls;
                 }

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gpuos_model::Usage;
 use polars_core::{frame::DataFrame, prelude::*};
 use polars_io::{
     SerReader as _,
@@ -53,18 +54,8 @@ pub struct RunRow {
     pub bare_max_ns: u64,
     /// Of the timed work without the tracer.
     pub wall_ns: u64,
-    /// CPU time of that in user space, as `getrusage` has it.
-    pub user_ns: u64,
-    /// CPU time of that in the kernel.
-    pub system_ns: u64,
-    /// Context switches of that, of its own accord.
-    pub voluntary_switches: u64,
-    /// Context switches of that, because others ran.
-    pub involuntary_switches: u64,
-    /// Page faults of that which read nothing.
-    pub minor_faults: u64,
-    /// Page faults of that which read from a disk.
-    pub major_faults: u64,
+    /// What the process used for that, as `getrusage` has it.
+    pub usage: Usage,
     /// What the tracer lost: runs that lost anything are not used.
     pub lost: u64,
     /// One-minute load of the machine before.
@@ -434,12 +425,12 @@ fn numbers(run: &mut RunRow) -> [(&'static str, &mut u64); 13] {
         ("bare_p99_ns", &mut run.bare_p99_ns),
         ("bare_max_ns", &mut run.bare_max_ns),
         ("wall_ns", &mut run.wall_ns),
-        ("user_ns", &mut run.user_ns),
-        ("system_ns", &mut run.system_ns),
-        ("voluntary_switches", &mut run.voluntary_switches),
-        ("involuntary_switches", &mut run.involuntary_switches),
-        ("minor_faults", &mut run.minor_faults),
-        ("major_faults", &mut run.major_faults),
+        ("user_ns", &mut run.usage.user_ns),
+        ("system_ns", &mut run.usage.system_ns),
+        ("voluntary_switches", &mut run.usage.voluntary_switches),
+        ("involuntary_switches", &mut run.usage.involuntary_switches),
+        ("minor_faults", &mut run.usage.minor_faults),
+        ("major_faults", &mut run.usage.major_faults),
         ("lost", &mut run.lost),
     ]
 }

@@ -317,12 +317,12 @@ impl<'a> Drafted<'a> {
                 overhead,
                 overhead_95,
                 wall_ns: of(|run| run.wall_ns),
-                user_ns: of(|run| run.user_ns),
-                system_ns: of(|run| run.system_ns),
-                voluntary_switches: of(|run| run.voluntary_switches),
-                involuntary_switches: of(|run| run.involuntary_switches),
-                minor_faults: of(|run| run.minor_faults),
-                major_faults: of(|run| run.major_faults),
+                user_ns: of(|run| run.usage.user_ns),
+                system_ns: of(|run| run.usage.system_ns),
+                voluntary_switches: of(|run| run.usage.voluntary_switches),
+                involuntary_switches: of(|run| run.usage.involuntary_switches),
+                minor_faults: of(|run| run.usage.minor_faults),
+                major_faults: of(|run| run.usage.major_faults),
             }
         });
         let cost = cost.filter(|_| !whole.is_empty());

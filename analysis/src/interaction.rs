@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use gpuos_model::{Role, phase, role::color_of};
 use serde::Serialize;
 
 use crate::{
@@ -10,15 +11,12 @@ use crate::{
     counted::{call_name, rows_of},
     dataset::Dataset,
     page::escaped,
-    palette::{ROLES, color_of},
     plan::Cell,
     resample::median,
 };
 
 /// Of the models of a backend, the first of these is drawn.
 const MODELS: [&str; 7] = ["kernel", "alloc", "launch", "copy", "sync", "infer", "cpu"];
-/// The phases in their order; what is outside all of them comes first.
-const PHASES: [&str; 7] = ["", "init", "load", "warmup", "work", "infer", "teardown"];
 /// Commands that are named; the others are one node.
 const MOST_CALLS: usize = 16;
 const COLUMNS: usize = 5;
@@ -226,8 +224,8 @@ fn phase_name(phase: &str) -> &str {
 fn rank(column: usize, node: &Node) -> f64 {
     let place = |all: &[&str], name: &str| all.iter().position(|other| *other == name).unwrap_or(all.len()) as f64;
     match column {
-        1 => place(&PHASES, if node.label == "outside" { "" } else { &node.label }),
-        4 => place(&ROLES, &node.label),
+        1 => place(&phase::ORDER, if node.label == "outside" { "" } else { &node.label }),
+        4 => place(&Role::ALL.map(Role::name), &node.label),
         _ if node.label.ends_with(OTHERS) => f64::MAX,
         _ => -node.calls,
     }

@@ -15,7 +15,6 @@ pub mod findings;
 pub mod fit;
 pub mod interaction;
 pub mod page;
-pub mod palette;
 pub mod plan;
 pub mod plot;
 pub mod predictions;

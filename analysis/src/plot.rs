@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Once};
 
+use gpuos_model::{Role, role::color_of};
 use plotters::{
     coord::Shift,
     prelude::*,
@@ -12,7 +13,6 @@ use crate::{
     axis::{Axis, in_units},
     counted::Kind,
     findings::{KindFindings, SeriesFindings},
-    palette::{self, ROLES},
     verdict::Word,
 };
 
@@ -81,7 +81,7 @@ where
 {
     whole.fill(&WHITE)?;
     let (legend, rest) = whole.split_vertically(zoom * LEGEND);
-    roles_line(&legend, zoom, ROLES.into_iter().chain([ALL_CALLS]).filter(|role| what.has(role)))?;
+    roles_line(&legend, zoom, Role::ALL.map(Role::name).into_iter().chain([ALL_CALLS]).filter(|role| what.has(role)))?;
     for (place, area) in (0..what.count()).zip(rest.split_evenly((what.count().div_ceil(2), 2))) {
         what.facet(place, &area, zoom)?;
     }
@@ -89,7 +89,7 @@ where
 }
 
 fn color(role: &str) -> RGBColor {
-    let (red, green, blue) = palette::color_of(role);
+    let (red, green, blue) = color_of(role);
     RGBColor(red, green, blue)
 }
 
@@ -288,7 +288,7 @@ where
         .draw()?;
     for (place, (_, roles)) in one.phases.iter().enumerate() {
         let mut low = 0.0;
-        for role in ROLES {
+        for role in Role::ALL.map(Role::name) {
             let calls = roles.get(role).copied().unwrap_or_default();
             if calls == 0.0 {
                 continue;
@@ -334,7 +334,7 @@ mod tests {
         let Plot { svg: text, png } = plot.unwrap();
         // Of both roles: in the legend and as a bar; other roles have neither.
         let rectangles = |role: &str| {
-            let (red, green, blue) = palette::color_of(role);
+            let (red, green, blue) = color_of(role);
             text.matches(&format!("fill=\"#{red:02X}{green:02X}{blue:02X}\"")).count()
         };
         assert_eq!((rectangles("memory"), rectangles("io")), (2, 2), "{text}");
@@ -345,7 +345,7 @@ mod tests {
         let frame = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((frame.width, frame.height), (2 * 880, 2 * 330));
         let of = |color: (u8, u8, u8)| pixels.chunks(3).filter(|p| (p[0], p[1], p[2]) == color).count();
-        let [memory, io] = ["memory", "io"].map(|role| of(palette::color_of(role)));
+        let [memory, io] = ["memory", "io"].map(|role| of(color_of(role)));
         assert!(memory > 2 * io && io > 1000 && of((0, 0, 0)) > 500, "{memory} {io}");
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     axis::{Axis, short},
     claims::{Claim, NotShown},
-    counted::{Kind, WORK},
+    counted::Kind,
     dataset::DatasetError,
     execution::Appearance,
     findings::{Findings, KindFindings, SeriesFindings},
@@ -20,6 +20,7 @@ use crate::{
     variants::Outcome,
     verdict::{LEAST_BLOCKS, LEAST_LEVELS},
 };
+use gpuos_model::phase;
 
 /// On what a verdict rests, in a few words.
 fn ground(found: &KindFindings, axis: Axis) -> String {
@@ -386,8 +387,9 @@ fn markdown(findings: &Findings) -> String {
 /// The phases of each map, for the stacked bars.
 fn phases(map: &Interaction) -> Phases {
     let order = |phase: &str| {
-        let before = ["", "init", "load", "warmup"];
-        before.iter().position(|other| *other == phase).unwrap_or(if WORK.contains(&phase) { 4 } else { 5 })
+        let place = |phase: &str| phase::ORDER.iter().position(|other| *other == phase);
+        // Of the two phases in which work is measured a run has one.
+        place(if phase::is_measured(phase) { phase::WORK } else { phase }).unwrap_or(phase::ORDER.len())
     };
     let mut phases: BTreeMap<(usize, String), BTreeMap<String, f64>> = BTreeMap::new();
     for flow in &map.flows {

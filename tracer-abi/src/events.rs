@@ -40,6 +40,7 @@ pub const ARGUMENT: usize = 64;
 
 /// What every event begins with.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// `CLOCK_MONOTONIC` in nanoseconds: of a call its entry, of a switch the moment it stopped running.
@@ -60,6 +61,7 @@ pub struct Head {
 
 /// A system call that has returned.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     /// At its entry.
@@ -78,6 +80,7 @@ pub struct Call {
 
 /// A call on a device of a GPU driver.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceCall {
     /// As for every call.
@@ -96,6 +99,7 @@ pub struct DeviceCall {
 
 /// The life of processes and threads.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
     /// Whose.
@@ -114,6 +118,7 @@ pub struct Lifecycle {
 
 /// What a marker did.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhaseChange {
     /// Who marked it; `phase` is the one it is in now.
@@ -134,6 +139,7 @@ pub struct PhaseChange {
 
 /// A time in which a thread did not run.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switch {
     /// When it stopped.
@@ -148,6 +154,7 @@ pub struct Switch {
 
 /// A page fault in user mode.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     /// When.
@@ -160,6 +167,7 @@ pub struct Fault {
 
 /// Events that found no place in the ring.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
     /// Beginning of the time in which that happened.

@@ -28,6 +28,7 @@ pub const HOOKS: [Hook; 6] = [
 
 /// What is counted at a function, on behalf of traced threads.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HookCounts {
     /// Entries.

@@ -3,9 +3,31 @@
 //! The kernel side keeps numbers (device, command, detail); names are given in user space. What it must know of
 //! a driver's structures comes from user space as [`Rule`]s, chosen for the version of the driver.
 
-/// Devices are told by `major << 20 | minor`, the kernel's own coding of `i_rdev`. No driver has this major number:
-/// with it, the low bits tell what a descriptor without a device is.
-pub const NO_DEVICE: u32 = 0xfff << 20;
+/// Number of a device by its major and minor number: the kernel's own coding of `i_rdev` (`MKDEV` of `linux/kdev_t.h`).
+#[inline(always)]
+#[must_use]
+pub const fn device_number(major: u32, minor: u32) -> u32 {
+    major << MINOR_BITS | minor
+}
+
+/// Major number of a device.
+#[inline(always)]
+#[must_use]
+pub const fn major_of(device: u32) -> u32 {
+    device >> MINOR_BITS
+}
+
+/// Minor number of a device.
+#[inline(always)]
+#[must_use]
+pub const fn minor_of(device: u32) -> u32 {
+    device & ((1 << MINOR_BITS) - 1)
+}
+
+const MINOR_BITS: u32 = 20;
+
+/// No driver has this major number: with it, the minor number tells what a descriptor without a device is.
+pub const NO_DEVICE: u32 = device_number(0xfff, 0);
 /// Not open, or opened with `O_PATH`: the call fails with `EBADF`.
 pub const NOT_OPEN: u32 = NO_DEVICE | 1;
 /// The kernel's structures could not be followed.
@@ -52,6 +74,8 @@ pub const DRIVER_OTHER_GPU: u32 = 8;
 pub const MAJORS: u32 = 512;
 /// Major of the NVIDIA driver, fixed.
 pub const NVIDIA_MAJOR: u32 = 195;
+/// Minor of `/dev/nvidiactl`.
+pub const NVIDIA_CONTROL_MINOR: u32 = 255;
 /// Minor of its modeset part.
 pub const NVIDIA_MODESET_MINOR: u32 = 254;
 
@@ -163,6 +187,7 @@ pub const ANY_SIZE: u32 = u32::MAX;
 
 /// Where a driver writes its status into the argument.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusPlace {
     /// For arguments of this many bytes, or [`ANY_SIZE`].
@@ -173,6 +198,7 @@ pub struct StatusPlace {
 
 /// How to read the argument of one command. Offsets are in bytes.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// One of the `DETAIL_` kinds.
@@ -212,6 +238,7 @@ impl Rule {
 
 /// An object of the NVIDIA driver.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Object {
     /// Handle of the client it belongs to, unique in the machine.
@@ -222,6 +249,7 @@ pub struct Object {
 
 /// The device call that a thread is in, and what its earlier ones left.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// Address of the argument in the program's memory.
@@ -259,7 +287,7 @@ pub const OTHER_COMMANDS: u32 = u32::MAX;
 /// Places in a thread's table of its rows.
 pub const ROW_TABLE: usize = 512;
 /// Entry of a thread's directory for calls that are counted by device.
-pub const DIRECTORY_DEVICE: u16 = u16::MAX;
+pub const SLOT_BY_DEVICE: u16 = u16::MAX;
 
 /// Bytes of `struct file` that are read at once.
 pub const FILE_WINDOW: usize = 64;

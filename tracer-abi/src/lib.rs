@@ -5,11 +5,11 @@
 //! later version can add one in its place.
 #![no_std]
 
+pub mod counters;
 pub mod events;
-pub mod followed;
+pub mod fd_table;
 pub mod hooks;
 pub mod ioctl;
-pub mod losses;
 pub mod phases;
 pub mod settings;
 pub mod stacks;
@@ -19,7 +19,7 @@ pub mod tasks;
 /// Raised with every change of a layout, a map name or a meaning in this crate.
 ///
 /// The object carries it in the ELF section [`ABI_SECTION`]; the loader refuses another value.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] as a little-endian `u32`.
 pub const ABI_SECTION: &str = "gpuos.abi";
@@ -34,11 +34,11 @@ pub mod maps {
     /// Task storage: a [`ThreadState`](crate::tasks::ThreadState) for every traced thread.
     pub const THREADS: &str = "THREADS";
     /// Hash: thread number to [`ThreadState`](crate::tasks::ThreadState), in place of [`THREADS`] on kernels where
-    /// [`TASKS_BY_ID`](crate::settings::globals::TASKS_BY_ID) is set.
-    pub const THREADS_BY_ID: &str = "THREADS_BY_ID";
-    /// Array, mappable: one [`Row`](crate::syscalls::Row) per (thread, syscall) that is alive.
-    pub const ROWS: &str = "ROWS";
-    /// Stack: numbers of the chunks of [`ROWS`] that no thread holds.
+    /// [`TASKS_BY_TID`](crate::settings::globals::TASKS_BY_TID) is set.
+    pub const THREADS_BY_TID: &str = "THREADS_BY_TID";
+    /// Array, mappable: one [`CounterSlot`](crate::syscalls::CounterSlot) per (thread, syscall) that is alive.
+    pub const SLOTS: &str = "SLOTS";
+    /// Stack: numbers of the chunks of [`SLOTS`] that no thread holds.
     pub const FREE_CHUNKS: &str = "FREE_CHUNKS";
     /// Hash: [`RowKey`](crate::syscalls::RowKey) to [`RowCounts`](crate::syscalls::RowCounts) of threads that have exited.
     pub const TOTALS: &str = "TOTALS";
@@ -50,13 +50,13 @@ pub mod maps {
     pub const RULES: &str = "RULES";
     /// Hash: [`Object`](crate::ioctl::Object) to the class it was made of.
     pub const OBJECTS: &str = "OBJECTS";
-    /// Hash: [`DevicePath`](crate::followed::DevicePath) to the number of the device there, where
-    /// [`WITHOUT_TYPES`](crate::settings::globals::WITHOUT_TYPES) is set.
+    /// Hash: [`DevicePath`](crate::fd_table::DevicePath) to the number of the device there, where
+    /// [`NO_BTF`](crate::settings::globals::NO_BTF) is set.
     pub const DEVICE_PATHS: &str = "DEVICE_PATHS";
-    /// Hash: process id (`u64`) to [`Followed`](crate::followed::Followed), likewise.
-    pub const FOLLOWED: &str = "FOLLOWED";
-    /// Hash: [`Descriptor`](crate::followed::Descriptor) to [`Opened`](crate::followed::Opened), likewise.
-    pub const DESCRIPTORS: &str = "DESCRIPTORS";
+    /// Hash: process id (`u64`) to [`FdTable`](crate::fd_table::FdTable), likewise.
+    pub const FD_TABLES: &str = "FD_TABLES";
+    /// Hash: [`FdKey`](crate::fd_table::FdKey) to [`OpenFd`](crate::fd_table::OpenFd), likewise.
+    pub const OPEN_FDS: &str = "OPEN_FDS";
     /// Hash: [`PhaseKey`](crate::phases::PhaseKey) to the number of the phase, from 1.
     pub const PHASES: &str = "PHASES";
     /// Array, mappable: a [`PhaseNode`](crate::phases::PhaseNode) by that number.
@@ -65,16 +65,18 @@ pub mod maps {
     pub const FREE_PHASES: &str = "FREE_PHASES";
     /// Stack traces: addresses by the number of a stack.
     pub const STACKS: &str = "STACKS";
-    /// Hash: [`SiteKey`](crate::stacks::SiteKey) to the calls that returned there (`u64`).
-    pub const SITES: &str = "SITES";
+    /// Hash: [`StackSite`](crate::stacks::StackSite) to the calls that returned there (`u64`).
+    pub const STACK_SITES: &str = "STACK_SITES";
     /// Array: the label of the phase of each watched function of a library.
     pub const FUNCTION_LABELS: &str = "FUNCTION_LABELS";
     /// Array, mappable: [`HookCounts`](crate::hooks::HookCounts) by the index in [`HOOKS`](crate::hooks::HOOKS).
     pub const HOOK_COUNTS: &str = "HOOK_COUNTS";
     /// Ring buffer: the records of [`events`](crate::events).
     pub const EVENTS: &str = "EVENTS";
-    /// Array of `u64`: the counters of [`losses`](crate::losses).
-    pub const LOSSES: &str = "LOSSES";
+    /// Array of `u64`, mappable: what is lost and other facts, by the indices of [`counters`](crate::counters).
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Array of `u64`, mappable: the indices of [`counters::state`](crate::counters::state).
+    pub const STATE: &str = "STATE";
 }
 
 /// Names of the BPF programs.
@@ -121,8 +123,8 @@ pub mod programs {
     pub const API_EXIT: &str = "api_exit";
     /// Pairs on the raw tracepoints `sys_enter` and `sys_exit`, for the benchmarks: what they do, and
     /// their names.
-    pub const FLOORS: [(&str, &str, &str); 3] = [
-        ("nothing", "floor_enter", "floor_exit"),
+    pub const BASELINES: [(&str, &str, &str); 3] = [
+        ("nothing", "empty_enter", "empty_exit"),
         ("clock", "clock_enter", "clock_exit"),
         ("storage", "storage_enter", "storage_exit"),
     ];

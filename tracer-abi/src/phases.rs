@@ -51,6 +51,7 @@ pub const MOST_NESTED: u32 = 8;
 
 /// What the marker call points to. Its C twin is `struct gpuos_marker` of `gpuos_phase.h`.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marker {
     /// One of the `OPERATION_` values.
@@ -65,6 +66,7 @@ pub struct Marker {
 
 /// A phase is told by its label and the phase around it.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PhaseKey {
     /// Number of the phase around it; 0: none.
@@ -82,6 +84,7 @@ impl PhaseKey {
 
 /// What is counted about a phase, of all processes together.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PhaseNode {
     /// Number of the phase around it; 0: none.

@@ -7,8 +7,9 @@ pub const DEPTH: usize = 127;
 
 /// A place in a program at which a system call was made.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SiteKey {
+pub struct StackSite {
     /// Process id.
     pub process: u64,
     /// Number of the stack in the map of stacks, or [`NO_STACK`].
@@ -18,4 +19,4 @@ pub struct SiteKey {
 }
 
 #[cfg(not(test))]
-const _: () = assert!(size_of::<SiteKey>() == 16);
+const _: () = assert!(size_of::<StackSite>() == 16);

@@ -5,8 +5,8 @@
 pub const BUCKETS: usize = 40;
 
 /// System call numbers below this have an entry of their own in
-/// [`ThreadState::directory`](crate::tasks::ThreadState::directory). Linux 7.2 ends at 471.
-pub const DIRECTORY: usize = 512;
+/// [`ThreadState::slot_by_syscall`](crate::tasks::ThreadState::slot_by_syscall). Linux 7.2 ends at 471.
+pub const SYSCALL_NUMBERS: usize = 512;
 
 /// Rows are given to threads in chunks of this many.
 pub const CHUNK_ROWS: u32 = 16;
@@ -23,9 +23,24 @@ pub const ABI_COMPAT: u32 = 1;
 pub const COMPAT_SIGRETURN: u32 = 119;
 /// `rt_sigreturn` there.
 pub const COMPAT_RT_SIGRETURN: u32 = 173;
+/// `exit` there.
+pub const COMPAT_EXIT: u32 = 1;
+/// `exit_group` of 32-bit arm programs.
+pub const COMPAT_EXIT_GROUP_ARM: u32 = 248;
+/// `exit_group` of 32-bit x86 programs.
+pub const COMPAT_EXIT_GROUP_X86: u32 = 252;
+/// `fork` in both tables.
+pub const COMPAT_FORK: u32 = 2;
+/// `clone` in both.
+pub const COMPAT_CLONE: u32 = 120;
+/// `vfork` in both.
+pub const COMPAT_VFORK: u32 = 190;
+/// `clone3` in both.
+pub const COMPAT_CLONE3: u32 = 435;
 
 /// Whose calls a row counts.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowKey {
     /// Process id as in [`tasks::process_id`](crate::tasks::process_id): unique, unlike a pid.
@@ -50,6 +65,7 @@ pub struct RowKey {
 
 /// What is counted about them.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowCounts {
     /// Entries. A call that never returns (`exit_group`) or is still running is counted too.
@@ -103,16 +119,40 @@ impl RowCounts {
     }
 }
 
+impl RowCounts {
+    /// Adds other counts to these: every sum by `add`, every maximum by `raise`. The one list of them, for user space, where
+    /// one thread adds, and for the kernel, where several do at once.
+    #[inline(always)]
+    pub fn merge(&mut self, more: &Self, add: impl Fn(&mut u64, u64), raise: impl Fn(&mut u64, u64)) {
+        add(&mut self.calls, more.calls);
+        add(&mut self.untimed, more.untimed);
+        add(&mut self.errors, more.errors);
+        add(&mut self.restarted, more.restarted);
+        add(&mut self.refused, more.refused);
+        if more.status != 0 {
+            self.status = more.status;
+        }
+        add(&mut self.driver_calls, more.driver_calls);
+        add(&mut self.driver_ns, more.driver_ns);
+        add(&mut self.total_ns, more.total_ns);
+        raise(&mut self.max_ns, more.max_ns);
+        for bucket in 0..BUCKETS {
+            add(&mut self.buckets[bucket], more.buckets[bucket]);
+        }
+    }
+}
+
 impl Default for RowCounts {
     fn default() -> Self {
         Self::ZERO
     }
 }
 
-/// A thread's row in the `ROWS` array. Only that thread writes it, so nothing here is atomic.
+/// A thread's row in the `SLOTS` array. Only that thread writes it, so nothing here is atomic.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Row {
+pub struct CounterSlot {
     /// Whose calls; `process` is 0 while the row is free. Rows of a chunk of [`CHUNK_ROWS`] are used in their order.
     pub key: RowKey,
     /// The thread that holds it, also where rows are counted by process.
@@ -194,7 +234,7 @@ const _: () = {
     assert!(offset_of!(RowKey, thread) == 8 && offset_of!(RowKey, abi) == 20 && offset_of!(RowKey, detail) == 32);
     assert!(size_of::<RowCounts>() == 80 + 8 * BUCKETS);
     assert!(offset_of!(RowCounts, buckets) == 80);
-    assert!(size_of::<Row>() == 448 && offset_of!(Row, counts) == 48);
+    assert!(size_of::<CounterSlot>() == 448 && offset_of!(CounterSlot, counts) == 48);
 };
 
 #[cfg(test)]

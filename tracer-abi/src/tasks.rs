@@ -2,7 +2,7 @@
 
 use crate::{
     ioctl::{Pending, ROW_TABLE},
-    syscalls::{CHUNKS_PER_THREAD, DIRECTORY},
+    syscalls::{CHUNKS_PER_THREAD, SYSCALL_NUMBERS},
 };
 
 /// Set by user space on the suspended child: nothing is counted before its first `execve`.
@@ -29,8 +29,9 @@ pub const SLOT_SKIPPED: u32 = u32::MAX;
 
 /// What a thread, or all of a process, has used.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct TaskUsage {
     /// Context switches because the thread had to wait.
     pub voluntary_switches: u64,
     /// Context switches because another thread was to run.
@@ -47,7 +48,7 @@ pub struct Usage {
     pub run_ns: u64,
 }
 
-impl Usage {
+impl TaskUsage {
     /// Nothing yet.
     pub const ZERO: Self = Self {
         voluntary_switches: 0,
@@ -62,6 +63,7 @@ impl Usage {
 
 /// State of a traced thread, in the kernel's task storage; freed with the task.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadState {
     /// Process id; for [`STAGE_BORN`] the parent's.
@@ -107,15 +109,15 @@ pub struct ThreadState {
     /// Arguments of the call in flight: the first four where calls are recorded, all on kernels without type information.
     pub arguments: [u64; 6],
     /// What it had used when that was last added to its process.
-    pub settled: Usage,
+    pub settled: TaskUsage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
     pub chunks: [u32; CHUNKS_PER_THREAD],
     /// The device call in flight, and what earlier ones left.
     pub pending: Pending,
     /// Row number + 1 by a hash of call, device, command, detail and phase; 0: none yet.
     pub row_table: [u16; ROW_TABLE],
-    /// Row number + 1 by syscall number; 0: none yet; [`DIRECTORY_DEVICE`](crate::ioctl::DIRECTORY_DEVICE): look in `row_table`. A row of another phase is looked for there, too.
-    pub directory: [u16; DIRECTORY],
+    /// Row number + 1 by syscall number; 0: none yet; [`SLOT_BY_DEVICE`](crate::ioctl::SLOT_BY_DEVICE): look in `row_table`. A row of another phase is looked for there, too.
+    pub slot_by_syscall: [u16; SYSCALL_NUMBERS],
 }
 
 impl ThreadState {
@@ -130,7 +132,7 @@ impl ThreadState {
     /// The state that user space gives a thread that runs already. The call that it may be in is not counted.
     /// `used` is what it had used before.
     #[must_use]
-    pub const fn attached(process: u64, thread: u32, used: Usage) -> Self {
+    pub const fn attached(process: u64, thread: u32, used: TaskUsage) -> Self {
         Self { process, thread, settled: used, stage: STAGE_ATTACHED, slot: SLOT_SKIPPED, ..Self::ARMED }
     }
 
@@ -156,16 +158,17 @@ impl ThreadState {
         stopped_state: 0,
         at_entry: 0,
         arguments: [0; 6],
-        settled: Usage::ZERO,
+        settled: TaskUsage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
         pending: Pending::NONE,
         row_table: [0; ROW_TABLE],
-        directory: [0; DIRECTORY],
+        slot_by_syscall: [0; SYSCALL_NUMBERS],
     };
 }
 
 /// What is known about a process, kept until user space has read it after its end.
 #[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessRecord {
     /// Process id of the parent, 0 for the launched command.
@@ -179,7 +182,7 @@ pub struct ProcessRecord {
     /// Clock until which its GPUs are being set up, where phases are inferred.
     pub set_up_until_ns: u64,
     /// Sum over its exited threads.
-    pub usage: Usage,
+    pub usage: TaskUsage,
     /// Process number in the initial pid namespace.
     pub pid: u32,
     /// Threads alive, those not yet seen left out.
@@ -214,11 +217,11 @@ pub const fn process_id(pid: u32, started_ns: u64) -> u64 {
 #[cfg(not(test))]
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Usage>() == 56);
+    assert!(size_of::<TaskUsage>() == 56);
     assert!(offset_of!(ThreadState, settled) == 144);
     assert!(offset_of!(ThreadState, chunks) == 200);
     assert!(offset_of!(ThreadState, pending) == 264);
-    assert!(offset_of!(ThreadState, directory) == 304 + 2 * ROW_TABLE);
-    assert!(size_of::<ThreadState>() == 304 + 2 * ROW_TABLE + 2 * DIRECTORY);
+    assert!(offset_of!(ThreadState, slot_by_syscall) == 304 + 2 * ROW_TABLE);
+    assert!(size_of::<ThreadState>() == 304 + 2 * ROW_TABLE + 2 * SYSCALL_NUMBERS);
     assert!(size_of::<ProcessRecord>() == 144 && offset_of!(ProcessRecord, comm) == 128);
 };

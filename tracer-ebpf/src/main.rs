@@ -1,5 +1,7 @@
-//! The programs that run in the kernel. One file per topic; this one lists every program.
-//! All but `call_*`, `point_*` (perf's tracepoints) and those of `floor.rs` are BTF tracepoints.
+//! The programs that run in the kernel, in three layers: `programs` are the entry points, `count` says what a call means and
+//! where it is counted, `ground` has the maps, the state of threads and the kernel's structures. A layer uses those below it.
+//!
+//! All programs but `call_*`, `point_*` (perf's tracepoints) and those of `baseline.rs` are BTF tracepoints.
 //!
 //! | program     | tracepoint           | file          |
 //! |-------------|----------------------|---------------|
@@ -8,7 +10,7 @@
 //! | `call_enter` | `syscalls/sys_enter_NAME` | `syscalls.rs` |
 //! | `call_exit` | `syscalls/sys_exit_NAME` | `syscalls.rs` |
 //! | the same two | `raw_syscalls/sys_enter`, `sys_exit`, with tasks by number | `syscalls.rs` |
-//! | `floor_*`, `clock_*`, `storage_*` | `sys_enter`, `sys_exit` (raw) | `floor.rs` |
+//! | `empty_*`, `clock_*`, `storage_*` | `sys_enter`, `sys_exit` (raw) | `baseline.rs` |
 //! | `count_exit` | `sys_exit`          | `syscalls.rs` |
 //! | `task_fork` | `sched_process_fork` | `tasks.rs`    |
 //! | `task_exec` | `sched_process_exec` | `tasks.rs`    |
@@ -22,43 +24,40 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
-mod api;
+mod count {
+    //! What a call means and where it is counted.
+    pub(crate) mod calls;
+    pub(crate) mod emit;
+    pub(crate) mod inferred;
+    pub(crate) mod ioctl;
+    pub(crate) mod phases;
+    pub(crate) mod rows;
+    pub(crate) mod stacks;
+    pub(crate) mod tasks;
+}
 #[cfg(target_arch = "bpf")]
-mod atomic;
+mod ground {
+    //! What everything else stands on: maps, the state of threads, the kernel's structures.
+    pub(crate) mod atomic;
+    pub(crate) mod context;
+    pub(crate) mod counters;
+    pub(crate) mod fd;
+    pub(crate) mod fd_table;
+    pub(crate) mod kernel;
+    pub(crate) mod log;
+    pub(crate) mod maps;
+    pub(crate) mod state;
+}
 #[cfg(target_arch = "bpf")]
-mod descriptors;
-#[cfg(target_arch = "bpf")]
-mod emit;
-#[cfg(target_arch = "bpf")]
-mod floor;
-#[cfg(target_arch = "bpf")]
-mod followed;
-#[cfg(target_arch = "bpf")]
-mod hooks;
-#[cfg(target_arch = "bpf")]
-mod inferred;
-#[cfg(target_arch = "bpf")]
-mod ioctl;
-#[cfg(target_arch = "bpf")]
-mod kernel;
-#[cfg(target_arch = "bpf")]
-mod log;
-#[cfg(target_arch = "bpf")]
-mod losses;
-#[cfg(target_arch = "bpf")]
-mod maps;
-#[cfg(target_arch = "bpf")]
-mod phases;
-#[cfg(target_arch = "bpf")]
-mod rows;
-#[cfg(target_arch = "bpf")]
-mod sched;
-#[cfg(target_arch = "bpf")]
-mod stacks;
-#[cfg(target_arch = "bpf")]
-mod syscalls;
-#[cfg(target_arch = "bpf")]
-mod tasks;
+mod programs {
+    //! The entry points.
+    mod api;
+    mod baseline;
+    mod hooks;
+    mod sched;
+    mod syscalls;
+    mod tasks;
+}
 
 #[cfg(target_arch = "bpf")]
 mod image {

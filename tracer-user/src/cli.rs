@@ -1,25 +1,16 @@
-//! The command line: clap's structs and nothing else. `options.rs` turns them into plain values.
+//! The tracer's part of the command line: clap's structs and nothing else. `cmd/options.rs` turns them into plain values.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use gpuos_decode::version::Version;
+use gpuos_recording::{export, window};
 
-use crate::{export::Target, names::version::Version, record::window};
+use crate::probe::defaults;
 
-/// Shows what a GPU program asks of the operating system
-#[derive(Debug, Parser)]
-#[command(name = "gpuos-trace", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Tables and messages go to standard error, data to standard output.\n\
-    Exit status: the command's own; 125 when the tracer fails, 126 when the command cannot be executed, 127 when it is not found.")]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub verb: Verb,
-}
-
-/// What to do.
+/// What the tracer does: one file of `cmd` for each.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum TracerCommand {
     /// Run a command and count every system call of its process tree
     Run(RunArgs),
     /// Count every system call of running processes, until Ctrl-C or their end
@@ -34,67 +25,8 @@ pub enum Verb {
     Show(ShowArgs),
     /// Write a recording in a format that other tools open
     Export(ExportArgs),
-    /// Run the cells of a plan, with and without the tracer, into a dataset
-    Sweep(SweepArgs),
-    /// Say what a dataset shows: verdicts on how calls scale, and plots
-    Report(ReportArgs),
-    /// Set the stacks of one or more datasets side by side
-    Compare(CompareArgs),
     /// List and search the built-in tables of GPU driver commands
     Ioctls(IoctlsArgs),
-    /// Print a completion script for a shell
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
-}
-
-/// What a sweep runs.
-#[derive(Debug, Args)]
-pub struct SweepArgs {
-    /// The plan, such as `study/phase1/plans/quick.toml`
-    #[arg(value_name = "PLAN.toml", value_hint = ValueHint::FilePath)]
-    pub plan: PathBuf,
-
-    /// Folder of the dataset
-    #[arg(short, long, value_name = "DATASET", value_hint = ValueHint::DirPath)]
-    pub output: PathBuf,
-
-    /// Go on with a dataset of the same plan
-    #[arg(long)]
-    pub resume: bool,
-
-    /// The program with the workloads [default: `bench` beside this one, or in PATH]
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
-    pub bench: Option<PathBuf>,
-
-    /// End a run that takes longer; its cell has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub limit: u64,
-}
-
-/// What is reported.
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Folder of the dataset
-    #[arg(value_name = "DATASET", value_hint = ValueHint::DirPath)]
-    pub dataset: PathBuf,
-
-    /// Folder of the report: `report.md`, `report.html`, `verdicts.json` and plots
-    #[arg(short, long, value_name = "REPORT", value_hint = ValueHint::DirPath)]
-    pub output: PathBuf,
-}
-
-/// What is compared.
-#[derive(Debug, Args)]
-pub struct CompareArgs {
-    /// Folders of datasets; the backends of one are compared, too
-    #[arg(value_name = "DATASET", required = true, value_hint = ValueHint::DirPath)]
-    pub datasets: Vec<PathBuf>,
-
-    /// Folder of the comparison: `comparison.md`, `comparison.html`, `comparison.json`
-    #[arg(short, long, value_name = "COMPARISON", value_hint = ValueHint::DirPath)]
-    pub output: PathBuf,
 }
 
 /// What is counted and where it goes.
@@ -145,11 +77,11 @@ pub struct TraceArgs {
     pub quiet: bool,
 
     /// Rows for live threads; a thread holds sixteen at a time, one for each system call that it makes
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(16..=65_520), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::ROWS, value_parser = clap::value_parser!(u32).range(16..=65_520), hide_short_help = true)]
     pub rows: u32,
 
     /// How many (process, system call) pairs of ended threads the kernel keeps until they are read
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::TOTALS, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub totals: u32,
 
     /// Follow tasks by number, as on kernels that have no better way
@@ -157,11 +89,11 @@ pub struct TraceArgs {
     pub tasks_by_id: bool,
 
     /// How many threads can be alive at a time where tasks are followed by number
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::THREADS, value_parser = clap::value_parser!(u32).range(1..=4_194_304), hide_short_help = true)]
     pub threads: u32,
 
     /// How many objects of NVIDIA's driver are remembered by their class
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::OBJECTS, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub objects: u32,
 
     /// Watch the drivers' own functions, too: how much of a call is spent in the driver (needs kprobes)
@@ -178,7 +110,7 @@ pub struct TraceArgs {
     pub stacks: Option<PathBuf>,
 
     /// How many different stacks are kept
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_048_576), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::STACKS, value_parser = clap::value_parser!(u32).range(1..=1_048_576), hide_short_help = true)]
     pub stacks_kept: u32,
 
     /// With `--api`, also those that launch kernels
@@ -186,7 +118,7 @@ pub struct TraceArgs {
     pub api_launches: bool,
 
     /// How many different phases are kept apart
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::PHASES, value_parser = clap::value_parser!(u32).range(1..=65_536), hide_short_help = true)]
     pub phases: u32,
 
     /// Decode calls on NVIDIA devices as those of this driver version [default: the version that is loaded]
@@ -199,7 +131,7 @@ pub struct TraceArgs {
     pub bpf_log: Option<log::LevelFilter>,
 
     /// How many processes the kernel keeps until they are read
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::PROCESSES, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]
     pub processes: u32,
 }
 
@@ -429,13 +361,48 @@ pub enum Format {
     Table,
 }
 
+/// Formats of other tools
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Perfetto's own (ui.perfetto.dev): processes, threads, phases, calls with arguments, counters by role
+    Perfetto,
+    /// Chrome's trace events as JSON
+    Chrome,
+    /// speedscope.app: the calls of each thread in their order
+    Speedscope,
+    /// Folded stacks for flame graphs: phase;role;call and nanoseconds
+    Folded,
+    /// The rows as comma-separated values
+    Csv,
+    /// OpenTelemetry spans as JSON, a batch a line
+    OtlpJson,
+    /// A recording: of one that was not finished
+    Parquet,
+}
+
+impl ExportFormat {
+    /// The format of another tool; `None`: a recording.
+    #[must_use]
+    pub const fn other(self) -> Option<export::Format> {
+        Some(match self {
+            Self::Perfetto => export::Format::Perfetto,
+            Self::Chrome => export::Format::Chrome,
+            Self::Speedscope => export::Format::Speedscope,
+            Self::Folded => export::Format::Folded,
+            Self::Csv => export::Format::Csv,
+            Self::OtlpJson => export::Format::OtlpJson,
+            Self::Parquet => return None,
+        })
+    }
+}
+
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpuos-trace export --to perfetto infer.parquet -o infer.pftrace")]
 pub struct ExportArgs {
     /// The format
     #[arg(long, value_enum, value_name = "FORMAT")]
-    pub to: Target,
+    pub to: ExportFormat,
 
     /// Where it goes [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -1,22 +1,17 @@
-//! gpuos-trace: shows what a GPU program asks of the operating system.
+//! The tracer: loads the BPF programs, launches a command or attaches to processes, counts and records what they ask of the
+//! operating system, and shows it.
 //!
-//! The rooms of this crate are described in `docs/architecture.md`.
+//! ```text
+//! cmd ─► session ─► live ─► aggregate ─► probe
+//!           └─► output
+//! ```
+//!
+//! `docs/architecture.md` describes the rooms.
 
-pub mod bpf;
+pub mod aggregate;
 pub mod cli;
 pub mod cmd;
-pub mod collect;
-pub mod export;
-pub mod launch;
 pub mod live;
-pub mod model;
-pub mod names;
-pub mod options;
-pub mod proc_text;
-pub mod ranges;
-pub mod record;
-pub mod signals;
-pub mod sink;
-pub mod stacks;
-pub mod sweep;
-pub mod talk;
+pub mod output;
+pub mod probe;
+pub mod session;

@@ -1,11 +1,12 @@
 //! `bench api`: each call of a runtime alone, timed. Every step is a phase of its own, so that a tracer shows the system
 //! calls of each.
 
+use gpuos_model::{bench::Percentiles, phase};
 use serde::Serialize;
 
 use crate::{
     backend::{Backend, BackendError, Description, Kernel},
-    measure::{Latencies, Percentiles},
+    measure::Latencies,
     model::ModelError,
     plan::{Memory, Plan},
 };
@@ -64,7 +65,7 @@ impl<B: Backend> Bench<'_, B> {
         iters: u64,
         mut call: impl FnMut(&mut B) -> Result<(), BackendError>,
     ) -> Result<bool, BackendError> {
-        gpuos_phase::switch("warmup");
+        gpuos_phase::switch(phase::WARMUP);
         let mut latencies = Latencies::new();
         let mut done = || {
             for _ in 0..warmup {
@@ -78,7 +79,7 @@ impl<B: Backend> Bench<'_, B> {
             Ok(())
         };
         let skipped = possible(done())?.err();
-        gpuos_phase::switch("init");
+        gpuos_phase::switch(phase::INIT);
         let is_possible = skipped.is_none();
         self.steps.push(Step { name, latency: latencies.percentiles(), skipped });
         Ok(is_possible)
@@ -166,7 +167,7 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
     }
     let few = plan.iters.min(MOST_CONTEXTS);
     bench.times("context", plan.warmup.min(1), few, |backend| backend.context())?;
-    gpuos_phase::switch("teardown");
+    gpuos_phase::switch(phase::TEARDOWN);
     let Bench { mut backend, steps, .. } = bench;
     backend.free(array)?;
     Ok(Calls { backend: description, bytes, iters: plan.iters, warmup: plan.warmup, steps })

@@ -14,6 +14,7 @@ mod report;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use gpuos_model::phase;
 
 use crate::{
     backend::{Backend, WithBackend},
@@ -38,7 +39,7 @@ fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
     let request = command.request();
     let json = request.json;
     if request.task.begins_with_init() {
-        gpuos_phase::switch("init");
+        gpuos_phase::switch(phase::INIT);
     }
     let text = match &request.task {
         Task::Cpu(plan) => report::model(&model::cpu::run(plan)?, json)?,

@@ -2,24 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use gpuos_model::{Usage, bench::Percentiles};
 use hdrhistogram::Histogram;
-use serde::Serialize;
 
 /// Durations of single units of work.
 #[derive(Debug)]
 pub(crate) struct Latencies {
     histogram: Histogram<u64>,
-}
-
-/// Percentiles in nanoseconds, to three significant digits.
-#[derive(Debug, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) count: u64,
-    pub(crate) p50_ns: u64,
-    pub(crate) p90_ns: u64,
-    pub(crate) p99_ns: u64,
-    pub(crate) max_ns: u64,
-    pub(crate) mean_ns: u64,
 }
 
 impl Latencies {
@@ -51,46 +40,21 @@ impl Latencies {
 }
 
 /// What the process has used so far.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Usage {
-    pub(crate) user_ns: u64,
-    pub(crate) system_ns: u64,
-    pub(crate) voluntary_switches: u64,
-    pub(crate) involuntary_switches: u64,
-    pub(crate) minor_faults: u64,
-    pub(crate) major_faults: u64,
-}
-
-impl Usage {
-    pub(crate) fn now() -> Self {
-        // SAFETY: an all-zero `rusage` is valid, and the call fills it.
-        let usage = unsafe {
-            let mut usage: libc::rusage = std::mem::zeroed();
-            libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-            usage
-        };
-        let time = |time: libc::timeval| {
-            (Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)).as_nanos() as u64
-        };
-        Self {
-            user_ns: time(usage.ru_utime),
-            system_ns: time(usage.ru_stime),
-            voluntary_switches: usage.ru_nvcsw as u64,
-            involuntary_switches: usage.ru_nivcsw as u64,
-            minor_faults: usage.ru_minflt as u64,
-            major_faults: usage.ru_majflt as u64,
-        }
-    }
-
-    pub(crate) fn since(self, earlier: Self) -> Self {
-        Self {
-            user_ns: self.user_ns - earlier.user_ns,
-            system_ns: self.system_ns - earlier.system_ns,
-            voluntary_switches: self.voluntary_switches - earlier.voluntary_switches,
-            involuntary_switches: self.involuntary_switches - earlier.involuntary_switches,
-            minor_faults: self.minor_faults - earlier.minor_faults,
-            major_faults: self.major_faults - earlier.major_faults,
-        }
+pub(crate) fn usage_now() -> Usage {
+    // SAFETY: an all-zero `rusage` is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the call fills it.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    let time = |time: libc::timeval| {
+        (Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)).as_nanos() as u64
+    };
+    Usage {
+        user_ns: time(usage.ru_utime),
+        system_ns: time(usage.ru_stime),
+        voluntary_switches: usage.ru_nvcsw as u64,
+        involuntary_switches: usage.ru_nivcsw as u64,
+        minor_faults: usage.ru_minflt as u64,
+        major_faults: usage.ru_majflt as u64,
     }
 }
 

@@ -3,25 +3,24 @@
 use std::io::{self, Write as _};
 
 use comfy_table::{CellAlignment, Table, presets};
+use gpuos_model::bench::{self, Percentiles};
 use serde::Serialize;
 
 use crate::{
     api::Calls,
     backend::Description,
-    measure::{Percentiles, Usage},
     model::Outcome,
     plan::{Direction, Lifetime, Model, Plan},
 };
 
+/// The JSON object of a micro-workload.
 #[derive(Serialize)]
-struct Report<'a> {
+struct OfModel<'a> {
     backend: Option<&'a Description>,
     #[serde(flatten)]
     plan: &'a Plan,
-    wall_ns: u64,
-    /// Absent when nothing was timed.
-    latency: Option<Percentiles>,
-    usage: Usage,
+    #[serde(flatten)]
+    report: bench::Report,
 }
 
 /// Writes to standard output; nobody there to read is no failure.
@@ -38,7 +37,11 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
     let latency = latencies.percentiles();
     if json {
         let backend = backend.as_ref();
-        return serde_json::to_string(&Report { backend, plan, wall_ns: *wall_ns, latency, usage: *usage });
+        return serde_json::to_string(&OfModel {
+            backend,
+            plan,
+            report: bench::Report { wall_ns: *wall_ns, latency, usage: *usage },
+        });
     }
     let on = backend.as_ref().map_or_else(|| "the CPU".to_owned(), on);
     let direction = match (plan.model, plan.direction) {

@@ -158,9 +158,11 @@ pub(crate) fn check() -> Result<()> {
 /// SHA-256 of everything that the object is made from.
 fn fingerprint() -> Result<String> {
     let mut files = vec![root().join("tracer-ebpf/Cargo.toml"), root().join("tracer-abi/Cargo.toml")];
-    for folder in ["tracer-ebpf/src", "tracer-abi/src"] {
-        for entry in fs::read_dir(root().join(folder))? {
-            files.push(entry?.path());
+    let mut folders = vec![root().join("tracer-ebpf/src"), root().join("tracer-abi/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
         }
     }
     files.sort();

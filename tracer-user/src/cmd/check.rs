@@ -3,12 +3,12 @@
 use std::{fs, path::Path, process::ExitCode, time::Instant};
 
 use comfy_table::{Table, presets};
+use gpuos_host::{diagnostics, environment, proc_text, screen};
 use serde::Serialize;
 
 use crate::{
-    bpf::{self, Settings, Tracer},
     cli::CheckArgs,
-    collect, proc_text, talk,
+    probe::{self, Settings, Tracer},
 };
 
 /// How a finding bears on `run`.
@@ -48,12 +48,12 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     } else {
         table(&findings)
     };
-    if let Err(error) = super::print(&text) {
-        talk::say(&super::explain(&error));
+    if let Err(error) = screen::print(&text) {
+        diagnostics::report(&super::explain(&error.into()));
         return ExitCode::from(super::TRACER_FAILED);
     }
     if !args.json {
-        talk::say(if ready {
+        diagnostics::report(if ready {
             "`gpuos-trace run` works here"
         } else {
             "`gpuos-trace run` does not work here yet; see `missing` above"
@@ -108,8 +108,8 @@ fn findings() -> Vec<Finding> {
 }
 
 fn driver_hooks() -> Finding {
-    let names: Vec<&str> = bpf::driver_hooks().iter().map(|hook| hook.function).collect();
-    let found = match (bpf::has_kprobes(), names.is_empty()) {
+    let names: Vec<&str> = probe::driver_hooks().iter().map(|hook| hook.function).collect();
+    let found = match (probe::has_kprobes(), names.is_empty()) {
         (false, _) => "no kprobes in this kernel".to_owned(),
         (true, true) => "no driver with a function to watch".to_owned(),
         (true, false) => names.join(", "),
@@ -119,8 +119,8 @@ fn driver_hooks() -> Finding {
 }
 
 fn library_functions() -> Finding {
-    let (found, verdict) = match bpf::api_functions(true) {
-        _ if !bpf::has_uprobes() => ("Linux 6.6 and uprobes are needed".to_owned(), Verdict::Info),
+    let (found, verdict) = match probe::api_functions(true) {
+        _ if !probe::has_uprobes() => ("Linux 6.6 and uprobes are needed".to_owned(), Verdict::Info),
         Err((path, error)) => (format!("{}: {error}", path.display()), Verdict::Info),
         Ok(functions) if functions.is_empty() => ("no library with a function to watch".to_owned(), Verdict::Info),
         Ok(functions) => {
@@ -139,7 +139,7 @@ fn library_functions() -> Finding {
 
 fn kernel() -> Finding {
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let (verdict, advice) = match bpf::kernel_version() {
+    let (verdict, advice) = match probe::kernel_version() {
         (0..=4, _) | (5, 0..=9) => (Verdict::Limited, "older than 5.10, the oldest kernel that was tried"),
         (5, 10..=14) => (Verdict::Limited, "tasks are followed by number: from outside of containers, as root"),
         (7.., _) => (
@@ -152,11 +152,11 @@ fn kernel() -> Finding {
 }
 
 fn btf() -> Finding {
-    match bpf::kernel_btf::KernelBtf::of_running_kernel() {
-        Ok(_) => finding("type information (BTF)", bpf::kernel_btf::VMLINUX, Verdict::Ok, ""),
+    match probe::kernel_btf::KernelBtf::of_running_kernel() {
+        Ok(_) => finding("type information (BTF)", probe::kernel_btf::VMLINUX, Verdict::Ok, ""),
         Err(error) => finding(
             "type information (BTF)",
-            bpf::error::chain(&error),
+            probe::error::chain(&error),
             Verdict::Limited,
             "as root outside of containers only; devices are known by the paths that programs open, what processes use is not; a kernel built with CONFIG_DEBUG_INFO_BTF=y has no such limits",
         ),
@@ -173,7 +173,7 @@ fn capabilities() -> Finding {
     let enough = held.contains(&"CAP_SYS_ADMIN") || held.len() == 2;
     let found =
         if held.is_empty() { "none of CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN".to_owned() } else { held.join(", ") };
-    if bpf::is_in_user_namespace() {
+    if probe::is_in_user_namespace() {
         return finding(
             "capabilities",
             format!("{found}, of a user namespace"),
@@ -227,7 +227,7 @@ fn loading() -> Finding {
 }
 
 fn call_tracepoints() -> Finding {
-    if bpf::has_call_tracepoints() {
+    if probe::has_call_tracepoints() {
         finding("tracepoints of single calls", "work", Verdict::Ok, "")
     } else {
         finding(
@@ -279,7 +279,7 @@ fn runtimes() -> Vec<Finding> {
         ("OpenCL", &["libOpenCL.so.1"]),
         ("Vulkan", &["libvulkan.so.1"]),
     ];
-    let cache = collect::linker_cache();
+    let cache = environment::linker_cache();
     let found = |names: &[&str]| names.iter().find_map(|name| proc_text::library_path(&cache, name));
     known
         .iter()

@@ -2,16 +2,16 @@
 
 use anyhow::{Result, bail};
 use comfy_table::{ContentArrangement, Table as Grid, presets};
+use gpuos_decode::{
+    ioctls::{self, Command, Table},
+    nvidia,
+    similar::similar,
+    version::Version,
+};
+use gpuos_host::screen;
 use serde::Serialize;
 
-use crate::{
-    cli::IoctlsArgs,
-    names::{
-        ioctls::{self, Command, Table},
-        similar,
-        version::Version,
-    },
-};
+use crate::cli::IoctlsArgs;
 
 /// A command as JSON.
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ pub(super) fn ioctls(args: &IoctlsArgs) -> Result<()> {
     // A version that no source was read of is like the newest before it that was.
     let version = args.driver.as_ref().map(|version| version.newest_known(versions()));
     if args.words.is_empty() && args.table.is_none() && !args.json {
-        return super::print(&overview(&tables, version.as_ref()));
+        return Ok(screen::print(&overview(&tables, version.as_ref()))?);
     }
     let found: Vec<(&Table, &Command)> = tables
         .into_iter()
@@ -41,19 +41,19 @@ pub(super) fn ioctls(args: &IoctlsArgs) -> Result<()> {
         .collect();
     if args.json {
         let rows: Vec<Row> = found.iter().map(|(table, command)| row(table, command)).collect();
-        return super::print(&(serde_json::to_string_pretty(&rows)? + "\n"));
+        return Ok(screen::print(&(serde_json::to_string_pretty(&rows)? + "\n"))?);
     }
     if found.is_empty() {
         let version = args.driver.as_ref().map_or_else(String::new, |version| format!(" in driver {version}"));
         let words = args.words.join(" ");
         let control = number(&words).filter(|id| id >> 16 != 0).map_or_else(String::new, |id| {
-            format!("; as a control command of NVIDIA's driver it is {}", ioctls::control_name(id))
+            format!("; as a control command of NVIDIA's driver it is {}", nvidia::control_name(id))
         });
         bail!(
             "no command matches `{words}`{version}{control}\nhint: words are looked for in names, numbers (0x2a, 42, 0xc020462a) and meanings; `gpuos-trace ioctls` lists the tables"
         );
     }
-    super::print(&listing(&found))
+    Ok(screen::print(&listing(&found))?)
 }
 
 /// The tables that the arguments name.

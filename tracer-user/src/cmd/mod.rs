@@ -1,56 +1,52 @@
-//! One file per verb of the command line.
+//! One file per subcommand.
 
 mod attach;
 mod check;
-mod completions;
 mod export;
 mod ioctls;
-mod outcome;
+mod options;
 mod record;
-mod report;
 mod run;
 mod show;
-mod stacks;
-mod sweep;
 mod top;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use gpuos_host::diagnostics;
 
-use crate::{
-    cli::{Cli, Verb},
-    launch::LaunchError,
-    sink::table::Look,
-    talk,
-};
+use crate::{cli::TracerCommand, session::launch::LaunchError};
 
-/// Exit status of the tracer's own failures.
-const TRACER_FAILED: u8 = 125;
+/// Exit status of the tracer's own failures: a traced command may return any smaller one.
+pub const TRACER_FAILED: u8 = 125;
+
+/// Why `--strict` fails.
+const STRICT: &str =
+    "events were lost, and `--strict` was given\nhint: the tables and the file say what was lost and how to avoid it";
 
 /// Does what the command line says. Returns only when the traced command decides nothing.
-pub fn dispatch(cli: Cli) -> ExitCode {
-    let done = match cli.verb {
-        Verb::Run(args) => run::run(args, None),
-        Verb::Attach(args) => attach::attach(args, None),
-        Verb::Record(args) => record::record(args),
-        Verb::Top(args) => top::top(args),
-        Verb::Check(args) => return check::check(&args),
-        Verb::Ioctls(args) => ioctls::ioctls(&args),
-        Verb::Show(args) => show::show(&args),
-        Verb::Export(args) => export::export(&args),
-        Verb::Sweep(args) => sweep::sweep(&args),
-        Verb::Report(args) => report::report(&args),
-        Verb::Compare(args) => report::compare(&args),
-        Verb::Completions { shell } => completions::print(shell),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            talk::say(&explain(&error));
-            ExitCode::from(error.downcast_ref::<LaunchError>().map_or(TRACER_FAILED, LaunchError::exit_code))
-        }
+///
+/// # Errors
+/// What went wrong, for [`report_failure`].
+pub fn run(command: TracerCommand) -> Result<ExitCode> {
+    match command {
+        TracerCommand::Run(args) => run::run(args)?,
+        TracerCommand::Attach(args) => attach::attach(args)?,
+        TracerCommand::Record(args) => record::record(args)?,
+        TracerCommand::Top(args) => top::top(args)?,
+        TracerCommand::Check(args) => return Ok(check::check(&args)),
+        TracerCommand::Ioctls(args) => ioctls::ioctls(&args)?,
+        TracerCommand::Show(args) => show::show(&args)?,
+        TracerCommand::Export(args) => export::export(&args)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what went wrong, and with which status to end.
+#[must_use]
+pub fn report_failure(error: &anyhow::Error) -> ExitCode {
+    diagnostics::report(&explain(error));
+    ExitCode::from(error.downcast_ref::<LaunchError>().map_or(TRACER_FAILED, LaunchError::exit_code))
 }
 
 /// The error and its causes, without those that a message already contains, in front of the hint.
@@ -65,25 +61,4 @@ fn explain(error: &anyhow::Error) -> String {
         }
     }
     hint.map_or_else(|| message.clone(), |hint| format!("{message}\nhint:{hint}"))
-}
-
-/// How the terminal behind a stream looks; a stream that is none gets plain tables of 120 columns.
-fn look_of(stream: &(impl IsTerminal + std::os::fd::AsFd), choice: anstream::ColorChoice) -> Look {
-    if !stream.is_terminal() {
-        return Look { width: 120, color: choice == anstream::ColorChoice::Always };
-    }
-    let width = terminal_size::terminal_size_of(stream).map_or(80, |(width, _)| usize::from(width.0));
-    Look { width, color: choice != anstream::ColorChoice::Never }
-}
-
-/// Data on standard output. A reader that has seen enough is no failure.
-fn print(text: &str) -> Result<()> {
-    use std::io::Write as _;
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
 }

@@ -3,34 +3,36 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
+use gpuos_decode::roles::Roles;
+use gpuos_host::screen;
+use gpuos_model::units;
+use gpuos_recording::{
+    RecordingError,
+    counts::Counts,
+    source::{self, Source, header_of},
+};
+use gpuos_runs::{
+    files, frame,
+    run::{Header, Run},
+};
 
+use super::options;
 use crate::{
     cli::ShowArgs,
-    model::{
-        frame,
-        roles::Roles,
-        run::{Header, Run},
-    },
-    options,
-    record::{
-        RecordingError,
-        counts::Counts,
-        source::{self, Source, header_of},
-    },
-    sink,
+    output::{layout::style_of, summary},
 };
 
 pub(super) fn show(args: &ShowArgs) -> Result<()> {
     let run = read(&args.file)?;
     let stdout = std::io::stdout();
-    let look = super::look_of(&stdout, anstream::AutoStream::choice(&stdout));
-    let text = sink::table::render(&run, options::view(&args.tables), look)
+    let style = style_of(&stdout, anstream::AutoStream::choice(&stdout));
+    let text = summary::render(&run, options::view(&args.tables), style)
         .map_err(|error| anyhow!("{}: {error}", args.file.display()))?;
-    super::print(&text)
+    Ok(screen::print(&text)?)
 }
 
 fn read(path: &Path) -> Result<Run> {
-    let Some(mut source) = Source::open(path)? else { return Ok(sink::read(path)?) };
+    let Some(mut source) = Source::open(path)? else { return Ok(files::read(path)?) };
     let mut counts = match &source {
         Source::Finished(recording) => Counts::new(&recording.header),
         Source::Journal(_) => Counts::default(),
@@ -44,7 +46,7 @@ fn read(path: &Path) -> Result<Run> {
                 bail!(
                     "`{}` was recorded on {}, and the tables here are those of {}\nhint: `gpuos-trace export --to csv` has the names of that machine",
                     path.display(),
-                    sink::units::printable(&recording.header.host.architecture),
+                    units::printable(&recording.header.host.architecture),
                     std::env::consts::ARCH
                 );
             }
@@ -54,7 +56,7 @@ fn read(path: &Path) -> Result<Run> {
         Source::Journal(reader) => {
             let unfinished = source::unfinished(&reader.head, &counts);
             let roles = Roles::parse(&reader.head.roles)
-                .map_err(|reason| anyhow!("its roles are not valid: {}", sink::units::printable(&reason)))?;
+                .map_err(|reason| anyhow!("its roles are not valid: {}", units::printable(&reason)))?;
             (header_of(reader.head, &mut counts, &unfinished, damage), roles)
         }
     };

@@ -3,7 +3,6 @@
 //! standard error is no terminal, a line a second says the same in short.
 
 pub mod output;
-pub mod processes;
 pub mod state;
 mod terminal;
 pub mod view;
@@ -14,17 +13,13 @@ use std::{
     time::Duration,
 };
 
+use gpuos_decode::{devices::Devices, roles::Roles};
+use gpuos_host::diagnostics;
+use gpuos_model::units::{count, duration, printable};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::{
-    bpf::Counters,
-    collect::Gathered,
-    model::roles::Roles,
-    names::devices::Devices,
-    sink::units::{count, duration, printable},
-    talk,
-};
+use crate::{aggregate::Aggregator, probe::Counters};
 use output::Output;
 use state::State;
 use terminal::Screen;
@@ -37,7 +32,7 @@ const SECOND: u32 = 10;
 
 /// What the user wants of whoever drives the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum UiAction {
     /// Nothing.
     GoOn,
     /// An interrupt for the command.
@@ -75,49 +70,49 @@ impl Live {
     ///
     /// # Errors
     /// What the kernel or the terminal says.
-    pub fn tick(&mut self, counters: &Counters, gathered: &mut Gathered) -> io::Result<Wish> {
+    pub fn tick(&mut self, counters: &Counters, aggregator: &mut Aggregator) -> io::Result<UiAction> {
         if self.is_closed {
-            return Ok(Wish::GoOn);
+            return Ok(UiAction::GoOn);
         }
         let is_second = self.ticks.is_multiple_of(SECOND);
         self.ticks = self.ticks.wrapping_add(1);
         let has_screen = self.screen.is_some();
         if !self.shown.is_paused && (has_screen || is_second) {
-            let reading = gathered.reading(counters, is_second)?;
-            self.state.read(reading, gathered.devices());
+            let reading = aggregator.reading(counters, is_second)?;
+            self.state.read(reading, aggregator.devices());
         }
         if !has_screen {
             if is_second {
-                talk::print(&line(&self.state));
+                diagnostics::print(&line(&self.state));
             }
-            return Ok(Wish::GoOn);
+            return Ok(UiAction::GoOn);
         }
-        self.shown.trouble = talk::waiting();
+        self.shown.trouble = diagnostics::last_buffered();
         // A terminal that is gone ends the view, not the trace.
         Ok(self.converse().unwrap_or_else(|_| {
             self.close();
-            Wish::GoOn
+            UiAction::GoOn
         }))
     }
 
     /// Follows keys and draws.
-    fn converse(&mut self) -> io::Result<Wish> {
-        let mut wish = Wish::GoOn;
+    fn converse(&mut self) -> io::Result<UiAction> {
+        let mut action = UiAction::GoOn;
         if has_hung_up() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        while wish == Wish::GoOn && event::poll(Duration::ZERO)? {
+        while action == UiAction::GoOn && event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()?
                 && key.kind != KeyEventKind::Release
             {
-                wish = self.follow(key);
+                action = self.follow(key);
             }
         }
         if self.shown.wants_end {
             self.close();
         }
         self.draw()?;
-        Ok(wish)
+        Ok(action)
     }
 
     fn draw(&mut self) -> io::Result<()> {
@@ -131,9 +126,9 @@ impl Live {
     }
 
     /// Does what a key says.
-    fn follow(&mut self, key: KeyEvent) -> Wish {
+    fn follow(&mut self, key: KeyEvent) -> UiAction {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
-            return Wish::Interrupt;
+            return UiAction::Interrupt;
         }
         if let Some(typed) = &mut self.shown.typing {
             match key.code {
@@ -142,17 +137,17 @@ impl Live {
                 KeyCode::Esc => {
                     self.shown.typing = None;
                     self.state.set_filter(String::new());
-                    return Wish::GoOn;
+                    return UiAction::GoOn;
                 }
                 KeyCode::Enter => {
                     self.shown.typing = None;
-                    return Wish::GoOn;
+                    return UiAction::GoOn;
                 }
                 _ => {}
             }
             let filter = typed.clone();
             self.state.set_filter(filter);
-            return Wish::GoOn;
+            return UiAction::GoOn;
         }
         match key.code {
             KeyCode::Char('q') => self.shown.wants_end = true,
@@ -171,7 +166,7 @@ impl Live {
             }
             _ => {}
         }
-        Wish::GoOn
+        UiAction::GoOn
     }
 
     /// Whether the user has closed it.

@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gpuos_host::diagnostics;
+use gpuos_model::units;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     pty::{OpenptyResult, openpty},
 };
-
-use crate::{sink::units, talk};
 
 /// As many bytes of its end are looked at for the pane.
 const END: usize = 16 << 10;
@@ -147,7 +147,7 @@ impl Output {
         // What was written before the command ended is in the terminal's buffer already.
         let Self { held, reader } = self;
         if !matches!(reader.join(), Ok(Ok(()))) {
-            talk::say("the command's output could not be read to its end");
+            diagnostics::report("the command's output could not be read to its end");
         }
         Self::held(&held).release();
     }
@@ -177,8 +177,8 @@ impl Held {
         if self.dropped != 0 {
             let dropped = units::plural(self.dropped - known as u64, "byte", "bytes");
             // What was kept may end inside of a line.
-            talk::print("\n");
-            talk::say(&format!(
+            diagnostics::print("\n");
+            diagnostics::report(&format!(
                 "{dropped} of the command's output found no place in the folder for temporary files; what follows is its end"
             ));
             give(&mut &self.end[self.end.len() - known..]);

@@ -2,69 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use gpuos_decode::{
+    call::{self, Call},
+    devices::Devices,
+    roles::Roles,
+};
+use gpuos_host::processes::ThreadUsage;
+use gpuos_model::Role;
+use gpuos_runs::{histogram::Histogram, losses::Losses};
 use gpuos_tracer_abi::syscalls::{RowCounts, RowKey};
 
-use crate::{
-    model::{
-        frame::{self, Call},
-        histogram::Histogram,
-        phases::Phase,
-        roles::{Role, Roles},
-        run::Losses,
-    },
-    names::devices::Devices,
-};
-
-/// Everything that was read at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Reading {
-    /// `CLOCK_MONOTONIC`.
-    pub at_ns: u64,
-    /// Counts of ended processes (under process 0) and of those that run.
-    pub rows: Vec<(RowKey, RowCounts)>,
-    /// Calls of each thread that is alive.
-    pub threads: HashMap<u32, u64>,
-    /// Processes that run.
-    pub processes: Vec<LiveProcess>,
-    /// Whether what their threads have used was read, too: that takes longer and is done once a second.
-    pub has_usage: bool,
-    /// Phases by number, from 1.
-    pub phases: Vec<Phase>,
-    /// What was lost so far.
-    pub losses: Losses,
-    /// Traced threads alive.
-    pub threads_alive: u64,
-}
-
-/// A process that runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LiveProcess {
-    /// Id in the counts.
-    pub id: u64,
-    /// Number in the initial pid namespace.
-    pub pid: u32,
-    /// Name of its command.
-    pub command: String,
-    /// Number of its current phase; 0: none.
-    pub phase: u32,
-    /// Whether it uses a GPU: has called one, or has one open.
-    pub uses_gpu: bool,
-    /// What its threads have used, where that could be read.
-    pub threads: Vec<ThreadUsage>,
-}
-
-/// What a thread has used so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ThreadUsage {
-    /// Its number.
-    pub thread: u32,
-    /// User CPU time.
-    pub user_ns: u64,
-    /// System CPU time.
-    pub system_ns: u64,
-    /// Context switches, of either kind.
-    pub switches: u64,
-}
+use crate::aggregate::Reading;
 
 /// What tables are ordered by, the largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -341,7 +289,7 @@ impl State {
         if let Some(call) = self.known.get(&kind) {
             return call.clone();
         }
-        let call = frame::call_of(&kind, &self.roles_of_calls, &self.devices);
+        let call = call::call_of(&kind, &self.roles_of_calls, &self.devices);
         self.known.insert(kind, call.clone());
         call
     }
@@ -498,6 +446,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::LiveProcess;
     use gpuos_tracer_abi::syscalls::ABI_NATIVE;
 
     fn row(process: u64, number: i64, calls: u64) -> (RowKey, RowCounts) {

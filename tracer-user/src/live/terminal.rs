@@ -15,7 +15,7 @@ use ratatui::{
     },
 };
 
-use crate::talk;
+use gpuos_host::diagnostics;
 
 /// The screen on standard error, because standard output is the command's.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Screen {
             Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr()))).inspect_err(|_| give_back())?;
         let screen = Self { terminal: ManuallyDrop::new(terminal) };
         execute!(io::stderr(), EnterAlternateScreen)?;
-        talk::hold();
+        diagnostics::buffer();
         Ok(screen)
     }
 
@@ -64,5 +64,5 @@ impl Drop for Screen {
 fn give_back() {
     let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
-    talk::let_go();
+    diagnostics::flush();
 }

@@ -1,5 +1,9 @@
 //! Draws the state. Reads nothing and changes nothing.
 
+use gpuos_model::{
+    Role,
+    units::{count, duration, plural, printable},
+};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -9,13 +13,6 @@ use ratatui::{
 };
 
 use super::state::{HISTORY, Line, State};
-use crate::{
-    model::roles::Role,
-    sink::{
-        palette::color_of,
-        units::{count, duration, plural, printable},
-    },
-};
 
 /// What the user has chosen to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +48,7 @@ const HELP: [&str; 10] = [
 
 fn color(role: Option<Role>) -> Style {
     role.map_or_else(Style::default, |role| {
-        let (red, green, blue) = color_of(role);
+        let (red, green, blue) = role.color();
         Style::default().fg(Color::Rgb(red, green, blue))
     })
 }
@@ -101,21 +98,7 @@ fn has_side(area: Rect) -> bool {
 }
 
 fn draw_header(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
-    let losses = state.losses;
-    let lost = [
-        (losses.calls, "calls"),
-        (losses.children, "children"),
-        (losses.process_records, "process records"),
-        (losses.phases, "phases"),
-        (losses.objects, "objects"),
-        (losses.events, "recorded events"),
-        (losses.recursion_misses, "events"),
-    ];
-    let lost: Vec<String> = lost
-        .iter()
-        .filter(|(number, _)| *number != 0)
-        .map(|(number, what)| format!("{} {what}", count(*number)))
-        .collect();
+    let lost: Vec<String> = state.losses.found().map(|loss| format!("{} {}", count(loss.number), loss.what)).collect();
     let mut first = vec![Span::styled(printable(&state.title), bold())];
     if let Some(process) = state.processes.iter().find(|process| state.process == Some(process.id)) {
         first.push(Span::raw(format!(" · only process {}", process.pid)));
@@ -303,11 +286,10 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
-    use crate::{
-        live::state::{LiveProcess, Reading, ThreadUsage},
-        model::{phases::Phase, roles::Roles, run::Losses},
-        names::devices::Devices,
-    };
+    use crate::aggregate::{LiveProcess, Reading};
+    use gpuos_decode::{devices::Devices, roles::Roles};
+    use gpuos_host::processes::ThreadUsage;
+    use gpuos_runs::{losses::Losses, phases::Phase};
 
     fn row(process: u64, phase: u32, number: i64, calls: u64) -> (RowKey, RowCounts) {
         let mut counts =

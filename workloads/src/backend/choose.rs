@@ -1,6 +1,7 @@
 //! Which backend: the one that is named, or the first that works; and the list of all.
 
 use clap::ValueEnum as _;
+use gpuos_model::bench::Chosen;
 use serde::Serialize;
 
 #[cfg(feature = "cuda")]
@@ -82,7 +83,8 @@ impl Tried {
         match open::<B>(plan) {
             Ok(backend) => {
                 let Description { name, runtime, device } = backend.describe();
-                eprintln!("bench: using {name}: {runtime}, {device}");
+                let (runtime, device) = (&runtime, &device);
+                eprintln!("{}", Chosen { backend: name, runtime, device });
                 Some(backend)
             }
             Err(error) => {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use gpuos_model::{Usage, bench::Percentiles, phase};
 use ort::{
     ep::{self, ExecutionProviderDispatch},
     session::{Session, SessionOutputs},
@@ -19,7 +20,7 @@ use ort::{
 };
 use serde::Serialize;
 
-use crate::measure::{Latencies, Percentiles, Usage};
+use crate::measure::{Latencies, usage_now};
 
 /// Names a library of ONNX Runtime; the variable is ort's own.
 const LIBRARY: &str = "ORT_DYLIB_PATH";
@@ -230,7 +231,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     // Otherwise the runtime opens a database and starts a thread when it is loaded, before it can be told not to.
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-    gpuos_phase::switch("load");
+    gpuos_phase::switch(phase::LOAD);
     let start = Instant::now();
     let library = library();
     let no_runtime = |error: ort::LoadDynamicError| {
@@ -242,7 +243,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     let mut loaded = load(plan, &environment)?;
     let load_ns = start.elapsed().as_nanos() as u64;
 
-    gpuos_phase::switch("warmup");
+    gpuos_phase::switch(phase::WARMUP);
     let start = Instant::now();
     let first = loaded.infer()?;
     let first_ns = start.elapsed().as_nanos() as u64;
@@ -253,16 +254,16 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     }
 
     let mut latencies = Latencies::new();
-    let before = Usage::now();
-    gpuos_phase::switch("infer");
+    let before = usage_now();
+    gpuos_phase::switch(phase::INFER);
     let start = Instant::now();
     for _ in 0..plan.iters {
         latencies.time(|| loaded.infer().map(drop))?;
     }
     let wall_ns = start.elapsed().as_nanos() as u64;
     gpuos_phase::iterations(plan.iters);
-    gpuos_phase::switch("teardown");
-    let usage = Usage::now().since(before);
+    gpuos_phase::switch(phase::TEARDOWN);
+    let usage = usage_now().since(before);
     let items = plan.iters as f64 * plan.batch as f64;
     Ok(Outcome {
         plan: plan.clone(),

@@ -13,9 +13,10 @@ pub(crate) use memory::{afford, zeroed};
 
 use crate::{
     backend::{Backend, BackendError, Description},
-    measure::{Latencies, Usage},
+    measure::{Latencies, usage_now},
     plan::{Lifetime, Memory, Model, Plan},
 };
+use gpuos_model::{Usage, phase};
 
 /// What a run of `bench` came to.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ trait Work {
 
 /// Warms up, then times `iters` units of work. Marks the phases; what comes afterwards is teardown.
 fn timed(plan: &Plan, work: &mut impl Work) -> Result<Outcome, ModelError> {
-    gpuos_phase::switch("warmup");
+    gpuos_phase::switch(phase::WARMUP);
     let mut pace = Pace { every: plan.sync_every, issued: 0, waiting: 0 };
     for _ in 0..plan.warmup {
         pace.step(work)?;
@@ -113,8 +114,8 @@ fn timed(plan: &Plan, work: &mut impl Work) -> Result<Outcome, ModelError> {
     pace.finish(work)?;
     let mut latencies = Latencies::new();
     // What is read and marked here makes no system call inside the phase `work`.
-    let before = Usage::now();
-    gpuos_phase::switch("work");
+    let before = usage_now();
+    gpuos_phase::switch(phase::WORK);
     let start = Instant::now();
     for _ in 0..plan.iters {
         latencies.time(|| pace.step(work))?;
@@ -122,8 +123,8 @@ fn timed(plan: &Plan, work: &mut impl Work) -> Result<Outcome, ModelError> {
     pace.finish(work)?;
     let wall_ns = start.elapsed().as_nanos() as u64;
     gpuos_phase::iterations(plan.iters);
-    gpuos_phase::switch("teardown");
-    let usage = Usage::now().since(before);
+    gpuos_phase::switch(phase::TEARDOWN);
+    let usage = usage_now().since(before);
     Ok(Outcome { plan: plan.clone(), backend: None, latencies, wall_ns, usage })
 }
 

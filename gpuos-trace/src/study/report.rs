@@ -1,0 +1,51 @@
+//! `gpuos-trace report DATASET -o REPORT` and `gpuos-trace compare DATASET… -o COMPARISON`.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use gpuos_analysis::{compare, compare::Source, dataset::Dataset, findings, report};
+use gpuos_host::{diagnostics, screen};
+
+use super::{CompareArgs, ReportArgs};
+
+pub(super) fn report(args: &ReportArgs) -> Result<()> {
+    let findings = findings::find(&open(&args.dataset)?)?;
+    report::write(&findings, &args.output)?;
+    screen::print(&report::summary(&findings))?;
+    diagnostics::report(&format!("wrote {}", args.output.join("report.html").display()));
+    Ok(())
+}
+
+pub(super) fn compare(args: &CompareArgs) -> Result<()> {
+    let mut names = Vec::new();
+    for folder in &args.datasets {
+        let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        if names.iter().any(|(other, _)| *other == real) {
+            bail!(
+                "`{}` is named twice\nhint: name each dataset once; the backends of one are compared, too",
+                folder.display()
+            );
+        }
+        let last = real.file_name().map_or_else(|| real.display().to_string(), |name| name.to_string_lossy().into());
+        names.push((real, last));
+    }
+    // Folders of the same name are told apart by their place.
+    let name = |place: usize| -> String {
+        let (_, last) = &names[place];
+        let is_own = names.iter().filter(|(_, other)| other == last).count() == 1;
+        if is_own { last.clone() } else { args.datasets[place].display().to_string() }
+    };
+    let sources = args.datasets.iter().enumerate().map(|(place, folder)| Ok(Source::of(name(place), &open(folder)?)?));
+    let groups = compare::compare(&sources.collect::<Result<Vec<_>>>()?);
+    compare::write(&groups, &args.output)?;
+    screen::print(&compare::markdown(&groups))?;
+    diagnostics::report(&format!("wrote {}", args.output.join("comparison.html").display()));
+    Ok(())
+}
+
+fn open(folder: &Path) -> Result<Dataset> {
+    if !folder.is_dir() {
+        bail!("no folder `{}`\nhint: `gpuos-trace sweep PLAN.toml -o DATASET` makes one", folder.display());
+    }
+    Ok(Dataset::open(folder)?)
+}

@@ -1,0 +1,32 @@
+//! The program as its users meet it, in the kernel: one module a topic.
+
+mod api;
+mod attach;
+mod bpf_log;
+mod check;
+mod decode;
+mod device_rules;
+mod errors;
+mod exactness;
+mod export;
+mod files;
+mod inferred;
+mod ioctl;
+mod ioctl_tables;
+mod launch;
+mod live;
+mod memory;
+mod no_btf;
+mod phases;
+mod properties;
+mod ranges;
+mod readme;
+mod record;
+mod stacks;
+mod strace;
+mod support;
+mod sweep;
+mod syscalls;
+mod tasks;
+mod verifier;
+mod workloads;

@@ -1,0 +1,249 @@
+//! A sweep as a user runs it: a small plan on the backend whose calls are known, cut off and resumed, and what is reported.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::support::TRACER;
+use gpuos_test_macros::privileged;
+
+const PLAN: &str = "
+name = \"small\"
+seed = 1
+blocks = 11
+
+[[series]]
+backend = \"host\"
+model = \"alloc\"
+bytes = [4096]
+iters = [1, 3, 10, 30, 100, 300, 1000]
+
+[[series]]
+backend = \"cpu\"
+model = \"cpu\"
+bytes = [4096]
+iters = [1, 3, 10, 30, 100, 300, 1000]
+";
+
+fn run(words: &[&str], folder: &Path) -> Output {
+    Command::new(TRACER).args(words).current_dir(folder).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+/// Finished files below a folder; one that is being written has another ending.
+fn files(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let count = |path: std::path::PathBuf| match path.is_dir() {
+        true => files(&path),
+        false => usize::from(path.extension().is_some_and(|ending| ending == "parquet")),
+    };
+    paths.map(count).sum()
+}
+
+#[privileged]
+fn a_sweep_is_cut_off_resumed_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("plan.toml"), PLAN).unwrap();
+    let runs = folder.path().join("data/runs");
+    // Cut off in the middle: what was run is there, and is not run again.
+    let mut sweep = Command::new(TRACER)
+        .args(["sweep", "plan.toml", "-o", "data"])
+        .current_dir(folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while files(&runs) < 5 {
+        assert!(sweep.try_wait().unwrap().is_none(), "the sweep ended early");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    sweep.kill().unwrap();
+    sweep.wait().unwrap();
+    let before = files(&runs);
+    let again = run(&["sweep", "plan.toml", "-o", "data"], folder.path());
+    assert_eq!(again.status.code(), Some(125));
+    assert!(text(&again).contains("has runs already") && text(&again).contains("--resume"), "{}", text(&again));
+    let resumed = run(&["sweep", "plan.toml", "-o", "data", "--resume"], folder.path());
+    assert!(resumed.status.success(), "{}", text(&resumed));
+    // A part may be left of the file that was being written.
+    let cells = 11 * (7 + 1 + 1) * 2;
+    assert!(text(&resumed).contains(&format!("{} cells run", cells - before)), "{before}: {}", text(&resumed));
+    assert!(text(&resumed).contains("0 failed, 0 with losses"), "{}", text(&resumed));
+    // Another plan does not belong here.
+    std::fs::write(folder.path().join("other.toml"), PLAN.replace("small", "other")).unwrap();
+    let other = run(&["sweep", "other.toml", "-o", "data", "--resume"], folder.path());
+    assert!(text(&other).contains("another plan"), "{}", text(&other));
+    // Two calls for each allocation, none for the CPU.
+    let report = run(&["report", "data", "-o", "report"], folder.path());
+    assert!(report.status.success(), "{}", text(&report));
+    let said = text(&report);
+    assert!(said.contains("memory            linear, 2 an iteration (deterministic, 10/10)"), "{said}");
+    assert!(said.contains("all calls         flat from 1 to 1000 (deterministic, 10/10)"), "{said}");
+    for file in ["report.html", "report.md", "verdicts.json", "repetition.svg", "phases.svg", "map-host.svg"] {
+        assert!(folder.path().join("report").join(file).exists(), "{file}");
+    }
+    let html = std::fs::read_to_string(folder.path().join("report/report.html")).unwrap();
+    // It needs nothing from elsewhere: the only address is the name of SVG.
+    let addresses = html.replace("http://www.w3.org/2000/svg", "");
+    assert!(html.contains("<svg") && !addresses.contains("http") && !addresses.contains("src="), "{html}");
+    others_read_it(folder.path());
+    // Both backends do the same: allocations and increments are no common workload, so nothing is beside anything.
+    let comparison = text(&run(&["compare", "data", "-o", "comparison"], folder.path()));
+    assert!(comparison.contains("Nothing to compare"), "{comparison}");
+    assert!(folder.path().join("comparison/comparison.html").exists());
+    // A file that belongs to another cell is not used.
+    let cell =
+        |iters: u64| folder.path().join(format!("data/counts/backend=host/model=alloc/block=5/4096-{iters}.parquet"));
+    std::fs::copy(cell(10), folder.path().join("kept.parquet")).unwrap();
+    std::fs::copy(cell(30), cell(10)).unwrap();
+    run(&["report", "data", "-o", "foreign"], folder.path());
+    let foreign = std::fs::read_to_string(folder.path().join("foreign/report.md")).unwrap();
+    assert!(foreign.contains("of another cell") && foreign.contains("179 of 180 runs"), "{foreign}");
+    std::fs::copy(folder.path().join("kept.parquet"), cell(10)).unwrap();
+    // Counts that are not there are no zeros.
+    std::fs::rename(folder.path().join("data/counts"), folder.path().join("counts")).unwrap();
+    let empty = text(&run(&["report", "data", "-o", "report3"], folder.path()));
+    assert!(empty.contains("0 of 180 runs used") && !empty.contains("flat"), "{empty}");
+    std::fs::rename(folder.path().join("counts"), folder.path().join("data/counts")).unwrap();
+    // The same data give the same report.
+    run(&["report", "data", "-o", "report2"], folder.path());
+    let json = |name: &str| std::fs::read_to_string(folder.path().join(name).join("verdicts.json")).unwrap();
+    assert_eq!(json("report"), json("report2"));
+}
+
+/// DuckDB and polars sum the calls of the dataset as it is: two for each of 1,444 allocations in each of eleven blocks, and
+/// those of the level that is run twice.
+fn others_read_it(folder: &Path) {
+    const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python");
+    const PROGRAM: &str = "
+import duckdb, polars
+sql = \"select sum(calls)::bigint from read_parquet('data/counts/**/*.parquet', hive_partitioning = true)\"
+print(duckdb.sql(sql + \" where phase = 'work' and backend = 'host' and model = 'alloc'\").fetchall()[0][0])
+counts = polars.scan_parquet('data/counts/**/*.parquet', hive_partitioning = True)
+work = counts.filter(polars.col('phase') == 'work', polars.col('backend') == 'host', polars.col('block') > 1)
+print(work.select(polars.col('calls').sum()).collect().item())
+runs = duckdb.sql(\"select count(*), sum(lost)::bigint, min(command) from read_parquet('data/runs/**/*.parquet', hive_partitioning = true)\")
+print(*runs.fetchall()[0])
+";
+    let output = Command::new("/usr/bin/python3")
+        .env("PYTHONPATH", PACKAGES)
+        .args(["-c", PROGRAM])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}\nhint: `cargo xtask setup` fetches the packages");
+    let calls = 2 * (1444 + 1000);
+    let expected = format!("{}\n{}\n198 0 alloc --backend host --bytes 4096 --iters 0\n", 11 * calls, 10 * calls);
+    assert_eq!(said, expected);
+}
+
+/// What a page asks of the network and says on its console, in a browser without a screen.
+fn in_a_browser(page: &Path) -> (Vec<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("net.json");
+    let output = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr"])
+        .args(["--host-resolver-rules=MAP * ~NOTFOUND"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--log-net-log={}", log.display()))
+        .arg(format!("--screenshot={}", folder.path().join("page.png").display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .expect("no chromium; `cargo xtask setup` installs it");
+    let said = text(&output);
+    let image = std::fs::metadata(folder.path().join("page.png"));
+    assert!(image.is_ok_and(|image| image.len() > 1000), "{said}");
+    let console = said.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
+    let log: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(log).unwrap()).unwrap();
+    let start = &log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"];
+    assert!(start.is_u64(), "the log has no requests");
+    // The browser's own requests have no page that asks for them.
+    let asked = |event: &&serde_json::Value| {
+        let request = &event["params"];
+        event["type"] == *start && request["url"].is_string() && request["initiator"] != "not an origin"
+    };
+    let requests = log["events"].as_array().unwrap().iter().filter(asked);
+    (requests.map(|request| request["params"]["url"].to_string()).collect(), console)
+}
+
+#[privileged]
+fn a_browser_finds_nothing_wrong_with_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    // That the witness sees anything.
+    let bad = folder.path().join("bad.html");
+    std::fs::write(&bad, "<script>console.error('wrong')</script><img src='http://example.invalid/x.png'>").unwrap();
+    let (requests, console) = in_a_browser(&bad);
+    assert!(requests.len() == 1 && requests[0].contains("example.invalid"), "{requests:?}");
+    assert!(console.len() == 1 && console[0].contains("wrong"), "{console:?}");
+    std::fs::write(folder.path().join("plan.toml"), PLAN.replace("blocks = 11", "blocks = 2")).unwrap();
+    let swept = run(&["sweep", "plan.toml", "-o", "data"], folder.path());
+    assert!(swept.status.success(), "{}", text(&swept));
+    run(&["report", "data", "-o", "report"], folder.path());
+    assert_eq!(in_a_browser(&folder.path().join("report/report.html")), (Vec::new(), Vec::new()));
+}
+
+#[privileged]
+fn a_run_that_takes_too_long_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let endless = folder.path().join("endless");
+    std::fs::write(&endless, "#!/bin/sh\n[ \"$1\" = --list ] || exec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&endless, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let plan = PLAN.replace("blocks = 11", "blocks = 2").replace("[1, 3, 10, 30, 100, 300, 1000]", "[1, 3, 10]");
+    let plan = plan.split("[[series]]\nbackend = \"cpu\"").next().unwrap().to_owned();
+    std::fs::write(folder.path().join("plan.toml"), plan).unwrap();
+    let words = ["sweep", "plan.toml", "-o", "data", "--bench", "./endless", "--limit", "1"];
+    let swept = run(&words, folder.path());
+    assert!(text(&swept).contains("every cell failed"), "{}", text(&swept));
+    run(&["report", "data", "-o", "report"], folder.path());
+    let report = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(report.contains("ended after 1 s"), "{report}");
+    // What a program leaves behind ends with it, and is not waited for: the test would not end either.
+    let leaving = "#!/bin/sh\n[ \"$1\" = --list ] && exit\nsleep 1001 &\nexit 1\n";
+    std::fs::write(&endless, leaving).unwrap();
+    run(&["sweep", "plan.toml", "-o", "left", "--bench", "./endless"], folder.path());
+    let left = Command::new("pgrep").args(["-f", "^sleep 1001$"]).output().unwrap();
+    assert!(left.stdout.is_empty(), "{left:?}");
+}
+
+#[privileged]
+fn what_cannot_be_swept_or_reported_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let complaint = |words: &[&str]| {
+        let output = run(words, folder.path());
+        assert_eq!(output.status.code(), Some(125), "{words:?}: {}", text(&output));
+        text(&output)
+    };
+    assert!(complaint(&["sweep", "absent.toml", "-o", "data"]).contains("cannot read `absent.toml`"));
+    assert!(complaint(&["report", "absent", "-o", "report"]).contains("gpuos-trace sweep"));
+    std::fs::write(folder.path().join("bad.toml"), "name = 1").unwrap();
+    assert!(complaint(&["sweep", "bad.toml", "-o", "data"]).contains("bad.toml"));
+    std::fs::write(folder.path().join("plan.toml"), PLAN).unwrap();
+    let no_bench = complaint(&["sweep", "plan.toml", "-o", "data", "--bench", "nowhere"]);
+    assert!(no_bench.contains("no program `nowhere`"), "{no_bench}");
+    // Cells that fail are recorded with their reason, and do not stop the sweep.
+    let failing = PLAN.replace("\"host\"", "\"cuda\"").replace("blocks = 11", "blocks = 2");
+    std::fs::write(folder.path().join("failing.toml"), failing).unwrap();
+    let swept = run(&["sweep", "failing.toml", "-o", "failed"], folder.path());
+    assert!(swept.status.success(), "{}", text(&swept));
+    // A program that marks no phase did not do what is asked of it.
+    let unmarked = folder.path().join("unmarked");
+    std::fs::write(&unmarked, "#!/bin/sh\necho '{\"wall_ns\":1,\"latency\":null,\"usage\":{\"user_ns\":1,\"system_ns\":1,\"voluntary_switches\":0,\"involuntary_switches\":0,\"minor_faults\":0,\"major_faults\":0}}'\n").unwrap();
+    std::fs::set_permissions(&unmarked, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(folder.path().join("short.toml"), PLAN.replace("blocks = 11", "blocks = 2")).unwrap();
+    let no_phase = complaint(&["sweep", "short.toml", "-o", "unmarked-data", "--bench", "./unmarked"]);
+    assert!(no_phase.contains("every cell failed"), "{no_phase}");
+    run(&["report", "unmarked-data", "-o", "unmarked-report"], folder.path());
+    let report = std::fs::read_to_string(folder.path().join("unmarked-report/report.md")).unwrap();
+    assert!(report.contains("never began a phase") && !report.contains("flat"), "{report}");
+    if text(&swept).contains(" 0 failed") {
+        return; // A machine with CUDA.
+    }
+    run(&["report", "failed", "-o", "report"], folder.path());
+    let report = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(report.contains("## Left out") && report.contains("libcuda"), "{report}");
+}

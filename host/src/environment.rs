@@ -1,0 +1,89 @@
+//! The machine, the user and the clocks, for the header of a run.
+
+use std::fs;
+
+use gpuos_model::machine::{Clocks, Host, User};
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::{Uid, User as Account},
+};
+
+use crate::proc_text;
+
+fn reading(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// `CLOCK_MONOTONIC` of the machine in nanoseconds, as the kernel side reads it: in a time namespace
+/// the clock that a program sees is shifted.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    reading(ClockId::CLOCK_MONOTONIC).wrapping_sub(proc_text::namespace_offset(&offsets, "monotonic"))
+}
+
+/// All clocks now.
+#[must_use]
+pub fn clocks() -> Clocks {
+    Clocks {
+        realtime_ns: reading(ClockId::CLOCK_REALTIME),
+        monotonic_ns: monotonic_ns(),
+        boottime_ns: reading(ClockId::CLOCK_BOOTTIME),
+    }
+}
+
+/// Whether processes have other numbers here than in the kernel: the initial pid namespace has a fixed inode
+/// (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
+#[must_use]
+pub fn in_pid_namespace() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
+}
+
+/// This machine. What it does not tell is left empty.
+#[must_use]
+pub fn host() -> Host {
+    let names = nix::sys::utsname::uname().ok();
+    let text = |value: Option<&std::ffi::OsStr>| value.unwrap_or_default().to_string_lossy().into_owned();
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    Host {
+        name: text(names.as_ref().map(|names| names.nodename())),
+        kernel: text(names.as_ref().map(|names| names.release())),
+        architecture: text(names.as_ref().map(|names| names.machine())),
+        cpu: proc_text::field(&processor, "model name").unwrap_or_default().to_owned(),
+        cpus: std::thread::available_parallelism().map_or(0, usize::from),
+        memory_bytes: proc_text::memory_bytes(&memory).unwrap_or(0),
+    }
+}
+
+/// Who runs this.
+#[must_use]
+pub fn user() -> User {
+    let id = Uid::effective();
+    let name = Account::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |account| account.name);
+    User { id: id.as_raw(), name, invoked_by: std::env::var("SUDO_USER").ok() }
+}
+
+/// Where the dynamic linker finds libraries, as `ldconfig -p` prints it; empty where there is none. The cache, not dlopen:
+/// loading a GPU runtime starts threads and makes device nodes.
+#[must_use]
+pub fn linker_cache() -> String {
+    std::process::Command::new("ldconfig")
+        .arg("-p")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_a_kernel_and_memory() {
+        let host = host();
+        assert!(!host.kernel.is_empty() && host.memory_bytes > 1 << 20 && host.cpus > 0);
+        assert!(clocks().realtime_ns > 1_600_000_000_000_000_000);
+    }
+}

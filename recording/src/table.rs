@@ -1,0 +1,404 @@
+//! Events as rows of a table: every number with its name beside it. The columns are described in
+//! `docs/file-format.md`.
+
+use gpuos_decode::{
+    call::{self, Names},
+    devices::Devices,
+    fields, ioctls,
+    roles::Roles,
+};
+use gpuos_runs::phases::Scope;
+use gpuos_tracer_abi::{
+    events::{COMPAT, Call, DeviceCall, END, EXEC, Head, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
+    ioctl::DETAIL_NOT_SEEN,
+    phases::OPERATION_ITERATIONS,
+    syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowKey, is_code, outcome_of},
+    tasks::EXIT_UNKNOWN,
+};
+use hashbrown::HashMap;
+use nix::errno::Errno;
+use polars_core::prelude::*;
+
+use crate::{
+    event::{Event, returns_foreign_value},
+    interner::{StringId, StringInterner},
+    replay::TraceState,
+};
+
+/// Names of the columns.
+pub mod column {
+    /// u64: `CLOCK_MONOTONIC` in nanoseconds when it began.
+    pub const TIME: &str = "time_ns";
+    /// u64, null where it has none: nanoseconds that it lasted.
+    pub const DURATION: &str = "duration_ns";
+    /// str: what happened.
+    pub const EVENT: &str = "event";
+    /// u64: process id, unique within the recording.
+    pub const PROCESS: &str = "process";
+    /// u32: process number.
+    pub const PID: &str = "pid";
+    /// u32: thread number.
+    pub const THREAD: &str = "thread";
+    /// str: name of the thread.
+    pub const COMM: &str = "comm";
+    /// str: phase, empty where none was marked.
+    pub const PHASE: &str = "phase";
+    /// str: `native` or `compat`; empty for what is no call.
+    pub const ABI: &str = "abi";
+    /// u32: system call number.
+    pub const NUMBER: &str = "number";
+    /// str: its name.
+    pub const SYSCALL: &str = "syscall";
+    /// u64: the first four arguments.
+    pub const ARGUMENTS: [&str; 4] = ["argument0", "argument1", "argument2", "argument3"];
+    /// i64, null where it has not returned: what it returned.
+    pub const RETURNED: &str = "returned";
+    /// str: name of the error.
+    pub const ERROR: &str = "error";
+    /// str: device.
+    pub const DEVICE: &str = "device";
+    /// u32: its number.
+    pub const DEVICE_NUMBER: &str = "device_number";
+    /// str: the driver's command.
+    pub const COMMAND: &str = "ioctl";
+    /// u32: its number.
+    pub const COMMAND_NUMBER: &str = "ioctl_number";
+    /// str: what tells calls of one command apart; of a switch the state.
+    pub const DETAIL: &str = "detail";
+    /// u32: its number.
+    pub const DETAIL_NUMBER: &str = "detail_number";
+    /// str: the driver's own status, empty for success.
+    pub const STATUS: &str = "status";
+    /// u32: its number.
+    pub const STATUS_NUMBER: &str = "status_number";
+    /// str: fields of the argument of a GPU driver's call, `name=value` with spaces between.
+    pub const FIELDS: &str = "fields";
+    /// str: kind of kernel service.
+    pub const CATEGORY: &str = "category";
+    /// str: role.
+    pub const ROLE: &str = "role";
+}
+
+/// StringInterner of the column [`EVENT`](column::EVENT).
+pub mod word {
+    /// A system call that returned.
+    pub const CALL: &str = "call";
+    /// One that had not when its thread, or the recording, ended.
+    pub const UNFINISHED: &str = "unfinished call";
+    /// A process began.
+    pub const PROCESS: &str = "process";
+    /// A thread of it began.
+    pub const THREAD: &str = "thread";
+    /// It executed another program.
+    pub const EXEC: &str = "exec";
+    /// It has another name.
+    pub const NAME: &str = "name";
+    /// It ended.
+    pub const END: &str = "end";
+    /// A phase began.
+    pub const PHASE_BEGIN: &str = "phase begin";
+    /// It ended.
+    pub const PHASE_END: &str = "phase end";
+    /// The program reported iterations.
+    pub const ITERATIONS: &str = "iterations";
+    /// The thread did not run.
+    pub const OFF_CPU: &str = "off cpu";
+    /// A page fault.
+    pub const FAULT: &str = "page fault";
+    /// Events were lost.
+    pub const LOST: &str = "lost";
+}
+
+/// Number, ABI, device, command, detail.
+type CallKey = (u32, u32, u32, u32, u32);
+
+/// The names of a call, as codes.
+#[derive(Clone, Copy, Debug, Default)]
+struct NameCodes {
+    syscall: StringId,
+    device: StringId,
+    command: StringId,
+    detail: StringId,
+    category: StringId,
+    role: StringId,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Row {
+    head: Head,
+    process: u64,
+    duration: Option<u64>,
+    event: &'static str,
+    comm: StringId,
+    phase: StringId,
+    abi: &'static str,
+    number: u32,
+    arguments: [u64; 4],
+    returned: Option<i64>,
+    error: StringId,
+    names: NameCodes,
+    device: u32,
+    command: u32,
+    detail: u32,
+    status_name: StringId,
+    status: u32,
+    fields: String,
+}
+
+/// Rows that wait to be written, and what is needed to name the next ones.
+#[derive(Debug)]
+pub struct Table {
+    state: TraceState,
+    roles: Roles,
+    devices: Devices,
+    calls: HashMap<CallKey, NameCodes>,
+    rows: Vec<Row>,
+}
+
+impl Table {
+    /// An empty one.
+    #[must_use]
+    pub fn new(roles: Roles, devices: Devices) -> Self {
+        Self { state: TraceState::default(), roles, devices, calls: HashMap::new(), rows: Vec::new() }
+    }
+
+    /// Rows that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Names the next calls by the drivers that are loaded now: one may have come.
+    pub fn look_again(&mut self) {
+        if self.devices.look_again() {
+            self.calls.clear();
+        }
+    }
+
+    /// Adds an event.
+    pub fn take(&mut self, event: &Event) {
+        let head = *event.head();
+        match event {
+            Event::Call(call) => {
+                let row = self.call(call, 0, 0);
+                self.rows.push(row);
+            }
+            Event::DeviceCall(call) => {
+                let row = self.device_call(call);
+                self.rows.push(row);
+            }
+            Event::Lifecycle(life) => {
+                self.state.live(life);
+                let event = match head.kind {
+                    PROCESS => word::PROCESS,
+                    THREAD => word::THREAD,
+                    EXEC => word::EXEC,
+                    NAME => word::NAME,
+                    _ => word::END,
+                };
+                let mut row = self.row(head, event);
+                row.process = life.process;
+                match head.kind {
+                    PROCESS => row.arguments[0] = life.parent,
+                    END => row.returned = (life.exit_code != EXIT_UNKNOWN).then(|| life.exit_code.into()),
+                    _ => {}
+                }
+                self.rows.push(row);
+                if head.kind == END {
+                    self.state.forget(head.thread);
+                }
+            }
+            Event::Phase(change) if change.operation == OPERATION_ITERATIONS => {
+                let mut row = self.row(head, word::ITERATIONS);
+                row.arguments[0] = change.count;
+                self.rows.push(row);
+            }
+            Event::Phase(change) => {
+                for change in self.state.mark(change) {
+                    let event = if change.began { word::PHASE_BEGIN } else { word::PHASE_END };
+                    let mut row = self.row(Head { phase: change.phase, ..head }, event);
+                    row.arguments[0] = u64::from(change.scope != Scope::Process);
+                    self.rows.push(row);
+                }
+            }
+            Event::Switch(switch) => {
+                let mut row = self.row(head, word::OFF_CPU);
+                row.duration = Some(switch.duration_ns);
+                row.arguments[0] = switch.cpu.into();
+                row.detail = switch.state;
+                row.names.detail = self.state.strings.intern(state_name(switch.state));
+                self.rows.push(row);
+            }
+            Event::Fault(fault) => {
+                let mut row = self.row(head, word::FAULT);
+                row.arguments[0] = fault.address;
+                row.arguments[1] = fault.code;
+                self.rows.push(row);
+            }
+            Event::Gap(gap) => {
+                let mut row = self.row(head, word::LOST);
+                row.duration = Some(gap.duration_ns);
+                row.arguments[0] = gap.lost;
+                self.rows.push(row);
+            }
+        }
+    }
+
+    fn row(&mut self, head: Head, event: &'static str) -> Row {
+        Row {
+            head,
+            process: self.state.process(head.pid),
+            event,
+            comm: self.state.thread_name(head.thread),
+            phase: self.state.phase_path(head.phase),
+            ..Row::default()
+        }
+    }
+
+    fn call(&mut self, call: &Call, command: u32, detail: u32) -> Row {
+        let is_unfinished = call.head.flags & UNFINISHED != 0;
+        let abi = if call.head.flags & COMPAT != 0 { ABI_COMPAT } else { ABI_NATIVE };
+        let is_ioctl = abi == ABI_NATIVE && i64::from(call.number) == libc::SYS_ioctl;
+        // The device of a call that is none of a GPU driver's has its command in the arguments.
+        let command = if command == 0 && is_ioctl && call.device != 0 { call.arguments[1] as u32 } else { command };
+        // What the kernel side knew of its argument comes with the return.
+        let is_on_gpu = || ioctls::decode(&self.devices, call.device, command, detail).is_some();
+        let detail = match detail {
+            _ if is_unfinished && is_ioctl && is_on_gpu() => DETAIL_NOT_SEEN,
+            DETAIL_NOT_SEEN if !is_on_gpu() => 0,
+            detail => detail,
+        };
+        let mut row = self.row(call.head, if is_unfinished { word::UNFINISHED } else { word::CALL });
+        row.abi = if abi == ABI_COMPAT { "compat" } else { "native" };
+        row.duration = (call.head.flags & UNTIMED == 0).then_some(call.duration_ns);
+        row.number = call.number;
+        row.arguments = call.arguments;
+        row.returned = (!is_unfinished).then_some(call.returned);
+        row.error = match is_code(call.returned) && !is_unfinished && !returns_foreign_value(call) {
+            true => self.state.strings.intern(&error_name(call.returned)),
+            false => StringInterner::EMPTY,
+        };
+        (row.device, row.command, row.detail) = (call.device, command, detail);
+        row.names = self.names(&row, abi);
+        row
+    }
+
+    fn device_call(&mut self, device_call: &DeviceCall) -> Row {
+        let mut row = self.call(&device_call.call, device_call.command, device_call.detail);
+        row.status = device_call.status;
+        row.status_name = self.state.strings.intern(&call::status_name(row.device, row.status, &self.devices));
+        let length = (device_call.length as usize).min(device_call.argument.len());
+        row.fields = fields::decode(&self.devices, row.device, row.command, &device_call.argument[..length]);
+        row
+    }
+
+    fn names(&mut self, row: &Row, abi: u32) -> NameCodes {
+        let Row { number, device, command, detail, .. } = *row;
+        if let Some(names) = self.calls.get(&(number, abi, device, command, detail)) {
+            return *names;
+        }
+        let key = RowKey { number, abi, device, command, detail, ..RowKey::default() };
+        let Names { syscall, device, command, detail, category, role, .. } =
+            call::names_of(&key, &self.roles, &self.devices);
+        let names = NameCodes {
+            syscall: self.state.strings.intern(&syscall),
+            device: self.state.strings.intern(&device),
+            command: self.state.strings.intern(&command),
+            detail: self.state.strings.intern(&detail),
+            category: self.state.strings.intern(&category),
+            role: self.state.strings.intern(role.name()),
+        };
+        self.calls.insert((key.number, abi, key.device, key.command, key.detail), names);
+        names
+    }
+
+    /// The rows that wait, as a frame; none waits afterwards.
+    ///
+    /// # Errors
+    /// Never in practice: all columns have the same length.
+    pub fn frame(&mut self) -> PolarsResult<DataFrame> {
+        let rows = std::mem::take(&mut self.rows);
+        let strings = &self.state.strings;
+        let long = |name: &str, value: fn(&Row) -> u64| {
+            UInt64Chunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
+        };
+        let short = |name: &str, value: fn(&Row) -> u32| {
+            UInt32Chunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
+        };
+        let text = |name: &str, value: fn(&Row) -> &str| {
+            StringChunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
+        };
+        let coded = |name: &str, value: fn(&Row) -> StringId| {
+            let word = |row| strings.get(value(row));
+            StringChunked::from_iter_values(name.into(), rows.iter().map(word)).into_column()
+        };
+        let [argument0, argument1, argument2, argument3] = column::ARGUMENTS;
+        DataFrame::new_infer_height(vec![
+            long(column::TIME, |row| row.head.at_ns),
+            UInt64Chunked::from_iter_options(column::DURATION.into(), rows.iter().map(|row| row.duration))
+                .into_column(),
+            text(column::EVENT, |row| row.event),
+            long(column::PROCESS, |row| row.process),
+            short(column::PID, |row| row.head.pid),
+            short(column::THREAD, |row| row.head.thread),
+            coded(column::COMM, |row| row.comm),
+            coded(column::PHASE, |row| row.phase),
+            text(column::ABI, |row| row.abi),
+            short(column::NUMBER, |row| row.number),
+            coded(column::SYSCALL, |row| row.names.syscall),
+            long(argument0, |row| row.arguments[0]),
+            long(argument1, |row| row.arguments[1]),
+            long(argument2, |row| row.arguments[2]),
+            long(argument3, |row| row.arguments[3]),
+            Int64Chunked::from_iter_options(column::RETURNED.into(), rows.iter().map(|row| row.returned)).into_column(),
+            coded(column::ERROR, |row| row.error),
+            coded(column::DEVICE, |row| row.names.device),
+            short(column::DEVICE_NUMBER, |row| row.device),
+            coded(column::COMMAND, |row| row.names.command),
+            short(column::COMMAND_NUMBER, |row| row.command),
+            coded(column::DETAIL, |row| row.names.detail),
+            short(column::DETAIL_NUMBER, |row| row.detail),
+            coded(column::STATUS, |row| row.status_name),
+            short(column::STATUS_NUMBER, |row| row.status),
+            text(column::FIELDS, |row| &row.fields),
+            coded(column::CATEGORY, |row| row.names.category),
+            coded(column::ROLE, |row| row.names.role),
+        ])
+    }
+}
+
+/// Name of the error that a call returned; restarts have names that programs never see.
+fn error_name(returned: i64) -> String {
+    let code = -returned as i32;
+    match (outcome_of(returned), Errno::from_raw(code)) {
+        (Outcome::Success, _) => String::new(),
+        (Outcome::Restart, _) => match code {
+            512 => "ERESTARTSYS".to_owned(),
+            513 => "ERESTARTNOINTR".to_owned(),
+            514 => "ERESTARTNOHAND".to_owned(),
+            516 => "ERESTART_RESTARTBLOCK".to_owned(),
+            _ => format!("error {code}"),
+        },
+        (Outcome::Error, Errno::UnknownErrno) => format!("error {code}"),
+        (Outcome::Error, error) => format!("{error:?}"),
+    }
+}
+
+/// Name of the state in which a thread stopped running, from the kernel's `sched.h`.
+fn state_name(state: u32) -> &'static str {
+    match state & 0xff {
+        0 => "preempted",
+        1 => "sleeping",
+        2 => "waiting for a device",
+        4 => "stopped",
+        8 => "traced",
+        16 | 32 => "ended",
+        _ => "waiting",
+    }
+}

@@ -1,0 +1,104 @@
+//! Rows of the table of counts, summed by what they have in common.
+
+use polars_core::prelude::*;
+
+use crate::{columns::column, histogram::Histogram};
+
+/// Counts of a group of rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// Values of the columns that were grouped by, in their order.
+    pub key: Vec<String>,
+    /// Entries.
+    pub calls: u64,
+    /// Returns with an error.
+    pub errors: u64,
+    /// Returns without an error whose status told of one.
+    pub refused: u64,
+    /// The last such status, of one of the rows.
+    pub status: String,
+    /// Returns because of a signal.
+    pub restarted: u64,
+    /// Entries without a return.
+    pub unfinished: u64,
+    /// Calls that reached a watched function of the driver.
+    pub driver_calls: u64,
+    /// Nanoseconds in it.
+    pub driver_ns: u64,
+    /// Nanoseconds inside, finished calls.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// Histogram of nanoseconds.
+    pub latency: Histogram,
+}
+
+impl Group {
+    /// Mean duration of the timed calls in nanoseconds.
+    #[must_use]
+    pub fn mean_ns(&self) -> Option<u64> {
+        self.total_ns.checked_div(self.latency.count())
+    }
+
+    /// Time inside all finished calls: what was timed, scaled by how many were (`--sample`).
+    #[must_use]
+    pub fn estimated_total_ns(&self) -> u64 {
+        let (finished, timed) = (self.calls.saturating_sub(self.unfinished), self.latency.count());
+        if timed == 0 || timed >= finished {
+            return self.total_ns;
+        }
+        (u128::from(self.total_ns) * u128::from(finished) / u128::from(timed)) as u64
+    }
+}
+
+/// Groups the rows by some text columns.
+///
+/// # Errors
+/// When the frame lacks a column, as a foreign file may.
+pub fn group(calls: &DataFrame, by: &[&str]) -> PolarsResult<Vec<Group>> {
+    if calls.height() == 0 {
+        return Ok(Vec::new());
+    }
+    let names: Vec<PlSmallStr> = by.iter().map(|name| (*name).into()).collect();
+    calls.partition_by_stable(names, true)?.iter().map(|part| summarize(part, by)).collect()
+}
+
+/// The rows of calls on GPU devices.
+///
+/// # Errors
+/// As [`group`].
+pub fn on_gpu(calls: &DataFrame) -> PolarsResult<DataFrame> {
+    let decoded = calls.column(column::DECODED)?.str()?;
+    let wanted: BooleanChunked = decoded.iter().map(|word| word.is_some_and(|word| !word.is_empty())).collect();
+    calls.filter(&wanted)
+}
+
+/// Sums a whole frame into one group.
+///
+/// # Errors
+/// As [`group`].
+pub fn summarize(part: &DataFrame, by: &[&str]) -> PolarsResult<Group> {
+    let sum = |name: &str| -> PolarsResult<u64> { Ok(part.column(name)?.u64()?.sum().unwrap_or(0)) };
+    let mut latency = Histogram::default();
+    let lists = part.column(column::LATENCY)?.list()?;
+    for list in (0..lists.len()).filter_map(|row| lists.get_as_series(row)) {
+        latency.add(&Histogram::from_counts(list.u64()?.iter().flatten()));
+    }
+    Ok(Group {
+        key: by
+            .iter()
+            .map(|name| Ok(part.column(name)?.str()?.get(0).unwrap_or("").to_owned()))
+            .collect::<PolarsResult<_>>()?,
+        calls: sum(column::CALLS)?,
+        errors: sum(column::ERRORS)?,
+        refused: sum(column::REFUSED)?,
+        status: part.column(column::STATUS)?.str()?.iter().flatten().rfind(|s| !s.is_empty()).unwrap_or("").to_owned(),
+        restarted: sum(column::RESTARTED)?,
+        unfinished: sum(column::UNFINISHED)?,
+        driver_calls: sum(column::DRIVER_CALLS)?,
+        driver_ns: sum(column::DRIVER_NS)?,
+        total_ns: sum(column::TOTAL_NS)?,
+        max_ns: part.column(column::MAX_NS)?.u64()?.max().unwrap_or(0),
+        latency,
+    })
+}

@@ -1,0 +1,10 @@
+//! Runs: what was traced, the table of counts, and the files that hold both.
+
+pub mod columns;
+pub mod files;
+pub mod frame;
+pub mod group;
+pub mod histogram;
+pub mod losses;
+pub mod phases;
+pub mod run;

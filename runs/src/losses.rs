@@ -1,0 +1,78 @@
+//! Everything that a run can lose: the counters of its header, and what each is called wherever losses are shown.
+
+use serde::{Deserialize, Serialize};
+
+/// A counter of what could not be kept, with its words.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// The field of [`Losses`], and of the header in files.
+    pub name: &'static str,
+    /// How many.
+    pub number: u64,
+    /// What was lost, in a word or two: for one line of a screen.
+    pub what: &'static str,
+    /// What was lost, why, and the option that helps; it follows the number.
+    pub sentence: &'static str,
+}
+
+macro_rules! losses {
+    ($($(#[$attribute:meta])* $name:ident, $what:literal, $sentence:literal;)*) => {
+        /// Counters of everything that could not be kept.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct Losses {
+            $($(#[$attribute])* #[serde(default)] #[doc = $sentence] pub $name: u64,)*
+        }
+
+        impl Losses {
+            /// Every counter with its words, also those that are 0.
+            #[must_use]
+            pub fn all(&self) -> Vec<Loss> {
+                vec![$(Loss { name: stringify!($name), number: self.$name, what: $what, sentence: $sentence },)*]
+            }
+        }
+    };
+}
+
+losses! {
+    calls, "calls", "calls were not counted because the table of totals was full (`--totals`) or the kernel had no memory";
+    children, "children", "child threads or processes were not followed because the kernel gave them no storage";
+    process_records, "process records", "processes have no record because the table was full (`--processes`) or the kernel had no memory";
+    phases, "phases", "phases began that were not kept: no place (`--phases`), more than eight inside each other, or a label that could not be read";
+    objects, "objects", "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class";
+    events, "recorded events", "events found no place in the ring (`--ring` makes it larger); the recording says when";
+    sites, "call sites", "calls are in no stack of `--stacks`: no room for their place in the program (`--stacks-kept`)";
+    recursion_misses, "events", "events were missed because a BPF program was running already on that CPU";
+}
+
+impl Losses {
+    /// Whether anything was lost.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Those that are not 0.
+    pub fn found(&self) -> impl Iterator<Item = Loss> {
+        self.all().into_iter().filter(|loss| loss.number != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_on_files_has_every_loss() {
+        let page = include_str!("../../docs/file-format.md");
+        for loss in Losses::default().all() {
+            assert!(page.contains(&format!("`{}`", loss.name)), "docs/file-format.md does not name `{}`", loss.name);
+        }
+    }
+
+    #[test]
+    fn a_header_from_before_a_counter_was_made_is_read() {
+        let losses: Losses = serde_json::from_str(r#"{"calls":3}"#).unwrap();
+        assert!(losses.any());
+        assert_eq!(losses.found().map(|loss| (loss.name, loss.number)).collect::<Vec<_>>(), [("calls", 3)]);
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing of its own: the programs are the examples of this package.

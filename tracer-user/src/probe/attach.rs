@@ -1,0 +1,388 @@
+//! Attaching to processes that run already: every thread gets task storage through a pidfd.
+
+use std::{
+    collections::HashMap,
+    os::{
+        fd::{AsFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
+    },
+};
+
+use gpuos_host::{environment, proc_text};
+use gpuos_tracer_abi::{
+    events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
+    fd_table::{FdKey, FdTable, OpenFd},
+    ioctl::device_number,
+    maps,
+    syscalls::ABI_COMPAT,
+    tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, TaskUsage, ThreadState, process_id},
+};
+
+use super::{error::LoadError, load::Tracer, snapshot::Counters};
+
+/// Name of a process, as the kernel keeps it.
+fn comm_of(pid: u32) -> std::io::Result<[u8; 16]> {
+    let mut comm = [0; 16];
+    let name = std::fs::read(format!("/proc/{pid}/comm"))?;
+    for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != b'\n')) {
+        *to = *from;
+    }
+    Ok(comm)
+}
+
+/// For a recording: the life of a process that is attached to begins at that moment.
+#[must_use]
+pub fn beginning_of(pid: u32, now_ns: u64) -> Lifecycle {
+    let head = Head { at_ns: now_ns, pid, thread: pid, kind: PROCESS, ..Head::default() };
+    // One that is gone will not be attached to.
+    Lifecycle { head, process: process_id(pid, now_ns), comm: comm_of(pid).unwrap_or_default(), ..Lifecycle::default() }
+}
+
+impl Tracer {
+    /// Counts a running process from now on: all its threads and later children. The call that a thread
+    /// is in already is not counted.
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<Attached, AttachError> {
+        let gone = |_| AttachError::NoSuchProcess(pid);
+        let stat = while_there(pid, || proc_text::read(format!("/proc/{pid}/stat"))).map_err(gone)?;
+        // Its first thread may have ended, and others go on.
+        if proc_text::state(&stat) == Some('Z') && !threads_of(pid).map_err(gone)?.iter().any(|&one| is_alive(pid, one))
+        {
+            return Err(AttachError::Ended(pid));
+        }
+        if pid == std::process::id() {
+            return Err(AttachError::Ourselves(pid));
+        }
+        // PF_KTHREAD of the kernel's `sched.h`.
+        if proc_text::stat_field(&stat, 9).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(0) & 0x20_0000 != 0 {
+            return Err(AttachError::OfTheKernel(pid));
+        }
+        let comm = while_there(pid, || comm_of(pid)).map_err(gone)?;
+        let id = process_id(pid, now_ns);
+        // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
+        // a process that was attached to is not taken before the end.
+        let exit_code = if self.without_btf().is_some() { EXIT_UNKNOWN } else { 0 };
+        let record =
+            ProcessRecord { started_ns: now_ns, pid, comm, unborn: NEVER_TAKEN, exit_code, ..Default::default() };
+        let processes = self.objects.typed_map::<u64, ProcessRecord>(maps::PROCESSES)?;
+        processes
+            .insert(&id, &record)
+            .map_err(|error| LoadError::from_step("making a record of the process", &error))?;
+        if self.without_btf().is_some() {
+            let (other_paths, other_table) = ((!has_our_paths(pid)).into(), has_ring(pid).into());
+            let table = FdTable { other_paths, other_table, ..FdTable::default() };
+            let tables = self.objects.typed_map::<u64, FdTable>(maps::FD_TABLES)?;
+            tables.insert(&id, &table).map_err(|error| LoadError::from_step("following the process", &error))?;
+        }
+        let mut before: HashMap<u32, TaskUsage> = HashMap::new();
+        for _ in 0..MOST_PASSES {
+            let threads = while_there(pid, || threads_of(pid)).map_err(gone)?;
+            let mut is_complete = true;
+            for &thread in &threads {
+                // A thread that executes takes the number of the first one, so a number that was seen is no proof.
+                if before.contains_key(&thread) && (self.is_marked(pid, thread)? || !is_alive(pid, thread)) {
+                    continue;
+                }
+                is_complete = false;
+                let used = usage_of(pid, thread).unwrap_or_default();
+                before.insert(thread, used);
+                // What the kernel side cannot look at at the end, it need not know at the beginning.
+                let settled = if self.without_btf().is_some() { TaskUsage::ZERO } else { used };
+                let state = ThreadState::attached(id, thread, settled);
+                match self.mark_thread(pid, thread, &state) {
+                    // Its parent was marked before it, and so is it.
+                    Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                    // It ended meanwhile.
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => {}
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                        return Err(AttachError::OldKernel(pid));
+                    }
+                    other => other.map_err(|error| LoadError::from_step("marking a thread", &error))?,
+                }
+            }
+            // Every thread that was listed is marked, so whoever is made from now on inherits it.
+            if is_complete {
+                if self.without_btf().is_some() {
+                    self.tell_open_devices(pid, id)?;
+                }
+                return Ok(Attached { id, pid, before });
+            }
+        }
+        Err(AttachError::NeverStill(pid))
+    }
+
+    /// Tells the kernel side, which follows descriptors from their making, which devices a process has open already.
+    fn tell_open_devices(&self, pid: u32, process: u64) -> Result<(), LoadError> {
+        let step = |error| LoadError::from_step("telling which devices are open", &error);
+        let open = self.objects.typed_map::<FdKey, OpenFd>(maps::OPEN_FDS)?;
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some((device, flags)) = open_device(pid, number) else { continue };
+            let is_kept = (flags & libc::O_CLOEXEC == 0).into();
+            let opened = OpenFd { process, device, generation: 0, executions: 0, is_kept };
+            let key = FdKey { pid, number };
+            match open.insert(&key, &opened) {
+                // It has just opened it.
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                other => other.map_err(step)?,
+            }
+            // From here on its end is noticed; before, it was not.
+            if open_device(pid, number) != Some((device, flags)) {
+                open.delete(&[key]).map_err(step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a thread has state, or is gone.
+    fn is_marked(&self, pid: u32, thread: u32) -> Result<bool, LoadError> {
+        match self.state_of(thread, || pidfd_of(pid, thread)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
+            Err(error) => Err(LoadError::from_step("looking at a thread", &error)),
+        }
+    }
+
+    /// Gives one thread state, unless it has some.
+    fn mark_thread(&self, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
+        // Threads of old kernels have no descriptors; where they are known by number, none is needed.
+        let pidfd = if self.is_by_tid() { pidfd_of(pid, pid)? } else { pidfd_of(pid, thread)? };
+        self.mark(thread, pidfd.as_fd(), state)
+    }
+}
+
+/// The device that a descriptor leads to, and its flags; `None` for all else.
+fn open_device(pid: u32, number: u32) -> Option<(u32, i32)> {
+    let facts = std::fs::metadata(format!("/proc/{pid}/fd/{number}")).ok()?;
+    let text = proc_text::read(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
+    let flags = i32::from_str_radix(proc_text::field(&text, "flags")?, 8).ok()?;
+    let is_device = facts.file_type().is_char_device() && flags & libc::O_PATH == 0;
+    is_device.then(|| (device_number(libc::major(facts.rdev()), libc::minor(facts.rdev())), flags))
+}
+
+/// Whether a process has an io_uring.
+fn has_ring(pid: u32) -> bool {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is_ring =
+        |path: &std::path::Path| std::fs::read_link(path).is_ok_and(|to| to.ends_with("anon_inode:[io_uring]"));
+    entries.into_iter().any(|entry| is_ring(&entry.path()))
+}
+
+/// Whether paths lead a process to what they lead us to.
+fn has_our_paths(pid: u32) -> bool {
+    let mounts = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let root = |process: &str| {
+        std::fs::metadata(format!("/proc/{process}/root/")).ok().map(|facts| (facts.dev(), facts.ino()))
+    };
+    let (pid, us) = (pid.to_string(), "self");
+    mounts(&pid).is_some() && mounts(&pid) == mounts(us) && root(&pid).is_some() && root(&pid) == root(us)
+}
+
+/// As often is looked at a process that is there and cannot be seen.
+const MOST_LOOKS: u32 = 1000;
+
+/// Looks again where a process is not seen that is there: while one of its threads executes a program and takes the
+/// number of the first one, the kernel may for a moment say that there is none.
+pub(crate) fn while_there<T>(pid: u32, look: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+    let is_there =
+        || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), None) != Err(nix::errno::Errno::ESRCH);
+    for _ in 0..MOST_LOOKS {
+        match look() {
+            Err(_) if is_there() => std::thread::sleep(std::time::Duration::from_micros(100)),
+            other => return other,
+        }
+    }
+    look()
+}
+
+/// Threads may come and go while they are marked; each is looked at again as often.
+const MOST_PASSES: usize = 10_000;
+
+/// The numbers of a process's threads.
+fn threads_of(pid: u32) -> std::io::Result<Vec<u32>> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task"))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Whether a thread is there and has not ended.
+fn is_alive(pid: u32, thread: u32) -> bool {
+    let stat = proc_text::read(format!("/proc/{pid}/task/{thread}/stat")).unwrap_or_default();
+    proc_text::state(&stat).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+impl Tracer {
+    /// The calls that threads are in, of the processes that are alive. To be called when nothing moves any more. Linux
+    /// 5.15 to 6.8 tell those of first threads only.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn calls_in_flight(&self, counters: &Counters) -> Result<Vec<Call>, LoadError> {
+        let step = |error| LoadError::from_step("reading the calls in flight", &error);
+        let now_ns = environment::monotonic_ns();
+        let mut calls = Vec::new();
+        if environment::in_pid_namespace() {
+            // Processes have other numbers here.
+            return Ok(calls);
+        }
+        for (_, process) in counters.processes().map_err(step)?.iter().filter(|(_, process)| process.threads_alive != 0)
+        {
+            for thread in threads_of(process.pid).unwrap_or_default() {
+                // It ended meanwhile, or cannot be asked.
+                let Ok(state) = self.state_of(thread, || pidfd_of(process.pid, thread)) else { continue };
+                if state.stage == STAGE_RUNNING && !matches!(state.slot, SLOT_NONE | SLOT_SKIPPED) {
+                    calls.push(call_in_flight(&state, process.pid, thread, now_ns));
+                }
+            }
+        }
+        Ok(calls)
+    }
+}
+
+fn call_in_flight(state: &ThreadState, pid: u32, thread: u32, now_ns: u64) -> Call {
+    let compat = if state.abi == ABI_COMPAT { COMPAT } else { 0 };
+    let head = Head {
+        at_ns: state.entered_ns,
+        pid,
+        thread,
+        phase: state.phase,
+        kind: CALL,
+        flags: UNFINISHED | compat,
+        padding: 0,
+    };
+    Call {
+        head,
+        duration_ns: now_ns.saturating_sub(state.entered_ns),
+        returned: 0,
+        arguments: state.first_arguments(),
+        number: state.number,
+        device: state.pending.device,
+    }
+}
+
+/// More threads than a process can have.
+const NEVER_TAKEN: u32 = 1 << 24;
+
+/// A process that was attached to.
+#[derive(Debug)]
+pub struct Attached {
+    /// Process id in the counts.
+    pub id: u64,
+    pid: u32,
+    before: HashMap<u32, TaskUsage>,
+}
+
+impl Attached {
+    /// What its threads that are still alive have used since: the kernel side settles with a thread only
+    /// at its end.
+    #[must_use]
+    pub fn usage_of_live_threads(&self) -> TaskUsage {
+        let mut sum = TaskUsage::ZERO;
+        let entries = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        for entry in entries.into_iter().flatten().flatten() {
+            let thread = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            let Some((thread, now)) = thread.and_then(|thread| Some((thread, usage_of(self.pid, thread)?))) else {
+                continue;
+            };
+            let before = self.before.get(&thread).copied().unwrap_or_default();
+            sum.voluntary_switches += now.voluntary_switches.saturating_sub(before.voluntary_switches);
+            sum.involuntary_switches += now.involuntary_switches.saturating_sub(before.involuntary_switches);
+            sum.minor_faults += now.minor_faults.saturating_sub(before.minor_faults);
+            sum.major_faults += now.major_faults.saturating_sub(before.major_faults);
+            sum.run_ns += now.run_ns.saturating_sub(before.run_ns);
+            // Of the thread's whole life: only their proportion is used, to split the run time.
+            let (user, system) = times_of(self.pid, thread).unwrap_or_default();
+            sum.user_ns += user;
+            sum.system_ns += system;
+        }
+        sum
+    }
+}
+
+/// What a thread has used so far, from `/proc`. User and system time are left at 0: the kernel side counts
+/// them over the thread's whole life, and only their proportion matters.
+fn usage_of(pid: u32, thread: u32) -> Option<TaskUsage> {
+    let folder = format!("/proc/{pid}/task/{thread}");
+    let status = proc_text::read(format!("{folder}/status")).ok()?;
+    let stat = proc_text::read(format!("{folder}/stat")).ok()?;
+    let schedstat = proc_text::read(format!("{folder}/schedstat")).unwrap_or_default();
+    usage_in(&status, &stat, &schedstat)
+}
+
+/// What a thread has used, from its `status`, `stat` and `schedstat`. User and system time are left at 0.
+fn usage_in(status: &str, stat: &str, schedstat: &str) -> Option<TaskUsage> {
+    let of_stat = |number| proc_text::stat_field(stat, number)?.parse().ok();
+    Some(TaskUsage {
+        voluntary_switches: proc_text::field(status, "voluntary_ctxt_switches")?.parse().ok()?,
+        involuntary_switches: proc_text::field(status, "nonvoluntary_ctxt_switches")?.parse().ok()?,
+        minor_faults: of_stat(10)?,
+        major_faults: of_stat(12)?,
+        user_ns: 0,
+        system_ns: 0,
+        run_ns: schedstat.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0),
+    })
+}
+
+/// User and system time of a thread over its life.
+fn times_of(pid: u32, thread: u32) -> Option<(u64, u64)> {
+    proc_text::user_and_system_ns(&proc_text::read(format!("/proc/{pid}/task/{thread}/stat")).ok()?)
+}
+
+/// Why a running process cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// It is not there.
+    #[error("there is no process {0}\nhint: `pgrep -a NAME` finds it; inside a container, give its number there")]
+    NoSuchProcess(u32),
+    /// It has ended, and nobody has waited for it.
+    #[error("process {0} has ended already\nhint: its parent has not collected it; `ps -p {0} -o ppid=` names that")]
+    Ended(u32),
+    /// It is one thread of several.
+    #[error("{0} is a thread of process {1}\nhint: `-p {1}` attaches to all of it")]
+    ThreadOf(u32, u32),
+    /// Its threads were never seen all marked.
+    #[error(
+        "the threads of process {0} come and go too fast to be attached to\nhint: try again, or start it with `gpuos-trace run -- …`"
+    )]
+    NeverStill(u32),
+    /// It is the tracer.
+    #[error(
+        "process {0} is this gpuos-trace itself\nhint: name the process that is to be looked at; `pgrep -a NAME` finds it"
+    )]
+    Ourselves(u32),
+    /// It has no program.
+    #[error("{0} is a thread of the kernel, which makes no system calls\nhint: `pgrep -a NAME` finds processes")]
+    OfTheKernel(u32),
+    /// Threads cannot be named to this kernel.
+    #[error(
+        "process {0} has several threads, and attaching to those needs Linux 6.9, or root outside of containers\nhint: start it with `gpuos-trace run -- …`"
+    )]
+    OldKernel(u32),
+    /// The BPF side refused.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// A descriptor of a thread.
+fn pidfd_of(pid: u32, thread: u32) -> std::io::Result<OwnedFd> {
+    // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
+    let flags = if thread == pid { 0 } else { libc::O_EXCL };
+    // SAFETY: two integers; what the call returns is a new descriptor.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, thread, flags);
+        if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_thread_has_used_something() {
+        let pid = std::process::id();
+        assert!(usage_of(pid, pid).unwrap().minor_faults > 0);
+    }
+}

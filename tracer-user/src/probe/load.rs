@@ -1,0 +1,528 @@
+//! Sizes the maps, writes the settings, loads and attaches the programs, arms the suspended child.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+};
+
+use bytemuck::NoUninit;
+use gpuos_decode::devices::Devices;
+use gpuos_tracer_abi::{
+    counters::state::GPU_SEEN,
+    hooks::HOOKS,
+    maps,
+    phases::{INFERRED, LABEL, MOST_FUNCTIONS, PhaseKey},
+    programs,
+    settings::globals,
+    syscalls::{CHUNK_ROWS, SYSCALL_NUMBERS},
+    tasks::ThreadState,
+};
+
+use super::{
+    api_probes::ApiFunction,
+    bpf_syscall,
+    by_tid::{self, ByTid},
+    call_tracepoints,
+    driver_hooks::DriverHook,
+    error::{self, LoadError},
+    kernel_btf::{BtfError, KernelBtf},
+    kernel_objects::{AttachPoint, KernelObjects},
+    map::Map,
+    no_preempt, object,
+    offsets::{offsets_without_btf, special_numbers, task_offsets},
+    structure_cast::StructureCast,
+};
+
+/// What a recording asks of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recording {
+    /// Bytes of the ring: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Record when threads do not run.
+    pub switches: bool,
+    /// Record page faults.
+    pub faults: bool,
+}
+
+/// Sizes of maps where nobody asks for others: numbers of entries.
+pub mod defaults {
+    /// Rows of live threads.
+    pub const ROWS: u32 = 16_384;
+    /// Rows of exited threads of processes not yet read.
+    pub const TOTALS: u32 = 262_144;
+    /// Threads alive at a time where tasks are followed by number.
+    pub const THREADS: u32 = 65_536;
+    /// Processes not yet read.
+    pub const PROCESSES: u32 = 65_536;
+    /// Objects of NVIDIA's driver whose class is remembered.
+    pub const OBJECTS: u32 = 65_536;
+    /// Phases that are kept apart.
+    pub const PHASES: u32 = 1024;
+    /// User stacks that are kept where they are wanted.
+    pub const STACKS: u32 = 16_384;
+}
+
+/// What is asked of the BPF side. Every size is a number of entries.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Time every call.
+    pub timed: bool,
+    /// Threads that run already will be traced: their first return may belong to a call that began before.
+    pub attaching: bool,
+    /// Time every Nth call of a thread; 1: every call.
+    pub sample: u32,
+    /// Follow tasks by number and through perf's tracepoints also where the kernel has the better way.
+    pub tasks_by_id: bool,
+    /// Threads alive at a time where tasks are followed by number.
+    pub threads: u32,
+    /// Keep rows by thread, not by process.
+    pub per_thread: bool,
+    /// Count only these syscall numbers; `None`: all.
+    pub wanted: Option<Vec<u32>>,
+    /// Rows of live threads, 448 bytes each; rounded up to chunks of 16, at most 65,520.
+    pub rows: u32,
+    /// Rows of exited threads of processes not yet read, about 400 bytes each while used.
+    pub totals: u32,
+    /// Processes not yet read, about 200 bytes each while used.
+    pub processes: u32,
+    /// Objects of NVIDIA's driver whose class is remembered, about 70 bytes each while used.
+    pub objects: u32,
+    /// Phases that are kept apart, some 200 bytes each.
+    pub phases: u32,
+    /// Functions of drivers to watch.
+    pub hooks: Vec<DriverHook>,
+    /// Functions of GPU libraries to watch, at most [`MOST_FUNCTIONS`].
+    pub functions: Vec<ApiFunction>,
+    /// User stacks and places in programs that are kept; 0: none.
+    pub stacks: u32,
+    /// Drivers of this machine, to decode their calls.
+    pub devices: Devices,
+    /// Infer phases from calls on GPU devices.
+    pub infer_phases: bool,
+    /// Send every call through the ring, too.
+    pub recording: Option<Recording>,
+    /// What the programs say of their work.
+    #[cfg(feature = "bpf-log")]
+    pub log: Option<log::LevelFilter>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timed: true,
+            attaching: false,
+            sample: 1,
+            tasks_by_id: false,
+            threads: defaults::THREADS,
+            per_thread: false,
+            wanted: None,
+            rows: defaults::ROWS,
+            totals: defaults::TOTALS,
+            processes: defaults::PROCESSES,
+            objects: defaults::OBJECTS,
+            phases: defaults::PHASES,
+            hooks: Vec::new(),
+            functions: Vec::new(),
+            stacks: 0,
+            devices: Devices::default(),
+            infer_phases: false,
+            recording: None,
+            #[cfg(feature = "bpf-log")]
+            log: None,
+        }
+    }
+}
+
+/// Nodes of devices whose paths are known, on kernels without type information.
+pub(super) const MOST_PATHS: u32 = 4096;
+
+/// Descriptors of devices, and processes, that are known there. The kernel hands room out to each CPU, 128 places at a time
+/// (`bpf_lru_list.h`), and takes it from used ones when the rest is handed out.
+fn descriptors_kept() -> u32 {
+    aya::util::nr_cpus().map_or(16_384, |cpus| 512 * cpus as u32).max(16_384)
+}
+
+/// Of a trace without a recording: a page of any size the kernel may have.
+const SMALLEST_RING: u32 = 64 << 10;
+
+impl Settings {
+    /// The largest `rows`: a thread keeps its number in 16 bits, with 0 for none.
+    pub const MOST_ROWS: u32 = 65_520;
+
+    fn chunks(&self) -> u32 {
+        self.rows.clamp(1, Self::MOST_ROWS).div_ceil(CHUNK_ROWS)
+    }
+
+    fn slots(&self) -> u32 {
+        self.chunks() * CHUNK_ROWS
+    }
+
+    fn bitmap(&self) -> [u64; SYSCALL_NUMBERS / 64] {
+        let mut words = [0; SYSCALL_NUMBERS / 64];
+        for &number in self.wanted.iter().flatten() {
+            if let Some(word) = words.get_mut(number as usize / 64) {
+                *word |= 1 << (number % 64);
+            }
+        }
+        words
+    }
+}
+
+/// What of the kernel decides how it is traced.
+struct Ways {
+    /// The kernel's type information.
+    types: Option<KernelBtf>,
+    /// Why there is none.
+    without_btf: Option<String>,
+    /// Tasks are known by their number.
+    by_tid: Option<ByTid>,
+    /// Tracepoints of single calls, entry and exit, in place of the general ones.
+    calls: Option<Vec<(u64, u64)>>,
+    /// Calls are counted at their exit only.
+    exit_only: bool,
+}
+
+/// Programs, and what each is to be attached to.
+type Wanted = Vec<(&'static str, AttachPoint)>;
+
+impl Ways {
+    fn choose(settings: &Settings) -> Result<Self, LoadError> {
+        let (types, without_btf) = match KernelBtf::of_running_kernel() {
+            Ok(types) => (Some(types), None),
+            Err(error) => (None, Some(error::chain(&error))),
+        };
+        // From 7.0 on the tracepoints of single calls run preemptibly, and who is preempted there costs the others' events.
+        // Without BTF, descriptors are followed by calls that nobody wants.
+        let wanted_calls = settings.wanted.as_deref().filter(|_| types.is_some() && !by_tid::is_preemptible());
+        let calls = wanted_calls.and_then(call_tracepoints::of_calls);
+        let by_tid = by_tid::choose(settings.tasks_by_id, settings.attaching, types.is_some());
+        let by_tid = by_tid.map_err(|error| match (&without_btf, error) {
+            (Some(reason), LoadError::InContainer | LoadError::NoTracepoints) => {
+                LoadError::NoTypeInformation(reason.clone())
+            }
+            (_, error) => error,
+        })?;
+        let exit_only = calls.is_none() && by_tid.is_none() && !settings.timed && !settings.attaching;
+        Ok(Self { types, without_btf, by_tid, calls, exit_only })
+    }
+
+    /// Whether the kernel gives programs no typed pointer to the current task.
+    fn plain_pointers(&self) -> bool {
+        self.by_tid.as_ref().is_some_and(|by_tid| by_tid.plain_pointers)
+    }
+
+    /// Type id of a BTF tracepoint.
+    fn typed_tracepoint(&self, name: &str) -> Result<u32, BtfError> {
+        match &self.types {
+            Some(types) => types.id_of_typedef(&format!("btf_trace_{name}")),
+            None => Err(BtfError::NoTypedef(name.to_owned())),
+        }
+    }
+
+    /// Every program that is needed, in the order in which they are attached.
+    fn wanted(&self, settings: &Settings) -> Result<Wanted, LoadError> {
+        let mut wanted = self.of_tasks()?;
+        wanted.extend(self.of_recording(settings)?);
+        wanted.extend(self.of_calls(settings));
+        for hook in &settings.hooks {
+            let (programs, name) = (&HOOKS[hook.index], hook.function);
+            wanted.push((programs.exit, AttachPoint::Function { name, at_return: true }));
+            wanted.push((programs.enter, AttachPoint::Function { name, at_return: false }));
+        }
+        if !settings.functions.is_empty() {
+            // Returns first: what is entered while they are attached would never be left.
+            for (program, at_return) in [(programs::API_EXIT, true), (programs::API_ENTER, false)] {
+                wanted.push((program, AttachPoint::Library { functions: settings.functions.clone(), at_return }));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The life of tasks, and where they are BTF tracepoints, the calls.
+    fn of_tasks(&self) -> Result<Wanted, LoadError> {
+        if let Some(by_tid) = &self.by_tid {
+            return Ok(vec![
+                (programs::POINT_FORK, AttachPoint::Points(vec![by_tid.fork])),
+                (programs::POINT_EXIT, AttachPoint::Points(vec![by_tid.exit])),
+                (programs::POINT_EXEC, AttachPoint::Points(vec![by_tid.exec])),
+            ]);
+        }
+        let mut wanted = Vec::new();
+        for (program, tracepoint) in programs::TRACEPOINTS {
+            let program = match program {
+                programs::SYS_ENTER if self.exit_only || self.calls.is_some() => continue,
+                programs::SYS_EXIT if self.calls.is_some() => continue,
+                programs::SYS_EXIT if self.exit_only => programs::COUNT_EXIT,
+                program => program,
+            };
+            let id = self.typed_tracepoint(tracepoint).map_err(LoadError::UnknownKernel)?;
+            wanted.push((program, AttachPoint::Typed(id)));
+        }
+        Ok(wanted)
+    }
+
+    /// What recordings want besides calls.
+    fn of_recording(&self, settings: &Settings) -> Result<Wanted, LoadError> {
+        let Some(recording) = settings.recording else { return Ok(Vec::new()) };
+        let mut wanted = Vec::new();
+        for (is_wanted, typed, point, name) in [
+            (recording.switches, programs::TASK_SWITCH, programs::POINT_SWITCH, "sched_switch"),
+            (recording.faults, programs::TASK_FAULT, programs::POINT_FAULT, "page_fault_user"),
+        ] {
+            if !is_wanted {
+                continue;
+            }
+            let found = match &self.by_tid {
+                Some(by_tid) => by_tid.point(name).map(|id| (point, AttachPoint::Points(vec![id]))),
+                None => self.typed_tracepoint(name).ok().map(|id| (typed, AttachPoint::Typed(id))),
+            };
+            wanted.push(found.ok_or(LoadError::NoSuchTracepoint(name))?);
+        }
+        Ok(wanted)
+    }
+
+    /// Calls through perf's tracepoints, of single calls or of all.
+    fn of_calls(&self, settings: &Settings) -> Wanted {
+        // Markers are ioctls; the general tracepoints show them anyway.
+        let markers = self.calls.as_ref().and_then(|_| call_tracepoints::entry_of_markers(settings.wanted.as_deref()));
+        let general = || self.by_tid.as_ref().map(|by_tid| vec![(by_tid.call_enter, by_tid.call_exit)]);
+        let Some(pairs) = self.calls.clone().or_else(general) else { return Vec::new() };
+        let (mut enters, exits): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        enters.extend(markers);
+        // Exits first: no entry is counted whose exit would be missed.
+        vec![(programs::CALL_EXIT, AttachPoint::Points(exits)), (programs::CALL_ENTER, AttachPoint::Points(enters))]
+    }
+
+    /// Numbers of entries of the maps.
+    fn sizes(&self, settings: &Settings) -> Vec<(&'static str, u32)> {
+        let if_by_tid = |size: u32| if self.by_tid.is_some() { size.max(1) } else { 1 };
+        let if_without_btf = |size: u32| if self.types.is_none() { size } else { 1 };
+        vec![
+            (maps::SLOTS, settings.slots()),
+            (maps::THREADS_BY_TID, if_by_tid(settings.threads)),
+            (maps::FREE_CHUNKS, settings.chunks()),
+            (maps::TOTALS, settings.totals.max(1)),
+            (maps::PROCESSES, settings.processes.max(1)),
+            (maps::OBJECTS, settings.objects.max(1)),
+            (maps::DEVICE_PATHS, if_without_btf(MOST_PATHS)),
+            (maps::FD_TABLES, if_without_btf(descriptors_kept())),
+            (maps::OPEN_FDS, if_without_btf(descriptors_kept())),
+            (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |recording| recording.ring_bytes)),
+            (maps::STACKS, settings.stacks.max(1)),
+            (maps::STACK_SITES, settings.stacks.max(1)),
+            (maps::PHASES, settings.phases.max(1)),
+            (maps::PHASE_NODES, settings.phases.max(1)),
+            (maps::FREE_PHASES, settings.phases.max(1)),
+        ]
+    }
+
+    /// The values of the global variables, as bytes.
+    fn globals(&self, settings: &Settings, cast: StructureCast) -> Result<Vec<(&'static str, Vec<u8>)>, LoadError> {
+        fn bytes<T: NoUninit>(value: &T) -> Vec<u8> {
+            bytemuck::bytes_of(value).to_vec()
+        }
+        let offsets = match &self.types {
+            Some(types) => task_offsets(types).map_err(LoadError::UnknownKernel)?,
+            None => offsets_without_btf(),
+        };
+        let points = self.by_tid.as_ref().map(|by_tid| by_tid.offsets).unwrap_or_default();
+        let truth = |truth: bool| bytes(&u32::from(truth));
+        Ok(vec![
+            (globals::TIMED, truth(settings.timed)),
+            (globals::EXIT_ONLY, truth(self.exit_only)),
+            (globals::SAMPLE, bytes(&settings.sample)),
+            (globals::PER_THREAD, truth(settings.per_thread)),
+            (globals::FILTERED, truth(settings.wanted.is_some())),
+            (globals::WANTED, bytes(&settings.bitmap())),
+            (globals::TASKS_BY_TID, truth(self.by_tid.is_some())),
+            (globals::PLAIN_POINTERS, truth(self.plain_pointers())),
+            (globals::NO_BTF, truth(self.types.is_none())),
+            (globals::FILE_TYPE, bytes(&cast.file)),
+            (globals::INODE_TYPE, bytes(&cast.inode)),
+            (globals::WORD_TYPE, bytes(&cast.word)),
+            (globals::RECORDED, truth(settings.recording.is_some())),
+            (globals::INFER_PHASES, truth(settings.infer_phases)),
+            (globals::FUNCTIONS_WATCHED, truth(!settings.functions.is_empty())),
+            (globals::STACKS_KEPT, truth(settings.stacks != 0)),
+            (globals::TRACEPOINT_OFFSETS, bytes(&points)),
+            (globals::SPECIAL_NUMBERS, bytes(&special_numbers())),
+            (globals::TASK_OFFSETS, bytes(&offsets)),
+            #[cfg(feature = "bpf-log")]
+            (aya_log::LEVEL, vec![super::log::number_of(settings.log)]),
+        ])
+    }
+}
+
+/// Writes what programs need to find: rows and phases to give away, labels, and what a filter hides.
+fn fill(objects: &KernelObjects, settings: &Settings) -> Result<(), LoadError> {
+    let free_chunks = objects.typed_map::<(), u32>(maps::FREE_CHUNKS)?;
+    for chunk in (0..settings.chunks()).rev() {
+        free_chunks.push(&chunk).map_err(|error| LoadError::from_step("filling the map of free rows", &error))?;
+    }
+    let step = |error| LoadError::from_step("filling the map of phases", &error);
+    let free_phases = objects.typed_map::<(), u32>(maps::FREE_PHASES)?;
+    let inferred = if settings.infer_phases { INFERRED.as_slice() } else { &[] };
+    for number in (inferred.len() as u32 + 1..=settings.phases.max(1)).rev() {
+        free_phases.push(&number).map_err(step)?;
+    }
+    let phases = objects.typed_map::<PhaseKey, u32>(maps::PHASES)?;
+    for (number, label) in (1_u32..).zip(inferred) {
+        let mut key = PhaseKey::EMPTY;
+        key.label[..label.len()].copy_from_slice(label.as_bytes());
+        phases.insert(&key, &number).map_err(step)?;
+    }
+    let labels = objects.typed_map::<u32, [u8; LABEL]>(maps::FUNCTION_LABELS)?;
+    for (place, function) in (0_u32..).zip(settings.functions.iter().take(MOST_FUNCTIONS as usize)) {
+        // As a path has it apart from a marked phase.
+        let mut label = [0_u8; LABEL];
+        label.iter_mut().take(LABEL - 1).zip(function.name.bytes().chain(*b"()")).for_each(|(to, from)| *to = from);
+        labels.set(&place, &label).map_err(step)?;
+    }
+    // Calls on GPUs that the filter leaves out, or that were made before, cannot tell that there are any.
+    let sees_ioctl = settings.wanted.as_ref().is_none_or(|calls| calls.contains(&(libc::SYS_ioctl as u32)));
+    if settings.attaching || !sees_ioctl {
+        let state = objects.typed_map::<u32, u64>(maps::STATE)?;
+        state.set(&GPU_SEEN, &1).map_err(|error| LoadError::from_step("writing the counters", &error))?;
+    }
+    Ok(())
+}
+
+/// The loaded and attached programs. Dropping it detaches and frees everything.
+#[derive(Debug)]
+pub struct Tracer {
+    pub(super) objects: KernelObjects,
+    pub(super) rows: u32,
+    pub(super) phases: u32,
+    pub(super) totals: u32,
+    /// Threads by number, where tasks are followed so.
+    threads: Option<Map<u32, ThreadState>>,
+    /// Why the kernel's structures are not read, where they are not.
+    pub(super) without_btf: Option<String>,
+    #[cfg(feature = "bpf-log")]
+    _log: Option<super::log::Reader>,
+}
+
+impl Tracer {
+    /// Loads and attaches the embedded object. Nothing is traced until [`Tracer::arm`].
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn start(settings: &Settings) -> Result<Self, LoadError> {
+        object::check_abi(object::BYTES)?;
+        let ways = Ways::choose(settings)?;
+        let wanted = ways.wanted(settings)?;
+        // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
+        if wanted.iter().any(|(_, point)| matches!(point, AttachPoint::Points(_))) || by_tid::is_preemptible() {
+            no_preempt::want();
+        }
+        let cast = match (&ways.types, ways.typed_tracepoint("sys_enter")) {
+            (Some(types), Ok(tracepoint)) if !ways.plain_pointers() => StructureCast::of(types, tracepoint),
+            _ => StructureCast::default(),
+        };
+        let globals = ways.globals(settings, cast)?;
+        let globals: Vec<(&str, &[u8])> = globals.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let mut objects =
+            KernelObjects::load(object::BYTES, &globals, &ways.sizes(settings), &wanted, cast, ways.plain_pointers())?;
+        fill(&objects, settings)?;
+        #[cfg(feature = "bpf-log")]
+        let log = match (settings.log, objects.programs().find(|(name, _)| name.ends_with("_exec"))) {
+            (Some(_), Some((_, program))) => Some(super::log::Reader::begin(program)?),
+            _ => None,
+        };
+        for (program, point) in wanted {
+            objects.attach(program, point)?;
+        }
+        Ok(Self {
+            threads: ways.by_tid.as_ref().map(|_| objects.typed_map(maps::THREADS_BY_TID)).transpose()?,
+            objects,
+            rows: settings.slots(),
+            phases: settings.phases.max(1),
+            totals: settings.totals.max(1),
+            without_btf: ways.without_btf,
+            #[cfg(feature = "bpf-log")]
+            _log: log,
+        })
+    }
+
+    /// Marks a suspended child: its calls are counted from its first `execve` on.
+    ///
+    /// # Errors
+    /// [`LoadError::Other`] when the child is gone or the kernel has no memory.
+    pub fn arm(&self, pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
+        self.mark(pid, pidfd, &ThreadState::ARMED).map_err(|error| LoadError::from_step("marking the command", &error))
+    }
+
+    /// Gives a thread state, unless it has some: by its number, or by its descriptor.
+    pub(super) fn mark(&self, thread: u32, pidfd: BorrowedFd<'_>, state: &ThreadState) -> io::Result<()> {
+        match &self.threads {
+            Some(threads) => threads.insert(&thread, state),
+            None => self.storage()?.insert(&pidfd.as_raw_fd(), state),
+        }
+    }
+
+    /// Whether threads are known by their number.
+    pub(super) fn is_by_tid(&self) -> bool {
+        self.threads.is_some()
+    }
+
+    /// The state of a thread, likewise; `pidfd` is asked for where that is needed.
+    pub(super) fn state_of(&self, thread: u32, pidfd: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<ThreadState> {
+        match &self.threads {
+            Some(threads) => threads.get(&thread),
+            None => self.storage()?.get(&pidfd()?.as_raw_fd()),
+        }
+    }
+
+    /// Task storage, by the descriptor of a task.
+    fn storage(&self) -> io::Result<Map<i32, ThreadState>> {
+        self.objects.typed_map(maps::THREADS).map_err(io::Error::other)
+    }
+
+    /// Why descriptors are only followed by the calls that make them, where the kernel shows no type information.
+    #[must_use]
+    pub fn without_btf(&self) -> Option<&str> {
+        self.without_btf.as_deref()
+    }
+
+    /// Each loaded program, and how many instructions the verifier looked at.
+    ///
+    /// # Errors
+    /// [`LoadError::Other`] when the kernel does not say.
+    pub fn verified_instructions(&self) -> Result<Vec<(String, u32)>, LoadError> {
+        self.objects
+            .programs()
+            .map(|(name, program)| Ok((name.to_owned(), bpf_syscall::facts_of(program)?.verified_instructions)))
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| LoadError::from_step("asking about a program", &error))
+    }
+
+    /// Detaches the programs; afterwards nothing changes any more. Returns how many events they missed because one of them was
+    /// running already on that CPU.
+    ///
+    /// # Errors
+    /// [`LoadError::Other`] when the kernel does not say.
+    pub fn detach(&mut self, tree_is_empty: bool) -> Result<u64, LoadError> {
+        // Forks first: a process that begins now is not of this run.
+        self.objects.detach();
+        if !tree_is_empty {
+            // Wait for programs that run on other CPUs. With nobody left to trace there are none, and this
+            // waits for a grace period.
+            wait_for_readers();
+        }
+        let mut misses = 0;
+        for (_, program) in self.objects.programs() {
+            misses += bpf_syscall::facts_of(program)
+                .map_err(|error| LoadError::from_step("reading what the programs missed", &error))?
+                .recursion_misses;
+        }
+        Ok(misses)
+    }
+}
+
+/// Returns when every code in the kernel that ran before has left its read-side section, programs included.
+fn wait_for_readers() {
+    // MEMBARRIER_CMD_GLOBAL waits for an RCU grace period (`membarrier(2)`). Where it is refused, the
+    // programs have ended long before the counts are read.
+    // SAFETY: three integers.
+    unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+}

@@ -1,0 +1,200 @@
+//! Maps as what they hold: a key and a value of fixed layout, compared with what the kernel says of the map.
+
+use std::{
+    io,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    ptr::NonNull,
+};
+
+use bytemuck::{AnyBitPattern, NoUninit, Pod};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::bpf_syscall;
+
+/// A map whose keys and values have the sizes of these types. The key of a stack is `()`, that of task storage the
+/// descriptor of a task.
+#[derive(Debug)]
+pub(super) struct Map<K, V> {
+    fd: OwnedFd,
+    of: PhantomData<(K, V)>,
+}
+
+impl<K: Pod, V: Pod> Map<K, V> {
+    /// A map by its descriptor.
+    ///
+    /// # Errors
+    /// `InvalidData` when the kernel says that its keys or values have other sizes.
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let facts = bpf_syscall::map_facts(fd.as_fd())?;
+        let expected = (size_of::<K>() as u32, size_of::<V>() as u32);
+        if (facts.key_size, facts.value_size) != expected {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "keys and values of the map have {} and {} bytes, not {} and {}",
+                    facts.key_size, facts.value_size, expected.0, expected.1
+                ),
+            ));
+        }
+        Ok(Self { fd, of: PhantomData })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The value at a key.
+    ///
+    /// # Errors
+    /// What the kernel says; `ENOENT` when there is none.
+    pub(super) fn get(&self, key: &K) -> io::Result<V> {
+        let mut value = V::zeroed();
+        bpf_syscall::lookup(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of_mut(&mut value))?;
+        Ok(value)
+    }
+
+    /// Sets the value at a key, whether or not there is one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn set(&self, key: &K, value: &V) -> io::Result<()> {
+        bpf_syscall::update(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of(value), bpf_syscall::ANY)
+    }
+
+    /// Sets the value at a key that has none.
+    ///
+    /// # Errors
+    /// What the kernel says; `EEXIST` when there is one, of task storage `ENOENT` or `ESRCH` when the task is gone.
+    pub(super) fn insert(&self, key: &K, value: &V) -> io::Result<()> {
+        bpf_syscall::update(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of(value), bpf_syscall::NOEXIST)
+    }
+
+    /// All entries of a hash. Of one that programs change meanwhile, each number is from before or after.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn entries(&self) -> io::Result<Vec<(K, V)>> {
+        let mut step: usize = 1024;
+        let mut entries = Vec::new();
+        // Where the last step ended; the kernel's own number.
+        let mut position: Option<u32> = None;
+        loop {
+            let mut keys = vec![K::zeroed(); step];
+            let mut values = vec![V::zeroed(); step];
+            let batch = bpf_syscall::lookup_batch(
+                self.fd(),
+                position,
+                bytemuck::cast_slice_mut(&mut keys),
+                bytemuck::cast_slice_mut(&mut values),
+                step as u32,
+            )?;
+            // One bucket holds more than a whole step.
+            if batch.is_short_of_room && batch.count == 0 {
+                step *= 2;
+                continue;
+            }
+            entries.extend(keys.into_iter().zip(values).take(batch.count as usize));
+            if batch.is_last {
+                return Ok(entries);
+            }
+            position = Some(batch.position);
+        }
+    }
+
+    /// Deletes entries of a hash; one that is already gone is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn delete(&self, mut keys: &[K]) -> io::Result<()> {
+        while !keys.is_empty() {
+            match bpf_syscall::delete_batch(self.fd(), bytemuck::cast_slice(keys), keys.len() as u32)? {
+                None => return Ok(()),
+                // The key after the deleted ones was gone.
+                Some(deleted) => keys = keys.get(deleted as usize + 1..).unwrap_or_default(),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<V: Pod> Map<(), V> {
+    /// Puts a value onto a stack.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn push(&self, value: &V) -> io::Result<()> {
+        bpf_syscall::update(self.fd(), &[], bytemuck::bytes_of(value), bpf_syscall::ANY)
+    }
+}
+
+/// An array of a map that may be mapped, read through shared memory. Elements lie at multiples of eight bytes, as the sizes
+/// of all types here are.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    start: NonNull<T>,
+    length: usize,
+}
+
+impl<T: NoUninit + AnyBitPattern> Shared<T> {
+    /// Maps an array of `length` elements.
+    ///
+    /// # Errors
+    /// What the kernel says; `InvalidData` when the array has fewer elements.
+    pub(super) fn map(map: &Map<u32, T>, length: usize) -> io::Result<Self>
+    where
+        T: Pod,
+    {
+        const { assert!(size_of::<T>().is_multiple_of(8), "the kernel lays elements out at multiples of eight bytes") };
+        if (bpf_syscall::map_facts(map.fd())?.max_entries as usize) < length {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the array has fewer elements than are to be read"));
+        }
+        let bytes = NonZeroUsize::new(length * size_of::<T>()).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new mapping of our own.
+        let start = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &map.fd, 0) }?;
+        Ok(Self { start: start.cast(), length })
+    }
+
+    /// How many elements there are.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// An element as it is now. Programs may write it meanwhile: each number is from before or after.
+    pub(super) fn value(&self, index: usize) -> Option<T> {
+        if index >= self.length {
+            return None;
+        }
+        // SAFETY: inside the mapping.
+        let place = unsafe { self.start.add(index) };
+        // SAFETY: mapped as long as this lives; volatile, because the kernel writes meanwhile; all bit patterns are valid.
+        Some(unsafe { place.read_volatile() })
+    }
+
+    /// The first word of an element, without reading the rest. `None` outside.
+    pub(super) fn first_word(&self, index: usize) -> Option<u64> {
+        if index >= self.length {
+            return None;
+        }
+        // SAFETY: inside the mapping.
+        let place = unsafe { self.start.add(index) }.cast::<u64>();
+        // SAFETY: as above; an element has at least eight bytes.
+        Some(unsafe { place.read_volatile() })
+    }
+
+    /// All elements.
+    pub(super) fn values(&self) -> impl Iterator<Item = T> + '_ {
+        (0..self.length).filter_map(|index| self.value(index))
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nobody borrows from it any more.
+        let _ = unsafe { munmap(self.start.cast(), self.length * size_of::<T>()) };
+    }
+}
+
+// SAFETY: the memory is only read.
+unsafe impl<T: Send> Send for Shared<T> {}

@@ -1,0 +1,33 @@
+//! The BPF side as user space sees it: the object, loading and attaching it, its maps.
+
+mod api_probes;
+mod attach;
+mod baseline;
+mod bpf_syscall;
+mod by_tid;
+mod call_tracepoints;
+mod driver_hooks;
+pub mod error;
+pub mod kernel_btf;
+mod kernel_objects;
+mod load;
+#[cfg(feature = "bpf-log")]
+mod log;
+mod map;
+mod no_preempt;
+pub mod object;
+mod offsets;
+mod perf_tracepoints;
+mod snapshot;
+mod structure_cast;
+
+pub use api_probes::{ApiFunction, api_functions, has_uprobes};
+pub(crate) use attach::while_there;
+pub use attach::{AttachError, Attached, beginning_of};
+pub use baseline::Baseline;
+pub use call_tracepoints::has_call_tracepoints;
+pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
+pub use error::is_in_user_namespace;
+pub use load::{Recording, Settings, Tracer, defaults};
+pub use offsets::kernel_version;
+pub use snapshot::{Counters, Stacks};

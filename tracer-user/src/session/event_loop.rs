@@ -1,0 +1,228 @@
+//! One loop that waits for the end, the clock and signals, reads the counts and shows them.
+
+use std::{
+    future::pending,
+    io,
+    ops::ControlFlow,
+    os::fd::{FromRawFd as _, OwnedFd},
+    time::Duration,
+};
+
+use gpuos_host::proc_text;
+use gpuos_model::Usage;
+use nix::{sys::signal::Signal, unistd::Pid};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    launch::Running,
+    signals::{Ended, JobControl, SignalEvent, Signals, reap},
+};
+use crate::{
+    aggregate::Aggregator,
+    live::{self, Live, UiAction},
+    probe::{AttachError, Counters, error::LoadError, while_there},
+};
+
+/// How often counts of ended processes are taken out of the kernel's maps.
+const GATHER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often `--wait-all` looks whether the tree is empty.
+const EMPTY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often new processes are looked for.
+const NEWCOMERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stopped {
+    /// With which status, or by which signal.
+    pub(super) ended: Ended,
+    /// What it used.
+    pub(super) usage: Usage,
+}
+
+/// Whose end is waited for.
+#[derive(Debug)]
+pub(super) enum Watched {
+    /// The command's.
+    Command(Running),
+    /// That of all of these.
+    Processes(Vec<OwnedFd>),
+    /// Nobody's: until the user wants no more.
+    Everybody,
+}
+
+/// What is done while waiting.
+pub(super) struct EventLoop<'a> {
+    /// Wait until the tree is empty, not only until the command has ended.
+    pub(super) wait_all: bool,
+    pub(super) counters: &'a Counters,
+    pub(super) aggregator: &'a mut Aggregator,
+    pub(super) live: &'a mut Option<Live>,
+    /// Takes a signal that is not meant for the command.
+    pub(super) is_ours: &'a dyn Fn(Signal) -> bool,
+    /// Called each second.
+    pub(super) newcomers: &'a mut dyn FnMut() -> io::Result<()>,
+}
+
+/// Opens the processes that are to be traced, to notice their end.
+///
+/// # Errors
+/// [`AttachError::NoSuchProcess`].
+pub(super) fn open_processes(pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
+    let open = |pid: u32| {
+        // SAFETY: two integers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: what the call returns is a new descriptor.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    };
+    pids.iter().map(|&pid| while_there(pid, || open(pid)).map_err(|error| why_not_there(pid, &error))).collect()
+}
+
+/// Why a process could not be opened.
+fn why_not_there(pid: u32, error: &io::Error) -> AttachError {
+    let status = proc_text::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    match proc_text::field(&status, "Tgid").and_then(|process| process.parse().ok()) {
+        Some(process) if process != pid => AttachError::ThreadOf(pid, process),
+        None if error.raw_os_error() == Some(libc::ESRCH) => AttachError::NoSuchProcess(pid),
+        _ => AttachError::Load(LoadError::Other { what: "opening the process", reason: error.to_string() }),
+    }
+}
+
+/// A descriptor that the loop waits for.
+fn readable<T: std::os::fd::AsRawFd + std::os::fd::AsFd>(file: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the types here own their descriptors and never exchange them.
+    unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// What the loop knows of the command.
+struct CommandState {
+    pid: Pid,
+    jobs: JobControl,
+    stopped: Option<Stopped>,
+}
+
+impl EventLoop<'_> {
+    /// Waits for the end of whoever is watched, or until the user wants no more. Gives the signals back: those that came
+    /// together with the command's end are still to be passed over.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) async fn run(mut self, watched: Watched, signals: Signals) -> io::Result<(Option<Stopped>, Signals)> {
+        let signals = readable(signals)?;
+        let (mut command, exit, processes) = match watched {
+            Watched::Command(Running { pid, pidfd }) => {
+                let state = CommandState { pid, jobs: JobControl::default(), stopped: None };
+                (Some(state), Some(readable(pidfd)?), Vec::new())
+            }
+            Watched::Processes(processes) => {
+                (None, None, processes.into_iter().map(readable).collect::<io::Result<_>>()?)
+            }
+            Watched::Everybody => (None, None, Vec::new()),
+        };
+        let all_ended = all_ended(&processes);
+        tokio::pin!(all_ended);
+        let mut gather = tokio::time::interval(GATHER_INTERVAL);
+        let mut empty = tokio::time::interval(EMPTY_INTERVAL);
+        let mut newcomers = tokio::time::interval(NEWCOMERS_INTERVAL);
+        let mut view = tokio::time::interval(live::INTERVAL);
+        loop {
+            let stopped = command.as_ref().and_then(|command| command.stopped);
+            if stopped.is_some() && (!self.wait_all || self.aggregator.tree_is_empty(self.counters)) {
+                return Ok((stopped, signals.into_inner()));
+            }
+            let exited = async {
+                match &exit {
+                    Some(exit) => Ok::<(), io::Error>(exit.readable().await?.clear_ready()),
+                    None => pending().await,
+                }
+            };
+            let flow = tokio::select! {
+                ready = exited, if stopped.is_none() => {
+                    ready?;
+                    if let Some(command) = &mut command {
+                        command.stopped = reap(command.pid)?.map(|(ended, usage)| Stopped { ended, usage });
+                    }
+                    ControlFlow::Continue(())
+                }
+                ended = &mut all_ended, if !processes.is_empty() => {
+                    ended?;
+                    ControlFlow::Break(())
+                }
+                ready = signals.readable() => match ready?.try_io(|signals| signals.get_ref().next()) {
+                    Ok(event) => self.take_signal(event?, command.as_mut())?,
+                    Err(_would_block) => ControlFlow::Continue(()),
+                },
+                _ = gather.tick() => {
+                    self.aggregator.take_ended(self.counters)?;
+                    ControlFlow::Continue(())
+                }
+                _ = empty.tick(), if stopped.is_some() => ControlFlow::Continue(()),
+                _ = newcomers.tick() => {
+                    (self.newcomers)()?;
+                    ControlFlow::Continue(())
+                }
+                _ = view.tick(), if self.live.is_some() => self.show(command.as_ref())?,
+            };
+            if flow.is_break() {
+                return Ok((stopped, signals.into_inner()));
+            }
+        }
+    }
+
+    /// What a signal means: for the command, for the recorder, or that the user wants no more.
+    fn take_signal(&self, event: SignalEvent, command: Option<&mut CommandState>) -> io::Result<ControlFlow<()>> {
+        match (event, command) {
+            (SignalEvent::Request { signal, .. }, _) if (self.is_ours)(signal) => {}
+            (SignalEvent::Child, Some(command)) => command.jobs.follow(command.pid)?,
+            (SignalEvent::Stop, Some(command)) => {
+                command.jobs.asked_to_stop();
+                command.jobs.follow(command.pid)?;
+            }
+            // The command is gone: the user does not want to wait for the rest.
+            (SignalEvent::Request { .. }, Some(CommandState { stopped: Some(_), .. })) => {
+                return Ok(ControlFlow::Break(()));
+            }
+            // The terminal has sent it to the whole process group already.
+            (SignalEvent::Request { from_terminal: true, .. }, Some(_)) => {}
+            // It may just have ended.
+            (SignalEvent::Request { signal, .. }, Some(command)) => {
+                let _ = nix::sys::signal::kill(command.pid, signal);
+            }
+            (SignalEvent::Request { .. }, None) => return Ok(ControlFlow::Break(())),
+            (SignalEvent::Stop, None) => nix::sys::signal::raise(Signal::SIGSTOP)?,
+            (SignalEvent::Child, None) => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Shows the counts, and does what the user asks for there.
+    fn show(&mut self, command: Option<&CommandState>) -> io::Result<ControlFlow<()>> {
+        let Some(live) = self.live else { return Ok(ControlFlow::Continue(())) };
+        let action = live.tick(self.counters, self.aggregator)?;
+        let ends = match command {
+            Some(CommandState { stopped: None, .. }) => {
+                if action == UiAction::Interrupt {
+                    // To the whole group, as the terminal would; ours is one of them.
+                    let _ = nix::sys::signal::killpg(nix::unistd::getpgrp(), Signal::SIGINT);
+                }
+                false
+            }
+            Some(_) => action == UiAction::Interrupt,
+            None => action == UiAction::Interrupt || live.is_closed(),
+        };
+        Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
+/// Waits until every process has ended.
+async fn all_ended(processes: &[AsyncFd<OwnedFd>]) -> io::Result<()> {
+    for process in processes {
+        // A pidfd is readable when its process has ended, and stays so.
+        let _ = process.readable().await?;
+    }
+    Ok(())
+}

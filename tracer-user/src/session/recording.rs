@@ -1,0 +1,76 @@
+//! What a recording needs of a trace: where it goes, what it holds, and what came of it.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use gpuos_host::{diagnostics, environment};
+use gpuos_model::{machine::Clocks, units};
+use gpuos_recording::{Recorded, Recorder, journal::JournalHeader, window::Limits};
+use gpuos_runs::run::Header;
+
+use super::options::TraceOptions;
+use crate::probe::{Recording, Tracer};
+
+/// What is to be recorded besides counts, and where to.
+#[derive(Clone, Debug)]
+pub struct RecordingPlan {
+    /// The file.
+    pub path: PathBuf,
+    /// What is asked of the kernel side.
+    pub settings: Recording,
+    /// The text of the `--roles` file.
+    pub roles: String,
+    /// Keep only the last of it.
+    pub limits: Option<Limits>,
+}
+
+impl RecordingPlan {
+    /// For the kernel side.
+    pub(super) fn settings(&self) -> Recording {
+        self.settings
+    }
+
+    /// Begins to record what the programs write from now on.
+    pub(super) fn begin(
+        &self,
+        tracer: &Tracer,
+        options: &TraceOptions,
+        command: &[String],
+        started: jiff::Timestamp,
+        clocks: Clocks,
+    ) -> Result<Recorder> {
+        let header = JournalHeader {
+            command: command.to_vec(),
+            started: started.to_string(),
+            clocks,
+            host: environment::host(),
+            devices: options.settings.devices.clone(),
+            roles: self.roles.clone(),
+            filter: options.filter.clone(),
+            ..JournalHeader::default()
+        };
+        let ring = tracer.ring(self.settings.ring_bytes)?;
+        match &self.limits {
+            None => Recorder::begin(&self.path, ring, &header, &options.roles),
+            Some(limits) => Recorder::keep_last(&self.path, ring, &header, limits.clone()),
+        }
+        .map_err(|error| anyhow!("{error}").context(self.path.display().to_string()))
+    }
+}
+
+/// Waits for what is still to be written, and says what came of it.
+pub(super) fn finish(recorder: Option<Recorder>, header: &Header, speaks: bool) -> Result<()> {
+    let Some(recorder) = recorder else { return Ok(()) };
+    let files = recorder.finish(header)?;
+    if !speaks {
+        return Ok(());
+    }
+    if files.is_empty() {
+        diagnostics::print("\nnothing was recorded: `--when` never came true\n");
+    }
+    for Recorded { path, rows, bytes } in files {
+        let (events, bytes) = (units::plural(rows, "event", "events"), units::plural(bytes, "byte", "bytes"));
+        diagnostics::print(&format!("\nrecorded {events} in {bytes} to {}\n", path.display()));
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! `--stacks`: user stacks of system calls, with names, as folded lines for flame graphs.
+//!
+//! The kernel side keeps addresses. What was mapped where is read from `/proc` while the processes live, by a thread that
+//! looks every [`INTERVAL`]; names are looked up when the run is over.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow};
+use blazesym::symbolize::{Input, Symbolizer, source};
+use gpuos_decode::syscalls;
+use gpuos_host::{diagnostics, files};
+use gpuos_model::units;
+use gpuos_runs::run::{Process, Run};
+use gpuos_tracer_abi::stacks::NO_STACK;
+
+use super::options::{StackFile, TraceOptions};
+use crate::probe::Stacks;
+
+/// How often the maps of all traced processes are read, once they run for a while; at first every millisecond.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// A part of a file that a process has mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mapping {
+    end: u64,
+    offset: u64,
+    path: String,
+}
+
+/// What processes have mapped, by number and first address.
+type Mappings = HashMap<u32, BTreeMap<u64, Mapping>>;
+
+/// Adds what `/proc/PID/maps` says is executable. What was seen there before and is gone now stays.
+fn add_mappings(text: &str, to: &mut BTreeMap<u64, Mapping>) {
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(flags), Some(offset)) = (words.next(), words.next(), words.next()) else { continue };
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let Some((Some(begin), Some(end))) = range.split_once('-').map(|(begin, end)| (hex(begin), hex(end))) else {
+            continue;
+        };
+        if let (true, Some(offset)) = (flags.contains('x'), hex(offset)) {
+            // Device and inode; the rest of the line is the path, which may have blanks.
+            let path = line.splitn(6, ' ').nth(5).unwrap_or_default().trim().to_owned();
+            to.insert(begin, Mapping { end, offset, path });
+        }
+    }
+}
+
+/// Reads the maps of processes until it is finished.
+#[derive(Debug)]
+pub struct MappingsReader {
+    mappings: Arc<Mutex<Mappings>>,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl MappingsReader {
+    /// Begins with these processes; their descendants are found.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread.
+    pub fn begin(roots: Vec<u32>) -> io::Result<Self> {
+        let mappings = Arc::new(Mutex::new(Mappings::new()));
+        let ends = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (mappings, ends) = (mappings.clone(), ends.clone());
+            std::thread::Builder::new().name("gpuos-maps".to_owned()).spawn(move || {
+                let mut wait = Duration::from_millis(1);
+                while !ends.load(Ordering::Acquire) {
+                    for pid in with_descendants(&roots) {
+                        let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+                        let mut mappings = mappings.lock().unwrap_or_else(PoisonError::into_inner);
+                        add_mappings(&text, mappings.entry(pid).or_default());
+                    }
+                    std::thread::park_timeout(wait);
+                    wait = INTERVAL.min(wait.mul_f32(1.1));
+                }
+            })?
+        };
+        Ok(Self { mappings, ends, thread: Some(thread) })
+    }
+
+    /// What was seen.
+    fn finish(mut self) -> Mappings {
+        self.stop();
+        std::mem::take(&mut *self.mappings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn stop(&mut self) {
+        self.ends.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for MappingsReader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Processes and all that came of them, as far as they live.
+fn with_descendants(roots: &[u32]) -> Vec<u32> {
+    let mut all: Vec<u32> = roots.to_vec();
+    let mut at = 0;
+    while let Some(&pid) = all.get(at) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+            all.extend(children.filter(|pid| !roots.contains(pid)));
+        }
+        at += 1;
+    }
+    all
+}
+
+/// The user stacks of a trace: what the kernel side kept, and what was mapped where.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) stacks: Stacks,
+    pub(super) mappings: MappingsReader,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Lines: different stacks with their calls.
+    pub lines: usize,
+    /// Calls in them.
+    pub calls: u64,
+    /// Of these, calls whose stack the kernel did not keep.
+    pub without_stack: u64,
+    /// Of these, calls whose stack is one or two frames long: code without frame pointers was on the way.
+    pub short: u64,
+    /// Of these, calls with an address that lies in no mapping that was seen.
+    pub unknown: u64,
+    /// Calls that found no place.
+    pub lost: u64,
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lines, calls, without_stack, short, unknown, lost } = self;
+        let of_all = |part: u64| units::share(part, (*calls).max(1));
+        write!(
+            to,
+            "{} of {}",
+            units::plural(*lines as u64, "call site", "call sites"),
+            units::plural(*calls, "call", "calls")
+        )?;
+        for (part, what) in [
+            (short, "end after two frames: something on the way was compiled without frame pointers"),
+            (
+                unknown,
+                "have addresses without a name: their process ended before its maps were read, or made the code itself",
+            ),
+            (without_stack, "have no stack: the kernel found no place for it"),
+        ] {
+            if *part != 0 {
+                write!(to, "\n  {} of the calls {what}", of_all(*part))?;
+            }
+        }
+        if *lost != 0 {
+            write!(to, "\n  LOST: {} found no place", units::plural(*lost, "call", "calls"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of addresses, each looked up once.
+struct Names {
+    symbolizer: Symbolizer,
+    mappings: Mappings,
+    known: HashMap<(String, u64), String>,
+}
+
+impl Names {
+    /// Name of an address in a process; `None` where nothing is known to be there. `is_caller`: it is where a call
+    /// returns to, so the call is before it.
+    fn of(&mut self, pid: u32, address: u64, is_caller: bool) -> Option<String> {
+        let address = address - u64::from(is_caller);
+        let (begin, mapping) = self.mappings.get(&pid)?.range(..=address).next_back()?;
+        if address >= mapping.end {
+            return None;
+        }
+        let at = (mapping.path.clone(), address - begin + mapping.offset);
+        if !at.0.starts_with('/') {
+            return (!at.0.is_empty()).then_some(at.0);
+        }
+        if let Some(name) = self.known.get(&at) {
+            return Some(name.clone());
+        }
+        let file = source::Elf::new(PathBuf::from(&at.0));
+        let found = self.symbolizer.symbolize_single(&source::Source::Elf(file), Input::FileOffset(at.1)).ok();
+        let name = found.as_ref().and_then(|found| found.as_sym()).map_or_else(
+            || format!("[{}]", at.0.rsplit('/').next().unwrap_or_default()),
+            |symbol| symbol.name.to_string(),
+        );
+        self.known.insert(at, name.clone());
+        Some(name)
+    }
+}
+
+/// A name as a part of a folded line: `;` stands between them.
+fn part(name: &str) -> String {
+    units::printable(name).replace(';', ":")
+}
+
+/// Writes the file of `--stacks` and says what is in it.
+pub(super) fn write(options: &mut TraceOptions, found: Option<Found>, run: &Run) -> Result<()> {
+    let (Some(Found { stacks, mappings }), Some(StackFile { path, file })) = (found, options.stacks.take()) else {
+        return Ok(());
+    };
+    let shown = path.display();
+    let mut to = BufWriter::new(file);
+    let written = write_folded(&stacks, mappings, &run.header.processes, &mut to)
+        .and_then(|written| Ok((written, to.into_inner().map_err(io::IntoInnerError::into_error)?)))
+        .and_then(|(written, file)| files::persist(file, &path).map(|()| written))
+        .map_err(|error| anyhow!("cannot write `{shown}`: {error}"))?;
+    if options.view.is_some() {
+        diagnostics::print(&format!("\nwrote {written}\nto {shown}\n"));
+    }
+    Ok(())
+}
+
+/// Writes one line for each different stack: process, frames from the outermost on, system call, then the number of calls.
+///
+/// # Errors
+/// What the output says.
+pub fn write_folded(
+    found: &Stacks,
+    reader: MappingsReader,
+    processes: &[Process],
+    to: &mut dyn Write,
+) -> io::Result<Written> {
+    // Names of functions alone: lines and inlined functions are for debuggers.
+    let symbolizer = Symbolizer::builder().enable_code_info(false).enable_inlined_fns(false).build();
+    let mut names = Names { symbolizer, mappings: reader.finish(), known: HashMap::new() };
+    let commands: HashMap<u64, &Process> = processes.iter().map(|process| (process.id, process)).collect();
+    let mut lines: BTreeMap<String, u64> = BTreeMap::new();
+    let mut written = Written { lost: found.lost, ..Written::default() };
+    for &(key, calls) in &found.sites {
+        let process = commands.get(&key.process);
+        let mut line = process.map_or_else(|| "[ended process]".to_owned(), |process| part(&process.command));
+        let frames = found.stacks.get(&key.stack).map(Vec::as_slice).unwrap_or_default();
+        let mut is_unknown = false;
+        for (at, &address) in frames.iter().enumerate().rev() {
+            let name = process.and_then(|process| names.of(process.pid, address, at != 0));
+            is_unknown |= name.is_none();
+            line += ";";
+            line += &part(&name.unwrap_or_else(|| format!("{address:#x}")));
+        }
+        if key.stack == NO_STACK || frames.is_empty() {
+            line += ";[no stack]";
+            written.without_stack += calls;
+        } else if frames.len() <= 2 {
+            written.short += calls;
+        }
+        written.unknown += if is_unknown { calls } else { 0 };
+        written.calls += calls;
+        let call = syscalls::by_number(key.number)
+            .map_or_else(|| format!("syscall_{}", key.number), |call| call.name.to_owned());
+        *lines.entry(format!("{line};{call}")).or_default() += calls;
+    }
+    written.lines = lines.len();
+    for (line, calls) in &lines {
+        writeln!(to, "{line} {calls}")?;
+    }
+    to.flush()?;
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executable_parts_are_kept() {
+        let mut mappings = BTreeMap::new();
+        add_mappings(
+            "00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/a program\n\
+             00651000-00652000 r--p 00051000 08:02 173521      /usr/bin/a program\n\
+             7fff00000000-7fff00001000 r-xp 00000000 00:00 0   [vdso]\nbroken\n",
+            &mut mappings,
+        );
+        let program = Mapping { end: 0x45_2000, offset: 0x1000, path: "/usr/bin/a program".to_owned() };
+        assert_eq!(mappings.get(&0x40_0000), Some(&program));
+        assert_eq!(mappings.len(), 2);
+        assert!(!part("a;b\u{1b}").contains([';', '\u{1b}']));
+    }
+}
