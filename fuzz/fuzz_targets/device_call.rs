@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use gpuos_trace::names::{devices::Devices, ioctls, version::Version};
+use gpuos_decode::{devices::Devices, ioctls, version::Version};
 use libfuzzer_sys::fuzz_target;
 
 static MACHINES: LazyLock<[Devices; 3]> = LazyLock::new(|| {

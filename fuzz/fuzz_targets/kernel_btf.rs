@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use gpuos_trace::bpf::kernel_btf::KernelBtf;
+use gpuos_tracer::probe::kernel_btf::KernelBtf;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,10 +2,8 @@
 
 #![no_main]
 
-use gpuos_trace::{
-    names::{devices::Devices, version},
-    proc_text,
-};
+use gpuos_decode::{devices::Devices, version};
+use gpuos_host::proc_text;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use gpuos_trace::model::roles::Roles;
+use gpuos_decode::roles::Roles;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -8,19 +8,18 @@ use std::{
     sync::LazyLock,
 };
 
-use gpuos_trace::{
-    export::{self, Target},
-    names::{devices::Devices, version::Version},
-    record::{
-        RecordingError,
-        counts::Counts,
-        journal::{self, Head},
-        source::{self, Source},
-    },
-    sink::{
-        self,
-        table::{Look, Order, View, render},
-    },
+use gpuos_decode::{devices::Devices, version::Version};
+use gpuos_recording::{
+    RecordingError,
+    counts::Counts,
+    export::{self, Format},
+    journal::{self, JournalHeader},
+    source::{self, Source},
+};
+use gpuos_runs::files;
+use gpuos_tracer::output::{
+    layout::{Order, TerminalStyle, View},
+    summary::render,
 };
 
 /// What a terminal would obey must not come through from a file that anybody may have written.
@@ -34,7 +33,7 @@ static HEAD: LazyLock<Vec<u8>> = LazyLock::new(|| {
     devices.nvidia_version = Version::parse("580.159.04");
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let path = folder.path().join("head");
-    journal::create(&path, &Head { devices, ..Head::default() }).expect("a journal");
+    journal::create(&path, &JournalHeader { devices, ..JournalHeader::default() }).expect("a journal");
     std::fs::read(path).expect("what was written")
 });
 
@@ -64,9 +63,9 @@ pub fn journal(bytes: &[u8]) {
     if let Source::Journal(reader) = &source {
         let _ = source::unfinished(&reader.head, &counts);
     }
-    for target in [Target::Perfetto, Target::Chrome, Target::Speedscope, Target::Folded, Target::Csv, Target::OtlpJson] {
+    for format in [Format::Perfetto, Format::Chrome, Format::Speedscope, Format::Folded, Format::Csv, Format::OtlpJson] {
         let Some(source) = open() else { return };
-        export::export(source, target, &mut nowhere()).expect("an export");
+        export::export(source, format, &mut nowhere()).expect("an export");
     }
     // What is made of it has as many events as it has itself.
     let Some(Source::Journal(reader)) = open() else { return };
@@ -84,15 +83,15 @@ pub fn journal(bytes: &[u8]) {
 
 /// Reads a run file and prints its tables in every way, as `show` does.
 pub fn show(bytes: &[u8]) {
-    let run = match sink::from_bytes(bytes.to_vec(), "file") {
+    let run = match files::from_bytes(bytes.to_vec(), "file") {
         Ok(run) => run,
         Err(error) => return assert_printable(&error.to_string()),
     };
     for (top, order, width) in [(usize::MAX, Order::Calls, usize::MAX), (1, Order::Total, 80), (3, Order::Max, 1)] {
-        match render(&run, View { top, order }, Look { width, color: false }) {
+        match render(&run, View { top, order }, TerminalStyle { width, color: false }) {
             Ok(text) => assert_printable(&text),
             Err(error) => assert_printable(&error.to_string()),
         }
     }
-    let _ = render(&run, View { top: 20, order: Order::Errors }, Look { width: 100, color: true });
+    let _ = render(&run, View { top: 20, order: Order::Errors }, TerminalStyle { width: 100, color: true });
 }

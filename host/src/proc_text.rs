@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use gpuos_model::Usage;
+
 /// Reads a file. The name of a command, which may be any bytes, is in some of them.
 ///
 /// # Errors
@@ -51,6 +53,22 @@ pub fn stat_field(stat: &str, field: usize) -> Option<&str> {
 #[must_use]
 pub fn state(stat: &str) -> Option<char> {
     stat_field(stat, 3)?.chars().next()
+}
+
+/// What a thread has used, from its `status`, `stat` and `schedstat`: user and system time are left at 0, the nanoseconds
+/// that it ran stand beside.
+#[must_use]
+pub fn usage(status: &str, stat: &str, schedstat: &str) -> Option<(Usage, u64)> {
+    let of_stat = |number| stat_field(stat, number)?.parse().ok();
+    let usage = Usage {
+        voluntary_switches: field(status, "voluntary_ctxt_switches")?.parse().ok()?,
+        involuntary_switches: field(status, "nonvoluntary_ctxt_switches")?.parse().ok()?,
+        minor_faults: of_stat(10)?,
+        major_faults: of_stat(12)?,
+        user_ns: 0,
+        system_ns: 0,
+    };
+    Some((usage, schedstat.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)))
 }
 
 /// User and system time over a thread's life from its `stat`, in nanoseconds to a hundredth of a second

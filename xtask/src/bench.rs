@@ -67,13 +67,13 @@ fn variants(folder: &Path) -> Result<Vec<Variant>> {
     let ours = |options: &[&str]| [words(&[&tracer, "run", "-q"]), words(options), words(&["--"])].concat();
     let mut all = vec![
         Variant { name: "bare", prefix: vec![], beside: vec![] },
-        Variant { name: "empty pair", prefix: words(&[&path("examples/floor"), "nothing"]), beside: vec![] },
+        Variant { name: "empty pair", prefix: words(&[&path("examples/baseline"), "nothing"]), beside: vec![] },
         Variant {
             name: "  and two clock readings",
-            prefix: words(&[&path("examples/floor"), "clock"]),
+            prefix: words(&[&path("examples/baseline"), "clock"]),
             beside: vec![],
         },
-        Variant { name: "  and task storage", prefix: words(&[&path("examples/floor"), "storage"]), beside: vec![] },
+        Variant { name: "  and task storage", prefix: words(&[&path("examples/baseline"), "storage"]), beside: vec![] },
         Variant { name: "run", prefix: ours(&[]), beside: vec![] },
         Variant { name: "run --no-latency", prefix: ours(&["--no-latency"]), beside: vec![] },
         Variant { name: "run --sample 16", prefix: ours(&["--sample", "16"]), beside: vec![] },
@@ -84,7 +84,7 @@ fn variants(folder: &Path) -> Result<Vec<Variant>> {
     all.push(Variant {
         name: "  not traced, of storage",
         prefix: vec![],
-        beside: words(&[&path("examples/floor"), "storage", "sleep", "1000"]),
+        beside: words(&[&path("examples/baseline"), "storage", "sleep", "1000"]),
     });
     if find_program("perf").is_some() {
         let points = "syscalls:sys_enter_ioctl,syscalls:sys_exit_ioctl";

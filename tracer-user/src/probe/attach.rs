@@ -308,20 +308,15 @@ fn usage_of(pid: u32, thread: u32) -> Option<TaskUsage> {
     let status = proc_text::read(format!("{folder}/status")).ok()?;
     let stat = proc_text::read(format!("{folder}/stat")).ok()?;
     let schedstat = proc_text::read(format!("{folder}/schedstat")).unwrap_or_default();
-    usage_in(&status, &stat, &schedstat)
-}
-
-/// What a thread has used, from its `status`, `stat` and `schedstat`. User and system time are left at 0.
-fn usage_in(status: &str, stat: &str, schedstat: &str) -> Option<TaskUsage> {
-    let of_stat = |number| proc_text::stat_field(stat, number)?.parse().ok();
+    let (usage, run_ns) = proc_text::usage(&status, &stat, &schedstat)?;
     Some(TaskUsage {
-        voluntary_switches: proc_text::field(status, "voluntary_ctxt_switches")?.parse().ok()?,
-        involuntary_switches: proc_text::field(status, "nonvoluntary_ctxt_switches")?.parse().ok()?,
-        minor_faults: of_stat(10)?,
-        major_faults: of_stat(12)?,
-        user_ns: 0,
-        system_ns: 0,
-        run_ns: schedstat.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0),
+        voluntary_switches: usage.voluntary_switches,
+        involuntary_switches: usage.involuntary_switches,
+        minor_faults: usage.minor_faults,
+        major_faults: usage.major_faults,
+        user_ns: usage.user_ns,
+        system_ns: usage.system_ns,
+        run_ns,
     })
 }
 

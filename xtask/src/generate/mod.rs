@@ -1,4 +1,4 @@
-//! Generated files, committed: tables from the CSV files under `tracer-user/data`, and kernels for AMD's GPUs; `--check`
+//! Generated files, committed: tables from the CSV files under `decode/data`, and kernels for AMD's GPUs; `--check`
 //! guards drift.
 
 mod code_objects;
@@ -21,12 +21,12 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let tables = [
-        ("syscall_tables.rs", format(&syscalls::tables()?)?),
-        ("ioctl_tables.rs", ioctls::tables()?),
-        ("field_tables.rs", ioctls::fields()?),
+        ("syscalls.rs", format(&syscalls::tables()?)?),
+        ("ioctls.rs", ioctls::tables()?),
+        ("fields.rs", ioctls::fields()?),
     ];
     for (file, text) in tables {
-        let path = root().join("tracer-user/src/names").join(file);
+        let path = root().join("decode/src/tables").join(file);
         let old = fs::read_to_string(&path).unwrap_or_default();
         if old == text {
             eprintln!("{} is up to date", path.display());

@@ -6,9 +6,9 @@ lost() {
 gpuos-trace run --strict --tasks-by-id --threads 2 -- known_calls nested-threads 30 >/dev/null 2>/tmp/talk
 [ $? = 125 ] && lost || { cat /tmp/talk; echo "FAILED: threads"; exit 1; }
 # Objects of NVIDIA's driver, in a table for one.
-nvidia_double serve 580.159.04 &
+fake_nvidia serve 580.159.04 &
 until [ -c /dev/nvidiactl ] && [ -c /dev/nvidia0 ] && [ -c /dev/nvidia-uvm ]; do usleep 20000; done
-gpuos-trace run --strict --nvidia-driver 580.159.04 --objects 1 -- nvidia_double call 580.159.04 5 >/dev/null 2>/tmp/talk
+gpuos-trace run --strict --nvidia-driver 580.159.04 --objects 1 -- fake_nvidia call 580.159.04 5 >/dev/null 2>/tmp/talk
 [ $? = 125 ] && lost || { cat /tmp/talk; echo "FAILED: objects"; exit 1; }
 case $(uname -r) in
 7.*)

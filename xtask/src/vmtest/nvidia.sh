@@ -1,11 +1,11 @@
 # The test double of NVIDIA's nodes, with the layouts of several versions.
 counted() {
     # shellcheck disable=SC2086 # several options in one word
-    gpuos-trace run -q --strict --nvidia-driver "$1" $2 -o /tmp/run.csv -- nvidia_double call "$1" 20 >/tmp/made &&
+    gpuos-trace run -q --strict --nvidia-driver "$1" $2 -o /tmp/run.csv -- fake_nvidia call "$1" 20 >/tmp/made &&
         compare /tmp/run.csv /tmp/made || { echo "FAILED: $1, run $2"; exit 1; }
 }
 begin() {
-    nvidia_double serve "$1" &
+    fake_nvidia serve "$1" &
     server=$!
     until [ -c /dev/nvidiactl ] && [ -c /dev/nvidia0 ] && [ -c /dev/nvidia-uvm ]; do usleep 20000; done
 }

@@ -101,14 +101,13 @@ pub(super) fn all(command: Option<&str>) -> Result<Vec<GuestTest>> {
         GuestTest { modules: &["vgem"], ..GuestTest::new("vgem", &programs, &on_devices(include_str!("vgem.sh"))) },
         GuestTest { modules: &["cuse"], ..GuestTest::new("nvidia", &programs, &on_devices(include_str!("nvidia.sh"))) },
     ];
-    for program in &programs.tests {
-        let name = test_name(&program.path);
-        let Some((_, minimum, left_out)) = TESTS.iter().find(|(known, ..)| *known == name) else { continue };
+    for (module, minimum, left_out) in &MODULES {
         let skip: String = left_out.iter().map(|test| format!(" --skip {test}")).collect();
         // One round: `cargo xtask test` does more of them on a faster machine.
-        let run = format!("GPUOS_REQUIRE_PRIVILEGED=1 GPUOS_ROUNDS=1 {}{skip}", program.path.display());
-        let mut test = GuestTest { minimum: *minimum, ..GuestTest::new(&format!("tests/{name}"), &programs, &run) };
-        test.files.push(program.file());
+        let program = programs.integration.path.display();
+        let run = format!("GPUOS_REQUIRE_PRIVILEGED=1 GPUOS_ROUNDS=1 {program} {module}::{skip}");
+        let mut test = GuestTest { minimum: *minimum, ..GuestTest::new(&format!("tests/{module}"), &programs, &run) };
+        test.files.push(programs.integration.file());
         tests.push(test);
     }
     Ok(tests)
@@ -119,9 +118,9 @@ fn on_devices(script: &str) -> String {
     format!("{}\n{script}", include_str!("devices.sh"))
 }
 
-/// Test programs of the tracer that need little but the kernel and a shell; the oldest kernel for them; tests in
-/// them that need more than a guest has.
-const TESTS: [(&str, (u32, u32), &[&str]); 8] = [
+/// Modules of the tracer's integration tests that need little but the kernel and a shell; the oldest kernel for them; tests
+/// in them that need more than a guest has.
+const MODULES: [(&str, (u32, u32), &[&str]); 8] = [
     (
         "syscalls",
         MINIMUM,
@@ -168,7 +167,7 @@ const EXAMPLES: [&str; 8] = [
     "call_loops",
     "device_calls",
     "kfd_calls",
-    "nvidia_double",
+    "fake_nvidia",
     "vgem_calls",
     "hsa_calls",
     "phase_calls",
@@ -203,7 +202,7 @@ impl Program {
 struct Programs {
     tracer: Program,
     examples: Vec<Program>,
-    tests: Vec<Program>,
+    integration: Program,
     /// Libraries and the loader, at the paths where programs look for them.
     libraries: Vec<(String, PathBuf)>,
 }
@@ -228,23 +227,18 @@ impl Programs {
         }
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let folder = process::target_folder().join("debug");
-        let wanted = |path: &PathBuf| TESTS.iter().any(|(name, ..)| test_name(path) == *name);
         let tracer = Program::new(folder.join("gpuos-trace"))?;
         let libraries = libraries_of(&tracer.path)?;
         let example = |name: &&str| Program::new(folder.join("examples").join(name));
         Ok(Self {
             tracer,
             examples: EXAMPLES.iter().map(example).collect::<Result<_>>()?,
-            tests: text.lines().filter_map(executable).filter(wanted).map(Program::new).collect::<Result<_>>()?,
+            integration: Program::new(
+                text.lines().find_map(integration_tests).context("cargo built no integration tests of the tracer")?,
+            )?,
             libraries,
         })
     }
-}
-
-/// Name of a test program, which cargo ends in a hash.
-fn test_name(program: &Path) -> String {
-    let file = program.file_name().unwrap_or_default().to_string_lossy();
-    file.rsplit_once('-').map_or(&*file, |(name, _)| name).to_owned()
 }
 
 /// What the loader would load.
@@ -260,10 +254,14 @@ fn libraries_of(program: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// The path in a message of cargo that a test program was built.
-fn executable(message: &str) -> Option<PathBuf> {
+/// The path in a message of cargo that the tracer's integration tests were built.
+fn integration_tests(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    (message["target"]["kind"][0] == "test").then(|| message["executable"].as_str().map(PathBuf::from))?
+    let source = message["target"]["src_path"].as_str()?;
+    if !source.ends_with("gpuos-trace/tests/integration/main.rs") {
+        return None;
+    }
+    message["executable"].as_str().map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -272,13 +270,13 @@ mod unit_tests {
 
     #[test]
     fn finds_test_programs_in_the_messages_of_cargo() {
-        let message = |kind| {
+        let message = |package| {
             format!(
-                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"]}},"executable":"/a/deps/tasks-0a"}}"#
+                r#"{{"reason":"compiler-artifact","target":{{"src_path":"/a/{package}/tests/integration/main.rs"}},"executable":"/a/deps/i-0a"}}"#
             )
         };
-        assert_eq!(executable(&message("test")), Some("/a/deps/tasks-0a".into()));
-        assert_eq!(executable(&message("bin")), None);
-        assert_eq!(executable("not a message"), None);
+        assert_eq!(integration_tests(&message("gpuos-trace")), Some("/a/deps/i-0a".into()));
+        assert_eq!(integration_tests(&message("workloads")), None);
+        assert_eq!(integration_tests("not a message"), None);
     }
 }
