@@ -1,9 +1,9 @@
 //! What a series is along, and how its levels and other numbers are written for people.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which axis a series is along.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Axis {
     /// Iterations; a count of 0 is expected at 0.
@@ -13,6 +13,14 @@ pub enum Axis {
 }
 
 impl Axis {
+    /// As plans and reports have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Iterations => "iterations",
+            Self::Bytes => "bytes",
+        }
+    }
+
     /// A level as people write it: `64 KiB`, `1000`.
     pub fn level(self, value: f64) -> String {
         match self {

@@ -11,7 +11,7 @@ use crate::{
     execution::Execution,
     findings::SeriesFindings,
     plan::SeriesPlan,
-    variants::{Outcome, VariantPair, options},
+    variants::{Contrast, VariantPair, options},
     verdict::FLAT_CALLS,
 };
 
@@ -198,7 +198,7 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
         };
         let value = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
         let (first, second) = (value(&pair.first), value(&pair.second));
-        for found in pair.kinds.iter().filter(|found| found.outcome == Outcome::Differs) {
+        for found in pair.kinds.iter().filter(|found| found.outcome == Contrast::Differs) {
             let effect = format!(
                 "{} ({} an iteration more with {second} than with {first})",
                 pair.option,

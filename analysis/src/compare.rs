@@ -20,10 +20,9 @@ use crate::{
     page::{html, plain},
     plan::Cell,
     plot::{self, Plot},
-    predictions::VENDORS,
     report,
     resample::median,
-    verdict::{Verdict, Word},
+    verdict::{Scaling, Verdict},
 };
 
 /// Calls that less than this many times an iteration are made are not listed.
@@ -35,6 +34,8 @@ pub struct Source {
     pub name: String,
     /// What it shows.
     pub series: Vec<SeriesFindings>,
+    /// Which backends its study takes for vendors' own stacks.
+    vendors: Vec<String>,
     /// Calls in the timed work at the largest level of each series along iterations, and without iterations: each system
     /// call apart, and each command of a GPU device.
     calls: BTreeMap<(Cell, u32), Calls>,
@@ -70,7 +71,8 @@ impl Source {
                 }
             }
         }
-        Ok(Self { name, series, calls })
+        let vendors = plan.study.clone().unwrap_or_default().vendors;
+        Ok(Self { name, series, vendors, calls })
     }
 
     /// The calls of a cell and of its start-up, in each block that has both.
@@ -185,12 +187,15 @@ fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
     let of = |vendor: &str| {
         members.iter().map(|(_, series)| *series).filter(|s| s.plan.backend == vendor).collect::<Vec<_>>()
     };
-    let [first, second] = VENDORS.map(of);
-    let absent: Vec<&str> = VENDORS
+    let vendors = members.first().map_or(&[][..], |(source, _)| source.vendors.as_slice());
+    let [one, other, ..] = vendors else {
+        return (Tag::Uncertain, "the study names fewer than two vendors".to_owned());
+    };
+    let (first, second) = (of(one), of(other));
+    let absent: Vec<&str> = [(one, &first), (other, &second)]
         .into_iter()
-        .zip([&first, &second])
         .filter(|(_, found)| found.is_empty())
-        .map(|(name, _)| name)
+        .map(|(name, _)| name.as_str())
         .collect();
     if !absent.is_empty() {
         return (Tag::Uncertain, format!("no series on {}", absent.join(" and ")));
@@ -213,15 +218,15 @@ fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
     }
     // A kind that made no call is flat at 0.
     let [one, other] = [one, other].map(|series| series.kind(kind).map(|found| &found.verdict));
-    let word = |verdict: Option<&Verdict>| verdict.map_or(Word::Flat, |verdict| verdict.word);
+    let word = |verdict: Option<&Verdict>| verdict.map_or(Scaling::Flat, |verdict| verdict.scaling);
     if word(one) != word(other) {
         return (Tag::VendorSpecific, String::new());
     }
     // Where the steps are, and whether it grows or falls, belong to the verdict.
     let steps = |verdict: Option<&Verdict>| verdict.map(|verdict| verdict.steps.clone()).unwrap_or_default();
     let falls = |verdict: Option<&Verdict>| verdict.is_some_and(|verdict| verdict.difference < 0.0);
-    let is_step = word(one) == Word::Step;
-    if is_step && steps(one) != steps(other) || word(one) != Word::Flat && falls(one) != falls(other) {
+    let is_step = word(one) == Scaling::Step;
+    if is_step && steps(one) != steps(other) || word(one) != Scaling::Flat && falls(one) != falls(other) {
         return (Tag::VendorSpecific, String::new());
     }
     let exponents = [one, other].map(|verdict| verdict.filter(|_| !is_step).and_then(|verdict| verdict.exponent_95));
@@ -385,7 +390,8 @@ mod tests {
             }
         }
         let series = findings::judge_all(&plan.series, &runs, plan.blocks);
-        Source { name: name.to_owned(), series, calls }
+        let vendors = crate::study::Study::default().vendors;
+        Source { name: name.to_owned(), series, vendors, calls }
     }
 
     fn tag(sources: &[Source]) -> (Tag, String) {

@@ -16,8 +16,9 @@ use crate::{
     predictions::{self, Prediction},
     resample::{Interval, median, median_interval},
     series::{Series, Work},
+    study::Questions,
     variants::{self, VariantPair},
-    verdict::{LEAST_LEVELS, Verdict, Word, effect, holm, intervals, is_enough, is_wide, judge, noise_floor},
+    verdict::{LEAST_LEVELS, Scaling, Verdict, effect, holm, intervals, is_enough, is_wide, judge, noise_floor},
 };
 
 /// What a dataset shows.
@@ -45,6 +46,9 @@ pub struct Findings {
     pub predictions: Vec<Prediction>,
     /// Who calls what, one for each runtime.
     pub interactions: Vec<Interaction>,
+    /// What was asked, in words.
+    #[serde(skip)]
+    pub questions: Questions,
 }
 
 /// What a series shows.
@@ -98,7 +102,7 @@ pub struct Cost {
 }
 
 /// The median, where there is a value.
-fn middle(mut values: Vec<f64>) -> Option<f64> {
+fn median_of(mut values: Vec<f64>) -> Option<f64> {
     if values.is_empty() { None } else { Some(median(&mut values)) }
 }
 
@@ -111,26 +115,26 @@ impl SeriesFindings {
     /// Calls at a level, or at the next one below.
     pub fn at(&self, kind: &Kind, level: f64) -> Option<f64> {
         let place = self.levels.iter().rposition(|other| *other <= level)?;
-        self.kind(kind)?.middles.get(place).copied()
+        self.kind(kind)?.medians.get(place).copied()
     }
 
     /// Calls at the level that has fewest.
     pub fn least(&self, kind: &Kind) -> Option<f64> {
-        self.kind(kind)?.middles.iter().copied().reduce(f64::min)
+        self.kind(kind)?.medians.iter().copied().reduce(f64::min)
     }
 
     /// Whether equivalence is shown: also of a kind that made no call in any run, where there were runs enough.
     pub fn is_flat(&self, kind: &Kind) -> bool {
         match self.kind(kind) {
-            Some(found) => found.verdict.word == Word::Flat,
+            Some(found) => found.verdict.scaling == Scaling::Flat,
             None => is_enough(self.blocks, &self.levels),
         }
     }
 
     /// Whether it is shown to change with the axis.
     pub fn grows(&self, kind: &Kind) -> bool {
-        let words = [Word::Linear, Word::Sublinear, Word::Superlinear, Word::Step];
-        self.kind(kind).is_some_and(|found| words.contains(&found.verdict.word))
+        let words = [Scaling::Linear, Scaling::Sublinear, Scaling::Superlinear, Scaling::Step];
+        self.kind(kind).is_some_and(|found| words.contains(&found.verdict.scaling))
     }
 
     /// The verdict in a few words.
@@ -139,31 +143,31 @@ impl SeriesFindings {
             return if self.blocks == 0 { "no usable block".to_owned() } else { "no call in any run".to_owned() };
         };
         let verdict = &found.verdict;
-        let words = match verdict.word {
-            Word::Linear if self.axis == Axis::Iterations => {
+        let words = match verdict.scaling {
+            Scaling::Linear if self.axis == Axis::Iterations => {
                 let once = verdict.once.map_or_else(String::new, |once| format!(" and {} once", short(once)));
                 let rate =
                     verdict.per_second.map_or_else(String::new, |rate| format!(" (or {} a second)", short(rate)));
                 format!("linear, {} an iteration{once}{rate}", short(verdict.slope))
             }
-            Word::Timed => {
+            Scaling::Timed => {
                 let rate = verdict.per_second.unwrap_or_default();
                 format!("changes, not told from time ({} a second)", short(rate))
             }
-            Word::Step => {
+            Scaling::Step => {
                 let places = verdict.steps.iter().map(|(below, above)| {
                     format!("between {} and {}", self.axis.level(*below), self.axis.level(*above))
                 });
                 format!("step {}", places.collect::<Vec<_>>().join(" and "))
             }
-            Word::Flat => match &self.levels[..] {
+            Scaling::Flat => match &self.levels[..] {
                 [first, .., last] => format!("flat from {} to {}", self.axis.level(*first), self.axis.level(*last)),
                 _ => "flat".to_owned(),
             },
-            Word::Inconclusive if !is_wide(&self.levels) => {
+            Scaling::Inconclusive if !is_wide(&self.levels) => {
                 format!("inconclusive; a verdict needs {LEAST_LEVELS} levels over three decades")
             }
-            Word::Inconclusive => match verdict.blocks_needed {
+            Scaling::Inconclusive => match verdict.blocks_needed {
                 Some(blocks) => format!("inconclusive; {blocks} blocks might settle it"),
                 None => "inconclusive; more of the same would not settle it, levels between or beyond might".to_owned(),
             },
@@ -184,7 +188,8 @@ pub struct KindFindings {
     /// Which.
     pub kind: Kind,
     /// The median count at each level.
-    pub middles: Vec<f64>,
+    #[serde(rename = "middles")]
+    pub medians: Vec<f64>,
     /// Its 95 % interval at each level.
     pub intervals: Vec<Interval>,
     /// How it scales.
@@ -203,7 +208,9 @@ pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
     let execution = execution::find(&plan.series, &runs);
     let variants = variants::find(&plan.series, &runs);
     let claims = claims::form(&series, &execution, &variants);
-    let predictions = predictions::judge(&series, &variants, &plan.series, &runs);
+    let study = plan.study.clone().unwrap_or_default();
+    let data = predictions::Data { series: &series, variants: &variants, plans: &plan.series, runs: &runs };
+    let predictions = predictions::judge(&study, &data);
     let interactions = interaction::draw_from(dataset, &environment);
     Ok(Findings {
         plan: plan.name.clone(),
@@ -217,6 +224,7 @@ pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
         claims,
         predictions,
         interactions,
+        questions: study.questions,
     })
 }
 
@@ -230,8 +238,8 @@ pub(crate) fn judge_all(plans: &[SeriesPlan], runs: &Runs, blocks: u32) -> Vec<S
             .flat_map(|drafted| &mut drafted.drafts)
             .collect();
         let probabilities: Vec<f64> = asked.iter().map(|draft| effect(&draft.series, axis)).collect();
-        for (draft, there) in asked.into_iter().zip(holm(&probabilities)) {
-            draft.there = there;
+        for (draft, is_rejected) in asked.into_iter().zip(holm(&probabilities)) {
+            draft.is_rejected = is_rejected;
         }
     }
     series.into_iter().map(Drafted::judge).collect()
@@ -261,7 +269,7 @@ struct Drafted<'a> {
 struct Draft {
     kind: Kind,
     series: Series,
-    there: bool,
+    is_rejected: bool,
 }
 
 impl<'a> Drafted<'a> {
@@ -284,7 +292,7 @@ impl<'a> Drafted<'a> {
         let levels: Vec<f64> = cells.iter().map(|cell| plan.level(cell)).collect();
         let of_runs = |cell: &Cell, of: &dyn Fn(&RunRow) -> u64| {
             let all = whole.iter().filter_map(|block| Some(of(&runs.get(cell, *block)?.run) as f64));
-            middle(all.collect())
+            median_of(all.collect())
         };
         let work = |cell: &Cell| Work {
             seconds: of_runs(cell, &|run| run.wall_ns).unwrap_or(f64::NAN) / 1e9,
@@ -294,7 +302,7 @@ impl<'a> Drafted<'a> {
         let drafts = kinds.into_iter().filter_map(|kind| {
             let values = whole.iter().map(|block| cells.iter().map(|cell| value(cell, *block, kind)).collect());
             let series = Series::new(levels.clone(), values.collect()).ok()?.with_work(work.clone());
-            Some(Draft { kind: kind.clone(), series, there: false })
+            Some(Draft { kind: kind.clone(), series, is_rejected: false })
         });
         let noise = cells.last().and_then(|cell| {
             let twin = Cell { twin: true, ..cell.clone() };
@@ -333,9 +341,9 @@ impl<'a> Drafted<'a> {
     fn judge(self) -> SeriesFindings {
         let axis = self.plan.axis();
         let kinds = self.drafts.into_iter().map(|draft| KindFindings {
-            middles: draft.series.middles(&(0..draft.series.blocks()).collect::<Vec<_>>()),
+            medians: draft.series.medians(&(0..draft.series.blocks()).collect::<Vec<_>>()),
             intervals: intervals(&draft.series),
-            verdict: judge(&draft.series, axis, draft.there),
+            verdict: judge(&draft.series, axis, draft.is_rejected),
             kind: draft.kind,
         });
         SeriesFindings {

@@ -110,87 +110,132 @@ struct Node {
     taken: f64,
 }
 
-/// The map as SVG.
+/// Left ends of the columns, in pixels.
+const LEFT: [f64; COLUMNS] = [16.0, 250.0, 370.0, 530.0, 820.0];
+/// Width of a node.
+const BAR: f64 = 10.0;
+/// Width of the drawing.
+const WIDTH: f64 = 1000.0;
+/// Height of what stands above the nodes.
+const ABOVE: f64 = 44.0;
+/// Height of all bands together.
+const BANDS: f64 = 420.0;
+
+/// The nodes, and which of them each flow passes.
+struct Layout {
+    nodes: Vec<Node>,
+    paths: Vec<[usize; COLUMNS]>,
+    /// Height of a band of one call.
+    scale: f64,
+    /// Where the lowest node ends.
+    bottom: f64,
+}
+
+impl Layout {
+    fn of(map: &Interaction, flows: &[Flow]) -> Self {
+        let total: f64 = flows.iter().map(|flow| flow.calls).sum();
+        let mut layout = Self { nodes: Vec::new(), paths: Vec::new(), scale: BANDS / total, bottom: 0.0 };
+        for flow in flows {
+            let labels = labels(map, flow);
+            let path = std::array::from_fn(|column| layout.pass(column, &labels[column], flow));
+            layout.paths.push(path);
+        }
+        for column in 0..COLUMNS {
+            layout.place(column);
+        }
+        layout
+    }
+
+    fn height(&self, flow: &Flow) -> f64 {
+        (flow.calls * self.scale).max(1.0)
+    }
+
+    /// Adds a flow to the node of a label, a new one where there is none.
+    fn pass(&mut self, column: usize, label: &str, flow: &Flow) -> usize {
+        let height = self.height(flow);
+        let place = self.nodes.iter().position(|node| node.column == column && node.label == label);
+        let place = place.unwrap_or_else(|| {
+            let label = label.to_owned();
+            self.nodes.push(Node { column, label, calls: 0.0, high: 0.0, top: 0.0, taken: 0.0 });
+            self.nodes.len() - 1
+        });
+        self.nodes[place].calls += flow.calls;
+        self.nodes[place].high += height;
+        place
+    }
+
+    /// Puts the nodes of a column below each other.
+    fn place(&mut self, column: usize) {
+        let mut top = ABOVE;
+        let mut order: Vec<usize> = (0..self.nodes.len()).filter(|place| self.nodes[*place].column == column).collect();
+        order.sort_by(|a, b| rank(column, &self.nodes[*a]).total_cmp(&rank(column, &self.nodes[*b])));
+        for place in order {
+            self.nodes[place].top = top;
+            top += self.nodes[place].high.max(13.0) + 5.0;
+        }
+        self.bottom = self.bottom.max(top);
+    }
+
+    /// The bands, from above in each node.
+    fn bands(&mut self, flows: &[Flow]) -> String {
+        let mut bands: Vec<(&Flow, [usize; COLUMNS])> = flows.iter().zip(self.paths.iter().copied()).collect();
+        bands.sort_by(|(_, a), (_, b)| {
+            let tops = |path: &[usize; COLUMNS]| path.map(|place| self.nodes[place].top);
+            tops(a).partial_cmp(&tops(b)).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        let mut drawn = String::new();
+        for (flow, path) in bands {
+            let thick = self.height(flow);
+            let centers = path.map(|place| {
+                let node = &mut self.nodes[place];
+                let center = node.top + node.taken + thick / 2.0;
+                node.taken += thick;
+                center
+            });
+            let (red, green, blue) = color_of(&flow.role);
+            let mut line = String::new();
+            for column in 0..COLUMNS - 1 {
+                let (from, to) = (LEFT[column] + BAR, LEFT[column + 1]);
+                let half = f64::midpoint(from, to);
+                let (y, next) = (centers[column], centers[column + 1]);
+                let _ = write!(line, "M{from} {y:.1}C{half} {y:.1} {half} {next:.1} {to} {next:.1}");
+            }
+            let _ = write!(
+                drawn,
+                "<path d=\"{line}\" fill=\"none\" stroke=\"rgb({red},{green},{blue})\" stroke-opacity=\"0.55\" stroke-width=\"{thick:.1}\"><title>{}</title></path>",
+                escaped(&format!("{} · {} · {}: {} calls", phase_name(&flow.phase), flow.call, flow.role, flow.calls))
+            );
+        }
+        drawn
+    }
+
+    /// The nodes with their labels.
+    fn bars(&self) -> String {
+        let mut drawn = String::new();
+        for node in &self.nodes {
+            let (left, top) = (LEFT[node.column], node.top);
+            let center = top + node.high.max(13.0).min(node.high + 8.0) / 2.0 + 4.0;
+            let _ = write!(
+                drawn,
+                "<rect x=\"{left}\" y=\"{top:.1}\" width=\"{BAR}\" height=\"{:.1}\" fill=\"#333\"/><text x=\"{}\" y=\"{center:.1}\">{} <tspan fill=\"#666\">{}</tspan></text>",
+                node.high.max(1.0),
+                left + BAR + 4.0,
+                escaped(&node.label),
+                node.calls
+            );
+        }
+        drawn
+    }
+}
+
+/// The map as SVG; empty where nothing was called.
 pub fn svg(map: &Interaction) -> String {
-    const LEFT: [f64; COLUMNS] = [16.0, 250.0, 370.0, 530.0, 820.0];
-    const BAR: f64 = 10.0;
-    const WIDTH: f64 = 1000.0;
-    const ABOVE: f64 = 44.0;
-    const BANDS: f64 = 420.0;
     let flows = few_calls(&map.flows);
-    let total: f64 = flows.iter().map(|flow| flow.calls).sum();
-    if flows.is_empty() || total <= 0.0 {
+    if flows.iter().all(|flow| flow.calls <= 0.0) {
         return String::new();
     }
-    let high = |flow: &Flow| (flow.calls / total * BANDS).max(1.0);
-    let mut nodes: Vec<Node> = Vec::new();
-    let paths: Vec<[usize; COLUMNS]> = flows
-        .iter()
-        .map(|flow| {
-            let labels = labels(map, flow);
-            std::array::from_fn(|column| {
-                let place = nodes.iter().position(|node| node.column == column && node.label == labels[column]);
-                let place = place.unwrap_or_else(|| {
-                    let label = labels[column].clone();
-                    nodes.push(Node { column, label, calls: 0.0, high: 0.0, top: 0.0, taken: 0.0 });
-                    nodes.len() - 1
-                });
-                nodes[place].calls += flow.calls;
-                nodes[place].high += high(flow);
-                place
-            })
-        })
-        .collect();
-    let mut bottom: f64 = 0.0;
-    for column in 0..COLUMNS {
-        let mut top = ABOVE;
-        let mut order: Vec<usize> = (0..nodes.len()).filter(|place| nodes[*place].column == column).collect();
-        order.sort_by(|a, b| rank(column, &nodes[*a]).total_cmp(&rank(column, &nodes[*b])));
-        for place in order {
-            nodes[place].top = top;
-            top += nodes[place].high.max(13.0) + 5.0;
-        }
-        bottom = bottom.max(top);
-    }
-    let mut bands: Vec<(&Flow, &[usize; COLUMNS])> = flows.iter().zip(&paths).collect();
-    bands.sort_by(|(_, a), (_, b)| {
-        let tops = |path: &[usize; COLUMNS]| path.map(|place| nodes[place].top);
-        tops(a).partial_cmp(&tops(b)).unwrap_or(std::cmp::Ordering::Equal)
-    });
-    let mut drawn = String::new();
-    for (flow, path) in bands {
-        let thick = high(flow);
-        let middles = path.map(|place| {
-            let middle = nodes[place].top + nodes[place].taken + thick / 2.0;
-            nodes[place].taken += thick;
-            middle
-        });
-        let (red, green, blue) = color_of(&flow.role);
-        let mut line = String::new();
-        for column in 0..COLUMNS - 1 {
-            let (from, to) = (LEFT[column] + BAR, LEFT[column + 1]);
-            let half = f64::midpoint(from, to);
-            let (y, next) = (middles[column], middles[column + 1]);
-            let _ = write!(line, "M{from} {y:.1}C{half} {y:.1} {half} {next:.1} {to} {next:.1}");
-        }
-        let _ = write!(
-            drawn,
-            "<path d=\"{line}\" fill=\"none\" stroke=\"rgb({red},{green},{blue})\" stroke-opacity=\"0.55\" stroke-width=\"{thick:.1}\"><title>{}</title></path>",
-            escaped(&format!("{} · {} · {}: {} calls", phase_name(&flow.phase), flow.call, flow.role, flow.calls))
-        );
-    }
-    for node in &nodes {
-        let (left, top) = (LEFT[node.column], node.top);
-        let middle = top + node.high.max(13.0).min(node.high + 8.0) / 2.0 + 4.0;
-        let _ = write!(
-            drawn,
-            "<rect x=\"{left}\" y=\"{top:.1}\" width=\"{BAR}\" height=\"{:.1}\" fill=\"#333\"/><text x=\"{}\" y=\"{middle:.1}\">{} <tspan fill=\"#666\">{}</tspan></text>",
-            node.high.max(1.0),
-            left + BAR + 4.0,
-            escaped(&node.label),
-            node.calls
-        );
-    }
+    let mut layout = Layout::of(map, &flows);
+    let mut drawn = layout.bands(&flows) + &layout.bars();
     let heads = ["program and runtime", "phase", "device", "system call or command", "role"];
     for (head, left) in heads.iter().zip(LEFT) {
         let _ = write!(drawn, "<text x=\"{left}\" y=\"32\" font-weight=\"bold\">{head}</text>");
@@ -198,7 +243,7 @@ pub fn svg(map: &Interaction) -> String {
     let title = format!("{} · {} · {}", map.backend, map.cell, map.runtime);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {:.0}\" width=\"{WIDTH}\" font-family=\"sans-serif\" font-size=\"11\" fill=\"#111\" role=\"img\"><title>{}</title><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/><text x=\"16\" y=\"14\" font-size=\"12\">{}</text>{drawn}</svg>",
-        bottom + 8.0,
+        layout.bottom + 8.0,
         escaped(&title),
         escaped(&title)
     )

@@ -21,5 +21,6 @@ pub mod predictions;
 pub mod report;
 pub mod resample;
 pub mod series;
+pub mod study;
 pub mod variants;
 pub mod verdict;

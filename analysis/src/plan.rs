@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
 
-use crate::axis::Axis;
+use crate::{axis::Axis, study::Study};
 
 /// More blocks than this are a mistake.
 const MOST_BLOCKS: u32 = 1000;
 
 /// A file such as `study/phase1/plans/quick.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// For people.
@@ -23,6 +23,9 @@ pub struct Plan {
     pub blocks: u32,
     /// What is varied.
     pub series: Vec<SeriesPlan>,
+    /// What is asked and predicted; where a plan states nothing, that of phase 1.
+    #[serde(default)]
+    pub study: Option<Study>,
 }
 
 /// Cells along one axis, all else alike.

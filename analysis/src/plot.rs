@@ -13,7 +13,7 @@ use crate::{
     axis::{Axis, in_units},
     counted::Kind,
     findings::{KindFindings, SeriesFindings},
-    verdict::Word,
+    verdict::Scaling,
 };
 
 /// Of one series in a plot of many, in pixels; two stand side by side.
@@ -96,12 +96,12 @@ fn color(role: &str) -> RGBColor {
 /// Calls in the timed work along every series of an axis, start-up subtracted; both axes logarithmic, medians with their
 /// 95 % intervals, the fitted power dashed, steps marked. Nothing where there is no series.
 pub fn scaling(series: &[&SeriesFindings]) -> Option<Plot> {
-    drawn(&Scaling(series))
+    drawn(&AlongAxis(series))
 }
 
-struct Scaling<'a>(&'a [&'a SeriesFindings]);
+struct AlongAxis<'a>(&'a [&'a SeriesFindings]);
 
-impl Facets for Scaling<'_> {
+impl Facets for AlongAxis<'_> {
     fn count(&self) -> usize {
         self.0.len()
     }
@@ -143,7 +143,7 @@ where
     DB::ErrorType: 'static,
 {
     let (Some(first), Some(last)) = (series.levels.first(), series.levels.last()) else { return Ok(()) };
-    let most = series.kinds.iter().flat_map(|kind| kind.middles.iter().copied()).fold(1.0, f64::max);
+    let most = series.kinds.iter().flat_map(|kind| kind.medians.iter().copied()).fold(1.0, f64::max);
     // Sizes grow by powers of two, iterations by powers of ten.
     let (axis, base) = if series.axis == Axis::Bytes { ("bytes", 4.0) } else { ("iterations", 10.0) };
     let mut chart = ChartBuilder::on(area)
@@ -166,7 +166,7 @@ where
         .x_label_formatter(&|value| short(*value, series.axis))
         .y_label_formatter(&|value| short(*value, Axis::Iterations))
         .draw()?;
-    if series.kinds.iter().all(|found| found.middles.iter().all(|calls| *calls == 0.0)) {
+    if series.kinds.iter().all(|found| found.medians.iter().all(|calls| *calls == 0.0)) {
         let words = if series.blocks == 0 { "no usable block" } else { "no call" };
         let middle = ((first * last).sqrt(), 1.0);
         chart.draw_series(std::iter::once(Text::new(words, middle, ("sans-serif", 14 * zoom))))?;
@@ -177,7 +177,7 @@ where
             Kind::Role(role) => color(role),
             Kind::Category(_) => continue,
         };
-        let points = || series.levels.iter().zip(&found.middles).map(|(level, calls)| (*level, calls.max(LEAST)));
+        let points = || series.levels.iter().zip(&found.medians).map(|(level, calls)| (*level, calls.max(LEAST)));
         // All together lie below, broad and pale, so that a role which is all of them is seen.
         let style = if color == BLACK { color.mix(ALL).stroke_width(7 * zoom) } else { color.stroke_width(2 * zoom) };
         chart.draw_series(LineSeries::new(points(), style))?;
@@ -207,16 +207,16 @@ where
 /// The power that the verdict is: through the largest level, from the smallest on or from 0.
 fn fitted(series: &SeriesFindings, found: &KindFindings) -> Option<Vec<(f64, f64)>> {
     let verdict = &found.verdict;
-    if !matches!(verdict.word, Word::Linear | Word::Sublinear | Word::Superlinear) {
+    if !matches!(verdict.scaling, Scaling::Linear | Scaling::Sublinear | Scaling::Superlinear) {
         return None;
     }
     let exponent = verdict.exponent?;
     let (first, last) = (*series.levels.first()?, *series.levels.last()?);
     let (ground, from) = match (series.axis, verdict.once) {
         (Axis::Iterations, None) => (0.0, 0.0),
-        (Axis::Iterations, Some(_)) | (Axis::Bytes, _) => (first.powf(exponent), *found.middles.first()?),
+        (Axis::Iterations, Some(_)) | (Axis::Bytes, _) => (first.powf(exponent), *found.medians.first()?),
     };
-    let growth = (found.middles.last()? - from) / (last.powf(exponent) - ground);
+    let growth = (found.medians.last()? - from) / (last.powf(exponent) - ground);
     let points =
         series.levels.iter().map(|level| (*level, (from + growth * (level.powf(exponent) - ground)).max(LEAST)));
     Some(points.collect())

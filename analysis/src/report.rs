@@ -12,12 +12,12 @@ use crate::{
     claims::{Claim, NotShown},
     counted::Kind,
     dataset::DatasetError,
-    execution::Appearance,
+    execution::{Appearance, Share},
     findings::{Findings, KindFindings, SeriesFindings},
     interaction::{self, Interaction},
     page::{html, plain},
     plot::{self, Phases, Plot},
-    variants::Outcome,
+    variants::Contrast,
     verdict::{LEAST_BLOCKS, LEAST_LEVELS},
 };
 use gpuos_model::phase;
@@ -42,7 +42,7 @@ fn ground(found: &KindFindings, axis: Axis) -> String {
 pub fn summary(findings: &Findings) -> String {
     let mut text = format!("{}: {} of {} runs used\n", findings.plan, findings.used, findings.wanted);
     for series in &findings.series {
-        let axis = if series.axis == Axis::Bytes { "bytes" } else { "iterations" };
+        let axis = series.axis.name();
         let _ = writeln!(text, "\n{} along {axis}, {} blocks", series.name, series.blocks);
         for found in series.kinds.iter().filter(|found| !matches!(found.kind, Kind::Category(_))) {
             let name = match &found.kind {
@@ -54,7 +54,7 @@ pub fn summary(findings: &Findings) -> String {
     }
     let _ = writeln!(text, "\n{} claims, {} not shown", findings.claims.shown.len(), findings.claims.not_shown.len());
     for found in findings.predictions.iter().filter(|found| !found.evidence.starts_with("the plan has no")) {
-        let _ = writeln!(text, "  {} on {}: {}", found.name, found.backend, found.came.name());
+        let _ = writeln!(text, "  {} on {}: {}", found.name, found.backend, found.outcome.name());
     }
     text
 }
@@ -146,7 +146,7 @@ fn answers(text: &mut String, findings: &Findings) {
     }
     text.push_str("## Predictions\n\nMade before anything was run; each can be refuted.\n\n");
     let rows = findings.predictions.iter().map(|found| {
-        let words = [found.name, found.text, &found.backend, found.came.name(), &found.evidence];
+        let words = [found.name.as_str(), &found.text, &found.backend, found.outcome.name(), &found.evidence];
         words.map(str::to_owned).to_vec()
     });
     table(text, &["", "prediction", "on", "came", "evidence"], rows);
@@ -185,7 +185,7 @@ fn along(text: &mut String, findings: &Findings, axis: Axis, question: &str, plo
     let rows = series.iter().flat_map(|series| {
         series.kinds.iter().enumerate().map(|(place, found)| {
             let ends =
-                [found.middles.first(), found.middles.last()].map(|end| end.map_or_else(String::new, |n| short(*n)));
+                [found.medians.first(), found.medians.last()].map(|end| end.map_or_else(String::new, |n| short(*n)));
             let [first, last] = ends;
             let name = if place == 0 { series.name.clone() } else { String::new() };
             vec![name, found.kind.to_string(), first, last, series.words(&found.kind), ground(found, axis)]
@@ -195,9 +195,7 @@ fn along(text: &mut String, findings: &Findings, axis: Axis, question: &str, plo
 }
 
 fn execution(text: &mut String, findings: &Findings) {
-    text.push_str(
-        "## Q3: which categories appear or dominate only when a GPU runtime is involved, compared to the CPU?\n\n",
-    );
+    let _ = writeln!(text, "## {}\n", findings.questions.execution);
     let found = &findings.execution;
     let dominant: Vec<String> = found
         .shares
@@ -222,48 +220,52 @@ fn execution(text: &mut String, findings: &Findings) {
     if !findings.interactions.is_empty() {
         text.push_str("![Calls by phase and role](phases.svg)\n\n");
     }
-    if !found.appears.is_empty() {
-        text.push_str("In all phases, start-up included:\n\n");
-        // The models of a backend side by side, where they are alike.
-        let mut rows: Vec<(&Appearance, Vec<&str>, u64, u64)> = Vec::new();
-        for found in &found.appears {
-            let (backend, model) = found.cell.split_once(' ').unwrap_or((&found.cell, ""));
-            let same =
-                |other: &Appearance| other.category == found.category && other.cell.starts_with(&format!("{backend} "));
-            match rows.iter_mut().find(|(other, ..)| same(other)) {
-                Some((_, models, with, of)) => {
-                    models.push(model);
-                    (*with, *of) = (*with + found.with, *of + found.of);
-                }
-                None => rows.push((found, vec![model], found.with, found.of)),
+    appearances(text, &found.appears);
+    shares(text, &found.shares);
+}
+
+/// Categories that are there only with a runtime; the models of a backend side by side, where they are alike.
+fn appearances(text: &mut String, appears: &[Appearance]) {
+    if appears.is_empty() {
+        return;
+    }
+    text.push_str("In all phases, start-up included:\n\n");
+    let mut rows: Vec<(&Appearance, Vec<&str>, u64, u64)> = Vec::new();
+    for found in appears {
+        let (backend, model) = found.cell.split_once(' ').unwrap_or((&found.cell, ""));
+        let same =
+            |other: &Appearance| other.category == found.category && other.cell.starts_with(&format!("{backend} "));
+        match rows.iter_mut().find(|(other, ..)| same(other)) {
+            Some((_, models, with, of)) => {
+                models.push(model);
+                (*with, *of) = (*with + found.with, *of + found.of);
             }
+            None => rows.push((found, vec![model], found.with, found.of)),
         }
-        let rows = rows.into_iter().map(|(found, models, with, of)| {
-            let backend = found.cell.split(' ').next().unwrap_or_default();
-            let (with, without) = (format!("{with} of {of}"), format!("0 of {}", found.without));
-            let runtime = format!("{backend} {}", models.join(", "));
-            vec![runtime, found.category.clone(), with, without, format!("below {:.3}", found.bound)]
-        });
-        table(text, &["runtime", "category", "runs with it", "on the CPU", "true rate there, 95 %"], rows);
     }
-    if !found.shares.is_empty() {
-        text.push_str("Shares of the calls in the timed work, beside the CPU's at the same size and repetition (0 where no call is made); intervals at 95 % for all of them together:\n\n");
-        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-        let rows = found.shares.iter().map(|share| {
-            let interval = format!("{} to {}", percent(share.interval.low), percent(share.interval.high));
-            let dominates = if share.dominates { "dominates" } else { "not shown" };
-            let cell = share.cell.clone();
-            vec![
-                cell,
-                share.category.clone(),
-                percent(share.with),
-                percent(share.without),
-                interval,
-                dominates.to_owned(),
-            ]
-        });
-        table(text, &["workload", "category", "share", "on the CPU", "difference", ""], rows);
+    let rows = rows.into_iter().map(|(found, models, with, of)| {
+        let backend = found.cell.split(' ').next().unwrap_or_default();
+        let (with, without) = (format!("{with} of {of}"), format!("0 of {}", found.without));
+        let runtime = format!("{backend} {}", models.join(", "));
+        vec![runtime, found.category.clone(), with, without, format!("below {:.3}", found.bound)]
+    });
+    table(text, &["runtime", "category", "runs with it", "on the CPU", "true rate there, 95 %"], rows);
+}
+
+/// Shares of the timed work, beside the CPU's.
+fn shares(text: &mut String, shares: &[Share]) {
+    if shares.is_empty() {
+        return;
     }
+    text.push_str("Shares of the calls in the timed work, beside the CPU's at the same size and repetition (0 where no call is made); intervals at 95 % for all of them together:\n\n");
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let rows = shares.iter().map(|share| {
+        let interval = format!("{} to {}", percent(share.interval.low), percent(share.interval.high));
+        let dominates = if share.dominates { "dominates" } else { "not shown" };
+        let cell = share.cell.clone();
+        vec![cell, share.category.clone(), percent(share.with), percent(share.without), interval, dominates.to_owned()]
+    });
+    table(text, &["workload", "category", "share", "on the CPU", "difference", ""], rows);
 }
 
 fn options(text: &mut String, findings: &Findings) {
@@ -275,9 +277,9 @@ fn options(text: &mut String, findings: &Findings) {
         let value = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
         pair.kinds.iter().filter(|found| !matches!(found.kind, Kind::Category(_))).map(move |found| {
             let outcome = match found.outcome {
-                Outcome::Differs => "differs",
-                Outcome::Same => "the same",
-                Outcome::Undecided => "inconclusive",
+                Contrast::Differs => "differs",
+                Contrast::Same => "the same",
+                Contrast::Undecided => "inconclusive",
             };
             vec![
                 pair.cell.clone(),
@@ -367,11 +369,9 @@ fn markdown(findings: &Findings) -> String {
     let mut text = format!("# {}\n\n", plain(&findings.plan));
     environment(&mut text, findings);
     answers(&mut text, findings);
-    let size = "Q1: holding repetition and execution constant, how do calls change as the size increases?";
-    along(&mut text, findings, Axis::Bytes, size, "size.svg");
-    let repetition =
-        "Q2: holding size and execution constant, which calls scale with repetition, and which remain constant?";
-    along(&mut text, findings, Axis::Iterations, repetition, "repetition.svg");
+    let questions = &findings.questions;
+    along(&mut text, findings, Axis::Bytes, &questions.bytes, "size.svg");
+    along(&mut text, findings, Axis::Iterations, &questions.iterations, "repetition.svg");
     execution(&mut text, findings);
     options(&mut text, findings);
     inference(&mut text, findings);

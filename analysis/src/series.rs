@@ -91,7 +91,7 @@ impl Series {
     }
 
     /// The middle of each level over the blocks with these numbers, of which some may come more than once.
-    pub fn middles(&self, blocks: &[usize]) -> Vec<f64> {
+    pub fn medians(&self, blocks: &[usize]) -> Vec<f64> {
         let mut column = Vec::with_capacity(blocks.len());
         (0..self.levels.len())
             .map(|level| {
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(of(&[1.0, 2.0, 3.0], &[]), Err(SeriesError::Blocks));
         assert_eq!(of(&[1.0, 2.0, 3.0], &[&[1.0, f64::NAN, 3.0]]), Err(SeriesError::Blocks));
         let series = of(&[1.0, 2.0, 3.0], &[&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]]).unwrap();
-        assert_eq!(series.middles(&[0, 0, 1, 1]), [2.0, 2.0, 2.0]);
+        assert_eq!(series.medians(&[0, 0, 1, 1]), [2.0, 2.0, 2.0]);
         assert!(!series.is_deterministic());
     }
 }

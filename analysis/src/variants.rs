@@ -48,13 +48,13 @@ pub struct VariantKind {
     /// The same for each iteration.
     pub per_iteration: f64,
     /// What follows.
-    pub outcome: Outcome,
+    pub outcome: Contrast,
 }
 
 /// Whether an option matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum Contrast {
     /// The interval lies beyond what is no difference.
     Differs,
     /// Equivalence: the 90 % interval lies within it.
@@ -151,11 +151,14 @@ fn judge(plan: &SeriesPlan, cell: &Cell, kind: Kind, values: &[(f64, f64)], cert
     };
     let (difference, interval) = median_interval(&differences, certainty);
     let (_, narrow) = median_interval(&differences, 0.90);
-    let outcome = match () {
-        () if values.len() < LEAST_BLOCKS => Outcome::Undecided,
-        () if interval.low > tolerance || interval.high < -tolerance => Outcome::Differs,
-        () if narrow.is_inside(-tolerance, tolerance) => Outcome::Same,
-        () => Outcome::Undecided,
+    let outcome = if values.len() < LEAST_BLOCKS {
+        Contrast::Undecided
+    } else if interval.low > tolerance || interval.high < -tolerance {
+        Contrast::Differs
+    } else if narrow.is_inside(-tolerance, tolerance) {
+        Contrast::Same
+    } else {
+        Contrast::Undecided
     };
     VariantKind { kind, difference, interval, per_iteration: difference / cell.iters.max(1) as f64, outcome }
 }
@@ -219,11 +222,11 @@ options = [\"--wait\", \"spin\", \"--duration-us\", \"10\"]
             let found = found[0].kinds.iter().find(|found| found.kind == kind).unwrap();
             (found.per_iteration, found.outcome)
         };
-        assert_eq!(outcome("poll"), (2.0, Outcome::Differs));
-        assert_eq!(outcome("sync"), (0.0, Outcome::Same));
+        assert_eq!(outcome("poll"), (2.0, Contrast::Differs));
+        assert_eq!(outcome("sync"), (0.0, Contrast::Same));
         // Nine blocks say nothing.
         runs.used.retain(|(_, block), _| *block < 11);
         let few = find(&plan.series, &runs);
-        assert!(few[0].kinds.iter().all(|kind| kind.outcome == Outcome::Undecided));
+        assert!(few[0].kinds.iter().all(|kind| kind.outcome == Contrast::Undecided));
     }
 }

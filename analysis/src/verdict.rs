@@ -1,7 +1,7 @@
 //! How a count scales along an axis, in one word, with what the word rests on. The rules were fixed before any data was
 //! seen; `tests/simulated.rs` says how often they are wrong where the truth is known.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
 use crate::{
@@ -43,10 +43,10 @@ const NEGLIGIBLE: f64 = 0.15;
 /// A power that leaves more than chance does with this probability is no power.
 const UNLIKELY: f64 = 0.001;
 
-/// The word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How a count scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Word {
+pub enum Scaling {
     /// Does not grow: shown by equivalence, never by absence of evidence.
     Flat,
     /// Grows as the level does.
@@ -63,7 +63,7 @@ pub enum Word {
     Inconclusive,
 }
 
-impl Word {
+impl Scaling {
     /// As reports have it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,11 +78,12 @@ impl Word {
     }
 }
 
-/// A word and what it rests on.
+/// How a count scales, and what that rests on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
     /// How the count scales.
-    pub word: Word,
+    #[serde(rename = "word")]
+    pub scaling: Scaling,
     /// Blocks that were used.
     pub blocks: usize,
     /// Whether all of them have the same counts; the intervals are then points.
@@ -126,15 +127,15 @@ struct Drawn {
 impl Drawn {
     fn new(series: &Series, axis: Axis) -> Self {
         let whole: Vec<usize> = (0..series.blocks()).collect();
-        let middles = series.middles(&whole);
-        let again = draws(series.blocks(), DRAWS, SEED).into_iter().map(|blocks| series.middles(&blocks));
+        let medians = series.medians(&whole);
+        let again = draws(series.blocks(), DRAWS, SEED).into_iter().map(|blocks| series.medians(&blocks));
         let levels = series.levels().to_vec();
         let largest = levels[levels.len() - 1];
         let tolerance = match axis {
             Axis::Iterations => FLAT_CALLS_PER_ITERATION * largest,
-            Axis::Bytes => FLAT_CALLS.max(FLAT_SHARE * middles[0].abs()),
+            Axis::Bytes => FLAT_CALLS.max(FLAT_SHARE * medians[0].abs()),
         };
-        let drawn = Self { tolerance, base: 0.0, again: again.collect(), values: middles, blocks: whole.len(), levels };
+        let drawn = Self { tolerance, base: 0.0, again: again.collect(), values: medians, blocks: whole.len(), levels };
         match axis {
             Axis::Iterations => drawn,
             Axis::Bytes => drawn.less_the_first(),
@@ -217,25 +218,25 @@ pub fn is_wide(levels: &[f64]) -> bool {
 /// The 95 % interval of the median at each level.
 pub fn intervals(series: &Series) -> Vec<Interval> {
     let whole: Vec<usize> = (0..series.blocks()).collect();
-    let middles = series.middles(&whole);
+    let medians = series.medians(&whole);
     let again: Vec<Vec<f64>> =
-        draws(series.blocks(), DRAWS, SEED).into_iter().map(|blocks| series.middles(&blocks)).collect();
+        draws(series.blocks(), DRAWS, SEED).into_iter().map(|blocks| series.medians(&blocks)).collect();
     let of_level = |level: usize| {
         let mut drawn: Vec<f64> = again.iter().map(|values| values[level]).collect();
-        interval(&mut drawn, middles[level], 0.95, series.blocks())
+        interval(&mut drawn, medians[level], 0.95, series.blocks())
     };
-    (0..middles.len()).map(of_level).collect()
+    (0..medians.len()).map(of_level).collect()
 }
 
-/// How a series scales. `effect_is_there`: whether the difference at the largest level was found to be one, corrected for
+/// How a series scales. `is_rejected`: whether the difference at the largest level was found to be one, corrected for
 /// everything that was asked at once ([`effect`], [`holm`]).
-pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
+pub fn judge(series: &Series, axis: Axis, is_rejected: bool) -> Verdict {
     let drawn = Drawn::new(series, axis);
     let last = drawn.last();
     let difference_95 = drawn.interval(last, 0.95);
     let per_unit = |value: f64| value / drawn.levels[last];
     let mut verdict = Verdict {
-        word: Word::Inconclusive,
+        scaling: Scaling::Inconclusive,
         blocks: drawn.blocks,
         deterministic: series.is_deterministic(),
         difference: drawn.values[last],
@@ -251,7 +252,7 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
     };
     // An effect that counts: what may be as small as no growth is none.
     let beyond = difference_95.low > drawn.tolerance || difference_95.high < -drawn.tolerance;
-    let resolved = effect_is_there && beyond;
+    let resolved = is_rejected && beyond;
     let mut shape = Shape::of(&drawn, resolved);
     // Neither a power nor steps from 0 on: perhaps some calls are made once, and others each time.
     if let (Axis::Iterations, Some(from_zero)) = (axis, &shape)
@@ -269,44 +270,53 @@ pub fn judge(series: &Series, axis: Axis, effect_is_there: bool) -> Verdict {
         verdict.exponent = Some(shape.exponent);
         verdict.exponent_95 = Some(shape.interval);
     }
-    let levels = series.levels();
-    let enough = is_enough(drawn.blocks, levels);
-    verdict.word = match &shape {
-        _ if !enough => Word::Inconclusive,
-        _ if is_flat(&drawn) => Word::Flat,
-        Some(shape) if !shape.steps.is_empty() => Word::Step,
-        Some(shape) if !shape.is_a_power => Word::Inconclusive,
-        Some(shape) if shape.interval.is_inside(LINEAR.0, LINEAR.1) => Word::Linear,
-        Some(shape) if shape.interval.high < LINEAR.0 => Word::Sublinear,
-        Some(shape) if shape.interval.low > LINEAR.1 => Word::Superlinear,
-        _ => Word::Inconclusive,
-    };
-    // What is made less than once an iteration may be of a thread that wakes up now and then.
-    let is_rare = |work: &[Work]| {
-        let middles = series.middles(&(0..series.blocks()).collect::<Vec<_>>());
-        work.iter().zip(middles).all(|(work, calls)| calls.abs() < work.iterations)
-    };
-    let changes = !matches!(verdict.word, Word::Flat | Word::Inconclusive);
-    if let (true, Some(shape), Some(work)) = (changes, &shape, series.work().filter(|work| is_rare(work))) {
-        let seconds: Vec<f64> = work.iter().map(|work| work.seconds).collect();
-        let rate = rate(&drawn, &seconds, axis).filter(|rate| rate.criterion <= shape.criterion + STEP_MARGIN);
-        verdict.per_second = rate.map(|rate| rate.per_second);
-        // In proportion to repetition is in proportion to time: both are said, and the word stays.
-        let is_linear = axis == Axis::Iterations && verdict.word == Word::Linear;
-        if verdict.per_second.is_some() && !is_linear {
-            verdict.word = Word::Timed;
+    verdict.scaling = scaling_of(&drawn, shape.as_ref(), is_enough(drawn.blocks, series.levels()));
+    if let Some(shape) = &shape {
+        compare_with_time(&mut verdict, series, &drawn, shape, axis);
+        if verdict.scaling == Scaling::Step {
+            let before = |place: usize| if place == 0 { drawn.base } else { drawn.levels[place - 1] };
+            verdict.steps = shape.steps.iter().map(|place| (before(*place), drawn.levels[*place])).collect();
         }
     }
-    if let (Word::Step, Some(shape)) = (verdict.word, &shape) {
-        let before = |place: usize| if place == 0 { drawn.base } else { drawn.levels[place - 1] };
-        verdict.steps = shape.steps.iter().map(|place| (before(*place), drawn.levels[*place])).collect();
-    }
-    if verdict.word == Word::Inconclusive && is_wide(levels) {
+    if verdict.scaling == Scaling::Inconclusive && is_wide(series.levels()) {
         // More blocks than there are, or nothing: more of the same would not help.
         let needed = blocks_needed(&drawn, shape.as_ref()).map(|blocks| blocks.max(LEAST_BLOCKS));
         verdict.blocks_needed = needed.filter(|needed| *needed > drawn.blocks);
     }
     verdict
+}
+
+/// What is shown by the shape of a growth, or by there being none.
+fn scaling_of(drawn: &Drawn, shape: Option<&Shape>, is_enough: bool) -> Scaling {
+    match shape {
+        _ if !is_enough => Scaling::Inconclusive,
+        _ if is_flat(drawn) => Scaling::Flat,
+        Some(shape) if !shape.steps.is_empty() => Scaling::Step,
+        Some(shape) if !shape.is_a_power => Scaling::Inconclusive,
+        Some(shape) if shape.interval.is_inside(LINEAR.0, LINEAR.1) => Scaling::Linear,
+        Some(shape) if shape.interval.high < LINEAR.0 => Scaling::Sublinear,
+        Some(shape) if shape.interval.low > LINEAR.1 => Scaling::Superlinear,
+        _ => Scaling::Inconclusive,
+    }
+}
+
+/// What is made less than once an iteration may be of a thread that wakes up now and then: then a constant rate explains the
+/// growth as well as the axis does.
+fn compare_with_time(verdict: &mut Verdict, series: &Series, drawn: &Drawn, shape: &Shape, axis: Axis) {
+    let changes = !matches!(verdict.scaling, Scaling::Flat | Scaling::Inconclusive);
+    let is_rare = |work: &&[Work]| {
+        let medians = series.medians(&(0..series.blocks()).collect::<Vec<_>>());
+        work.iter().zip(medians).all(|(work, calls)| calls.abs() < work.iterations)
+    };
+    let Some(work) = series.work().filter(|_| changes).filter(is_rare) else { return };
+    let seconds: Vec<f64> = work.iter().map(|work| work.seconds).collect();
+    let rate = rate(drawn, &seconds, axis).filter(|rate| rate.criterion <= shape.criterion + STEP_MARGIN);
+    verdict.per_second = rate.map(|rate| rate.per_second);
+    // In proportion to repetition is in proportion to time: both are said, and the verdict stays.
+    let is_linear = axis == Axis::Iterations && verdict.scaling == Scaling::Linear;
+    if verdict.per_second.is_some() && !is_linear {
+        verdict.scaling = Scaling::Timed;
+    }
 }
 
 /// Calls at a constant rate, as of a thread that wakes up now and then.
@@ -475,30 +485,30 @@ mod tests {
     fn exact_counts_have_their_word() {
         let word = |of: &dyn Fn(f64) -> f64| judge(&exact(10, of), Axis::Iterations, true);
         let linear = word(&|n| 7.0 * n);
-        assert_eq!((linear.word, linear.deterministic, linear.slope), (Word::Linear, true, 7.0));
-        assert_eq!(word(&|_| 0.0).word, Word::Flat);
-        assert_eq!(word(&|_| 3.0).word, Word::Flat);
-        assert_eq!(word(&|n| (10.0 * n.sqrt()).round()).word, Word::Sublinear);
-        assert_eq!(word(&|n| n * n).word, Word::Superlinear);
+        assert_eq!((linear.scaling, linear.deterministic, linear.slope), (Scaling::Linear, true, 7.0));
+        assert_eq!(word(&|_| 0.0).scaling, Scaling::Flat);
+        assert_eq!(word(&|_| 3.0).scaling, Scaling::Flat);
+        assert_eq!(word(&|n| (10.0 * n.sqrt()).round()).scaling, Scaling::Sublinear);
+        assert_eq!(word(&|n| n * n).scaling, Scaling::Superlinear);
         let step = word(&|n| if n < 100.0 { 0.0 } else { 70.0 });
-        assert_eq!((step.word, step.steps), (Word::Step, vec![(30.0, 100.0)]));
+        assert_eq!((step.scaling, step.steps), (Scaling::Step, vec![(30.0, 100.0)]));
         // What comes with the first iteration and stays is a step there.
         let constant = word(&|_| 12.0);
-        assert_eq!((constant.word, constant.steps), (Word::Step, vec![(0.0, 1.0)]));
+        assert_eq!((constant.scaling, constant.steps), (Scaling::Step, vec![(0.0, 1.0)]));
         // At the last level a step cannot be told from growth.
-        assert_eq!(word(&|n| if n < 1000.0 { 0.0 } else { 250.0 }).word, Word::Inconclusive);
+        assert_eq!(word(&|n| if n < 1000.0 { 0.0 } else { 250.0 }).scaling, Scaling::Inconclusive);
         // What is not flat in between is not flat.
-        assert_ne!(word(&|n| if n == 30.0 { 50.0 } else { 0.0 }).word, Word::Flat);
+        assert_ne!(word(&|n| if n == 30.0 { 50.0 } else { 0.0 }).scaling, Scaling::Flat);
     }
 
     #[test]
     fn on_bytes_the_smallest_size_is_what_is_compared_with() {
         let word = |of: &dyn Fn(f64) -> f64| judge(&exact(10, of), Axis::Bytes, true);
-        assert_eq!(word(&|_| 1400.0).word, Word::Flat);
-        assert_eq!(word(&|n| if n < 1000.0 { 1400.0 } else { 1420.0 }).word, Word::Flat);
+        assert_eq!(word(&|_| 1400.0).scaling, Scaling::Flat);
+        assert_eq!(word(&|n| if n < 1000.0 { 1400.0 } else { 1420.0 }).scaling, Scaling::Flat);
         // Right after the smallest size, too.
         let first = word(&|n| if n < 2.0 { 1400.0 } else { 2000.0 });
-        assert_eq!((first.word, first.steps), (Word::Step, vec![(1.0, 3.0)]));
+        assert_eq!((first.scaling, first.steps), (Scaling::Step, vec![(1.0, 3.0)]));
         let two = word(&|n| {
             1400.0
                 + if n < 5.0 {
@@ -509,10 +519,10 @@ mod tests {
                     900.0
                 }
         });
-        assert_eq!((two.word, two.steps), (Word::Step, vec![(3.0, 10.0), (30.0, 100.0)]));
+        assert_eq!((two.scaling, two.steps), (Scaling::Step, vec![(3.0, 10.0), (30.0, 100.0)]));
         let step = word(&|n| if n < 300.0 { 1400.0 } else { 2000.0 });
-        assert_eq!((step.word, step.steps), (Word::Step, vec![(100.0, 300.0)]));
-        assert_eq!(word(&|n| 1400.0 + 5.0 * n).word, Word::Linear);
+        assert_eq!((step.scaling, step.steps), (Scaling::Step, vec![(100.0, 300.0)]));
+        assert_eq!(word(&|n| 1400.0 + 5.0 * n).scaling, Scaling::Linear);
     }
 
     #[test]
@@ -525,19 +535,19 @@ mod tests {
         let polls =
             |block: usize| vec![0.0, f64::from(block == 3), 0.0, 0.0, 1.0, 4.0, if block < 5 { 27.0 } else { 28.0 }];
         let series = of((0..10).map(polls).collect());
-        assert_eq!(judge(&series, Axis::Bytes, true).word, Word::Superlinear);
+        assert_eq!(judge(&series, Axis::Bytes, true).scaling, Scaling::Superlinear);
         let verdict = judge(&series.clone().with_work(work(100.0)), Axis::Bytes, true);
-        assert_eq!(verdict.word, Word::Timed);
+        assert_eq!(verdict.scaling, Scaling::Timed);
         assert!((verdict.per_second.unwrap() - 10.0).abs() < 0.5, "{verdict:?}");
         // More than one an iteration is the iteration's own, whatever the time.
-        assert_eq!(judge(&series.with_work(work(10.0)), Axis::Bytes, true).word, Word::Superlinear);
+        assert_eq!(judge(&series.with_work(work(10.0)), Axis::Bytes, true).scaling, Scaling::Superlinear);
         // As are calls for each megabyte, a step, and both in time that grows with the calls.
         for of_size in [|bytes: f64| (bytes / 1_048_576.0).floor(), |bytes: f64| if bytes < 3e6 { 0.0 } else { 700.0 }]
         {
             let calls: Vec<f64> = levels.iter().map(|bytes| of_size(*bytes)).collect();
             let work = calls.iter().map(|calls| Work { seconds: calls * 1e-5, iterations: 100.0 }).collect();
             let series = of(vec![calls; 10]).with_work(work);
-            assert!(matches!(judge(&series, Axis::Bytes, true).word, Word::Linear | Word::Step));
+            assert!(matches!(judge(&series, Axis::Bytes, true).scaling, Scaling::Linear | Scaling::Step));
         }
         // Rarer than once an iteration, in proportion to repetition: both are said.
         let each = |calls: f64| {
@@ -545,33 +555,33 @@ mod tests {
             judge(&exact(10, |n| calls * n).with_work(work), Axis::Iterations, true)
         };
         let rare = each(0.5);
-        assert_eq!(rare.word, Word::Linear);
+        assert_eq!(rare.scaling, Scaling::Linear);
         assert!((rare.per_second.unwrap() - 500.0).abs() < 1.0);
-        assert_eq!((each(2.0).word, each(2.0).per_second), (Word::Linear, None));
+        assert_eq!((each(2.0).scaling, each(2.0).per_second), (Scaling::Linear, None));
     }
 
     #[test]
     fn what_stays_after_the_first_iteration_is_a_step_there() {
         // A second thread from 300 iterations on, within what is no growth (`hip-cpu launch`).
         let verdict = judge(&exact(10, |n| if n < 300.0 { 7.0 } else { 14.0 }), Axis::Iterations, true);
-        assert_eq!((verdict.word, verdict.steps), (Word::Step, vec![(0.0, 1.0)]));
+        assert_eq!((verdict.scaling, verdict.steps), (Scaling::Step, vec![(0.0, 1.0)]));
     }
 
     #[test]
     fn too_few_blocks_say_nothing_and_how_many_would() {
         let verdict = judge(&exact(9, |n| 7.0 * n), Axis::Iterations, true);
-        assert_eq!((verdict.word, verdict.blocks_needed), (Word::Inconclusive, Some(LEAST_BLOCKS)));
+        assert_eq!((verdict.scaling, verdict.blocks_needed), (Scaling::Inconclusive, Some(LEAST_BLOCKS)));
     }
 
     #[test]
     fn too_few_levels_or_too_near_ones_say_nothing() {
         let of = |levels: &[f64]| {
             let row: Vec<f64> = levels.iter().map(|n| 2.0 * n).collect();
-            judge(&Series::new(levels.to_vec(), vec![row; 10]).unwrap(), Axis::Iterations, true).word
+            judge(&Series::new(levels.to_vec(), vec![row; 10]).unwrap(), Axis::Iterations, true).scaling
         };
-        assert_eq!(of(&[1.0, 10.0, 100.0, 1000.0]), Word::Inconclusive);
-        assert_eq!(of(&[100.0, 101.0, 102.0, 103.0, 104.0, 105.0, 106.0]), Word::Inconclusive);
-        assert_eq!(of(&LEVELS), Word::Linear);
+        assert_eq!(of(&[1.0, 10.0, 100.0, 1000.0]), Scaling::Inconclusive);
+        assert_eq!(of(&[100.0, 101.0, 102.0, 103.0, 104.0, 105.0, 106.0]), Scaling::Inconclusive);
+        assert_eq!(of(&LEVELS), Scaling::Linear);
     }
 
     #[test]
@@ -584,7 +594,7 @@ mod tests {
     #[test]
     fn an_effect_that_is_not_there_has_no_shape() {
         let verdict = judge(&exact(10, |n| 7.0 * n), Axis::Iterations, false);
-        assert_eq!((verdict.word, verdict.exponent), (Word::Inconclusive, None));
+        assert_eq!((verdict.scaling, verdict.exponent), (Scaling::Inconclusive, None));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use gpuos_analysis::{
     axis::Axis,
     series::{Series, Work},
-    verdict::{Word, effect, judge},
+    verdict::{Scaling, effect, judge},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use rand_distr::{Distribution as _, Normal, Poisson};
@@ -46,36 +46,36 @@ fn disturb(noise: Noise, truth: f64, block: usize, random: &mut SmallRng) -> f64
 }
 
 /// A kind of series: its name, its axis, its truth, and the words that are right. `Inconclusive` is never wrong.
-type Case = (&'static str, Axis, fn(f64) -> f64, &'static [Word]);
+type Case = (&'static str, Axis, fn(f64) -> f64, &'static [Scaling]);
 
 const CASES: [Case; 21] = [
-    ("nothing", Axis::Iterations, |_| 0.0, &[Word::Flat]),
-    ("three at once", Axis::Iterations, |_| 3.0, &[Word::Flat]),
-    ("400 at once", Axis::Iterations, |_| 400.0, &[Word::Step]),
-    ("seven each", Axis::Iterations, |n| 7.0 * n, &[Word::Linear]),
-    ("five, seven each", Axis::Iterations, |n| 5.0 + 7.0 * n, &[Word::Linear]),
-    ("fifteen, fifteen each", Axis::Iterations, |n| 15.0 + 15.0 * n, &[Word::Linear]),
-    ("a hundred, one each", Axis::Iterations, |n| 100.0 + n, &[Word::Linear]),
-    ("forty and a root", Axis::Iterations, |n| 40.0 + 10.0 * n.sqrt(), &[Word::Sublinear]),
-    ("a hundred and n to 1.5", Axis::Iterations, |n| 100.0 + 0.1 * n.powf(1.5), &[Word::Superlinear]),
-    ("a staircase", Axis::Iterations, |n| 14.0 * (n / 64.0).ceil(), &[Word::Linear]),
-    ("one in 16", Axis::Iterations, |n| (n / 16.0).floor(), &[Word::Linear]),
-    ("a root", Axis::Iterations, |n| 10.0 * n.sqrt(), &[Word::Sublinear]),
-    ("n to 1.5", Axis::Iterations, |n| 0.1 * n.powf(1.5), &[Word::Superlinear]),
-    ("one step", Axis::Iterations, |n| if n < 100.0 { 0.0 } else { 250.0 }, &[Word::Step]),
-    ("a step at the end", Axis::Iterations, |n| if n < 1000.0 { 0.0 } else { 250.0 }, &[Word::Step]),
-    ("bytes, none", Axis::Bytes, |_| 1400.0, &[Word::Flat]),
-    ("bytes, one step", Axis::Bytes, |b| if b < 3e7 { 1400.0 } else { 2000.0 }, &[Word::Step]),
+    ("nothing", Axis::Iterations, |_| 0.0, &[Scaling::Flat]),
+    ("three at once", Axis::Iterations, |_| 3.0, &[Scaling::Flat]),
+    ("400 at once", Axis::Iterations, |_| 400.0, &[Scaling::Step]),
+    ("seven each", Axis::Iterations, |n| 7.0 * n, &[Scaling::Linear]),
+    ("five, seven each", Axis::Iterations, |n| 5.0 + 7.0 * n, &[Scaling::Linear]),
+    ("fifteen, fifteen each", Axis::Iterations, |n| 15.0 + 15.0 * n, &[Scaling::Linear]),
+    ("a hundred, one each", Axis::Iterations, |n| 100.0 + n, &[Scaling::Linear]),
+    ("forty and a root", Axis::Iterations, |n| 40.0 + 10.0 * n.sqrt(), &[Scaling::Sublinear]),
+    ("a hundred and n to 1.5", Axis::Iterations, |n| 100.0 + 0.1 * n.powf(1.5), &[Scaling::Superlinear]),
+    ("a staircase", Axis::Iterations, |n| 14.0 * (n / 64.0).ceil(), &[Scaling::Linear]),
+    ("one in 16", Axis::Iterations, |n| (n / 16.0).floor(), &[Scaling::Linear]),
+    ("a root", Axis::Iterations, |n| 10.0 * n.sqrt(), &[Scaling::Sublinear]),
+    ("n to 1.5", Axis::Iterations, |n| 0.1 * n.powf(1.5), &[Scaling::Superlinear]),
+    ("one step", Axis::Iterations, |n| if n < 100.0 { 0.0 } else { 250.0 }, &[Scaling::Step]),
+    ("a step at the end", Axis::Iterations, |n| if n < 1000.0 { 0.0 } else { 250.0 }, &[Scaling::Step]),
+    ("bytes, none", Axis::Bytes, |_| 1400.0, &[Scaling::Flat]),
+    ("bytes, one step", Axis::Bytes, |b| if b < 3e7 { 1400.0 } else { 2000.0 }, &[Scaling::Step]),
     (
         "bytes, two steps",
         Axis::Bytes,
         |b| 100.0 + 500.0 * f64::from(u8::from(b > 5e4) + u8::from(b > 1e7)),
-        &[Word::Step],
+        &[Scaling::Step],
     ),
-    ("bytes, ten a block", Axis::Bytes, |b| 20.0 + (b / 2_097_152.0).floor() * 10.0, &[Word::Linear]),
+    ("bytes, ten a block", Axis::Bytes, |b| 20.0 + (b / 2_097_152.0).floor() * 10.0, &[Scaling::Linear]),
     // A thread that wakes up ten times a second, while a hundred copies take 10 ns a byte.
-    ("bytes, a thread's", Axis::Bytes, |b| (10.0 * (0.01 + 1e-8 * b)).floor(), &[Word::Timed, Word::Flat]),
-    ("bytes, a root", Axis::Bytes, |b| 50.0 + b.sqrt(), &[Word::Sublinear]),
+    ("bytes, a thread's", Axis::Bytes, |b| (10.0 * (0.01 + 1e-8 * b)).floor(), &[Scaling::Timed, Scaling::Flat]),
+    ("bytes, a root", Axis::Bytes, |b| 50.0 + b.sqrt(), &[Scaling::Sublinear]),
 ];
 
 fn series(case: &Case, noise: Noise, random: &mut SmallRng) -> Series {
@@ -96,12 +96,12 @@ fn series(case: &Case, noise: Noise, random: &mut SmallRng) -> Series {
 }
 
 /// The word that the slope of a line through logarithms gives, start-up and all.
-fn naive(series: &Series, start_up: f64) -> Word {
+fn naive(series: &Series, start_up: f64) -> Scaling {
     let all: Vec<usize> = (0..series.blocks()).collect();
     let points: Vec<(f64, f64)> = series
         .levels()
         .iter()
-        .zip(series.middles(&all))
+        .zip(series.medians(&all))
         .map(|(level, value)| (level.ln(), (value + start_up).max(1.0).ln()))
         .collect();
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
@@ -109,10 +109,10 @@ fn naive(series: &Series, start_up: f64) -> Word {
     let up: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
     let down: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
     match up / down {
-        slope if slope < 0.15 => Word::Flat,
-        slope if slope < 0.85 => Word::Sublinear,
-        slope if slope <= 1.15 => Word::Linear,
-        _ => Word::Superlinear,
+        slope if slope < 0.15 => Scaling::Flat,
+        slope if slope < 0.85 => Scaling::Sublinear,
+        slope if slope <= 1.15 => Scaling::Linear,
+        _ => Scaling::Superlinear,
     }
 }
 
@@ -124,7 +124,7 @@ struct Tally {
     silent: u64,
     naively_wrong: u64,
     /// What was said in vain.
-    words: Vec<Word>,
+    words: Vec<Scaling>,
 }
 
 fn tally(case: &Case) -> Tally {
@@ -135,11 +135,11 @@ fn tally(case: &Case) -> Tally {
         for _ in 0..DRAWS {
             let series = series(case, noise, &mut random);
             let verdict = judge(&series, case.1, effect(&series, case.1) <= 0.05);
-            if verdict.word == Word::Inconclusive {
+            if verdict.scaling == Scaling::Inconclusive {
                 silent += 1;
-            } else if !case.3.contains(&verdict.word) {
+            } else if !case.3.contains(&verdict.scaling) {
                 wrong += 1;
-                tally.words.push(verdict.word);
+                tally.words.push(verdict.scaling);
             }
             naively_wrong += u64::from(!case.3.contains(&naive(&series, 700.0)));
         }

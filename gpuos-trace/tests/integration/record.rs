@@ -485,7 +485,7 @@ fn a_phase_that_is_open_when_the_window_begins_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("last.parquet");
     // A phase that was open when the window begins: it begins there, and is as long as the window has it.
-    let python = "import sys; sys.path.insert(0, '{0}/../phase/python'); import gpuos_phase, time, os
+    let python = "import sys; sys.path.insert(0, '{0}/../client/phase/python'); import gpuos_phase, time, os
 gpuos_phase.begin('serve')
 time.sleep(3)
 [os.getppid() for _ in range(9)]"

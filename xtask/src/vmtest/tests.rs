@@ -162,16 +162,8 @@ const MODULES: [(&str, (u32, u32), &[&str]); 8] = [
 ];
 
 /// Programs that make known calls.
-const EXAMPLES: [&str; 8] = [
-    "known_calls",
-    "call_loops",
-    "device_calls",
-    "kfd_calls",
-    "fake_nvidia",
-    "vgem_calls",
-    "hsa_calls",
-    "phase_calls",
-];
+const EXAMPLES: [&str; 8] =
+    ["known_calls", "call_loops", "device_calls", "kfd_calls", "fake_nvidia", "vgem_calls", "hsa_calls", "phase_calls"];
 
 /// A program: where it is here and in the guest, and its copy without debug information.
 struct Program {
