@@ -114,7 +114,7 @@ pub struct Member {
 /// What a kind does on each stack.
 #[derive(Debug, Serialize)]
 pub struct KindRow {
-    /// Which.
+    /// The role or category, or all calls together.
     pub kind: Kind,
     /// The verdicts, in the order of the members.
     pub verdicts: Vec<String>,
@@ -127,7 +127,7 @@ pub struct KindRow {
 /// How often a call is made on each stack.
 #[derive(Debug, Serialize)]
 pub struct CallRow {
-    /// Which.
+    /// The system call, or the command of a device.
     pub call: String,
     /// For each iteration, in the order of the members; absent where no run can be used.
     pub each: Vec<Option<f64>>,

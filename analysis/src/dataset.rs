@@ -148,17 +148,17 @@ pub enum DatasetError {
     /// A file of it cannot be read or written.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which.
+        /// The file, as the user named it.
         path: PathBuf,
-        /// Why.
+        /// What went wrong with it.
         error: io::Error,
     },
     /// A file of it is no table.
     #[error("{}: {error}", path.display())]
     Table {
-        /// Which.
+        /// The file, as the user named it.
         path: PathBuf,
-        /// Why.
+        /// What went wrong with it.
         error: PolarsError,
     },
     /// Its plan is none.

@@ -185,7 +185,7 @@ impl SeriesFindings {
 /// What a role or a category does along a series.
 #[derive(Debug, Serialize)]
 pub struct KindFindings {
-    /// Which.
+    /// The role or category, or all calls together.
     pub kind: Kind,
     /// The median count at each level.
     #[serde(rename = "middles")]

@@ -24,7 +24,7 @@ const COLUMNS: usize = 5;
 /// The map of one backend.
 #[derive(Debug, Serialize)]
 pub struct Interaction {
-    /// Which.
+    /// The backend, as in the plan.
     pub backend: String,
     /// The workload's arguments.
     pub cell: String,

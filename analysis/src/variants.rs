@@ -39,7 +39,7 @@ pub struct VariantPair {
 /// What an option does to a kind.
 #[derive(Debug, Serialize)]
 pub struct VariantKind {
-    /// Which.
+    /// The role or category, or all calls together.
     pub kind: Kind,
     /// Calls more in the second series, and its interval at 95 % for all that were asked together.
     pub difference: f64,

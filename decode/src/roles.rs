@@ -13,9 +13,9 @@ pub enum RolesError {
     /// The file could not be read.
     #[error("cannot read the roles file `{path}`: {source}")]
     Unreadable {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What the file system said.
         source: std::io::Error,
     },
     /// The file is not as it must be.
@@ -23,9 +23,9 @@ pub enum RolesError {
         "the roles file `{path}` is not valid: {reason}\nhint: it looks like\n  [roles]\n  futex = \"scheduling\"\n  [categories]\n  futex = \"my-queue\""
     )]
     Invalid {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What is wrong, in the words of whoever found it.
         reason: String,
     },
     /// A word that names nothing.

@@ -34,9 +34,9 @@ pub enum RecordingError {
     /// The file cannot be made.
     #[error("cannot write `{path}`: {source}\nhint: name a file in a folder that you may write to")]
     NotWritable {
-        /// Where.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What the file system said.
         source: io::Error,
     },
     /// The reader had to stop.
@@ -46,7 +46,7 @@ pub enum RecordingError {
     Stopped {
         /// Where what was recorded is.
         journal: String,
-        /// Why.
+        /// What the file system said.
         source: io::Error,
     },
     /// What was to be recorded could not be followed to its end.
@@ -64,7 +64,7 @@ pub enum RecordingError {
     NotWritten {
         /// Where it is.
         journal: String,
-        /// Why.
+        /// What is wrong, in the words of whoever found it.
         reason: String,
     },
     /// What was read is no record.
@@ -82,9 +82,9 @@ pub enum RecordingError {
     /// The input cannot be read.
     #[error("cannot read `{path}`: {reason}")]
     NotReadable {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What is wrong, in the words of whoever found it.
         reason: String,
     },
 }

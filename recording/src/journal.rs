@@ -82,17 +82,17 @@ pub enum JournalError {
         "cannot write `{path}`: {source}\nhint: name a file in a folder that you may write to, with room for 100 bytes for each event"
     )]
     NotWritable {
-        /// Where.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What the file system said.
         source: io::Error,
     },
     /// It is none, or its head is damaged.
     #[error("`{path}` is not a journal of gpuos-trace: {reason}")]
     NotAJournal {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What is wrong, in the words of whoever found it.
         reason: String,
     },
     /// Its records have another layout.
@@ -100,7 +100,7 @@ pub enum JournalError {
         "`{path}` has events of version {found}, this gpuos-trace reads {ABI_VERSION}\nhint: read it with the version that wrote it, {writer}"
     )]
     OtherVersion {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
         /// Its version.
         found: u32,

@@ -320,110 +320,112 @@ impl Repetition {
 /// The array of `sync` and `launch`: one word.
 const WORD: usize = 4;
 
+impl Batch {
+    /// The plan with as much work in an iteration.
+    fn of(&self, plan: Plan) -> Plan {
+        Plan { batch: self.batch, fused: self.fused, ..plan }
+    }
+}
+
+impl CpuOptions {
+    fn plan(&self) -> Plan {
+        self.batch.of(self.repetition.plan(Model::Cpu, self.size.bytes))
+    }
+}
+
+impl AllocOptions {
+    fn plan(&self) -> Plan {
+        self.batch.of(Plan {
+            memory: self.memory,
+            lifetime: self.lifetime,
+            sync_every: self.sync_every,
+            setup: self.runtime.setup(1),
+            ..self.repetition.plan(Model::Alloc, self.size.bytes)
+        })
+    }
+}
+
+impl KernelOptions {
+    fn plan(&self) -> Plan {
+        self.batch.of(Plan {
+            memory: self.memory,
+            lifetime: self.lifetime,
+            sync_every: self.sync_every,
+            graph: self.dispatch.graph,
+            duration_us: self.dispatch.duration_us,
+            setup: self.runtime.setup(self.dispatch.streams),
+            ..self.repetition.plan(Model::Kernel, self.size.bytes)
+        })
+    }
+}
+
+impl CopyOptions {
+    fn plan(&self) -> Plan {
+        self.batch.of(Plan {
+            memory: self.memory,
+            direction: self.direction,
+            sync_every: self.sync_every,
+            setup: self.runtime.setup(self.streams),
+            ..self.repetition.plan(Model::Copy, self.size.bytes)
+        })
+    }
+}
+
+impl SyncOptions {
+    fn plan(&self) -> Plan {
+        Plan { duration_us: self.duration_us, setup: self.runtime.setup(1), ..self.repetition.plan(Model::Sync, WORD) }
+    }
+}
+
+impl LaunchOptions {
+    fn plan(&self) -> Plan {
+        self.batch.of(Plan {
+            sync_every: self.sync_every,
+            graph: self.dispatch.graph,
+            duration_us: self.dispatch.duration_us,
+            setup: self.runtime.setup(self.dispatch.streams),
+            ..self.repetition.plan(Model::Launch, WORD)
+        })
+    }
+}
+
+impl ApiOptions {
+    fn plan(&self) -> Plan {
+        Plan { setup: self.runtime.setup(1), ..self.repetition.plan(Model::Kernel, self.size.bytes) }
+    }
+}
+
+#[cfg(feature = "infer")]
+impl InferOptions {
+    fn plan(&self) -> crate::infer::Plan {
+        crate::infer::Plan {
+            model: self.model,
+            provider: self.backend,
+            batch: self.batch,
+            iters: self.repetition.iters,
+            warmup: self.repetition.warmup,
+            threads: self.threads,
+        }
+    }
+}
+
 impl Command {
     pub(crate) fn request(&self) -> Request {
-        let request = |plan, runtime: &Runtime, repetition: &Repetition| Request {
-            task: Task::Model(plan, runtime.backend),
-            json: repetition.json,
-        };
-        match self {
-            Self::Cpu(CpuOptions { size, repetition, batch }) => Request {
-                task: Task::Cpu(Plan {
-                    batch: batch.batch,
-                    fused: batch.fused,
-                    ..repetition.plan(Model::Cpu, size.bytes)
-                }),
-                json: repetition.json,
-            },
-            Self::Alloc(AllocOptions { size, repetition, batch, runtime, memory, lifetime, sync_every }) => request(
-                Plan {
-                    batch: batch.batch,
-                    fused: batch.fused,
-                    memory: *memory,
-                    lifetime: *lifetime,
-                    sync_every: *sync_every,
-                    setup: runtime.setup(1),
-                    ..repetition.plan(Model::Alloc, size.bytes)
-                },
-                runtime,
-                repetition,
-            ),
-            Self::Kernel(KernelOptions {
-                size,
-                repetition,
-                batch,
-                runtime,
-                dispatch,
-                memory,
-                lifetime,
-                sync_every,
-            }) => request(
-                Plan {
-                    batch: batch.batch,
-                    fused: batch.fused,
-                    memory: *memory,
-                    lifetime: *lifetime,
-                    sync_every: *sync_every,
-                    graph: dispatch.graph,
-                    duration_us: dispatch.duration_us,
-                    setup: runtime.setup(dispatch.streams),
-                    ..repetition.plan(Model::Kernel, size.bytes)
-                },
-                runtime,
-                repetition,
-            ),
-            Self::Copy(CopyOptions { size, repetition, batch, runtime, memory, direction, streams, sync_every }) => {
-                request(
-                    Plan {
-                        batch: batch.batch,
-                        fused: batch.fused,
-                        memory: *memory,
-                        direction: *direction,
-                        sync_every: *sync_every,
-                        setup: runtime.setup(*streams),
-                        ..repetition.plan(Model::Copy, size.bytes)
-                    },
-                    runtime,
-                    repetition,
-                )
-            }
-            Self::Sync(SyncOptions { repetition, runtime, duration_us }) => request(
-                Plan { duration_us: *duration_us, setup: runtime.setup(1), ..repetition.plan(Model::Sync, WORD) },
-                runtime,
-                repetition,
-            ),
-            Self::Launch(LaunchOptions { repetition, batch, runtime, dispatch, sync_every }) => request(
-                Plan {
-                    batch: batch.batch,
-                    fused: batch.fused,
-                    sync_every: *sync_every,
-                    graph: dispatch.graph,
-                    duration_us: dispatch.duration_us,
-                    setup: runtime.setup(dispatch.streams),
-                    ..repetition.plan(Model::Launch, WORD)
-                },
-                runtime,
-                repetition,
-            ),
-            Self::Api(ApiOptions { size, repetition, runtime }) => {
-                let plan = Plan { setup: runtime.setup(1), ..repetition.plan(Model::Kernel, size.bytes) };
-                Request { task: Task::Api(plan, runtime.backend), json: repetition.json }
-            }
+        let of_model = |plan, runtime: &Runtime| Task::Model(plan, runtime.backend);
+        let (task, json) = match self {
+            Self::Cpu(options) => (Task::Cpu(options.plan()), options.repetition.json),
+            Self::Alloc(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
+            Self::Kernel(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
+            Self::Copy(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
+            Self::Sync(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
+            Self::Launch(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
+            Self::Api(options) => (Task::Api(options.plan(), options.runtime.backend), options.repetition.json),
             #[cfg(not(feature = "infer"))]
-            Self::Infer { .. } => Request { task: Task::NotBuiltIn, json: false },
+            Self::Infer { .. } => (Task::NotBuiltIn, false),
             #[cfg(feature = "infer")]
-            Self::Infer(InferOptions { model, backend, batch, threads, repetition }) => Request {
-                task: Task::Infer(crate::infer::Plan {
-                    model: *model,
-                    provider: *backend,
-                    batch: *batch,
-                    iters: repetition.iters,
-                    warmup: repetition.warmup,
-                    threads: *threads,
-                }),
-                json: repetition.json,
-            },
-        }
+            Self::Infer(options) => (Task::Infer(options.plan()), options.repetition.json),
+        };
+        Request { task, json }
     }
 }
 

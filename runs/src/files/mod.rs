@@ -73,9 +73,9 @@ pub enum ReadError {
     /// The input cannot be opened.
     #[error("cannot read `{path}`: {source}\nhint: name a file that `gpuos-trace run -o` or `record -o` wrote")]
     NotReadable {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What the file system said.
         source: io::Error,
     },
     /// The input is not a run.
@@ -83,9 +83,9 @@ pub enum ReadError {
         "`{path}` is not a file that gpuos-trace wrote, or it is damaged: {reason}\nhint: `gpuos-trace run -o FILE` writes .parquet, .json and .csv files that `show` reads"
     )]
     NotARun {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
-        /// Why.
+        /// What is wrong, in the words of whoever found it.
         reason: String,
     },
     /// The input is from a newer gpuos-trace.
@@ -93,7 +93,7 @@ pub enum ReadError {
         "`{path}` has schema version {found}, this gpuos-trace reads up to {SCHEMA_VERSION}\nhint: read it with the version that wrote it, {writer}, or a newer one"
     )]
     NewerSchema {
-        /// Which.
+        /// The file, as the user named it.
         path: String,
         /// Its version.
         found: u32,

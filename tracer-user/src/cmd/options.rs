@@ -164,17 +164,17 @@ pub(super) enum OptionsError {
     /// A library that cannot be read.
     #[error("cannot read the functions of `{}`: {source}", path.display())]
     Library {
-        /// Which.
+        /// The file, as the user named it.
         path: PathBuf,
-        /// Why.
+        /// What the file system said.
         source: io::Error,
     },
     /// The file of `--stacks`.
     #[error("cannot write `{}`: {source}\nhint: name a file in a folder that you may write to", path.display())]
     Stacks {
-        /// Which.
+        /// The file, as the user named it.
         path: PathBuf,
-        /// Why.
+        /// What the file system said.
         source: io::Error,
     },
     /// `--format` alone.

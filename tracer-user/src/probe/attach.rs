@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     os::{
-        fd::{AsFd as _, FromRawFd as _, OwnedFd},
+        fd::{FromRawFd as _, OwnedFd},
         unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
 };
@@ -30,6 +30,23 @@ fn comm_of(pid: u32) -> std::io::Result<[u8; 16]> {
     Ok(comm)
 }
 
+/// Refuses what makes no calls, or cannot be counted.
+fn refuse_untraceable(pid: u32) -> Result<(), AttachError> {
+    // PF_KTHREAD of the kernel's `sched.h`.
+    const KERNEL_THREAD: u64 = 0x20_0000;
+    let gone = |_| AttachError::NoSuchProcess(pid);
+    let stat = while_there(pid, || proc_text::read(format!("/proc/{pid}/stat"))).map_err(gone)?;
+    // Its first thread may have ended, and others go on.
+    if proc_text::state(&stat) == Some('Z') && !threads_of(pid).map_err(gone)?.iter().any(|&one| is_alive(pid, one)) {
+        return Err(AttachError::Ended(pid));
+    }
+    if pid == std::process::id() {
+        return Err(AttachError::Ourselves(pid));
+    }
+    let flags = proc_text::stat_field(&stat, 9).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(0);
+    if flags & KERNEL_THREAD != 0 { Err(AttachError::OfTheKernel(pid)) } else { Ok(()) }
+}
+
 /// For a recording: the life of a process that is attached to begins at that moment.
 #[must_use]
 pub fn beginning_of(pid: u32, now_ns: u64) -> Lifecycle {
@@ -45,22 +62,19 @@ impl Tracer {
     /// # Errors
     /// [`AttachError`].
     pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<Attached, AttachError> {
-        let gone = |_| AttachError::NoSuchProcess(pid);
-        let stat = while_there(pid, || proc_text::read(format!("/proc/{pid}/stat"))).map_err(gone)?;
-        // Its first thread may have ended, and others go on.
-        if proc_text::state(&stat) == Some('Z') && !threads_of(pid).map_err(gone)?.iter().any(|&one| is_alive(pid, one))
-        {
-            return Err(AttachError::Ended(pid));
-        }
-        if pid == std::process::id() {
-            return Err(AttachError::Ourselves(pid));
-        }
-        // PF_KTHREAD of the kernel's `sched.h`.
-        if proc_text::stat_field(&stat, 9).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(0) & 0x20_0000 != 0 {
-            return Err(AttachError::OfTheKernel(pid));
-        }
-        let comm = while_there(pid, || comm_of(pid)).map_err(gone)?;
+        refuse_untraceable(pid)?;
         let id = process_id(pid, now_ns);
+        self.make_record(pid, id, now_ns)?;
+        let before = self.mark_threads(pid, id)?;
+        if self.without_btf().is_some() {
+            self.tell_open_devices(pid, id)?;
+        }
+        Ok(Attached { id, pid, before })
+    }
+
+    /// Makes a process known to the kernel side.
+    fn make_record(&self, pid: u32, id: u64, now_ns: u64) -> Result<(), AttachError> {
+        let comm = while_there(pid, || comm_of(pid)).map_err(|_| AttachError::NoSuchProcess(pid))?;
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
         // a process that was attached to is not taken before the end.
         let exit_code = if self.without_btf().is_some() { EXIT_UNKNOWN } else { 0 };
@@ -76,11 +90,16 @@ impl Tracer {
             let tables = self.objects.typed_map::<u64, FdTable>(maps::FD_TABLES)?;
             tables.insert(&id, &table).map_err(|error| LoadError::from_step("following the process", &error))?;
         }
+        Ok(())
+    }
+
+    /// Marks every thread of a process, and those that are made meanwhile. Says what each had used before.
+    fn mark_threads(&self, pid: u32, id: u64) -> Result<HashMap<u32, TaskUsage>, AttachError> {
         let mut before: HashMap<u32, TaskUsage> = HashMap::new();
         for _ in 0..MOST_PASSES {
-            let threads = while_there(pid, || threads_of(pid)).map_err(gone)?;
+            let threads = while_there(pid, || threads_of(pid)).map_err(|_| AttachError::NoSuchProcess(pid))?;
             let mut is_complete = true;
-            for &thread in &threads {
+            for thread in threads {
                 // A thread that executes takes the number of the first one, so a number that was seen is no proof.
                 if before.contains_key(&thread) && (self.is_marked(pid, thread)? || !is_alive(pid, thread)) {
                     continue;
@@ -90,27 +109,25 @@ impl Tracer {
                 before.insert(thread, used);
                 // What the kernel side cannot look at at the end, it need not know at the beginning.
                 let settled = if self.without_btf().is_some() { TaskUsage::ZERO } else { used };
-                let state = ThreadState::attached(id, thread, settled);
-                match self.mark_thread(pid, thread, &state) {
-                    // Its parent was marked before it, and so is it.
-                    Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-                    // It ended meanwhile.
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => {}
-                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                        return Err(AttachError::OldKernel(pid));
-                    }
-                    other => other.map_err(|error| LoadError::from_step("marking a thread", &error))?,
-                }
+                self.mark_thread(pid, thread, &ThreadState::attached(id, thread, settled))?;
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
             if is_complete {
-                if self.without_btf().is_some() {
-                    self.tell_open_devices(pid, id)?;
-                }
-                return Ok(Attached { id, pid, before });
+                return Ok(before);
             }
         }
         Err(AttachError::NeverStill(pid))
+    }
+
+    /// Gives one thread state, unless it has some, or has ended.
+    fn mark_thread(&self, pid: u32, thread: u32, state: &ThreadState) -> Result<(), AttachError> {
+        let Err(error) = self.mark(thread, || pidfd_of(pid, thread), state) else { return Ok(()) };
+        match error.raw_os_error() {
+            // Its parent was marked before it, and so is it; or it ended meanwhile.
+            Some(libc::EEXIST | libc::ESRCH | libc::ENOENT) => Ok(()),
+            Some(libc::EINVAL) => Err(AttachError::OldKernel(pid)),
+            _ => Err(LoadError::from_step("marking a thread", &error).into()),
+        }
     }
 
     /// Tells the kernel side, which follows descriptors from their making, which devices a process has open already.
@@ -144,13 +161,6 @@ impl Tracer {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
             Err(error) => Err(LoadError::from_step("looking at a thread", &error)),
         }
-    }
-
-    /// Gives one thread state, unless it has some.
-    fn mark_thread(&self, pid: u32, thread: u32, state: &ThreadState) -> std::io::Result<()> {
-        // Threads of old kernels have no descriptors; where they are known by number, none is needed.
-        let pidfd = if self.is_by_tid() { pidfd_of(pid, pid)? } else { pidfd_of(pid, thread)? };
-        self.mark(thread, pidfd.as_fd(), state)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use bytemuck::NoUninit;
@@ -449,23 +449,24 @@ impl Tracer {
     /// # Errors
     /// [`LoadError::Other`] when the child is gone or the kernel has no memory.
     pub fn arm(&self, pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), LoadError> {
-        self.mark(pid, pidfd, &ThreadState::ARMED).map_err(|error| LoadError::from_step("marking the command", &error))
+        self.mark(pid, || Ok(pidfd), &ThreadState::ARMED)
+            .map_err(|error| LoadError::from_step("marking the command", &error))
     }
 
-    /// Gives a thread state, unless it has some: by its number, or by its descriptor.
-    pub(super) fn mark(&self, thread: u32, pidfd: BorrowedFd<'_>, state: &ThreadState) -> io::Result<()> {
+    /// Gives a thread state, unless it has some: by its number, or by its descriptor, which is asked for where it is needed.
+    pub(super) fn mark<F: AsRawFd>(
+        &self,
+        thread: u32,
+        pidfd: impl FnOnce() -> io::Result<F>,
+        state: &ThreadState,
+    ) -> io::Result<()> {
         match &self.threads {
             Some(threads) => threads.insert(&thread, state),
-            None => self.storage()?.insert(&pidfd.as_raw_fd(), state),
+            None => self.storage()?.insert(&pidfd()?.as_raw_fd(), state),
         }
     }
 
-    /// Whether threads are known by their number.
-    pub(super) fn is_by_tid(&self) -> bool {
-        self.threads.is_some()
-    }
-
-    /// The state of a thread, likewise; `pidfd` is asked for where that is needed.
+    /// The state of a thread, likewise.
     pub(super) fn state_of(&self, thread: u32, pidfd: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<ThreadState> {
         match &self.threads {
             Some(threads) => threads.get(&thread),

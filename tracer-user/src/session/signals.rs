@@ -35,7 +35,7 @@ pub enum SignalEvent {
     Stop,
     /// A signal for the command. `from_terminal`: the command has it already.
     Request {
-        /// Which.
+        /// Its number.
         signal: Signal,
         /// Sent by the terminal to the whole process group.
         from_terminal: bool,
