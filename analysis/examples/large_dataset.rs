@@ -1,5 +1,6 @@
 //! Writes a dataset of so many rows, for measurements of the analysis: `large_dataset FOLDER ROWS`. What is in it is made
 //! up: four backends, each iteration makes two calls of each command.
+#![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::path::Path;
 

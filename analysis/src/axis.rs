@@ -38,7 +38,7 @@ pub(crate) fn in_units(value: f64, step: f64, units: [&str; 4]) -> String {
         value /= step;
         unit += 1;
     }
-    let digits = if value.abs() < 10.0 && value.fract().abs() > 0.05 { 1 } else { 0 };
+    let digits = usize::from(value.abs() < 10.0 && value.fract().abs() > 0.05);
     format!("{value:.digits$}{}", units[unit])
 }
 

@@ -171,12 +171,14 @@ impl SeriesFindings {
                 Some(blocks) => format!("inconclusive; {blocks} blocks might settle it"),
                 None => "inconclusive; more of the same would not settle it, levels between or beyond might".to_owned(),
             },
-            word => match (verdict.exponent, verdict.exponent_95) {
-                (Some(exponent), Some(Interval { low, high })) => {
-                    format!("{}, exponent {exponent:.2} ({low:.2} to {high:.2})", word.name())
+            scaling @ (Scaling::Linear | Scaling::Sublinear | Scaling::Superlinear) => {
+                match (verdict.exponent, verdict.exponent_95) {
+                    (Some(exponent), Some(Interval { low, high })) => {
+                        format!("{}, exponent {exponent:.2} ({low:.2} to {high:.2})", scaling.name())
+                    }
+                    _ => scaling.name().to_owned(),
                 }
-                _ => word.name().to_owned(),
-            },
+            }
         };
         if verdict.difference < 0.0 && self.grows(kind) { format!("falls: {words}") } else { words }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
 /// The page of a Markdown text. `plots` are SVG by the names that the text has for its images.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of the events of Markdown few are changed")]
 pub fn html(title: &str, markdown: &str, plots: &BTreeMap<String, String>) -> String {
     let mut alternative = None;
     let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).filter_map(|event| match event {

@@ -255,6 +255,7 @@ impl Facets for Bars<'_> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the axis has labels in the middle of its segments alone")]
 fn bars<DB>(one: &Phases, area: &Area<DB>, zoom: u32) -> Drawn
 where
     DB: DrawingBackend,

@@ -72,7 +72,8 @@ type Answer = (Outcome, String);
 pub(crate) fn judge(study: &Study, data: &Data<'_>) -> Vec<Prediction> {
     let mut found = Vec::new();
     for hypothesis in &study.predictions {
-        let backends = if hypothesis.on == "vendors" { study.vendors.as_slice() } else { &[hypothesis.on.clone()] };
+        let backends =
+            if hypothesis.on == "vendors" { study.vendors.as_slice() } else { std::slice::from_ref(&hypothesis.on) };
         let (there, absent): (Vec<&String>, Vec<&String>) = backends.iter().partition(|backend| data.has(backend));
         let prediction = |backend: String, (outcome, evidence): Answer| Prediction {
             name: hypothesis.name.clone(),

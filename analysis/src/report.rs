@@ -47,7 +47,7 @@ pub fn summary(findings: &Findings) -> String {
         for found in series.kinds.iter().filter(|found| !matches!(found.kind, Kind::Category(_))) {
             let name = match &found.kind {
                 Kind::Role(role) => role.clone(),
-                kind => kind.to_string(),
+                kind @ (Kind::All | Kind::Category(_)) => kind.to_string(),
             };
             let _ = writeln!(text, "  {name:<18}{} ({})", series.words(&found.kind), ground(found, series.axis));
         }

@@ -1,5 +1,6 @@
 //! Series whose truth is known, and how often the verdict is wrong. The naive rule beside it, the slope of a line through
 //! the logarithms of counts with their start-up, is what the rules are there to replace.
+#![expect(clippy::print_stdout, reason = "the table of what was simulated")]
 
 use gpuos_analysis::{
     axis::Axis,

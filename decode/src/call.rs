@@ -9,7 +9,7 @@ use gpuos_tracer_abi::{
 use crate::{
     decoded::{Decoded, parts},
     devices::{Devices, Kind},
-    ioctls, nvidia,
+    ioctls, kfd, nvidia,
     roles::Roles,
     syscalls,
 };
@@ -114,14 +114,16 @@ fn role_of(key: &RowKey, decoded: &Decoded, roles: &Roles) -> Role {
 /// Name of a driver's status; empty for 0.
 #[must_use]
 pub fn status_name(device: u32, status: u32, devices: &Devices) -> String {
-    match devices.kind(device) {
-        _ if status == 0 => String::new(),
-        // KFD_IOC_WAIT_RESULT_TIMEOUT and _FAIL of kfd_ioctl.h.
-        Kind::Kfd if status == 1 => "timeout".to_owned(),
-        Kind::Kfd if status == 2 => "failed".to_owned(),
-        Kind::Nvidia | Kind::NvidiaUvm => {
-            nvidia::status_name(status).map_or_else(|| format!("status {status:#x}"), str::to_owned)
-        }
-        _ => format!("status {status:#x}"),
+    if status == 0 {
+        return String::new();
     }
+    let kind = devices.kind(device);
+    let name = if kind == Kind::Kfd {
+        kfd::wait_result(status)
+    } else if matches!(kind, Kind::Nvidia | Kind::NvidiaUvm) {
+        nvidia::status_name(status)
+    } else {
+        None
+    };
+    name.map_or_else(|| format!("status {status:#x}"), str::to_owned)
 }

@@ -16,7 +16,15 @@ pub fn decode(devices: &Devices, device: u32, command: u32, argument: &[u8]) -> 
         // Commands of a driver begin at 0x40; the others are those of every driver.
         Kind::Drm(_) if !(0x40..0xa0).contains(&(command & 0xff)) => "drm",
         Kind::Drm(driver) => driver,
-        _ => return String::new(),
+        Kind::NotGpu
+        | Kind::NvidiaUvm
+        | Kind::NvidiaModeset
+        | Kind::DmaBuf
+        | Kind::DmaHeap
+        | Kind::Udmabuf
+        | Kind::SyncFile
+        | Kind::Gdrdrv
+        | Kind::OtherGpu => return String::new(),
     };
     let (number, size) = (command & 0xff, command >> 16 & 0x3fff);
     let version = devices.nvidia_version.as_ref();

@@ -175,29 +175,25 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
 /// Decodes an `mmap` of a GPU device.
 #[must_use]
 pub fn decode_mapping(devices: &Devices, device: u32, detail: u32) -> Option<Decoded> {
-    let (detail, role) = match devices.kind(device) {
-        Kind::NotGpu => return None,
+    let kind = devices.kind(device);
+    let (detail, role) = if kind == Kind::NotGpu {
+        return None;
+    } else if kind == Kind::Kfd {
         // KFD_MMAP_TYPE of the driver's kfd_priv.h, + 1.
-        Kind::Kfd => match detail {
+        let (detail, role) = match detail {
             4 => ("doorbell", Role::Submission),
             3 => ("events", Role::Synchronization),
             2 => ("reserved memory", Role::Memory),
             _ => ("registers", Role::Memory),
-        },
-        Kind::Nvidia if detail != 0 => {
-            let (name, class) = nvidia::object(detail, devices.nvidia_version.as_ref());
-            let role = class.map(|class| class.role).filter(|role| *role == Role::Submission);
-            return Some(Decoded {
-                detail: name,
-                role: role.or(Some(Role::Memory)),
-                known: true,
-                on_gpu: true,
-                ..Default::default()
-            });
-        }
-        _ => ("", Role::Memory),
+        };
+        (detail.to_owned(), role)
+    } else if kind == Kind::Nvidia && detail != 0 {
+        let (name, class) = nvidia::object(detail, devices.nvidia_version.as_ref());
+        (name, class.map(|class| class.role).filter(|role| *role == Role::Submission).unwrap_or(Role::Memory))
+    } else {
+        (String::new(), Role::Memory)
     };
-    Some(Decoded { detail: detail.to_owned(), role: Some(role), known: true, on_gpu: true, ..Default::default() })
+    Some(Decoded { detail, role: Some(role), known: true, on_gpu: true, ..Default::default() })
 }
 
 #[cfg(test)]

@@ -15,6 +15,16 @@ pub(crate) const WAIT_EVENTS: u32 = 0x0c;
 /// Where its result stands: 0 done, 1 timeout, 2 failed.
 pub(crate) const WAIT_RESULT: u32 = 20;
 
+/// Name of that result.
+pub(crate) fn wait_result(result: u32) -> Option<&'static str> {
+    // KFD_IOC_WAIT_RESULT_TIMEOUT and _FAIL.
+    match result {
+        1 => Some("timeout"),
+        2 => Some("failed"),
+        _ => None,
+    }
+}
+
 /// A field of a command's argument.
 pub(crate) struct Field {
     /// Number of the command.

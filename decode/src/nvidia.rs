@@ -123,16 +123,15 @@ pub(crate) fn escape(command: u32, detail: u32, version: Option<&Version>) -> De
                 _ => {}
             }
         }
-        0x4a => match find(&tables::NVIDIA_VIDHEAP, detail, version) {
-            Some(function) => {
+        0x4a => {
+            if let Some(function) = find(&tables::NVIDIA_VIDHEAP, detail, version) {
                 decoded.detail = function.name.to_owned();
                 decoded.role = Some(function.role);
-            }
-            None => {
+            } else {
                 decoded.detail = format!("function {detail}");
                 decoded.known = false;
             }
-        },
+        }
         _ => {}
     }
     decoded

@@ -33,7 +33,7 @@ pub fn clocks() -> Clocks {
 }
 
 /// Whether processes have other numbers here than in the kernel: the initial pid namespace has a fixed inode
-/// (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
+/// (`PROC_PID_INIT_INO` in the kernel's `proc_ns.h`).
 #[must_use]
 pub fn in_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
@@ -47,9 +47,9 @@ pub fn host() -> Host {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     Host {
-        name: text(names.as_ref().map(|names| names.nodename())),
-        kernel: text(names.as_ref().map(|names| names.release())),
-        architecture: text(names.as_ref().map(|names| names.machine())),
+        name: text(names.as_ref().map(nix::sys::utsname::UtsName::nodename)),
+        kernel: text(names.as_ref().map(nix::sys::utsname::UtsName::release)),
+        architecture: text(names.as_ref().map(nix::sys::utsname::UtsName::machine)),
         cpu: proc_text::field(&processor, "model name").unwrap_or_default().to_owned(),
         cpus: std::thread::available_parallelism().map_or(0, usize::from),
         memory_bytes: proc_text::memory_bytes(&memory).unwrap_or(0),

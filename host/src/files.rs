@@ -140,6 +140,7 @@ impl Target {
 
 /// What to do about a file that cannot be written.
 #[must_use]
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all kinds of errors few have a hint of their own")]
 pub fn hint_of(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "the directory must exist (`mkdir -p` makes one) and be able to hold files",

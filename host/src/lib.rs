@@ -1,6 +1,7 @@
 //! What gpuos-trace reads from the machine and writes to files and terminals: nothing here knows of BPF, of runs or of
 //! recordings.
 
+pub mod descriptors;
 pub mod diagnostics;
 pub mod environment;
 pub mod files;

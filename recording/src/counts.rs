@@ -121,7 +121,7 @@ impl Counts {
         if !row.error.is_empty() {
             match outcome_of(returned) {
                 Outcome::Restart => counts.restarted += 1,
-                _ => counts.errors += 1,
+                Outcome::Error | Outcome::Success => counts.errors += 1,
             }
         }
         if row.status_number != 0 {

@@ -128,9 +128,9 @@ impl Unfinished {
     ///
     /// # Errors
     /// [`RecordingError::Columns`].
-    pub fn write(&mut self, frame: DataFrame) -> Result<(), RecordingError> {
+    pub fn write(&mut self, frame: &DataFrame) -> Result<(), RecordingError> {
         self.rows += frame.height() as u64;
-        Ok(self.writer.write_batch(&frame)?)
+        Ok(self.writer.write_batch(frame)?)
     }
 
     /// Writes the header and gives the file its name.

@@ -143,7 +143,7 @@ impl TraceState {
             }
             Event::Lifecycle(life) => self.live(life),
             Event::Phase(change) => return self.mark(change),
-            _ => {}
+            Event::Call(_) | Event::DeviceCall(_) | Event::Switch(_) | Event::Fault(_) | Event::Gap(_) => {}
         }
         Vec::new()
     }

@@ -91,8 +91,10 @@ impl Ring {
     /// # Errors
     /// That of `take`; the records stay then.
     pub fn drain(&mut self, take: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<usize> {
-        // SAFETY: both positions stand at the beginning of their page.
-        let (consumer, producer) = unsafe { (self.consumer.as_ref(), self.producer.cast::<AtomicU64>().as_ref()) };
+        // SAFETY: the position stands at the beginning of its page.
+        let consumer = unsafe { self.consumer.as_ref() };
+        // SAFETY: likewise.
+        let producer = unsafe { self.producer.cast::<AtomicU64>().as_ref() };
         let begin = consumer.load(Ordering::Relaxed);
         let written = producer.load(Ordering::Acquire);
         let unread = (written.wrapping_sub(begin) as usize).min(self.size);
@@ -101,8 +103,11 @@ impl Ring {
         let start = unsafe { self.producer.as_ptr().add(self.page + at) };
         let mut finished = 0;
         while finished + HEADER <= unread {
-            // SAFETY: headers are aligned and inside the mapping.
-            let length = unsafe { (*start.add(finished).cast::<AtomicU32>()).load(Ordering::Acquire) };
+            // SAFETY: inside the mapping.
+            let header = unsafe { start.add(finished) };
+            #[expect(clippy::cast_ptr_alignment, reason = "headers lie at multiples of eight bytes")]
+            // SAFETY: aligned, and mapped as long as this lives; the kernel writes it as one word.
+            let length = unsafe { &*header.cast::<AtomicU32>() }.load(Ordering::Acquire);
             if length & BUSY != 0 || finished + bytes_of(length) > unread {
                 break;
             }
@@ -119,10 +124,9 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // SAFETY: the mappings are ours and nobody borrows from them any more.
-        unsafe {
-            let _ = munmap(self.consumer.cast(), self.page);
-            let _ = munmap(self.producer.cast(), self.page + 2 * self.size);
-        }
+        // SAFETY: the mapping is ours and nobody borrows from it any more.
+        let _ = unsafe { munmap(self.consumer.cast(), self.page) };
+        // SAFETY: likewise.
+        let _ = unsafe { munmap(self.producer.cast(), self.page + 2 * self.size) };
     }
 }

@@ -114,7 +114,7 @@ pub fn finish(
     let mut counts = Counts::default();
     let damage = rows_of(&mut journal, |rows| {
         counts.add(rows)?;
-        unfinished.write(rows.clone())
+        unfinished.write(rows)
     })?;
     let why = why(&journal.head, &counts);
     let header = header_of(journal.head.clone(), &mut counts, &why, damage.clone());

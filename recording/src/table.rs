@@ -79,7 +79,7 @@ pub mod column {
     pub const ROLE: &str = "role";
 }
 
-/// StringInterner of the column [`EVENT`](column::EVENT).
+/// `StringInterner` of the column [`EVENT`](column::EVENT).
 pub mod word {
     /// A system call that returned.
     pub const CALL: &str = "call";
@@ -280,9 +280,10 @@ impl Table {
         row.number = call.number;
         row.arguments = call.arguments;
         row.returned = (!is_unfinished).then_some(call.returned);
-        row.error = match is_code(call.returned) && !is_unfinished && !returns_foreign_value(call) {
-            true => self.state.strings.intern(&error_name(call.returned)),
-            false => StringInterner::EMPTY,
+        row.error = if is_code(call.returned) && !is_unfinished && !returns_foreign_value(call) {
+            self.state.strings.intern(&error_name(call.returned))
+        } else {
+            StringInterner::EMPTY
         };
         (row.device, row.command, row.detail) = (call.device, command, detail);
         row.names = self.names(&row, abi);

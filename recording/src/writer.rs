@@ -46,7 +46,7 @@ pub(crate) fn run(
         let read = input.next(|bytes| output.count(Event::parse(bytes).map(|event| table.take(&event))));
         let read = read.map_err(RecordingError::Damaged)?;
         if table.len() >= ROWS {
-            output.write(table.frame()?)?;
+            output.write(&table.frame()?)?;
         }
         shared.converted.fetch_add(read as u64, Ordering::Relaxed);
         if read == 0 {
@@ -56,6 +56,6 @@ pub(crate) fn run(
             std::thread::park_timeout(INTERVAL);
         }
     }
-    output.write(table.frame()?)?;
+    output.write(&table.frame()?)?;
     Ok(output)
 }

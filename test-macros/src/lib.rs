@@ -15,7 +15,8 @@ pub fn privileged(_options: TokenStream, function: TokenStream) -> TokenStream {
         format!("if !crate::support::privileged(concat!(module_path!(), \"::{name}\")) {{ return; }}").parse();
     let test: Result<TokenStream, _> = "#[test]".parse();
     let (Ok(mut guarded), Ok(mut output)) = (guard, test) else { return error("`#[privileged]` made no tokens") };
-    guarded.extend(body.stream());
+    // A block of its own, so that what the body declares stands at a beginning.
+    guarded.extend([TokenTree::Group(body.clone())]);
     let mut block = Group::new(Delimiter::Brace, guarded);
     block.set_span(body.span());
     output.extend(tokens);

@@ -2,6 +2,11 @@
 //! `fstat` and the program itself know it. Run by `tests/ioctl.rs` and in guests.
 //!
 //! `device_calls NUMBER`: so many calls on each.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::print_stdout,
+    reason = "a test program makes its calls plainly, and says what it did"
+)]
 
 use std::{
     fs::File,
@@ -51,6 +56,7 @@ fn name(fd: RawFd) -> String {
 }
 
 /// Sends a descriptor over a socket and receives it as a new one.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all control messages one is looked for")]
 fn through_socket(fd: RawFd) -> OwnedFd {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty()).expect("a pair of sockets");

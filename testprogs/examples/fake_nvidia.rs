@@ -1,9 +1,10 @@
-//! A test double of NVIDIA's device nodes, and a program that calls it. There is no GPU and no driver of NVIDIA's
+//! Fake device nodes of NVIDIA's driver, and a program that calls it. There is no GPU and no driver of NVIDIA's
 //! here: a server in user space (CUSE) answers ioctls on `/dev/nvidiactl`, `/dev/nvidia0` and `/dev/nvidia-uvm`, and
 //! writes statuses where the driver of a given version would. Run in guests.
 //!
-//! `nvidia_double serve VERSION` is the server; `nvidia_double call VERSION ROUNDS` makes known calls and prints
+//! `fake_nvidia serve VERSION` is the server; `fake_nvidia call VERSION ROUNDS` makes known calls and prints
 //! them: device, command/detail, calls, errors, refused.
+#![expect(clippy::print_stdout, reason = "a test program makes its calls plainly, and says what it did")]
 
 use std::{
     fs::{File, OpenOptions},
@@ -170,7 +171,7 @@ fn serve(name: &str, major: u32, minor: u32, layout: Layout) {
 
 fn call(device: &File, command: u32, argument: &mut [u8]) {
     // SAFETY: the buffer is as large as the command's argument.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), command as libc::Ioctl, argument.as_mut_ptr()) };
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::Ioctl::from(command), argument.as_mut_ptr()) };
     assert_eq!(result, 0, "{command:#x}: {}", io::Error::last_os_error());
 }
 
@@ -304,6 +305,6 @@ fn main() {
             });
         }
         ["call", version, rounds] => calls(version, rounds.parse().expect("a number of rounds")),
-        _ => panic!("usage: nvidia_double serve VERSION | call VERSION ROUNDS"),
+        _ => panic!("usage: fake_nvidia serve VERSION | call VERSION ROUNDS"),
     }
 }

@@ -3,6 +3,10 @@
 //!
 //! `hsa_calls ROUNDS`: each round makes a signal, waits for it, and is woken by a thread that stores into it; then one
 //! wait that times out. Names and types are those of `hsa.h`.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a test program makes its calls plainly, and says what it did"
+)]
 
 use std::{
     ffi::{CStr, c_void},

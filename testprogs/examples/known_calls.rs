@@ -1,6 +1,11 @@
 //! Programs that make a known number of calls, for the tests: `known_calls WHAT N`.
 //!
 //! Calls are made with `syscall(2)` directly, so that no library adds or saves one.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::print_stdout,
+    reason = "a test program makes its calls plainly, and says what it did"
+)]
 
 use std::{env, ffi::CString, io, thread, time::Duration};
 
@@ -93,7 +98,7 @@ fn compat_getppid(times: u64) {
     for _ in 0..times {
         // SAFETY: the call takes no argument; the 32-bit entry keeps the other registers but r8 to r11.
         unsafe {
-            std::arch::asm!("int 0x80", inlateout("rax") 64_u64 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _)
+            std::arch::asm!("int 0x80", inlateout("rax") 64_u64 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
         };
     }
 }
@@ -106,13 +111,13 @@ fn interrupted_sleeps(times: u64) {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as usize;
         action.sa_flags = libc::SA_RESTART;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
         for _ in 0..times {
             let timer = libc::itimerval {
                 it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
                 it_value: libc::timeval { tv_sec: 0, tv_usec: 3000 },
             };
-            libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+            libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
             libc::syscall(
                 libc::SYS_nanosleep,
                 &libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 },
@@ -303,6 +308,7 @@ fn on_demand(threads: u64) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one list of all the programs")]
 fn main() {
     let arguments: Vec<String> = env::args().collect();
     let number = |at: usize| arguments.get(at).map_or(0, |word| word.parse::<u64>().unwrap());
@@ -359,9 +365,9 @@ fn main() {
             (0..20).for_each(|_| {
                 drop(thread::spawn(|| {
                     loop {
-                        thread::park()
+                        thread::park();
                     }
-                }))
+                }));
             });
             drop(thread::spawn(move || {
                 thread::sleep(std::time::Duration::from_millis(2));

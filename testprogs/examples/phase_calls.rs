@@ -1,4 +1,8 @@
 //! A program that marks phases and makes a known number of `getppid` calls in each: `tests/phases.rs` compares.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a test program makes its calls plainly, and says what it did"
+)]
 
 use std::{process::Command, sync::Barrier, thread};
 
@@ -39,8 +43,8 @@ fn phases() {
                 calls(80);
             }
             calls(160);
-            let _open = gpuos_phase::thread_range("never ended");
-            std::mem::forget(_open);
+            let open = gpuos_phase::thread_range("never ended");
+            std::mem::forget(open);
             calls(320);
             barrier.wait();
             barrier.wait();

@@ -2,7 +2,8 @@
 //!
 //! `vgem_calls ROUNDS`. A buffer is shared as a dma-buf; each round attaches a fence to it, waits in one way, and is
 //! woken by a thread that signals the fence: `poll` for reading and for writing, `epoll_wait`, `DMA_BUF_IOCTL_SYNC`,
-//! and a sync_file. Structures are those of `drm/drm.h`, `drm/vgem_drm.h`, `linux/dma-buf.h`, `linux/sync_file.h`.
+//! and a `sync_file`. Structures are those of `drm/drm.h`, `drm/vgem_drm.h`, `linux/dma-buf.h`, `linux/sync_file.h`.
+#![expect(clippy::print_stdout, reason = "a test program makes its calls plainly, and says what it did")]
 
 use std::{
     fs::{File, OpenOptions},
@@ -33,7 +34,7 @@ const WHILE: Duration = Duration::from_millis(30);
 
 fn call<T>(file: BorrowedFd<'_>, command: u32, argument: &mut T) -> io::Result<()> {
     // SAFETY: the argument is the structure of the command.
-    match unsafe { libc::ioctl(file.as_raw_fd(), command as libc::Ioctl, std::ptr::from_mut(argument)) } {
+    match unsafe { libc::ioctl(file.as_raw_fd(), libc::Ioctl::from(command), std::ptr::from_mut(argument)) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

@@ -89,8 +89,8 @@ macro_rules! special_numbers {
             "`setns`: mounts of others." setns;
             "`chroot`: paths lead elsewhere." chroot;
             "`pivot_root`: likewise." pivot_root;
-            "`uretprobe`: how watched functions return (Linux 6.11, x86_64). `u32::MAX` elsewhere." uretprobe;
-            "`uprobe`: how they are entered (6.18, x86_64)." uprobe;
+            "`uretprobe`: how watched functions return (Linux 6.11, `x86_64`). `u32::MAX` elsewhere." uretprobe;
+            "`uprobe`: how they are entered (6.18, `x86_64`)." uprobe;
         }
     };
 }
@@ -145,8 +145,8 @@ macro_rules! task_offsets {
     ($each:ident) => {
         $each! {
             "`__state`, before 5.14 `state`: why it does not run." run_state;
-            "Word of `thread_info` that tells a 32-bit call (x86_64: `status`, aarch64: `flags`)." compat_word;
-            "Bits of that word (x86_64: `TS_COMPAT` 2, aarch64: `TIF_32BIT` 1 << 22); 0: no such calls here." compat_mask;
+            "Word of `thread_info` that tells a 32-bit call (`x86_64`: `status`, aarch64: `flags`)." compat_word;
+            "Bits of that word (`x86_64`: `TS_COMPAT` 2, aarch64: `TIF_32BIT` 1 << 22); 0: no such calls here." compat_mask;
             "`nvcsw`: voluntary context switches." voluntary_switches;
             "`nivcsw`: involuntary context switches." involuntary_switches;
             "`min_flt`: page faults served without input or output." minor_faults;
@@ -158,13 +158,13 @@ macro_rules! task_offsets {
             "`signal`: pointer to what the threads of a process share." signal;
             "`flags` there; bit 2 is `SIGNAL_GROUP_EXIT`." signal_flags;
             "`group_exit_code` there." group_exit_code;
-            "System call number in `pt_regs` (x86_64: `orig_ax`, aarch64: `syscallno`)." registers_number;
+            "System call number in `pt_regs` (`x86_64`: `orig_ax`, aarch64: `syscallno`)." registers_number;
             "`stack`: where the kernel's stack of the task begins." stack;
             "`pt_regs` on that stack." stack_registers;
             "First argument of the call in `pt_regs` (aarch64: `orig_x0`, which the return value leaves alone)." argument0;
             "Second argument." argument1;
             "Third." argument2;
-            "Fourth: r10 on x86_64, not rcx." argument3;
+            "Fourth: r10 on `x86_64`, not rcx." argument3;
             "Fifth." argument4;
             "Sixth." argument5;
             "`files`: pointer to the table of descriptors." files;

@@ -14,7 +14,7 @@ pub const CHUNK_ROWS: u32 = 16;
 /// Chunks a thread may hold; a row beyond 256 takes the slow path, still exact.
 pub const CHUNKS_PER_THREAD: usize = 16;
 
-/// Call convention of the machine itself (x86_64, aarch64).
+/// Call convention of the machine itself (`x86_64`, aarch64).
 pub const ABI_NATIVE: u32 = 0;
 /// 32-bit calls on a 64-bit kernel (i386, arm): their numbers mean other calls.
 pub const ABI_COMPAT: u32 = 1;

@@ -1,10 +1,10 @@
-//! A TEST DOUBLE, not CUDA: as much of libcuda as `bench` calls, on the CPU, so that the backend `cuda` can be tested
+//! A FAKE DEVICE, not CUDA: as much of libcuda as `bench` calls, on the CPU, so that the backend `cuda` can be tested
 //! where there is no GPU. Never installed; tests put it into a folder as `libcuda.so`.
 //!
 //! Its system calls are known: an allocation is one `mmap`, a free one `munmap`, nothing else makes any.
-//! `GPUOS_CUDA_DOUBLE` chooses what is wrong with it: `no-device`, `empty` (it counts none), `forgetful` (the third launch
+//! `GPUOS_FAKE_CUDA` chooses what is wrong with it: `no-device`, `empty` (it counts none), `forgetful` (the third launch
 //! skips a word), `full` (no allocation above 1 MiB), `plain` (neither managed memory nor pools).
-
+#![expect(clippy::missing_panics_doc, clippy::multiple_unsafe_ops_per_block, reason = "it stands for a library in C")]
 #![expect(unsafe_op_in_unsafe_fn, reason = "every function is one of C")]
 
 use std::{
@@ -45,7 +45,7 @@ struct Launch {
 }
 
 fn is(wrong: &str) -> bool {
-    std::env::var("GPUOS_CUDA_DOUBLE").is_ok_and(|value| value == wrong)
+    std::env::var("GPUOS_FAKE_CUDA").is_ok_and(|value| value == wrong)
 }
 
 impl Launch {
@@ -127,7 +127,7 @@ export! {
         if ordinal == 0 { SUCCESS } else { INVALID_DEVICE }
     }
     cuDeviceGetName(name: *mut c_char, _length: c_int, _device: c_int) {
-        name.copy_from_nonoverlapping(c"test double, no GPU".as_ptr(), 20);
+        name.copy_from_nonoverlapping(c"fake device, no GPU".as_ptr(), 20);
         SUCCESS
     }
     cuDevicePrimaryCtxRetain(context: *mut Handle, _device: c_int) { *context = 0x10 as Handle; SUCCESS }

@@ -151,8 +151,8 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
     bench.step("launch", |backend| backend.launch(0, &array, nothing))?;
     bench.backend.wait()?;
     bench.step("launch and wait", |backend| backend.launch(0, &array, nothing).and_then(|()| backend.wait()))?;
-    bench.step("wait for nothing", |backend| backend.wait())?;
-    bench.step("event", |backend| backend.event())?;
+    bench.step("wait for nothing", super::backend::Backend::wait)?;
+    bench.step("event", super::backend::Backend::event)?;
     let mut record = || {
         bench.backend.begin_graph(0)?;
         bench.backend.launch(0, &array, nothing)?;
@@ -166,7 +166,7 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
         Err(why) => bench.skip("launch graph", &why),
     }
     let few = plan.iters.min(MOST_CONTEXTS);
-    bench.times("context", plan.warmup.min(1), few, |backend| backend.context())?;
+    bench.times("context", plan.warmup.min(1), few, super::backend::Backend::context)?;
     gpuos_phase::switch(phase::TEARDOWN);
     let Bench { mut backend, steps, .. } = bench;
     backend.free(array)?;

@@ -1,4 +1,4 @@
-//! `bench` as a user runs it, on every backend that can be here. On CUDA with a test double, which says that it is one.
+//! `bench` as a user runs it, on every backend that can be here. On CUDA with a fake device, which says that it is one.
 
 use std::{
     path::PathBuf,
@@ -21,15 +21,15 @@ fn libcuda(library: PathBuf) -> tempfile::TempDir {
     folder
 }
 
-/// The test double, which lies where this program's examples do.
-fn double() -> PathBuf {
+/// The fake libcuda, which lies where this program's examples do.
+fn fake() -> PathBuf {
     let program = std::env::current_exe().unwrap();
-    program.parent().unwrap().parent().unwrap().join("examples/libcuda_double.so")
+    program.parent().unwrap().parent().unwrap().join("examples/libfake_cuda.so")
 }
 
-fn on_the_double(line: &str, wrong: &str) -> Output {
-    let folder = libcuda(double());
-    bench(line).env("LD_LIBRARY_PATH", folder.path()).env("GPUOS_CUDA_DOUBLE", wrong).output().unwrap()
+fn on_the_fake(line: &str, wrong: &str) -> Output {
+    let folder = libcuda(fake());
+    bench(line).env("LD_LIBRARY_PATH", folder.path()).env("GPUOS_FAKE_CUDA", wrong).output().unwrap()
 }
 
 fn json(output: &Output) -> Value {
@@ -138,7 +138,7 @@ fn hip_on_the_cpu_does_everything() {
 }
 
 #[test]
-fn cuda_does_everything_on_the_double() {
+fn cuda_does_everything_on_the_fake() {
     let more = [
         "alloc --bytes 64K --memory managed",
         "alloc --bytes 64K --memory pinned",
@@ -155,20 +155,20 @@ fn cuda_does_everything_on_the_double() {
         "api --bytes 4096 --iters 2",
     ];
     for line in EVERYWHERE.iter().chain(&more) {
-        let report = json(&on_the_double(&format!("{line} --backend cuda --json"), ""));
-        assert_eq!(report["backend"]["device"], "test double, no GPU", "{line}");
+        let report = json(&on_the_fake(&format!("{line} --backend cuda --json"), ""));
+        assert_eq!(report["backend"]["device"], "fake device, no GPU", "{line}");
     }
-    every_size_on("cuda", |line| on_the_double(line, ""));
+    every_size_on("cuda", |line| on_the_fake(line, ""));
 }
 
 #[test]
 fn a_wrong_result_is_found() {
     for line in ["kernel --bytes 64 --iters 4 --warmup 1", "kernel --bytes 64 --graph --batch 4 --iters 1"] {
-        let error = complaint(&on_the_double(&format!("{line} --backend cuda"), "forgetful"));
+        let error = complaint(&on_the_fake(&format!("{line} --backend cuda"), "forgetful"));
         assert!(error.contains("wrong result: word 2 is "), "{line}: {error}");
     }
     // In memory that no iteration keeps, one more iteration is checked: the third launch.
-    let error = complaint(&on_the_double(
+    let error = complaint(&on_the_fake(
         "kernel --bytes 64 --lifetime per-iter --iters 2 --warmup 0 --backend cuda",
         "forgetful",
     ));
@@ -177,31 +177,32 @@ fn a_wrong_result_is_found() {
 
 #[test]
 fn a_driver_without_a_device_says_so() {
-    let error = complaint(&on_the_double("kernel --backend cuda", "no-device"));
+    let error = complaint(&on_the_fake("kernel --backend cuda", "no-device"));
     assert!(error.contains("cuInit: CUDA_ERROR_NO_DEVICE") && error.contains("hint: "), "{error}");
-    let error = complaint(&on_the_double("kernel --backend cuda", "empty"));
+    let error = complaint(&on_the_fake("kernel --backend cuda", "empty"));
     assert!(error.contains("cuDeviceGetCount: the driver has no device") && error.contains("nvidia-smi"), "{error}");
 }
 
 #[test]
 fn what_a_device_does_not_support_is_left_out_and_the_rest_measured() {
-    let calls = json(&on_the_double("api --bytes 4096 --iters 2 --backend cuda --json", "plain"));
+    let calls = json(&on_the_fake("api --bytes 4096 --iters 2 --backend cuda --json", "plain"));
     let steps = calls["steps"].as_array().unwrap();
     let skipped: Vec<_> = steps.iter().filter(|step| !step["skipped"].is_null()).map(|step| &step["name"]).collect();
     assert_eq!(skipped, ["allocate managed", "allocate from pool"]);
     // Nothing is freed that was not allocated.
     let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
     assert!(!names.contains(&"free managed") && names.contains(&"free pinned") && names.contains(&"launch graph"));
-    let error = complaint(&on_the_double("alloc --memory managed --backend cuda", "plain"));
+    let error = complaint(&on_the_fake("alloc --memory managed --backend cuda", "plain"));
     assert!(error.contains("cuda cannot do `cuMemAllocManaged` on this device\nhint: "), "{error}");
 }
 
 #[test]
 fn more_memory_than_the_cgroup_allows_is_refused() {
     // Of version 2, or of version 1; either needs root.
-    let (root, limit) = match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        true => ("/sys/fs/cgroup", "memory.max"),
-        false => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+    let (root, limit) = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        ("/sys/fs/cgroup", "memory.max")
+    } else {
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
     };
     let group = PathBuf::from(format!("{root}/gpuos-bench-{}", std::process::id()));
     if std::fs::create_dir(&group).is_err() || std::fs::write(group.join(limit), "104857600").is_err() {
@@ -242,12 +243,12 @@ fn what_was_not_built_says_how_to_build_it() {
 
 #[test]
 fn too_little_memory_is_told_with_what_to_change() {
-    let error = complaint(&on_the_double("kernel --bytes 2M --backend cuda", "full"));
+    let error = complaint(&on_the_fake("kernel --bytes 2M --backend cuda", "full"));
     assert!(error.contains("CUDA_ERROR_OUT_OF_MEMORY") && error.contains("--bytes"), "{error}");
     let error = complaint(&bench("alloc --backend host --bytes 100000G").output().unwrap());
     assert!(error.contains("mmap failed") && error.contains("--bytes"), "{error}");
-    // Nothing would end a double: the driver of a GPU that has no such memory says so.
-    let error = complaint(&on_the_double("alloc --bytes 0 --backend cuda", ""));
+    // Nothing would end a fake device: the driver of a GPU that has no such memory says so.
+    let error = complaint(&on_the_fake("alloc --bytes 0 --backend cuda", ""));
     assert!(error.contains("CUDA_ERROR_INVALID_VALUE") && error.contains("--bytes"), "{error}");
     let error = complaint(&bench("kernel --backend host --bytes 20G").output().unwrap());
     assert!(error.contains("more words than a kernel can count"), "{error}");

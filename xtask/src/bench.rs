@@ -55,12 +55,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let What::Stream = options.what {
         return crate::bench_stream::run(options.rounds, &folder);
     }
-    let variants = variants(&folder)?;
+    let variants = variants(&folder);
     calls(options.rounds, &folder, &variants)?;
     programs(options.rounds, &folder, &variants)
 }
 
-fn variants(folder: &Path) -> Result<Vec<Variant>> {
+fn variants(folder: &Path) -> Vec<Variant> {
     let path = |name: &str| folder.join(name).display().to_string();
     let tracer = path("gpuos-trace");
     let words = |text: &[&str]| text.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -119,7 +119,7 @@ fn variants(folder: &Path) -> Result<Vec<Variant>> {
             });
         }
     }
-    Ok(all)
+    all
 }
 
 /// Counts by call of one process.
@@ -287,7 +287,7 @@ fn programs(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
     }
     println!("\nBars\n");
     let bar = |what: &str, value: f64, most: f64| {
-        println!("{} {what}: {value:.1} (at most {most:.1})", if value <= most { "ok  " } else { "OVER" })
+        println!("{} {what}: {value:.1} (at most {most:.1})", if value <= most { "ok  " } else { "OVER" });
     };
     bar("start and stop of `run -- true` over `true`, ms", wall("true", "run") - wall("true", "bare"), 40.0);
     for name in ["python imports", "gcc"] {

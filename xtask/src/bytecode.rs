@@ -128,13 +128,12 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
         .map(PathBuf::from)
         .find(|path| path.is_file())
         .or_else(|| find_program("llvm-objcopy"));
-    match tool {
-        Some(tool) => run(Command::new(tool).arg("--strip-debug").arg(from).arg(to)),
-        None => {
-            eprintln!("no llvm-objcopy: the object keeps its debug sections");
-            fs::copy(from, to)?;
-            Ok(())
-        }
+    if let Some(tool) = tool {
+        run(Command::new(tool).arg("--strip-debug").arg(from).arg(to))
+    } else {
+        eprintln!("no llvm-objcopy: the object keeps its debug sections");
+        fs::copy(from, to)?;
+        Ok(())
     }
 }
 

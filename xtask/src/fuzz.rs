@@ -56,9 +56,9 @@ impl Outcome {
 
 /// cargo-fuzz under the nightly that it needs. Without AddressSanitizer: what reads these bytes is safe Rust, which panics
 /// where C would write beyond, and polars with it takes more than twenty minutes to build.
-fn cargo_fuzz(verb: &str, target: &str) -> Command {
+fn cargo_fuzz(subcommand: &str, target: &str) -> Command {
     let mut command = Command::new("rustup");
-    command.args(["run", "nightly", "cargo", "fuzz", verb, "--sanitizer", "none", target]);
+    command.args(["run", "nightly", "cargo", "fuzz", subcommand, "--sanitizer", "none", target]);
     command
 }
 

@@ -1,4 +1,5 @@
 //! Every chore of the project: `cargo xtask --help`. One file per chore.
+#![expect(clippy::print_stdout, reason = "results of chores, for people and scripts")]
 
 mod bench;
 mod bench_analysis;

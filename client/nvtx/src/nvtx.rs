@@ -1,4 +1,8 @@
 //! The functions of NVTX that we take over.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "it takes the place of functions in C, whose pointers are as NVTX says"
+)]
 
 use std::{
     borrow::Cow,
@@ -172,7 +176,10 @@ mod taken_over {
 /// `get_table` is the function that `nvtxInit.h` passes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn InitializeInjectionNvtx2(get_table: GetExportTable) -> c_int {
-    use taken_over::*;
+    use taken_over::{
+        create_a, create_w, domain_end, domain_pop, domain_push, domain_start, end, pop, push_a, push_ex, push_w,
+        register_a, register_w, start_a, start_ex, start_w,
+    };
     // `NvtxCallbackModule` CORE and CORE2; places are `NvtxCallbackIdCore` and `NvtxCallbackIdCore2`.
     let core: [(usize, *const c_void); 8] = [
         (4, start_ex as *const c_void),

@@ -37,13 +37,14 @@ fn mark(operation: u32, scope: u32, count: u64, label: &str) {
 
 #[cfg(target_os = "linux")]
 fn send(marker: &Marker) {
-    // SAFETY: the call fails before anybody looks at the pointer, a tracer apart, which only reads; `errno` is ours.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        libc::syscall(libc::SYS_ioctl, -1, gpuos_tracer_abi::phases::MARKER, &raw const *marker);
-        *errno = before;
-    }
+    // SAFETY: the call has no arguments.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the thread's own.
+    let before = unsafe { *errno };
+    // SAFETY: the call fails before anybody looks at the pointer, a tracer apart, which only reads.
+    unsafe { libc::syscall(libc::SYS_ioctl, -1, gpuos_tracer_abi::phases::MARKER, &raw const *marker) };
+    // SAFETY: the thread's own.
+    unsafe { *errno = before };
 }
 
 /// The tracer is of Linux; elsewhere nobody listens.
@@ -118,11 +119,13 @@ impl Drop for ThreadRange {
 mod tests {
     #[test]
     fn a_marker_leaves_errno_alone_and_cuts_labels_at_characters() {
-        // SAFETY: `errno` is this thread's.
-        unsafe { *libc::__errno_location() = 77 };
+        // SAFETY: the call has no arguments.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: it is this thread's.
+        unsafe { *errno = 77 };
         super::begin(&"é".repeat(50));
         super::end();
         // SAFETY: as above.
-        assert_eq!(unsafe { *libc::__errno_location() }, 77);
+        assert_eq!(unsafe { *errno }, 77);
     }
 }

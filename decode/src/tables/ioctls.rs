@@ -2862,7 +2862,7 @@ c(0x83, 0x40046483, "DRM_IOCTL_NOUVEAU_GEM_CPU_FINI", "nouveau", Synchronization
 c(0x84, 0xc0286484, "DRM_IOCTL_NOUVEAU_GEM_INFO", "nouveau", Memory, "query", "", "6.12+7.2", ""),
 ];
 
-/// Commands of virtio_gpu.
+/// Commands of `virtio_gpu`.
 pub(crate) static VIRTIO_GPU: [Command; 11] = [
 c(0x41, 0xc0106441, "DRM_IOCTL_VIRTGPU_MAP", "virtgpu", Memory, "map-cpu", "", "6.12+7.2", ""),
 c(0x42, 0xc0406442, "DRM_IOCTL_VIRTGPU_EXECBUFFER", "virtgpu", Submission, "submit", "", "6.12+7.2", ""),
@@ -3189,7 +3189,7 @@ c(0x42, 0x40187542, "UDMABUF_CREATE", "/dev/udmabuf", Memory, "sharing", "turn a
 c(0x43, 0x40087543, "UDMABUF_CREATE_LIST", "/dev/udmabuf", Memory, "sharing", "turn several memfd ranges into a dma-buf", "6.12+7.2", ""),
 ];
 
-/// Commands of sync_file.
+/// Commands of `sync_file`.
 pub(crate) static SYNC_FILE: [Command; 3] = [
 c(0x3, 0xc0303e03, "SYNC_IOC_MERGE", "sync_file (anon fd)", Synchronization, "fence", "merge two fences", "6.12+7.2", ""),
 c(0x4, 0xc0383e04, "SYNC_IOC_FILE_INFO", "sync_file (anon fd)", Synchronization, "query", "state of a fence", "6.12+7.2", ""),

@@ -4,7 +4,7 @@ use gpuos_model::{Category, Role};
 
 use super::Syscall;
 
-/// System calls of aarch64, by number.
+/// System calls of `aarch64`, by number.
 pub(crate) static AARCH64: [Syscall; 327] = [
     Syscall { number: 0, name: "io_setup", category: Category::FileIo, role: Role::Io },
     Syscall { number: 1, name: "io_destroy", category: Category::FileIo, role: Role::Io },
@@ -335,7 +335,7 @@ pub(crate) static AARCH64: [Syscall; 327] = [
     Syscall { number: 471, name: "rseq_slice_yield", category: Category::Scheduling, role: Role::Scheduling },
 ];
 
-/// System calls of x86_64, by number.
+/// System calls of `x86_64`, by number.
 pub(crate) static X86_64: [Syscall; 385] = [
     Syscall { number: 0, name: "read", category: Category::FileIo, role: Role::Io },
     Syscall { number: 1, name: "write", category: Category::FileIo, role: Role::Io },

@@ -105,7 +105,7 @@ fn nvidia_gpus() -> Vec<Value> {
 
 /// Runtimes, their libraries and versions, as `bench --list` finds them.
 fn backends(bench: &Path) -> Option<Value> {
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
     let output = output(Command::new(bench).args(["--list", "--json"]), LIMIT).ok()??;
     serde_json::from_slice(&output.stdout).ok()
 }

@@ -1,4 +1,4 @@
-//! Decoding again what an H200 made of programs of CUDA, OpenCL and Vulkan, beside the witness that was inside them.
+//! Decoding again what an H200 made of programs of CUDA, OpenCL and Vulkan, beside the reference counter that was inside them.
 //! `study/phase1/h200/README.md` says how both were recorded.
 
 use std::{
@@ -23,7 +23,7 @@ const PROGRAMS: [&str; 11] = [
     "resnet18",
     "transformer",
 ];
-/// The same loops on three runtimes, without the witness.
+/// The same loops on three runtimes, without the reference counter.
 const STACKS: [&str; 9] = [
     "alloc-cuda",
     "alloc-opencl",
@@ -94,7 +94,7 @@ fn recorded_numbers_have_the_names_that_they_had() {
 }
 
 #[test]
-fn the_witness_inside_the_programs_counted_the_same() {
+fn the_reference_counter_inside_the_programs_counted_the_same() {
     for program in PROGRAMS {
         let run = files::read(&folder().join(program).with_extension("csv")).unwrap();
         let mut ours: BTreeMap<(String, u32, u32), [u64; 3]> = BTreeMap::new();
@@ -103,7 +103,7 @@ fn the_witness_inside_the_programs_counted_the_same() {
                 continue;
             }
             let (device, command) = (row.text(column::DEVICE), row.word(column::COMMAND_NUMBER));
-            // What the witness looks at: control commands, functions of the heap, classes of objects new and old.
+            // What the reference counter looks at: control commands, functions of the heap, classes of objects new and old.
             let looks = matches!(command & 0xff, 0x27 | 0x29..=0x2b | 0x34 | 0x4a | 0x4e | 0x4f | 0x57 | 0x58);
             let seen = looks && !device.contains("uvm");
             let detail = if seen { row.word(column::DETAIL_NUMBER) } else { 0 };

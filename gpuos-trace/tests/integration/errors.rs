@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::support::{TRACER, privileged};
+use crate::support::TRACER;
 use gpuos_runs::run::SCHEMA_VERSION;
 use gpuos_test_macros::privileged;
 
@@ -57,8 +57,8 @@ fn bad_options_are_125() {
 #[test]
 fn an_unwritable_output_is_found_before_the_run() {
     let folder = tempfile::tempdir().unwrap();
-    let witness = folder.path().join("ran");
-    let touch = ["--", "touch", witness.to_str().unwrap()];
+    let ran = folder.path().join("ran");
+    let touch = ["--", "touch", ran.to_str().unwrap()];
     for (output, parts) in [
         ("/no/such/folder/run.json", ["cannot write `/no/such/folder/run.json`", "mkdir -p"]),
         ("/tmp", ["cannot write `/tmp`", "that is a directory"]),
@@ -74,7 +74,7 @@ fn an_unwritable_output_is_found_before_the_run() {
     let mut arguments = vec!["run", "-o", output.to_str().unwrap(), "--stacks", stacks.to_str().unwrap()];
     arguments.extend(touch);
     expect(&run(&arguments), 125, &["both the file of `--output` and that of `--stacks`", "another name"]);
-    assert!(!witness.exists(), "the command must not have run");
+    assert!(!ran.exists(), "the command must not have run");
 }
 
 #[privileged]
@@ -206,12 +206,9 @@ fn an_object_of_another_abi_is_refused() {
     assert!(refused);
 }
 
-#[test]
+#[privileged]
 fn what_another_user_has_planted_gets_nothing() {
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-    if !privileged("what_another_user_has_planted_gets_nothing") {
-        return;
-    }
     const NOBODY: u32 = 65534;
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();

@@ -72,7 +72,7 @@ fn perfetto_reads_tracks_slices_counters_and_clocks() {
     export(&file, "perfetto", &trace);
     let (calls, getppid, phases) = expected(&file);
     let text = python(
-        r#"
+        r"
 import sys
 from collections import defaultdict
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
@@ -123,7 +123,7 @@ assert clocks[1] > 1_600_000_000_000_000_000 and clocks[6] >= clocks[3]
 assert len({thread.tid for thread in threads.values()}) == len(threads)
 assert {'sh', 'known_calls', 'phase_calls', 'sleep'} <= {process.process_name for process in processes.values()}
 print(begun['call'], begun['getppid'], begun['phase'], sum(last.values()), begun['sched'] > 0)
-"#,
+",
         &[&trace],
     );
     assert_eq!(text.trim(), format!("{calls} {getppid} {phases} {calls} True"));
@@ -139,7 +139,7 @@ fn chrome_speedscope_folded_and_otlp_hold_the_same_calls() {
     }
     let (calls, getppid, phases) = expected(&file);
     let text = python(
-        r#"
+        r"
 import csv, json, sys
 chrome, speedscope, folded, otlp, rows = sys.argv[1:]
 events = json.load(open(chrome))['traceEvents']
@@ -172,7 +172,7 @@ rows = list(csv.DictReader(open(rows)))
 finished = [row for row in rows if row['event'] == 'call']
 assert folded_total == sum(int(row['duration_ns'] or 0) for row in finished)
 print(sum(row['event'] in ('call', 'unfinished call') for row in rows), sum(row['syscall'] == 'getppid' for row in rows))
-"#,
+",
         &[&path("chrome"), &path("speedscope"), &path("folded"), &path("otlp-json"), &path("csv")],
     );
     assert_eq!(
@@ -232,12 +232,11 @@ fn a_recording_from_a_gpu_machine_is_read_anywhere() {
         let lines = text.lines().skip_while(|line| !line.starts_with(" device ")).skip(1);
         let mut rows: Vec<Vec<String>> = Vec::new();
         for line in lines.take_while(|line| line.starts_with(' ')) {
-            match line.strip_prefix("  ") {
-                Some(more) => rows.last_mut().unwrap()[1] += &format!(" {}", more.trim()),
-                None => {
-                    let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
-                    rows.push(cells.take(4).map(str::to_owned).collect());
-                }
+            if let Some(more) = line.strip_prefix("  ") {
+                rows.last_mut().unwrap()[1] += &format!(" {}", more.trim());
+            } else {
+                let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+                rows.push(cells.take(4).map(str::to_owned).collect());
             }
         }
         rows

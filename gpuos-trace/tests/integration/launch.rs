@@ -67,13 +67,13 @@ fn the_command_inherits_signals_environment_and_folder() {
     assert_eq!(String::from_utf8_lossy(&plain.stdout), String::from_utf8_lossy(&through.stdout));
     // A caller that ignores SIGPIPE.
     let ignoring = |mut command: Command| {
+        let ignore = || {
+            // SAFETY: to ignore needs no handler.
+            unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigIgn) }?;
+            Ok(())
+        };
         // SAFETY: one async-signal-safe call.
-        unsafe {
-            command.pre_exec(|| {
-                nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigIgn)?;
-                Ok(())
-            });
-        }
+        unsafe { command.pre_exec(ignore) };
         String::from_utf8(command.args(["-c", "grep SigIgn /proc/self/status"]).output().unwrap().stdout).unwrap()
     };
     let expected = ignoring(Command::new("sh"));
@@ -149,13 +149,13 @@ fn waiting_for_a_daemon_can_be_interrupted() {
 #[privileged]
 fn a_caller_that_ignores_its_children_is_no_trap() {
     let mut command = traced(&["sh", "-c", "exit 3"]);
+    let ignore = || {
+        // SAFETY: to ignore needs no handler.
+        unsafe { nix::sys::signal::signal(Signal::SIGCHLD, nix::sys::signal::SigHandler::SigIgn) }?;
+        Ok(())
+    };
     // SAFETY: one async-signal-safe call.
-    unsafe {
-        command.pre_exec(|| {
-            nix::sys::signal::signal(Signal::SIGCHLD, nix::sys::signal::SigHandler::SigIgn)?;
-            Ok(())
-        });
-    }
+    unsafe { command.pre_exec(ignore) };
     assert_eq!(command.status().unwrap().code(), Some(3));
 }
 

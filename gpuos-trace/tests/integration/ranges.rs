@@ -108,18 +108,18 @@ fn nvtx_ranges_of_a_python_program_are_phases() {
 fn roctx_ranges_are_phases() {
     build_library();
     let folder = tempfile::tempdir().unwrap();
-    // A double of AMD's library: it says what it was called with.
+    // A fake of AMD's library: it says what it was called with.
     let library = folder.path().join("libroctx64.so");
-    let double = folder.path().join("double.c");
+    let source = folder.path().join("fake.c");
     std::fs::write(
-        &double,
+        &source,
         "#include <stdio.h>\nint roctxRangePushA(const char *m) { printf(\"push %s\\n\", m); return 7; }\n\
          int roctxRangePop(void) { puts(\"pop\"); return 7; }\n\
          unsigned long roctxRangeStartA(const char *m) { printf(\"start %s\\n\", m); return 99; }\n\
          void roctxRangeStop(unsigned long id) { printf(\"stop %lu\\n\", id); }\n",
     )
     .unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&double).status();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
     assert!(built.unwrap().success());
     let source = format!(
         "{CALLS}int roctxRangePushA(const char *); int roctxRangePop(void);\n\

@@ -38,9 +38,12 @@ fn text(output: &Output) -> String {
 fn files(folder: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let paths = entries.flatten().map(|entry| entry.path());
-    let count = |path: std::path::PathBuf| match path.is_dir() {
-        true => files(&path),
-        false => usize::from(path.extension().is_some_and(|ending| ending == "parquet")),
+    let count = |path: std::path::PathBuf| {
+        if path.is_dir() {
+            files(&path)
+        } else {
+            usize::from(path.extension().is_some_and(|ending| ending == "parquet"))
+        }
     };
     paths.map(count).sum()
 }
@@ -174,7 +177,7 @@ fn in_a_browser(page: &Path) -> (Vec<String>, Vec<String>) {
 #[privileged]
 fn a_browser_finds_nothing_wrong_with_a_report() {
     let folder = tempfile::tempdir().unwrap();
-    // That the witness sees anything.
+    // That the reference counter sees anything.
     let bad = folder.path().join("bad.html");
     std::fs::write(&bad, "<script>console.error('wrong')</script><img src='http://example.invalid/x.png'>").unwrap();
     let (requests, console) = in_a_browser(&bad);

@@ -1,4 +1,4 @@
-//! Chrome's trace events (the "Trace Event Format"): JSON that chrome://tracing, Perfetto and others open. Times are in
+//! Chrome's trace events (the "Trace Event Format"): JSON that <chrome://tracing>, Perfetto and others open. Times are in
 //! microseconds since the start of the recording.
 
 use std::{

@@ -58,7 +58,7 @@ impl ExportError {
         match self {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
             Self::Json(error) => error.io_error_kind() == Some(io::ErrorKind::BrokenPipe),
-            _ => false,
+            Self::Recording(_) | Self::Columns(_) => false,
         }
     }
 }
@@ -91,6 +91,7 @@ pub fn export(mut source: Source, format: Format, to: &mut dyn Write) -> Result<
     Ok(damage)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of the errors of polars one is about the output")]
 fn csv(mut source: Source, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
     let mut has_header = true;
     let damage = source.read(|frame| {

@@ -53,6 +53,7 @@ impl Codec for Json {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "columns have few of the types of polars")]
 fn row_to_json(calls: &DataFrame, row: usize) -> PolarsResult<Map<String, Value>> {
     let value = |column: &Column| -> PolarsResult<Value> {
         Ok(match column.get(row)? {
@@ -68,6 +69,7 @@ fn row_to_json(calls: &DataFrame, row: usize) -> PolarsResult<Map<String, Value>
 }
 
 /// A column like `expected` from the rows of a document.
+#[expect(clippy::wildcard_enum_match_arm, reason = "columns have few of the types of polars")]
 fn column_from_json(expected: &Column, rows: &[Map<String, Value>]) -> Result<Column, CodecError> {
     let name = expected.name();
     let wrong = |row: usize| format!("row {row} has no `{name}` of type {}", expected.dtype());

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Decoded ioctls of CUDA programs beside an independent witness (oracle.c) and strace, on a machine with an NVIDIA
+# Decoded ioctls of CUDA programs beside an independent reference counter (oracle.c) and strace, on a machine with an NVIDIA
 # GPU. Run as root:
 #   study/phase1/h200/decode.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [STRACE_LIBRARY_FOLDER]
 # FOLDER_OF_BINARIES has gpuos-trace (`cargo xtask dist`), bench, strace and oracle.so. The folders are left out of what is kept.
@@ -30,7 +30,7 @@ run() {
     local name=$1
     shift
     rm -f "/tmp/$name.oracle"
-    # The witness is inside the traced program: both see the same calls.
+    # The reference counter is inside the traced program: both see the same calls.
     ORACLE="/tmp/$name.oracle" "$trace" run --strict --top 25 -o "$out/$name.csv" -- env LD_PRELOAD="$bin/oracle.so" "$@" \
         >/dev/null 2>"$out/$name.txt" || echo "trace of $name failed: $?"
     cp "/tmp/$name.oracle" "$out/$name.oracle"

@@ -107,7 +107,7 @@ pub(super) fn trace(args: TraceArgs) -> Result<TraceOptions, OptionsError> {
 /// A user that cannot be, and ranges or phases that cannot be had.
 pub(super) fn launch(
     options: &mut TraceOptions,
-    args: LaunchArgs,
+    args: &LaunchArgs,
     command: Vec<OsString>,
 ) -> Result<Launch, OptionsError> {
     let settings = &mut options.settings;

@@ -19,7 +19,7 @@ pub(super) fn record(args: RecordArgs) -> Result<()> {
     recording.limits = last.map(|window| Limits { window, bytes: memory as usize, triggers: when });
     let mut options = options::trace(trace)?;
     if pids.is_empty() {
-        let launch = options::launch(&mut options, launch, command)?;
+        let launch = options::launch(&mut options, &launch, command)?;
         run::launched(launch, options, Some(recording))
     } else {
         attach::attached(pids, options, Some(recording))

@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) fn run(args: RunArgs) -> Result<()> {
     let mut options = options::trace(args.trace)?;
-    let launch = options::launch(&mut options, args.launch, args.command)?;
+    let launch = options::launch(&mut options, &args.launch, args.command)?;
     launched(launch, options, None)
 }
 

@@ -126,6 +126,7 @@ impl Live {
     }
 
     /// Does what a key says.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "of all keys few mean something")]
     fn follow(&mut self, key: KeyEvent) -> UiAction {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
             return UiAction::Interrupt;

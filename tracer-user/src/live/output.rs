@@ -82,12 +82,10 @@ impl Output {
     /// # Errors
     /// What the kernel says.
     pub fn prepare() -> io::Result<(OwnedFd, CommandSide)> {
-        // SAFETY: plain data; the call fills it or leaves zeros.
-        let size = unsafe {
-            let mut size: libc::winsize = std::mem::zeroed();
-            libc::ioctl(2, libc::TIOCGWINSZ, &raw mut size);
-            size
-        };
+        // SAFETY: plain data, for which zero is valid.
+        let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+        // SAFETY: the call fills it, or leaves zeros.
+        unsafe { libc::ioctl(2, libc::TIOCGWINSZ, &raw mut size) };
         let OpenptyResult { master, slave } = openpty(&size, None)?;
         // What the command writes must not come back as its input.
         let mut modes = nix::sys::termios::tcgetattr(&slave)?;

@@ -257,14 +257,12 @@ fn draw_output(frame: &mut Frame<'_>, area: Rect, lines: &[String]) {
 }
 
 fn draw_footer(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
-    let text = match &shown.typing {
-        Some(typed) => format!("filter: {}▏", printable(typed)),
-        None => {
-            let filter =
-                if state.filter.is_empty() { String::new() } else { format!(" `{}`", printable(&state.filter)) };
-            let order = state.order.name();
-            format!("p pause  s order ({order})  / filter{filter}  ↑↓ Enter process  o output  ? help  q end")
-        }
+    let text = if let Some(typed) = &shown.typing {
+        format!("filter: {}▏", printable(typed))
+    } else {
+        let filter = if state.filter.is_empty() { String::new() } else { format!(" `{}`", printable(&state.filter)) };
+        let order = state.order.name();
+        format!("p pause  s order ({order})  / filter{filter}  ↑↓ Enter process  o output  ? help  q end")
     };
     frame.render_widget(Paragraph::new(text).style(Style::default().add_modifier(Modifier::REVERSED)), area);
 }

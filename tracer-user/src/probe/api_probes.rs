@@ -77,7 +77,7 @@ fn functions_of(library: &Library, path: &Path, with_launches: bool) -> io::Resu
     };
     let launches = if with_launches { library.launches } else { &[] };
     let wanted = || library.functions.iter().chain(launches);
-    let functions = parsed.dynamic_symbols().filter(|symbol| symbol.is_definition()).filter_map(|symbol| {
+    let functions = parsed.dynamic_symbols().filter(object::ObjectSymbol::is_definition).filter_map(|symbol| {
         let name = symbol.name().ok()?;
         let name = wanted().find(|wanted| **wanted == name)?;
         Some(ApiFunction { name, library: path.to_path_buf(), offset: offset_of(symbol.address())? })

@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     os::{
-        fd::{FromRawFd as _, OwnedFd},
+        fd::OwnedFd,
         unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
 };
 
-use gpuos_host::{environment, proc_text};
+use gpuos_host::{descriptors::pidfd_open, environment, proc_text};
 use gpuos_tracer_abi::{
     events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
     fd_table::{FdKey, FdTable, OpenFd},
@@ -374,11 +374,7 @@ pub enum AttachError {
 fn pidfd_of(pid: u32, thread: u32) -> std::io::Result<OwnedFd> {
     // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
     let flags = if thread == pid { 0 } else { libc::O_EXCL };
-    // SAFETY: two integers; what the call returns is a new descriptor.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, thread, flags);
-        if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
-    }
+    pidfd_open(thread, flags)
 }
 
 #[cfg(test)]

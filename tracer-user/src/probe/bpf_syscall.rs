@@ -4,10 +4,11 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_map_info, bpf_prog_type};
+use gpuos_host::descriptors::new_descriptor;
 
 use super::{kernel_objects::AttachPoint, no_preempt};
 
@@ -60,8 +61,10 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
 
 /// Likewise, for the commands that return a new descriptor.
 fn bpf_descriptor<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: what these commands return is a new descriptor.
-    bpf(command, attr).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+    bpf(command, attr).and_then(|fd| {
+        // SAFETY: what these commands return is new.
+        unsafe { new_descriptor(fd.into()) }
+    })
 }
 
 fn zeroed_attr() -> bpf_attr {

@@ -39,7 +39,7 @@ fn in_symbols(symbols: &[u8]) -> Vec<DriverHook> {
     let wanted = || HOOKS.iter().flat_map(|hook| hook.functions);
     let mut found: Vec<&str> = Vec::new();
     for line in symbols.split(|&byte| byte == b'\n') {
-        let mut words = line.split(|byte| byte.is_ascii_whitespace());
+        let mut words = line.split(u8::is_ascii_whitespace);
         let (Some(kind), Some(name)) = (words.nth(1), words.next()) else { continue };
         if matches!(kind, b"t" | b"T")
             && let Some(function) = wanted().find(|function| function.as_bytes() == name)

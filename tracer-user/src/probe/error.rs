@@ -188,6 +188,7 @@ impl LoadError {
     }
 
     /// Likewise for a program, where the verifier may have said more.
+    #[expect(clippy::needless_pass_by_value, reason = "it becomes the error")]
     pub(super) fn from_refusal(program: &str, refusal: Refusal) -> Self {
         // The verifier also answers EACCES; only an empty log means a missing capability.
         if refusal.log.trim().is_empty() || matches!(refusal.error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {

@@ -143,9 +143,9 @@ impl KernelObjects {
         };
         let links = links.map_err(|error| LoadError::from_step("attaching a program", &error))?;
         if is_entry {
-            self.entries.extend(links)
+            self.entries.extend(links);
         } else {
-            self.links.extend(links)
+            self.links.extend(links);
         }
         Ok(())
     }

@@ -10,8 +10,17 @@ use super::error::LoadError;
 pub static BYTES: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/bytecode/gpuos-trace.bpf.o"));
 
+#[cfg(no_log_object)]
+compile_error!(
+    "the feature `bpf-log` needs an object that is not committed: run `cargo xtask setup --bpf`, then `cargo xtask build-ebpf --log`"
+);
+
+/// Nothing: the error above says why.
+#[cfg(no_log_object)]
+pub static BYTES: &[u8] = &[];
+
 /// The one that `cargo xtask build-ebpf --log` made.
-#[cfg(feature = "bpf-log")]
+#[cfg(all(feature = "bpf-log", not(no_log_object)))]
 pub static BYTES: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/bytecode/gpuos-trace-log.bpf.o"));
 

@@ -52,8 +52,8 @@ pub(super) fn offsets_without_btf() -> TaskOffsets {
     }
 }
 
-/// `thread_info` begins `task_struct`. On x86_64 it is `flags`, since Linux 5.11 `syscall_work`, and `status`
-/// (arch/x86/include/asm/thread_info.h); on aarch64 `flags` is the first.
+/// `thread_info` begins `task_struct`. On `x86_64` it is `flags`, since Linux 5.11 `syscall_work`, and `status`
+/// (`arch/x86/include/asm/thread_info.h`); on aarch64 `flags` is the first.
 fn compat_without_btf(version: (u32, u32)) -> (u32, u32) {
     match (cfg!(target_arch = "x86_64"), version) {
         (true, (5, 0..=10)) => (8, TS_COMPAT),
@@ -62,9 +62,9 @@ fn compat_without_btf(version: (u32, u32)) -> (u32, u32) {
     }
 }
 
-/// Of arch/x86/include/asm/thread_info.h.
+/// Of `arch/x86/include/asm/thread_info.h`.
 const TS_COMPAT: u32 = 2;
-/// Of arch/arm64/include/asm/thread_info.h.
+/// Of `arch/arm64/include/asm/thread_info.h`.
 const TIF_32BIT: u32 = 1 << 22;
 
 /// Offsets in this kernel's structures. A kernel without one of the accounting fields shows 0 there.
@@ -146,7 +146,7 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     })
 }
 
-/// The kernel's stack of a task, `THREAD_SIZE`: 16 KiB on x86_64 and on aarch64 with pages of 4 KiB.
+/// The kernel's stack of a task, `THREAD_SIZE`: 16 KiB on `x86_64` and on aarch64 with pages of 4 KiB.
 const STACK_BYTES: u32 = 16 << 10;
 
 /// The offset in a part of a structure that is copied whole; every field used is at most eight bytes wide.

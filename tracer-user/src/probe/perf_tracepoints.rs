@@ -1,13 +1,14 @@
 //! Tracepoints through perf: found by name in the kernel's trace file system, attached through an event.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use aya_obj::generated::perf_event_attr;
+use gpuos_host::descriptors::new_descriptor;
 
 use super::driver_hooks;
 
@@ -23,31 +24,27 @@ impl Events {
                 return Some(Self(file.into()));
             }
         }
-        // SAFETY: valid names and numbers; what the calls return are new descriptors.
-        unsafe {
-            let descriptor = |result: libc::c_long| (result >= 0).then(|| OwnedFd::from_raw_fd(result as i32));
-            // FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC of `linux/mount.h`.
-            let context = descriptor(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 1))?;
-            let nothing = std::ptr::null::<u8>();
-            if libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), 6, nothing, nothing, 0) != 0 {
-                return None;
-            }
-            let mount = descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0))?;
-            let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
-            descriptor(libc::openat(mount.as_raw_fd(), c"events".as_ptr(), flags).into()).map(Self)
+        // FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC of `linux/mount.h`.
+        // SAFETY: a valid name and a number.
+        let result = unsafe { libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 1) };
+        // SAFETY: what this call returns is new.
+        let context = unsafe { new_descriptor(result) }.ok()?;
+        let nothing = std::ptr::null::<u8>();
+        // SAFETY: a descriptor of ours, and a command without arguments.
+        let made = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), 6, nothing, nothing, 0) };
+        if made != 0 {
+            return None;
         }
+        // SAFETY: a descriptor of ours and two numbers.
+        let result = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0) };
+        // SAFETY: what this call returns is new.
+        let mount = unsafe { new_descriptor(result) }.ok()?;
+        open_at(&mount, c"events", libc::O_DIRECTORY | libc::O_CLOEXEC).map(Self)
     }
 
     fn text(&self, path: &str) -> Option<String> {
         let path = CString::new(path).ok()?;
-        // SAFETY: a valid path; what the call returns is a new descriptor.
-        let mut file = unsafe {
-            let fd = libc::openat(self.0.as_raw_fd(), path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-            if fd < 0 {
-                return None;
-            }
-            File::from_raw_fd(fd)
-        };
+        let mut file = File::from(open_at(&self.0, &path, libc::O_RDONLY | libc::O_CLOEXEC)?);
         let mut text = String::new();
         file.read_to_string(&mut text).ok()?;
         Some(text)
@@ -62,6 +59,14 @@ impl Events {
     pub(super) fn offset(&self, tracepoint: &str, field: &str) -> Option<u32> {
         offset_in_format(&self.text(&format!("{tracepoint}/format"))?, field)
     }
+}
+
+/// Opens a file in a folder.
+fn open_at(folder: &OwnedFd, path: &CStr, flags: libc::c_int) -> Option<OwnedFd> {
+    // SAFETY: a descriptor of ours and a path that ends.
+    let result = unsafe { libc::openat(folder.as_raw_fd(), path.as_ptr(), flags) };
+    // SAFETY: what this call returns is new.
+    unsafe { new_descriptor(result.into()) }.ok()
 }
 
 /// From lines such as `field:pid_t child_pid; offset:44; size:4; signed:1;`, tabs between the parts.
@@ -98,11 +103,10 @@ pub(super) fn attach_to_function(program: BorrowedFd<'_>, function: &str, at_ret
 fn open_event(mut attr: perf_event_attr) -> io::Result<OwnedFd> {
     // PERF_FLAG_FD_CLOEXEC of `linux/perf_event.h`.
     const CLOEXEC: u64 = 8;
-    // SAFETY: valid attributes and numbers; what the call returns is a new descriptor.
-    unsafe {
-        let event = libc::syscall(libc::SYS_perf_event_open, &raw mut attr, -1, 0, -1, CLOEXEC);
-        if event < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(event as i32)) }
-    }
+    // SAFETY: valid attributes and numbers.
+    let result = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw mut attr, -1, 0, -1, CLOEXEC) };
+    // SAFETY: what this call returns is new.
+    unsafe { new_descriptor(result) }
 }
 
 fn attach_to_event(program: BorrowedFd<'_>, attr: perf_event_attr) -> io::Result<OwnedFd> {
@@ -110,15 +114,13 @@ fn attach_to_event(program: BorrowedFd<'_>, attr: perf_event_attr) -> io::Result
     const SET_PROGRAM: libc::Ioctl = 0x4004_2408;
     const ENABLE: libc::Ioctl = 0x2400;
     let event = open_event(attr)?;
-    // SAFETY: valid numbers.
-    unsafe {
-        if libc::ioctl(event.as_raw_fd(), SET_PROGRAM, program.as_raw_fd()) != 0
-            || libc::ioctl(event.as_raw_fd(), ENABLE, 0) != 0
-        {
+    for (request, argument) in [(SET_PROGRAM, program.as_raw_fd()), (ENABLE, 0)] {
+        // SAFETY: a descriptor of ours and numbers.
+        if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(event)
     }
+    Ok(event)
 }
 
 #[cfg(test)]

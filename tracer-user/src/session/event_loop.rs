@@ -1,14 +1,8 @@
 //! One loop that waits for the end, the clock and signals, reads the counts and shows them.
 
-use std::{
-    future::pending,
-    io,
-    ops::ControlFlow,
-    os::fd::{FromRawFd as _, OwnedFd},
-    time::Duration,
-};
+use std::{future::pending, io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
 
-use gpuos_host::proc_text;
+use gpuos_host::{descriptors::pidfd_open, proc_text};
 use gpuos_model::Usage;
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -70,16 +64,9 @@ pub(super) struct EventLoop<'a> {
 /// # Errors
 /// [`AttachError::NoSuchProcess`].
 pub(super) fn open_processes(pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
-    let open = |pid: u32| {
-        // SAFETY: two integers.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: what the call returns is a new descriptor.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-    };
-    pids.iter().map(|&pid| while_there(pid, || open(pid)).map_err(|error| why_not_there(pid, &error))).collect()
+    pids.iter()
+        .map(|&pid| while_there(pid, || pidfd_open(pid, 0)).map_err(|error| why_not_there(pid, &error)))
+        .collect()
 }
 
 /// Why a process could not be opened.
@@ -136,7 +123,10 @@ impl EventLoop<'_> {
             }
             let exited = async {
                 match &exit {
-                    Some(exit) => Ok::<(), io::Error>(exit.readable().await?.clear_ready()),
+                    Some(exit) => {
+                        let _: () = exit.readable().await?.clear_ready();
+                        Ok::<(), io::Error>(())
+                    }
                     None => pending().await,
                 }
             };

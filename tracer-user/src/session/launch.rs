@@ -8,13 +8,14 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use gpuos_host::descriptors::pidfd_open;
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -54,6 +55,7 @@ fn not_found_hint(command: &str) -> &'static str {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all errors few have a hint of their own")]
 fn not_executable_hint(errno: Errno) -> &'static str {
     match errno {
         Errno::ENOEXEC => {
@@ -202,12 +204,8 @@ static INHERITED_SIGPIPE: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 #[unsafe(link_section = ".init_array")]
 static REMEMBER_SIGPIPE: extern "C" fn() = {
     extern "C" fn remember() {
-        // SAFETY: an all-zero `sigaction` is valid, and the call only reads the disposition.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            if libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action) == 0 {
-                INHERITED_SIGPIPE.store(action.sa_sigaction, Relaxed);
-            }
+        if let Some(disposition) = super::signals::disposition_of(libc::SIGPIPE) {
+            INHERITED_SIGPIPE.store(disposition, Relaxed);
         }
     }
     remember
@@ -294,7 +292,8 @@ impl Suspended {
             }
             ForkResult::Parent { child } => {
                 drop((go_read, report_write));
-                let pidfd = pidfd_open(child).map_err(system("pidfd_open"))?;
+                let pidfd = pidfd_open(child.as_raw().cast_unsigned(), 0)
+                    .map_err(|error| system("pidfd_open")(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
                 Ok(Self {
                     pid: child,
                     pidfd,
@@ -347,18 +346,11 @@ impl Suspended {
     }
 }
 
-fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
-    // SAFETY: the call takes two integers; what it returns is a new descriptor.
-    unsafe {
-        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
-        Ok(OwnedFd::from_raw_fd(fd as i32))
-    }
-}
-
 /// The child's life before the command.
 ///
 /// # Safety
 /// Runs between fork and exec: only system calls, nothing that allocates or locks.
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "system calls between fork and exec, one after the other")]
 unsafe fn wait_and_execute(
     go: &OwnedFd,
     report: &OwnedFd,

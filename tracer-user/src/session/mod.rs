@@ -281,10 +281,9 @@ impl Session {
             .transpose()?;
         let mut totals = self.aggregator.finish(&self.counters).context("cannot read the counts")?;
         totals.losses.recursion_misses = recursion_misses;
-        match (&stopped, totals.processes.as_mut_slice()) {
+        if let (Some(stopped), [command]) = (&stopped, totals.processes.as_mut_slice()) {
             // The kernel's last word, where the sums over threads still miss what was not booked when they exited.
-            (Some(stopped), [command]) => command.usage = stopped.usage,
-            _ => {}
+            command.usage = stopped.usage;
         }
         // Without BTF nobody knows what threads had used that have ended meanwhile.
         for process in self.attached.iter().filter(|_| self.tracer.without_btf().is_none()) {

@@ -3,11 +3,11 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     time::{Duration, Instant},
 };
 
-use gpuos_host::proc_text;
+use gpuos_host::{descriptors::new_descriptor, proc_text};
 use gpuos_model::Usage;
 use gpuos_runs::run::End;
 use nix::{
@@ -42,14 +42,18 @@ pub enum SignalEvent {
     },
 }
 
+/// What happens at a signal: `SIG_DFL`, `SIG_IGN`, or the address of a handler. `None` for what is no signal.
+pub(super) fn disposition_of(signal: libc::c_int) -> Option<libc::sighandler_t> {
+    // SAFETY: plain data, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes the old action and sets none.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    (result == 0).then_some(action.sa_sigaction)
+}
+
 /// Whether the caller had this signal ignored, as `nohup` does.
 fn is_ignored(signal: Signal) -> bool {
-    // SAFETY: an all-zero `sigaction` is valid, and the call only reads the disposition.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal as libc::c_int, std::ptr::null(), &mut action) == 0
-            && action.sa_sigaction == libc::SIG_IGN
-    }
+    disposition_of(signal as libc::c_int) == Some(libc::SIG_IGN)
 }
 
 impl Signals {
@@ -68,22 +72,18 @@ impl Signals {
             }
         }
         set.add(Signal::SIGCHLD);
-        // SAFETY: default and ignore need no handler. Where SIGCHLD is ignored, the kernel reaps children
-        // by itself and tells nobody; a file size limit is to be an error of `write`.
-        unsafe {
-            signal(Signal::SIGCHLD, SigHandler::SigDfl)?;
-            signal(Signal::SIGXFSZ, SigHandler::SigIgn)?;
-        }
+        // Where SIGCHLD is ignored, the kernel reaps children by itself and tells nobody.
+        // SAFETY: the default needs no handler.
+        unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+        // A file size limit is to be an error of `write`.
+        // SAFETY: to ignore needs no handler.
+        unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
         let mut previous = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut previous))?;
-        // SAFETY: the set is valid; what the call returns is a new descriptor.
-        let file = unsafe {
-            let fd = libc::signalfd(-1, set.as_ref(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
+        // SAFETY: the set is valid.
+        let result = unsafe { libc::signalfd(-1, set.as_ref(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        // SAFETY: what this call returns is new.
+        let file = unsafe { new_descriptor(result.into()) }?;
         Ok(Self { file, previous })
     }
 
@@ -91,6 +91,7 @@ impl Signals {
     ///
     /// # Errors
     /// `WouldBlock` when there is none.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "of all signals few are not for the command")]
     pub fn next(&self) -> io::Result<SignalEvent> {
         let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
         let length = nix::unistd::read(&self.file, &mut record)?;
@@ -155,21 +156,24 @@ impl From<Ended> for End {
 /// # Errors
 /// What the kernel says.
 pub fn reap(pid: Pid) -> io::Result<Option<(Ended, Usage)>> {
-    // SAFETY: plain data, for which zero is valid; the raw call, because only it gives the usage.
-    let (info, usage) = unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let mut usage: libc::rusage = std::mem::zeroed();
-        let flags = libc::WEXITED | libc::WNOHANG;
-        if libc::syscall(libc::SYS_waitid, libc::P_PID, pid.as_raw(), &raw mut info, flags, &raw mut usage) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        (info, usage)
-    };
-    // SAFETY: the kernel filled these for a child.
-    let (found, status) = unsafe { (info.si_pid(), info.si_status()) };
-    if found == 0 {
+    // SAFETY: plain data, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG;
+    // The raw call, because only it gives the usage.
+    // SAFETY: the kernel fills both.
+    let result =
+        unsafe { libc::syscall(libc::SYS_waitid, libc::P_PID, pid.as_raw(), &raw mut info, flags, &raw mut usage) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel filled it for a child, or left zeros.
+    if unsafe { info.si_pid() } == 0 {
         return Ok(None);
     }
+    // SAFETY: the kernel filled it for a child.
+    let status = unsafe { info.si_status() };
     let ended = if info.si_code == libc::CLD_EXITED { Ended::Exited(status as u8) } else { Ended::Killed(status) };
     let nanoseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000;
     Ok(Some((
@@ -226,20 +230,24 @@ fn is_stopped(pid: Pid) -> bool {
 }
 
 /// Ends the tracer as the command ended, so that its caller sees no difference.
+#[expect(clippy::exit, reason = "the one place where the tracer's status is the command's")]
 pub fn end_like(ended: Ended) -> ! {
     match ended {
         Ended::Exited(status) => std::process::exit(status.into()),
         Ended::Killed(number) => {
             // The command may have left a core file; the tracer must not overwrite it.
-            // SAFETY: plain numbers; the default action needs no handler; the set is valid.
-            unsafe {
-                libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-                libc::signal(number, libc::SIG_DFL);
-                let mut set: libc::sigset_t = std::mem::zeroed();
-                libc::sigaddset(&mut set, number);
-                libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
-                libc::raise(number);
-            }
+            // SAFETY: plain numbers.
+            unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+            // SAFETY: the default action needs no handler.
+            unsafe { libc::signal(number, libc::SIG_DFL) };
+            // SAFETY: plain data, for which zero is valid: the empty set.
+            let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+            // SAFETY: the set is ours. Real-time signals, which nix has no names for, are numbers, too.
+            unsafe { libc::sigaddset(&raw mut set, number) };
+            // SAFETY: the set is valid.
+            unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+            // SAFETY: a plain number.
+            unsafe { libc::raise(number) };
             // Not reached unless the signal does not end a process.
             std::process::exit(128 + number)
         }

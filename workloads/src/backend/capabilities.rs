@@ -54,7 +54,7 @@ impl Capabilities {
             match plan.memory {
                 Memory::Pageable => {}
                 Memory::Pinned if self.pinned_copies => {}
-                memory => {
+                memory @ (Memory::Pinned | Memory::Device | Memory::Managed | Memory::AsyncPool) => {
                     let can = if self.pinned_copies { "pageable, pinned" } else { "pageable" };
                     let can = format!("its kinds of memory for copies: {can}");
                     return refuse(format!("`copy --memory {}`", name(memory)), &can);
@@ -77,6 +77,7 @@ impl Capabilities {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "values are words of the command line, one byte each")]
 pub(super) fn name(value: impl clap::ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,5 +1,9 @@
 //! CUDA's driver API, loaded at run time, through the thin layers of cudarc: its safe layer
 //! allocates from a pool and creates events on its own, which would falsify what is measured.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a block is a sequence of calls of the driver with one reason"
+)]
 
 use std::{
     ffi::{CString, c_void},
@@ -83,6 +87,7 @@ pub(crate) struct Buffer {
 /// A graph that was instantiated. It lives as long as the process.
 pub(crate) struct Graph(sys::CUgraphExec);
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all errors one is told apart")]
 fn call(call: &'static str) -> impl Fn(DriverError) -> BackendError {
     move |error| match error.0 {
         sys::CUresult::CUDA_ERROR_NOT_SUPPORTED => unsupported(NAME, &format!("`{call}` on this device")),
@@ -124,7 +129,7 @@ fn load() -> Result<(String, usize), BackendError> {
     result::init().map_err(|error| unavailable(format!("cuInit: {}", reason(error))))?;
     let mut version = 0;
     // SAFETY: the pointer is valid.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(call("cuDriverGetVersion"))?;
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(call("cuDriverGetVersion"))?;
     let count = result::device::get_count().map_err(call("cuDeviceGetCount"))? as usize;
     if count == 0 {
         return Err(unavailable("cuDeviceGetCount: the driver has no device".to_owned()));
@@ -212,7 +217,9 @@ impl Backend for Cuda {
                     result::free_async(buffer.address, self.streams[0]).map_err(call("cuMemFreeAsync"))
                 }
                 Memory::Pinned => result::free_host(buffer.address as *mut c_void).map_err(call("cuMemFreeHost")),
-                _ => result::free_sync(buffer.address).map_err(call("cuMemFree")),
+                Memory::Pageable | Memory::Device | Memory::Managed => {
+                    result::free_sync(buffer.address).map_err(call("cuMemFree"))
+                }
             }
         }
     }
@@ -286,7 +293,7 @@ impl Backend for Cuda {
         unsafe {
             let graph = result::stream::end_capture(self.streams[stream]).map_err(call("cuStreamEndCapture"))?;
             let mut ready = std::ptr::null_mut();
-            sys::cuGraphInstantiateWithFlags(&mut ready, graph, 0)
+            sys::cuGraphInstantiateWithFlags(&raw mut ready, graph, 0)
                 .result()
                 .map_err(call("cuGraphInstantiateWithFlags"))?;
             result::graph::destroy(graph).map_err(call("cuGraphDestroy"))?;
@@ -314,7 +321,7 @@ impl Backend for Cuda {
         let mut context = std::ptr::null_mut();
         // SAFETY: nobody else uses the new context; the primary one is made current again.
         unsafe {
-            sys::cuCtxCreate_v2(&mut context, 0, self.ordinal).result().map_err(call("cuCtxCreate"))?;
+            sys::cuCtxCreate_v2(&raw mut context, 0, self.ordinal).result().map_err(call("cuCtxCreate"))?;
             sys::cuCtxDestroy_v2(context).result().map_err(call("cuCtxDestroy"))?;
             result::ctx::set_current(self.context).map_err(call("cuCtxSetCurrent"))
         }

@@ -1,5 +1,9 @@
 //! AMD's HIP runtime: `hip` on GPUs, and `hip-cpu`, where AMD's header-only HIP for CPUs stands behind the same entry
 //! points (`workloads/hip-cpu`).
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a block is a sequence of calls of the runtime with one reason"
+)]
 
 use std::{
     ffi::{CStr, c_int},
@@ -124,7 +128,7 @@ fn load<F: Flavour>() -> Result<(HipLibrary, usize), BackendError> {
     let library = HipLibrary::load(&F::libraries()).map_err(unavailable::<F>)?;
     let mut count = 0;
     // SAFETY: the pointer is valid.
-    match unsafe { (library.get_device_count)(&mut count) } {
+    match unsafe { (library.get_device_count)(&raw mut count) } {
         0 if count > 0 => Ok((library, count as usize)),
         0 | NO_DEVICE => {
             let reason = format!("hipGetDeviceCount: {} ({})", library.name_of(NO_DEVICE), library.path);
@@ -137,7 +141,7 @@ fn load<F: Flavour>() -> Result<(HipLibrary, usize), BackendError> {
 fn version<F: Flavour>(library: &HipLibrary) -> Result<String, BackendError> {
     let mut version = 0;
     // SAFETY: the pointer is valid.
-    check::<F>(library, "hipRuntimeGetVersion", unsafe { (library.runtime_get_version)(&mut version) })?;
+    check::<F>(library, "hipRuntimeGetVersion", unsafe { (library.runtime_get_version)(&raw mut version) })?;
     Ok(format!("HIP {}.{}.{}", version / 10_000_000, version / 100_000 % 100, version % 100_000))
 }
 
@@ -169,10 +173,10 @@ impl<F: Flavour> Hip<F> {
         let mut module = ptr::null_mut();
         for (_, code) in F::CODE {
             // SAFETY: the code lives as long as the program.
-            if unsafe { (self.library.module_load_data)(&mut module, code.as_ptr().cast()) } == 0 {
+            if unsafe { (self.library.module_load_data)(&raw mut module, code.as_ptr().cast()) } == 0 {
                 // SAFETY: the pointers are valid, and the module was loaded.
                 let found =
-                    unsafe { (self.library.module_get_function)(&mut self.kernel, module, c"increment".as_ptr()) };
+                    unsafe { (self.library.module_get_function)(&raw mut self.kernel, module, c"increment".as_ptr()) };
                 return self.check("hipModuleGetFunction", found);
             }
         }
@@ -231,12 +235,12 @@ impl<F: Flavour> Backend for Hip<F> {
                 hip.check("hipSetDeviceFlags", (hip.library.set_device_flags)(flags))?;
             }
             let mut ticks = 0;
-            if (hip.library.device_get_attribute)(&mut ticks, WALL_CLOCK_RATE, ordinal) == 0 {
+            if (hip.library.device_get_attribute)(&raw mut ticks, WALL_CLOCK_RATE, ordinal) == 0 {
                 hip.ticks = ticks as u32;
             }
             for _ in 0..setup.streams {
                 let mut stream = ptr::null_mut();
-                let made = (hip.library.stream_create_with_flags)(&mut stream, NON_BLOCKING);
+                let made = (hip.library.stream_create_with_flags)(&raw mut stream, NON_BLOCKING);
                 hip.check("hipStreamCreateWithFlags", made)?;
                 hip.streams.push(stream);
             }
@@ -259,17 +263,17 @@ impl<F: Flavour> Backend for Hip<F> {
         unsafe {
             match memory {
                 Memory::Device | Memory::Pageable => {
-                    self.check("hipMalloc", (self.library.malloc)(&mut address, bytes))
+                    self.check("hipMalloc", (self.library.malloc)(&raw mut address, bytes))
                 }
                 Memory::Managed => {
-                    let result = (self.library.malloc_managed)(&mut address, bytes, ATTACH_GLOBAL);
+                    let result = (self.library.malloc_managed)(&raw mut address, bytes, ATTACH_GLOBAL);
                     self.check("hipMallocManaged", result)
                 }
                 Memory::AsyncPool => {
-                    let result = (self.library.malloc_async)(&mut address, bytes, self.streams[0]);
+                    let result = (self.library.malloc_async)(&raw mut address, bytes, self.streams[0]);
                     self.check("hipMallocAsync", result)
                 }
-                Memory::Pinned => self.check("hipHostMalloc", (self.library.host_malloc)(&mut address, bytes, 0)),
+                Memory::Pinned => self.check("hipHostMalloc", (self.library.host_malloc)(&raw mut address, bytes, 0)),
             }
         }?;
         Ok(Buffer { address, bytes, memory })
@@ -283,7 +287,9 @@ impl<F: Flavour> Backend for Hip<F> {
                     self.check("hipFreeAsync", (self.library.free_async)(buffer.address, self.streams[0]))
                 }
                 Memory::Pinned => self.check("hipHostFree", (self.library.host_free)(buffer.address)),
-                _ => self.check("hipFree", (self.library.free)(buffer.address)),
+                Memory::Pageable | Memory::Device | Memory::Managed => {
+                    self.check("hipFree", (self.library.free)(buffer.address))
+                }
             }
         }
     }
@@ -363,7 +369,7 @@ impl<F: Flavour> Backend for Hip<F> {
         let mut address = ptr::null_mut();
         // SAFETY: the memory is as large, and every byte is written before anybody reads it.
         unsafe {
-            self.check("hipHostMalloc", (self.library.host_malloc)(&mut address, (words * 4).max(4), 0))?;
+            self.check("hipHostMalloc", (self.library.host_malloc)(&raw mut address, (words * 4).max(4), 0))?;
             let Some(pointer) = NonNull::new(address.cast::<u32>()) else {
                 let reason = "it gave no address".to_owned();
                 return Err(BackendError::Call { backend: F::NAME, call: "hipHostMalloc", reason });
@@ -388,9 +394,9 @@ impl<F: Flavour> Backend for Hip<F> {
         let (mut graph, mut ready) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: the stream is one that records; the graph is not used after its end.
         unsafe {
-            let ended = (self.library.stream_end_capture)(self.streams[stream], &mut graph);
+            let ended = (self.library.stream_end_capture)(self.streams[stream], &raw mut graph);
             self.check("hipStreamEndCapture", ended)?;
-            let made = (self.library.graph_instantiate)(&mut ready, graph, ptr::null_mut(), ptr::null_mut(), 0);
+            let made = (self.library.graph_instantiate)(&raw mut ready, graph, ptr::null_mut(), ptr::null_mut(), 0);
             self.check("hipGraphInstantiate", made)?;
             self.check("hipGraphDestroy", (self.library.graph_destroy)(graph))?;
         }
@@ -406,7 +412,7 @@ impl<F: Flavour> Backend for Hip<F> {
         let mut event = ptr::null_mut();
         // SAFETY: the event and the stream are ours.
         unsafe {
-            let made = (self.library.event_create_with_flags)(&mut event, DISABLE_TIMING);
+            let made = (self.library.event_create_with_flags)(&raw mut event, DISABLE_TIMING);
             self.check("hipEventCreateWithFlags", made)?;
             self.check("hipEventRecord", (self.library.event_record)(event, self.streams[0]))?;
             self.check("hipEventSynchronize", (self.library.event_synchronize)(event))?;
@@ -419,7 +425,7 @@ impl<F: Flavour> Backend for Hip<F> {
         let mut context = ptr::null_mut();
         // SAFETY: nobody else uses the new context; the device's own is made current again.
         unsafe {
-            self.check("hipCtxCreate", create(&mut context, 0, self.ordinal))?;
+            self.check("hipCtxCreate", create(&raw mut context, 0, self.ordinal))?;
             self.check("hipCtxDestroy", destroy(context))?;
             self.check("hipSetDevice", (self.library.set_device)(self.ordinal))
         }

@@ -149,9 +149,10 @@ pub(crate) enum BackendError {
 /// What to do about a call that failed: of an allocation, the size is what can be changed.
 fn hint_of(call: &str, reason: &str) -> &'static str {
     let said = format!("{call} {reason}").to_ascii_uppercase();
-    match ["ALLOC", "MEMORY", "BUFFER_SIZE"].iter().any(|word| said.contains(word)) {
-        true => "\nhint: choose another `--bytes`",
-        false => "",
+    if ["ALLOC", "MEMORY", "BUFFER_SIZE"].iter().any(|word| said.contains(word)) {
+        "\nhint: choose another `--bytes`"
+    } else {
+        ""
     }
 }
 
@@ -184,7 +185,7 @@ fn load_first(names: &[String]) -> Result<(libloading::Library, String), String>
                 return Ok((library, loaded_from(file).unwrap_or_else(|| name.clone())));
             }
             Err(error) => {
-                why.push(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+                why.push(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string));
             }
         }
     }

@@ -1,4 +1,8 @@
 //! OpenCL through whatever platform is installed; the devices of GPUs first.
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a block is a sequence of calls of the runtime with one reason"
+)]
 
 use opencl3::{
     command_queue::CommandQueue,
@@ -79,9 +83,10 @@ fn devices() -> Result<Vec<Found>, BackendError> {
         }
     }
     found.sort_by_key(|(not_a_gpu, _)| *not_a_gpu);
-    match found.is_empty() {
-        true => Err(unavailable("no platform has a device")),
-        false => Ok(found.into_iter().map(|(_, found)| found).collect()),
+    if found.is_empty() {
+        Err(unavailable("no platform has a device"))
+    } else {
+        Ok(found.into_iter().map(|(_, found)| found).collect())
     }
 }
 

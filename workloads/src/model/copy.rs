@@ -33,12 +33,12 @@ impl<B: Backend> Work for Copies<'_, B> {
         let stream = (number % self.arrays.len() as u64) as usize;
         let (host, device) = &mut self.arrays[stream];
         for _ in 0..self.plan.operations() {
-            // SAFETY: the arrays live, and nobody looks at them, until `wait`, which `timed` always calls at the end.
-            unsafe {
-                match self.plan.direction {
-                    Direction::H2d => self.backend.copy_in(stream, host.words(), device)?,
-                    Direction::D2h => self.backend.copy_out(stream, device, host.words())?,
-                }
+            // The arrays live, and nobody looks at them, until `wait`, which `timed` always calls at the end.
+            match self.plan.direction {
+                // SAFETY: as above.
+                Direction::H2d => unsafe { self.backend.copy_in(stream, host.words(), device) }?,
+                // SAFETY: as above.
+                Direction::D2h => unsafe { self.backend.copy_out(stream, device, host.words()) }?,
             }
         }
         Ok(())
@@ -61,7 +61,7 @@ pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, M
     for _ in 0..plan.setup.streams {
         let mut host = match plan.memory {
             Memory::Pinned => Host::Pinned(backend.allocate_pinned(words)?),
-            _ => Host::Pageable(zeroed(words)?),
+            Memory::Pageable | Memory::Device | Memory::Managed | Memory::AsyncPool => Host::Pageable(zeroed(words)?),
         };
         let mut device = backend.allocate(Memory::Device, bytes)?;
         clear(backend, &mut device, bytes)?;

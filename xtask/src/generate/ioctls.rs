@@ -25,10 +25,10 @@ const TABLES: [Table; 17] = [
     ("I915", "Commands of i915", "i915_drm", "nr"),
     ("XE", "Commands of xe", "xe_drm", "nr"),
     ("NOUVEAU", "Commands of nouveau", "nouveau_drm", "nr"),
-    ("VIRTIO_GPU", "Commands of virtio_gpu", "virtgpu_drm", "nr"),
+    ("VIRTIO_GPU", "Commands of `virtio_gpu`", "virtgpu_drm", "nr"),
     ("OTHER_DRM", "Commands of other DRM and accelerator drivers", "other_drm_accel", "nr"),
     ("DMA_BUF", "Commands of dma-buf, its heaps and udmabuf", "dma_buf", "nr"),
-    ("SYNC_FILE", "Commands of sync_file", "sync_file", "nr"),
+    ("SYNC_FILE", "Commands of `sync_file`", "sync_file", "nr"),
     ("GDRDRV", "Commands of gdrdrv", "gdrdrv", "nr"),
 ];
 

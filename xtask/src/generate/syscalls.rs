@@ -44,7 +44,7 @@ pub(super) fn tables() -> Result<String> {
         }
         writeln!(
             text,
-            "\n/// System calls of {architecture}, by number.\npub(crate) static {}: [Syscall; {}] = [",
+            "\n/// System calls of `{architecture}`, by number.\npub(crate) static {}: [Syscall; {}] = [",
             architecture.to_uppercase(),
             of_arch.len()
         )?;

@@ -43,7 +43,7 @@ const KERNEL_LINE: &str = "console=ttyS0 panic=-1 oops=panic quiet loglevel=3 mi
 const DISK_BYTES: u64 = 1 << 30;
 /// Blocks of the disk: the first says how many more belong to the job.
 const BLOCK: usize = 64 * 1024;
-const BOOT_LIMIT: Duration = Duration::from_secs(300);
+const BOOT_LIMIT: Duration = Duration::from_mins(5);
 
 /// A saved machine.
 #[derive(Debug)]

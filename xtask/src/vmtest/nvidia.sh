@@ -1,4 +1,4 @@
-# The test double of NVIDIA's nodes, with the layouts of several versions.
+# The fake nodes of NVIDIA's driver, with the layouts of several versions.
 counted() {
     # shellcheck disable=SC2086 # several options in one word
     gpuos-trace run -q --strict --nvidia-driver "$1" $2 -o /tmp/run.csv -- fake_nvidia call "$1" 20 >/tmp/made &&

@@ -35,7 +35,7 @@ pub(crate) fn known_calls() -> PathBuf {
 pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_true() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(begin.elapsed() < Duration::from_mins(1), "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -74,7 +74,7 @@ pub(crate) fn copy_for_everybody() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Whether this test can run here. Where it cannot, the skip is written down and counted; on a
-/// kernel that has the feature there is no excuse, and with GPUOS_REQUIRE_PRIVILEGED=1 nowhere.
+/// kernel that has the feature there is no excuse, and with `GPUOS_REQUIRE_PRIVILEGED=1` nowhere.
 pub(crate) fn privileged(test: &str) -> bool {
     let old = gpuos_tracer::probe::kernel_version() < MINIMUM_KERNEL;
     let root = nix::unistd::Uid::effective().is_root();

@@ -43,16 +43,17 @@ impl Terminal {
         command.args(["--norc", "--noprofile", "-i"]).env("PS1", "ready> ").env("TERM", "dumb");
         let stream = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(stream()).stdout(stream()).stderr(stream());
-        // SAFETY: two async-signal-safe calls: a session of its own, on this terminal.
-        unsafe {
-            command.pre_exec(|| {
-                nix::unistd::setsid()?;
-                if libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                Ok(())
-            });
-        }
+        // A session of its own, on this terminal.
+        let begin = || {
+            nix::unistd::setsid()?;
+            // SAFETY: numbers.
+            if unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        };
+        // SAFETY: two async-signal-safe calls.
+        unsafe { command.pre_exec(begin) };
         let mut terminal = Self {
             shell: command.spawn().unwrap(),
             screen: File::from(OwnedFd::from(master)),
