@@ -45,19 +45,9 @@ impl std::str::FromStr for Trigger {
 /// # Errors
 /// What is expected.
 pub fn duration_of(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: Option<u64> = digits.parse().ok().filter(|number| *number != 0);
-    let nanoseconds = match unit {
-        "ns" => 1,
-        "us" | "µs" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" | "min" => 60_000_000_000,
-        _ => return Err("a time is a number with ns, us, ms, s or m, such as 30s".to_owned()),
-    };
-    number
-        .and_then(|number| number.checked_mul(nanoseconds))
-        .map(Duration::from_nanos)
+    let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    duration
+        .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "a time is a number with ns, us, ms, s or m, such as 30s".to_owned())
 }
 

@@ -260,15 +260,8 @@ pub struct RecordArgs {
 }
 
 fn power_of_two_bytes(text: &str) -> Result<u32, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let unit = match unit {
-        "" => 1,
-        "K" => 1 << 10,
-        "M" => 1 << 20,
-        "G" => 1 << 30,
-        _ => 0,
-    };
-    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
+    let bytes = parse_size::Config::new().with_binary().parse_size(text).ok();
+    let bytes = bytes.and_then(|bytes| u32::try_from(bytes).ok());
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (64 << 10..=1 << 30).contains(bytes))
         .ok_or_else(|| "it is a power of two of bytes, from 64K to 1G".to_owned())

@@ -14,7 +14,7 @@ use std::{
 use aya_log::EbpfLogger;
 use log::{LevelFilter, Log, Metadata, Record};
 
-use super::{error::LoadError, syscall};
+use super::{bpf_syscall, error::LoadError};
 use gpuos_host::diagnostics;
 
 /// How often the kernel's messages are read.
