@@ -1,5 +1,4 @@
 //! Whether the object of `--bpf-log` was built, so that its absence is one readable error.
-#![expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 
 use std::path::Path;
 

@@ -56,7 +56,7 @@ pub struct Call {
 pub struct Names {
     /// The system call.
     pub syscall: String,
-    /// What its descriptor is; empty where nobody looked.
+    /// What its fd is; empty where nobody looked.
     pub device: String,
     /// The driver's command.
     pub command: String,

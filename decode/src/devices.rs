@@ -169,7 +169,7 @@ impl Devices {
         }
     }
 
-    /// What a device is called: the name of its node without `/dev/`, or what a descriptor without a device is.
+    /// What a device is called: the name of its node without `/dev/`, or what an fd without a device is.
     #[must_use]
     pub fn name(&self, device: u32) -> String {
         let (major, minor) = (major_of(device), minor_of(device));

@@ -17,7 +17,7 @@ pub enum Category {
     Network,
     /// None of the others.
     Other,
-    /// Waiting for descriptors.
+    /// Waiting for fds.
     PollWait,
     /// Priorities, CPUs, yielding.
     Scheduling,

@@ -86,7 +86,7 @@ columns! {
     NUMBER, "number", since 1, plain, Code(|line| line.key.number);
     /// str: Its name, or `syscall_NUMBER`.
     SYSCALL, "syscall", since 1, plain, Text(|line| line.names.syscall.as_str().into());
-    /// str: For `ioctl`, and for other calls on GPUs, the device: the name of its node, or what the descriptor is.
+    /// str: For `ioctl`, and for other calls on GPUs, the device: the name of its node, or what the fd is.
     DEVICE, "device", since 2, plain, Text(|line| line.names.device.as_str().into());
     /// u32: Its number, major in the upper 12 bits; 0 where nobody looked.
     DEVICE_NUMBER, "device_number", since 2, plain, Code(|line| line.key.device);

@@ -64,8 +64,9 @@ mod tests {
     #[test]
     fn the_page_on_files_has_every_loss() {
         let page = include_str!("../../docs/file-format.md");
+        let row = page.lines().find(|line| line.starts_with("| `losses` |")).expect("a row of losses");
         for loss in Losses::default().all() {
-            assert!(page.contains(&format!("`{}`", loss.name)), "docs/file-format.md does not name `{}`", loss.name);
+            assert!(row.contains(&format!("`{}`", loss.name)), "docs/file-format.md does not name `{}`", loss.name);
         }
     }
 

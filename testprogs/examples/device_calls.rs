@@ -1,4 +1,4 @@
-//! Makes `ioctl` calls on descriptors of every kind, and says what each one is: lines of count and device, as
+//! Makes `ioctl` calls on fds of every kind, and says what each one is: lines of count and device, as
 //! `fstat` and the program itself know it. Run by `tests/ioctl.rs` and in guests.
 //!
 //! `device_calls NUMBER`: so many calls on each.
@@ -55,7 +55,7 @@ fn name(fd: RawFd) -> String {
     }
 }
 
-/// Sends a descriptor over a socket and receives it as a new one.
+/// Sends an fd over a socket and receives it as a new one.
 #[expect(clippy::wildcard_enum_match_arm, reason = "of all control messages one is looked for")]
 fn through_socket(fd: RawFd) -> OwnedFd {
     let (ours, theirs) =
@@ -63,18 +63,18 @@ fn through_socket(fd: RawFd) -> OwnedFd {
     let rights = [fd];
     let data = [IoSlice::new(b"x")];
     sendmsg::<()>(ours.as_raw_fd(), &data, &[ControlMessage::ScmRights(&rights)], MsgFlags::empty(), None)
-        .expect("the descriptor is sent");
+        .expect("the fd is sent");
     let mut byte = [0];
     let mut into = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!(RawFd);
-    let message = recvmsg::<()>(theirs.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::empty())
-        .expect("the descriptor arrives");
+    let message =
+        recvmsg::<()>(theirs.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::empty()).expect("the fd arrives");
     let received = message.cmsgs().expect("control messages").find_map(|control| match control {
         ControlMessageOwned::ScmRights(list) => list.first().copied(),
         _ => None,
     });
     // SAFETY: the kernel has just made it for us.
-    unsafe { OwnedFd::from_raw_fd(received.expect("a descriptor")) }
+    unsafe { OwnedFd::from_raw_fd(received.expect("an fd")) }
 }
 
 fn main() {
@@ -115,7 +115,7 @@ fn main() {
     // The same device by other ways.
     let copy = zero.try_clone().expect("a duplicate");
     on(name(zero.as_raw_fd()), copy.as_raw_fd(), times);
-    // SAFETY: 700 is nobody's; the table of descriptors grows.
+    // SAFETY: 700 is nobody's; the fd table grows.
     let high = unsafe { OwnedFd::from_raw_fd(libc::fcntl(zero.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 700)) };
     on(name(zero.as_raw_fd()), high.as_raw_fd(), times);
     let received = through_socket(null.as_raw_fd());
@@ -126,7 +126,7 @@ fn main() {
         scope.spawn(move || call(null.as_raw_fd(), times));
     });
     made.push((name(null.as_raw_fd()), times));
-    // No descriptor at all.
+    // No fd at all.
     let path = File::options().read(true).custom_flags(libc::O_PATH).open("/dev/null").expect("a path");
     for fd in [path.as_raw_fd(), 900, 1 << 30, -1] {
         call(fd, times);

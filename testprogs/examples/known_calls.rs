@@ -159,9 +159,9 @@ fn refuse(offset: u32, value: u32) {
 fn daemon(times: u64, sleeps: Duration) {
     let middle = fork(|| {
         fork(|| {
-            for descriptor in 0..3 {
+            for fd in 0..3 {
                 // SAFETY: nothing of this process uses them.
-                unsafe { libc::close(descriptor) };
+                unsafe { libc::close(fd) };
             }
             thread::sleep(sleeps);
             getppid(times);

@@ -91,11 +91,11 @@ fn odd() {
     gpuos_phase::thread_end();
     calls(1);
     let marker = [9_u32; 20];
-    // SAFETY: no descriptor has this number; the last pointer leads nowhere, which the kernel finds out.
+    // SAFETY: no fd has this number; the last pointer leads nowhere, which the kernel finds out.
     unsafe {
         libc::syscall(libc::SYS_ioctl, -1, 0x4750_5553, &raw const marker);
         libc::syscall(libc::SYS_ioctl, -1, 0x4750_5553, 8);
-        // Not a marker: a call on a descriptor that is not open.
+        // Not a marker: a call on an fd that is not open.
         libc::syscall(libc::SYS_ioctl, -1, 0x4750_5554, 8);
         libc::syscall(libc::SYS_ioctl, 77, 0x4750_5553, 8);
     }

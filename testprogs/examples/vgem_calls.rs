@@ -86,7 +86,7 @@ fn main() -> io::Result<()> {
     let card = Card { file, handle: dumb[4] };
     let mut prime = [card.handle, (libc::O_CLOEXEC | libc::O_RDWR) as u32, 0];
     call(card.file.as_fd(), PRIME_HANDLE_TO_FD, &mut prime)?;
-    // SAFETY: a new descriptor.
+    // SAFETY: a new fd.
     let buffer = unsafe { OwnedFd::from_raw_fd(prime[2] as i32) };
     let mut exports = true;
     for _ in 0..rounds {
@@ -117,7 +117,7 @@ fn main() -> io::Result<()> {
         let mut export = [1_u32, 0];
         match call(buffer.as_fd(), EXPORT_SYNC_FILE, &mut export) {
             Ok(()) => {
-                // SAFETY: a new descriptor.
+                // SAFETY: a new fd.
                 let fence_file = unsafe { OwnedFd::from_raw_fd(export[1] as i32) };
                 card.signalled_while(fence, || ready(fence_file.as_fd(), PollFlags::POLLIN, 5000).map(drop))?;
                 call(fence_file.as_fd(), FILE_INFO, &mut [0_u64; 7])?;

@@ -35,7 +35,7 @@ pub const COUNTERS: u32 = 20;
 
 /// Indices of the `STATE` array.
 pub mod state {
-    /// 1 after an `ioctl` on a device of a GPU driver. While it is 0 nobody looks at the descriptors of `mmap` and `poll`.
+    /// 1 after an `ioctl` on a device of a GPU driver. While it is 0 nobody looks at the fds of `mmap` and `poll`.
     pub const GPU_SEEN: u32 = 0;
     /// Keys with a command that the slower path has put into `TOTALS`; bounded by
     /// [`MOST_SLOW_COMMANDS`](crate::ioctl::MOST_SLOW_COMMANDS).

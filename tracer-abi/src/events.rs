@@ -74,7 +74,7 @@ pub struct Call {
     pub arguments: [u64; 4],
     /// Its number.
     pub number: u32,
-    /// What its descriptor is, where somebody looked; else 0.
+    /// What its fd is, where somebody looked; else 0.
     pub device: u32,
 }
 

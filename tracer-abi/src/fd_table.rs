@@ -1,16 +1,16 @@
-//! Descriptors on kernels that show no type information: followed from the path that was opened to the call that closes them.
+//! Fds on kernels that show no type information: followed from the path that was opened to the call that closes them.
 
 /// Path of a device's node, NUL-padded; longer ones are not known.
 pub type DevicePath = [u8; 64];
 
-/// A descriptor of a process.
+/// An fd of a process.
 #[repr(C)]
 #[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FdKey {
     /// Number of the process; another one with the number may have had it.
     pub pid: u32,
-    /// Number of the descriptor.
+    /// Number of the fd.
     pub number: u32,
 }
 
@@ -31,7 +31,7 @@ pub struct OpenFd {
     pub is_kept: u32,
 }
 
-/// What is known of a process whose descriptors are followed. Flags are bytes of their own, because threads may write at the
+/// What is known of a process whose fds are followed. Flags are bytes of their own, because threads may write at the
 /// same time.
 #[repr(C)]
 #[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -39,13 +39,13 @@ pub struct OpenFd {
 pub struct FdTable {
     /// How often it has executed a program.
     pub executions: u32,
-    /// How often its descriptors were closed in a way that is not followed one by one.
+    /// How often its fds were closed in a way that is not followed one by one.
     pub generation: u32,
     /// 1: paths lead it elsewhere than they lead the tracer, and say nothing of devices.
     pub other_paths: u8,
     /// Likewise a child that is being made.
     pub child_other_paths: u8,
-    /// 1: its table of descriptors is changed in ways that are not followed, and nothing is known of it.
+    /// 1: its fd table is changed in ways that are not followed, and nothing is known of it.
     pub other_table: u8,
     /// 1: its exit code is known.
     pub has_exit_code: u8,

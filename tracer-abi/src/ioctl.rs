@@ -1,4 +1,4 @@
-//! Calls on devices: what a descriptor is, and by which rules the arguments of a driver's commands are read.
+//! Calls on devices: what an fd is, and by which rules the arguments of a driver's commands are read.
 //!
 //! The kernel side keeps numbers (device, command, detail); names are given in user space. What it must know of
 //! a driver's structures comes from user space as [`Rule`]s, chosen for the version of the driver.
@@ -26,13 +26,13 @@ pub const fn minor_of(device: u32) -> u32 {
 
 const MINOR_BITS: u32 = 20;
 
-/// No driver has this major number: with it, the minor number tells what a descriptor without a device is.
+/// No driver has this major number: with it, the minor number tells what an fd without a device is.
 pub const NO_DEVICE: u32 = device_number(0xfff, 0);
 /// Not open, or opened with `O_PATH`: the call fails with `EBADF`.
 pub const NOT_OPEN: u32 = NO_DEVICE | 1;
 /// The kernel's structures could not be followed.
 pub const UNREADABLE: u32 = NO_DEVICE | 2;
-/// Not known: the kernel shows no type information, and nothing was seen that made this descriptor.
+/// Not known: the kernel shows no type information, and nothing was seen that made this fd.
 pub const NOT_FOLLOWED: u32 = NO_DEVICE | 3;
 /// A file.
 pub const REGULAR_FILE: u32 = NO_DEVICE | 4;
@@ -136,7 +136,7 @@ pub const EFFECT_NONE: u32 = 0;
 pub const EFFECT_LEARN: u32 = 1;
 /// That object is gone.
 pub const EFFECT_FORGET: u32 = 2;
-/// The next `mmap` of the descriptor at `object_at` maps an object of the class that the detail names.
+/// The next `mmap` of the fd at `object_at` maps an object of the class that the detail names.
 pub const EFFECT_MAP: u32 = 3;
 /// What the function of the video heap that the detail names does, by [`heap_function`].
 pub const EFFECT_HEAP: u32 = 4;

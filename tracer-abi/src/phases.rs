@@ -1,9 +1,9 @@
 //! Phases that a program marks: the marker call, and the tree of their labels.
 //!
-//! A marker is an `ioctl` on descriptor −1 with the request [`MARKER`] and the address of a [`Marker`]. It always
+//! A marker is an `ioctl` on fd −1 with the request [`MARKER`] and the address of a [`Marker`]. It always
 //! fails with `EBADF`, needs no file and works in any language; without a tracer it does nothing.
 
-/// Request of the marker call: `GPUS` in ASCII. No driver sees it, because no descriptor is −1.
+/// Request of the marker call: `GPUS` in ASCII. No driver sees it, because no fd is −1.
 pub const MARKER: u32 = 0x4750_5553;
 
 /// A phase begins inside the current one.
@@ -26,7 +26,7 @@ pub const BEFORE_THE_GPU: u32 = 1;
 pub const SET_UP: u32 = 2;
 /// When set-up is over.
 pub const STEADY: u32 = 3;
-/// From the first queue or descriptor of a GPU on that ends in the steady state.
+/// From the first queue or fd of a GPU on that ends in the steady state.
 pub const TEARDOWN: u32 = 4;
 /// Set-up is over when for so long no queue was made. On an H200 a CUDA context makes its queues within 50 ms, and its last
 /// call comes 34 ms after the last (`study/phase1/h200/record/alloc.parquet`).

@@ -21,7 +21,7 @@ pub mod globals {
     pub const TASKS_BY_TID: &str = "TASKS_BY_TID";
     /// `u32`: 1 when the kernel does not give programs the current task and its registers as typed pointers (before 5.15).
     pub const PLAIN_POINTERS: &str = "PLAIN_POINTERS";
-    /// `u32`: 1 when the kernel shows no type information: nothing of its structures is read, and descriptors are
+    /// `u32`: 1 when the kernel shows no type information: nothing of its structures is read, and fds are
     /// followed through the calls that make and close them. [`TASKS_BY_TID`] and [`PLAIN_POINTERS`] are set, too.
     pub const NO_BTF: &str = "NO_BTF";
     /// `u32`: type id of `struct file` where programs may take an address for a pointer to a structure
@@ -60,7 +60,7 @@ macro_rules! special_numbers {
             "`io_uring_setup`: mentioned even where a filter leaves it out." io_uring_setup;
             "`exit`: never returns." exit;
             "`exit_group`: likewise." exit_group;
-            "`ioctl`: what its descriptor is decides what it does." ioctl;
+            "`ioctl`: what its fd is decides what it does." ioctl;
             "`mmap`: on a GPU device it maps memory, registers or doorbells." mmap;
             "`read`: on a GPU device it fetches events." read;
             "`poll`: on a GPU device it waits for the GPU. `u32::MAX` where the architecture has none." poll;
@@ -75,16 +75,16 @@ macro_rules! special_numbers {
             "`clone3`: likewise." clone3;
             "`fork`: likewise. `u32::MAX` where the architecture has none." fork;
             "`vfork`: likewise." vfork;
-            "`open`: makes a descriptor. `u32::MAX` where the architecture has none." open;
+            "`open`: makes an fd. `u32::MAX` where the architecture has none." open;
             "`creat`: likewise." creat;
             "`openat`: likewise, everywhere." openat;
             "`openat2`: likewise." openat2;
-            "`dup`: makes another descriptor of the same file." dup;
+            "`dup`: makes another fd of the same file." dup;
             "`dup2`: likewise. `u32::MAX` where the architecture has none." dup2;
             "`dup3`: likewise." dup3;
             "`fcntl`: may do so, too." fcntl;
             "`close_range`: closes many." close_range;
-            "`io_uring_enter`: what is in a ring may close descriptors." io_uring_enter;
+            "`io_uring_enter`: what is in a ring may close fds." io_uring_enter;
             "`unshare`: tables or mounts of its own." unshare;
             "`setns`: mounts of others." setns;
             "`chroot`: paths lead elsewhere." chroot;
@@ -167,7 +167,7 @@ macro_rules! task_offsets {
             "Fourth: r10 on `x86_64`, not rcx." argument3;
             "Fifth." argument4;
             "Sixth." argument5;
-            "`files`: pointer to the table of descriptors." files;
+            "`files`: pointer to the fd table." files;
             "`fdt` there." files_table;
             "`max_fds` there." table_length;
             "`fd` there: array of pointers to open files." table_files;
@@ -191,7 +191,7 @@ macro_rules! task_offsets {
 
 macro_rules! task_offsets_struct {
     ($($doc:literal $field:ident;)*) => {
-        /// Byte offsets inside the kernel's `task_struct`, `pt_regs` and what descriptors lead to, read from the running kernel's BTF.
+        /// Byte offsets inside the kernel's `task_struct`, `pt_regs` and what fds lead to, read from the running kernel's BTF.
         #[repr(C)]
         #[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -53,7 +53,7 @@ pub struct RowKey {
     pub number: u32,
     /// [`ABI_NATIVE`] or [`ABI_COMPAT`].
     pub abi: u32,
-    /// What the call's descriptor is, see [`ioctl`](crate::ioctl); 0 where nobody looked.
+    /// What the call's fd is, see [`ioctl`](crate::ioctl); 0 where nobody looked.
     pub device: u32,
     /// Second argument of an `ioctl`; for an NVIDIA envelope the number that it carries. Else 0.
     pub command: u32,

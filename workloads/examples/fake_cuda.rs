@@ -117,7 +117,7 @@ export! {
             OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
             NO_DEVICE => c"CUDA_ERROR_NO_DEVICE",
             NOT_SUPPORTED => c"CUDA_ERROR_NOT_SUPPORTED",
-            _ => c"CUDA_ERROR_OF_THE_DOUBLE",
+            _ => c"CUDA_ERROR_OF_THE_FAKE",
         }.as_ptr();
         SUCCESS
     }

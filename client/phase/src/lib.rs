@@ -12,7 +12,7 @@
 //! gpuos_phase::end();
 //! ```
 //!
-//! A marker is one system call that fails at once (`ioctl` on descriptor −1): some 170 ns, 250 ns under a tracer.
+//! A marker is one system call that fails at once (`ioctl` on fd −1): some 170 ns, 250 ns under a tracer.
 //! It needs no file, no library and no right; without a tracer it does nothing. `errno` stays as it was. On other systems
 //! than Linux it makes no call.
 //!

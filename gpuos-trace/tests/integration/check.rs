@@ -66,7 +66,7 @@ fn root_of_a_user_namespace_is_not_taken_for_root() {
 
 #[privileged]
 fn a_kernel_without_type_information_is_named() {
-    // An empty folder over the kernel's, in a mount namespace of our own; `without_types.rs` has the traces.
+    // An empty folder over the kernel's, in a mount namespace of our own; `no_btf.rs` has the traces.
     let script = format!("mount -t tmpfs none /sys/kernel/btf && exec {TRACER} check");
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! Which device a call is on: every kind of descriptor, by every way of getting one.
+//! Which device a call is on: every kind of fd, by every way of getting one.
 
 use std::collections::BTreeMap;
 

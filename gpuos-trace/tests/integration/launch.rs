@@ -60,7 +60,7 @@ fn the_exit_status_is_the_commands() {
 
 #[privileged]
 fn the_command_inherits_signals_environment_and_folder() {
-    // SIGPIPE as the caller had it, nothing blocked, no descriptor of the tracer's.
+    // SIGPIPE as the caller had it, nothing blocked, no fd of the tracer's.
     let script = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; ls /proc/self/fd | wc -l; pwd; env | sort; ulimit -a";
     let plain = Command::new("sh").args(["-c", script]).current_dir("/usr").output().unwrap();
     let through = traced(&["sh", "-c", script]).current_dir("/usr").output().unwrap();

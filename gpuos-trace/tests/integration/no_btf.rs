@@ -1,4 +1,4 @@
-//! A kernel that shows no type information: calls are counted as ever, and descriptors are followed from the path that
+//! A kernel that shows no type information: calls are counted as ever, and fds are followed from the path that
 //! was opened to the call that closes them. Here it has some, over which an empty folder is mounted.
 
 use std::{
@@ -38,7 +38,7 @@ fn by_device(run: &Run) -> BTreeMap<String, u64> {
     ours.map(|group| (group.key[0].clone(), group.calls)).collect()
 }
 
-/// What a script calls on a descriptor, so many times.
+/// What a script calls on an fd, so many times.
 const CALLS: &str = "\
 import fcntl, os, socket, sys, threading
 def call(fd, times):
@@ -255,11 +255,11 @@ fn what_was_open_before_is_known_too() {
         "sys.stdin.readline(); call(zero, 5); call(path, 2); call(0, 1)",
     );
     assert_eq!(calls, BTreeMap::from([("not known".to_owned(), 3), ("zero".to_owned(), 5)]));
-    // A ring may close descriptors.
+    // A ring may close fds.
     let calls =
         attached("assert libc.syscall(425, 1, (ctypes.c_uint32 * 30)()) >= 0", "sys.stdin.readline(); call(zero, 5)");
     assert_eq!(calls, BTreeMap::from([("not known".to_owned(), 5)]));
-    // The call that it is in has arguments that nobody has seen: they look like those of a duplicate of descriptor 0.
+    // The call that it is in has arguments that nobody has seen: they look like those of a duplicate of fd 0.
     let calls = attached(
         "import struct, tempfile, time
 lock = tempfile.TemporaryFile()

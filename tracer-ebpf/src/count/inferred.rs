@@ -53,7 +53,7 @@ extern "C" fn end_set_up() -> u32 {
     0
 }
 
-/// A call on a GPU device, and what it does with queues. A closed descriptor counts as an ended queue.
+/// A call on a GPU device, and what it does with queues. A closed fd counts as an ended queue.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn gpu_call(queue: u32) -> u32 {

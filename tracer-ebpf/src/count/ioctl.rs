@@ -1,4 +1,4 @@
-//! Calls on devices: counted by what their descriptor is, and for drivers with rules by what their argument says.
+//! Calls on devices: counted by what their fd is, and for drivers with rules by what their argument says.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -33,7 +33,7 @@ use crate::ground::{
 
 /// `MAP_ANONYMOUS` of `linux/mman.h`, the same on x86 and arm.
 const MAP_ANONYMOUS: u64 = 0x20;
-/// As many descriptors of a `poll` are looked at.
+/// As many fds of a `poll` are looked at.
 const POLLED: u64 = 4;
 /// As many of those that an epoll instance waits for.
 const AWAITED: u32 = 3;
@@ -224,8 +224,8 @@ fn other_call(thread: &mut ThreadState, number: u32, registers: *const c_void) {
             if place >= length {
                 return;
             }
-            let Some(descriptor) = read::<u32>(list + place * 8) else { return };
-            let device = device_of(descriptor);
+            let Some(fd) = read::<u32>(list + place * 8) else { return };
+            let device = device_of(fd);
             if driver_of(device) != DRIVER_NONE {
                 thread.pending.device = device;
                 return;
@@ -250,7 +250,7 @@ fn other_call(thread: &mut ThreadState, number: u32, registers: *const c_void) {
         }
         return;
     }
-    let descriptor = if number == call_number::mmap() {
+    let fd = if number == call_number::mmap() {
         if argument_of(registers, 3) & MAP_ANONYMOUS != 0 {
             return;
         }
@@ -260,7 +260,7 @@ fn other_call(thread: &mut ThreadState, number: u32, registers: *const c_void) {
     } else {
         argument_of(registers, 0) as u32
     };
-    let device = device_of(descriptor);
+    let device = device_of(fd);
     let driver = driver_of(device);
     if driver == DRIVER_NONE {
         return;
@@ -271,7 +271,7 @@ fn other_call(thread: &mut ThreadState, number: u32, registers: *const c_void) {
         if driver == DRIVER_KFD {
             // KFD_MMAP_TYPE of the driver's kfd_priv.h; + 1, because 0 is none.
             pending.detail = (argument_of(registers, 5) >> 62) as u32 + 1;
-        } else if pending.mapped == descriptor + 1 {
+        } else if pending.mapped == fd + 1 {
             pending.detail = pending.mapped_class;
             pending.mapped = 0;
         }
@@ -337,8 +337,8 @@ fn remember(thread: &mut ThreadState, rule: &Rule, argument: u64) {
             }
         }
         EFFECT_MAP => {
-            if let Some(descriptor) = read::<u32>(argument + u64::from(object_at)) {
-                thread.pending.mapped = descriptor.wrapping_add(1);
+            if let Some(fd) = read::<u32>(argument + u64::from(object_at)) {
+                thread.pending.mapped = fd.wrapping_add(1);
                 thread.pending.mapped_class = detail;
             }
         }

@@ -1,7 +1,7 @@
-//! What a descriptor of the current task leads to: task → table of descriptors → file → inode → device number.
+//! What an fd of the current task leads to: task → fd table → file → inode → device number.
 //!
 //! The kernel's structures are followed at the moment of the call, so nothing has to be known of how the
-//! descriptor came about: opened before the trace, duplicated, inherited, received over a socket.
+//! fd came about: opened before the trace, duplicated, inherited, received over a socket.
 
 use core::mem::MaybeUninit;
 
@@ -59,29 +59,29 @@ fn word(address: u64) -> Option<u64> {
     Window::<1>::read(address).map(|window| window.at(0))
 }
 
-/// What a descriptor of the current task is: a device number, or one of the values of the ABI crate's `ioctl`.
+/// What an fd of the current task is: a device number, or one of the values of the ABI crate's `ioctl`.
 ///
 /// A global function: the verifier looks at it once, not once for every way that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn device_of(descriptor: u32) -> u32 {
+pub(crate) extern "C" fn device_of(fd: u32) -> u32 {
     if !kernel::has_btf() {
-        return fd_table::device_of(descriptor);
+        return fd_table::device_of(fd);
     }
-    match file_behind(descriptor) {
+    match file_behind(fd) {
         Ok(file) => device_of_file(file),
         Err(problem) => problem,
     }
 }
 
-/// The open file behind a descriptor.
+/// The open file behind an fd.
 #[inline(always)]
-fn file_behind(descriptor: u32) -> Result<u64, u32> {
+fn file_behind(fd: u32) -> Result<u64, u32> {
     let (places, files) = kernel::descriptors_of(kernel::current_task());
-    if descriptor >= places {
+    if fd >= places {
         return Err(NOT_OPEN);
     }
-    let place = files + u64::from(descriptor) * 8;
+    let place = files + u64::from(fd) * 8;
     let file = match WORD_TYPE.load() {
         0 => word(place),
         kind => Some(field(as_structure(place, kind), 0)),
@@ -126,14 +126,14 @@ fn facts_of_inode(inode: u64) -> Option<(u16, u32, u64)> {
 }
 
 /// File among those that an epoll instance waits for, in the order of a walk from the root of their tree: `place` 0 is
-/// the root, 1 and 2 are below it. 0 when there is none, or the descriptor is none.
+/// the root, 1 and 2 are below it. 0 when there is none, or the fd is none.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn awaited_file(descriptor: u32, place: u32) -> u64 {
+pub(crate) extern "C" fn awaited_file(fd: u32, place: u32) -> u64 {
     if kernel::epoll_tree() == 0 || kernel::epoll_file() == 0 {
         return 0;
     }
-    let Ok(file) = file_behind(descriptor) else { return 0 };
+    let Ok(file) = file_behind(fd) else { return 0 };
     if device_of_file(file) != EPOLL {
         return 0;
     }

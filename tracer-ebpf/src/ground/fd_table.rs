@@ -1,5 +1,5 @@
 //! Kernels that show no BTF: what the walk of `fd.rs` cannot find there is followed from call to
-//! call. A descriptor is known from the path that was opened. Whatever is not understood makes it unknown, never another.
+//! call. An fd is known from the path that was opened. Whatever is not understood makes it unknown, never another.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -110,7 +110,7 @@ extern "C" fn entering() -> u32 {
     } else if is_duplicating(number) {
         thread.at_entry = device_of(first as u32);
         if number == call_number::dup3() || number == call_number::dup2() && first as u32 != second as u32 {
-            let _ = OPEN_FDS.remove(&descriptor(second as u32));
+            let _ = OPEN_FDS.remove(&fd_key(second as u32));
         }
     } else if number == call_number::close_range() {
         process.generation += 1;
@@ -144,10 +144,10 @@ fn cloning(process: &mut FdTable, flags: Option<u64>) {
     }
 }
 
-/// A descriptor is about to be closed: at the return another thread may have its number.
+/// An fd is about to be closed: at the return another thread may have its number.
 #[inline(always)]
 pub(crate) fn closing(thread: &ThreadState) {
-    let _ = OPEN_FDS.remove(&descriptor(thread.arguments[0] as u32));
+    let _ = OPEN_FDS.remove(&fd_key(thread.arguments[0] as u32));
 }
 
 /// Follows a call that has returned: what it has opened, duplicated or changed.
@@ -209,7 +209,7 @@ pub(crate) extern "C" fn call_returned(number: u32, returned: i64) -> u32 {
             process.other_paths = 1;
         }
     } else if number == call_number::setns() {
-        // 0: whatever the descriptor is of.
+        // 0: whatever the fd is of.
         if command == 0 || second & OTHER_MOUNTS != 0 {
             process.other_paths = 1;
         }
@@ -229,7 +229,7 @@ fn word_of_program(address: u64) -> Option<u64> {
 }
 
 #[inline(always)]
-fn descriptor(number: u32) -> FdKey {
+fn fd_key(number: u32) -> FdKey {
     FdKey { pid: (bpf_get_current_pid_tgid() >> 32) as u32, number }
 }
 
@@ -281,7 +281,7 @@ fn opened(number: u32, path: u64, flags: u64, generation: u32) {
     set(number, device, flags & CLOSED_ON_EXECUTION == 0);
 }
 
-/// Another descriptor of the same file, if that is still what it was at the entry.
+/// Another fd of the same file, if that is still what it was at the entry.
 #[inline(always)]
 fn duplicated(number: u32, from: u64, device: u32, is_kept: bool) {
     set(number, if device_of(from as u32) == device { device } else { NOT_FOLLOWED }, is_kept);
@@ -289,7 +289,7 @@ fn duplicated(number: u32, from: u64, device: u32, is_kept: bool) {
 
 #[inline(always)]
 fn set(number: u32, device: u32, is_kept: bool) {
-    let key = descriptor(number);
+    let key = fd_key(number);
     // What was there before may have been closed in a way that is not followed.
     let _ = OPEN_FDS.remove(&key);
     if device != NOT_FOLLOWED
@@ -306,7 +306,7 @@ fn set(number: u32, device: u32, is_kept: bool) {
 fn open_at(number: u32) -> Option<&'static mut OpenFd> {
     let (id, process) = process()?;
     // SAFETY: the map returned it; it lives as long as the program.
-    let opened = unsafe { &mut *OPEN_FDS.get_ptr_mut(&descriptor(number))? };
+    let opened = unsafe { &mut *OPEN_FDS.get_ptr_mut(&fd_key(number))? };
     let is_of_now = opened.process == id && opened.generation == process.generation;
     let is_open = opened.is_kept != 0 || opened.executions == process.executions;
     (is_of_now && is_open && process.other_table == 0).then_some(opened)
@@ -321,7 +321,7 @@ fn keep(number: u32, is_kept: bool) {
     }
 }
 
-/// What a descriptor of the current process is.
+/// What an fd of the current process is.
 #[inline(always)]
 pub(crate) fn device_of(number: u32) -> u32 {
     open_at(number).map_or(NOT_FOLLOWED, |opened| opened.device)

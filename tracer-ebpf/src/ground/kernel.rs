@@ -215,7 +215,7 @@ pub(crate) fn exit_code_of(task: *mut task_struct) -> (bool, u32) {
     if flags & SIGNAL_GROUP_EXIT != 0 { (true, of_group) } else { (false, own) }
 }
 
-/// The task's open descriptors: how many places the table has, and the address of the array of pointers to files.
+/// The task's open fds: how many places the table has, and the address of the array of pointers to files.
 #[inline(always)]
 pub(crate) fn descriptors_of(task: *mut task_struct) -> (u32, u64) {
     let files: *const u8 = field(task.cast(), files());

@@ -90,7 +90,7 @@ pub(crate) static DEVICE_PATHS: HashMap<DevicePath, u32> = HashMap::with_max_ent
 #[map]
 pub(crate) static FD_TABLES: LruHashMap<u64, FdTable> = LruHashMap::with_max_entries(1, 0);
 
-/// Descriptors that lead to them, likewise; those that are not used for long make room for others, and are not known
+/// Fds that lead to them, likewise; those that are not used for long make room for others, and are not known
 /// then. Written and read by `ground/fd_table.rs`; written by user space for processes that
 /// run already.
 #[map]

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use gpuos_host::{descriptors::pidfd_open, environment, proc_text};
+use gpuos_host::{environment, fds::pidfd_open, proc_text};
 use gpuos_tracer_abi::{
     events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
     fd_table::{FdKey, FdTable, OpenFd},
@@ -130,7 +130,7 @@ impl Tracer {
         }
     }
 
-    /// Tells the kernel side, which follows descriptors from their making, which devices a process has open already.
+    /// Tells the kernel side, which follows fds from their making, which devices a process has open already.
     fn tell_open_devices(&self, pid: u32, process: u64) -> Result<(), LoadError> {
         let step = |error| LoadError::from_step("telling which devices are open", &error);
         let open = self.objects.typed_map::<FdKey, OpenFd>(maps::OPEN_FDS)?;
@@ -164,7 +164,7 @@ impl Tracer {
     }
 }
 
-/// The device that a descriptor leads to, and its flags; `None` for all else.
+/// The device that an fd leads to, and its flags; `None` for all else.
 fn open_device(pid: u32, number: u32) -> Option<(u32, i32)> {
     let facts = std::fs::metadata(format!("/proc/{pid}/fd/{number}")).ok()?;
     let text = proc_text::read(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
@@ -370,7 +370,7 @@ pub enum AttachError {
     Load(#[from] LoadError),
 }
 
-/// A descriptor of a thread.
+/// An fd of a thread.
 fn pidfd_of(pid: u32, thread: u32) -> std::io::Result<OwnedFd> {
     // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
     let flags = if thread == pid { 0 } else { libc::O_EXCL };

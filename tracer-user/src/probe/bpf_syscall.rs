@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_map_info, bpf_prog_type};
-use gpuos_host::descriptors::new_descriptor;
+use gpuos_host::fds::new_fd;
 
 use super::{kernel_objects::AttachPoint, no_preempt};
 
@@ -59,11 +59,11 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
-/// Likewise, for the commands that return a new descriptor.
+/// Likewise, for the commands that return a new fd.
 fn bpf_descriptor<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
     bpf(command, attr).and_then(|fd| {
         // SAFETY: what these commands return is new.
-        unsafe { new_descriptor(fd.into()) }
+        unsafe { new_fd(fd.into()) }
     })
 }
 

@@ -136,7 +136,7 @@ impl Default for Settings {
 /// Nodes of devices whose paths are known, on kernels without type information.
 pub(super) const MOST_PATHS: u32 = 4096;
 
-/// Descriptors of devices, and processes, that are known there. The kernel hands room out to each CPU, 128 places at a time
+/// Fds of devices, and processes, that are known there. The kernel hands room out to each CPU, 128 places at a time
 /// (`bpf_lru_list.h`), and takes it from used ones when the rest is handed out.
 fn descriptors_kept() -> u32 {
     aya::util::nr_cpus().map_or(16_384, |cpus| 512 * cpus as u32).max(16_384)
@@ -192,7 +192,7 @@ impl Ways {
             Err(error) => (None, Some(error::chain(&error))),
         };
         // From 7.0 on the tracepoints of single calls run preemptibly, and who is preempted there costs the others' events.
-        // Without BTF, descriptors are followed by calls that nobody wants.
+        // Without BTF, fds are followed by calls that nobody wants.
         let wanted_calls = settings.wanted.as_deref().filter(|_| types.is_some() && !by_tid::is_preemptible());
         let calls = wanted_calls.and_then(call_tracepoints::of_calls);
         let by_tid = by_tid::choose(settings.tasks_by_id, settings.attaching, types.is_some());
@@ -453,7 +453,7 @@ impl Tracer {
             .map_err(|error| LoadError::from_step("marking the command", &error))
     }
 
-    /// Gives a thread state, unless it has some: by its number, or by its descriptor, which is asked for where it is needed.
+    /// Gives a thread state, unless it has some: by its number, or by its fd, which is asked for where it is needed.
     pub(super) fn mark<F: AsRawFd>(
         &self,
         thread: u32,
@@ -474,12 +474,12 @@ impl Tracer {
         }
     }
 
-    /// Task storage, by the descriptor of a task.
+    /// Task storage, by the fd of a task.
     fn storage(&self) -> io::Result<Map<i32, ThreadState>> {
         self.objects.typed_map(maps::THREADS).map_err(io::Error::other)
     }
 
-    /// Why descriptors are only followed by the calls that make them, where the kernel shows no type information.
+    /// Why fds are only followed by the calls that make them, where the kernel shows no type information.
     #[must_use]
     pub fn without_btf(&self) -> Option<&str> {
         self.without_btf.as_deref()

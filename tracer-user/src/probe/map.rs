@@ -14,7 +14,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use super::bpf_syscall;
 
 /// A map whose keys and values have the sizes of these types. The key of a stack is `()`, that of task storage the
-/// descriptor of a task.
+/// fd of a task.
 #[derive(Debug)]
 pub(super) struct Map<K, V> {
     fd: OwnedFd,
@@ -22,7 +22,7 @@ pub(super) struct Map<K, V> {
 }
 
 impl<K: Pod, V: Pod> Map<K, V> {
-    /// A map by its descriptor.
+    /// A map by its fd.
     ///
     /// # Errors
     /// `InvalidData` when the kernel says that its keys or values have other sizes.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya_obj::generated::perf_event_attr;
-use gpuos_host::descriptors::new_descriptor;
+use gpuos_host::fds::new_fd;
 
 use super::driver_hooks;
 
@@ -28,17 +28,17 @@ impl Events {
         // SAFETY: a valid name and a number.
         let result = unsafe { libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 1) };
         // SAFETY: what this call returns is new.
-        let context = unsafe { new_descriptor(result) }.ok()?;
+        let context = unsafe { new_fd(result) }.ok()?;
         let nothing = std::ptr::null::<u8>();
-        // SAFETY: a descriptor of ours, and a command without arguments.
+        // SAFETY: an fd of ours, and a command without arguments.
         let made = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), 6, nothing, nothing, 0) };
         if made != 0 {
             return None;
         }
-        // SAFETY: a descriptor of ours and two numbers.
+        // SAFETY: an fd of ours and two numbers.
         let result = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0) };
         // SAFETY: what this call returns is new.
-        let mount = unsafe { new_descriptor(result) }.ok()?;
+        let mount = unsafe { new_fd(result) }.ok()?;
         open_at(&mount, c"events", libc::O_DIRECTORY | libc::O_CLOEXEC).map(Self)
     }
 
@@ -63,10 +63,10 @@ impl Events {
 
 /// Opens a file in a folder.
 fn open_at(folder: &OwnedFd, path: &CStr, flags: libc::c_int) -> Option<OwnedFd> {
-    // SAFETY: a descriptor of ours and a path that ends.
+    // SAFETY: an fd of ours and a path that ends.
     let result = unsafe { libc::openat(folder.as_raw_fd(), path.as_ptr(), flags) };
     // SAFETY: what this call returns is new.
-    unsafe { new_descriptor(result.into()) }.ok()
+    unsafe { new_fd(result.into()) }.ok()
 }
 
 /// From lines such as `field:pid_t child_pid; offset:44; size:4; signed:1;`, tabs between the parts.
@@ -106,7 +106,7 @@ fn open_event(mut attr: perf_event_attr) -> io::Result<OwnedFd> {
     // SAFETY: valid attributes and numbers.
     let result = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw mut attr, -1, 0, -1, CLOEXEC) };
     // SAFETY: what this call returns is new.
-    unsafe { new_descriptor(result) }
+    unsafe { new_fd(result) }
 }
 
 fn attach_to_event(program: BorrowedFd<'_>, attr: perf_event_attr) -> io::Result<OwnedFd> {
@@ -115,7 +115,7 @@ fn attach_to_event(program: BorrowedFd<'_>, attr: perf_event_attr) -> io::Result
     const ENABLE: libc::Ioctl = 0x2400;
     let event = open_event(attr)?;
     for (request, argument) in [(SET_PROGRAM, program.as_raw_fd()), (ENABLE, 0)] {
-        // SAFETY: a descriptor of ours and numbers.
+        // SAFETY: an fd of ours and numbers.
         if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } != 0 {
             return Err(io::Error::last_os_error());
         }

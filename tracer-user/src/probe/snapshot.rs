@@ -46,7 +46,7 @@ pub struct Counters {
     hooks: Shared<HookCounts>,
     drivers: Map<u32, u32>,
     rules: Map<u32, Rule>,
-    /// Where descriptors are followed.
+    /// Where fds are followed.
     device_paths: Option<Map<DevicePath, u32>>,
     programs: Vec<OwnedFd>,
 }
@@ -210,7 +210,7 @@ impl Counters {
         Ok(())
     }
 
-    /// Tells the kernel side where the nodes of devices are, where it follows descriptors from the paths that are opened.
+    /// Tells the kernel side where the nodes of devices are, where it follows fds from the paths that are opened.
     /// `known`: what it was told before.
     ///
     /// # Errors

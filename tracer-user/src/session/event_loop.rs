@@ -2,7 +2,7 @@
 
 use std::{future::pending, io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
 
-use gpuos_host::{descriptors::pidfd_open, proc_text};
+use gpuos_host::{fds::pidfd_open, proc_text};
 use gpuos_model::Usage;
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -79,9 +79,9 @@ fn why_not_there(pid: u32, error: &io::Error) -> AttachError {
     }
 }
 
-/// A descriptor that the loop waits for.
+/// An fd that the loop waits for.
 fn readable<T: std::os::fd::AsRawFd + std::os::fd::AsFd>(file: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: the types here own their descriptors and never exchange them.
+    // SAFETY: the types here own their fds and never exchange them.
     unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.map_err(io::Error::from)
 }
 

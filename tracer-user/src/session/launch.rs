@@ -15,7 +15,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use gpuos_host::descriptors::pidfd_open;
+use gpuos_host::fds::pidfd_open;
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -218,7 +218,7 @@ pub struct SpawnOptions<'a> {
     pub account: Option<&'a Account>,
     /// Added to its environment.
     pub variables: &'a [(&'static str, OsString)],
-    /// Its streams, by number, and the descriptors that they are to be.
+    /// Its streams, by number, and the fds that they are to be.
     pub streams: Vec<(RawFd, RawFd)>,
 }
 
@@ -361,7 +361,7 @@ unsafe fn wait_and_execute(
     environment: &[*const libc::c_char],
 ) -> ! {
     let mut byte = 0_u8;
-    // SAFETY: system calls on live descriptors and buffers; pointers are NUL-terminated lists.
+    // SAFETY: system calls on live fds and buffers; pointers are NUL-terminated lists.
     unsafe {
         loop {
             match libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1) {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gpuos_host::{descriptors::new_descriptor, proc_text};
+use gpuos_host::{fds::new_fd, proc_text};
 use gpuos_model::Usage;
 use gpuos_runs::run::End;
 use nix::{
@@ -19,7 +19,7 @@ use nix::{
 const PASSED_ON: [Signal; 6] =
     [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// Reads the tracer's signals from a descriptor, so that they arrive between other events.
+/// Reads the tracer's signals from an fd, so that they arrive between other events.
 #[derive(Debug)]
 pub struct Signals {
     file: OwnedFd,
@@ -83,7 +83,7 @@ impl Signals {
         // SAFETY: the set is valid.
         let result = unsafe { libc::signalfd(-1, set.as_ref(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         // SAFETY: what this call returns is new.
-        let file = unsafe { new_descriptor(result.into()) }?;
+        let file = unsafe { new_fd(result.into()) }?;
         Ok(Self { file, previous })
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn open() -> Self {
-        // Close-on-exec from the start: other tests start programs meanwhile, and count their descriptors.
+        // Close-on-exec from the start: other tests start programs meanwhile, and count their fds.
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let master = posix_openpt(flags).unwrap();
         grantpt(&master).unwrap();
