@@ -39,6 +39,13 @@ pub fn in_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }
 
+/// Major and minor version of the running kernel, (0, 0) when it does not say.
+#[must_use]
+pub fn kernel_version() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    proc_text::version(&release)
+}
+
 /// This machine. What it does not tell is left empty.
 #[must_use]
 pub fn host() -> Host {

@@ -2,7 +2,7 @@
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
-/// A test that runs as root only. Where it cannot run, `crate::support::privileged` is asked what to do about it, with the
+/// A test that runs as root only. Where it cannot run, `gpuos_testprogs::privileged` is asked what to do about it, with the
 /// name of the test: it says no, or that it must run.
 #[proc_macro_attribute]
 pub fn privileged(_options: TokenStream, function: TokenStream) -> TokenStream {
@@ -12,7 +12,7 @@ pub fn privileged(_options: TokenStream, function: TokenStream) -> TokenStream {
         return error("`#[privileged]` stands before a function with a body");
     };
     let guard: Result<TokenStream, _> =
-        format!("if !crate::support::privileged(concat!(module_path!(), \"::{name}\")) {{ return; }}").parse();
+        format!("if !::gpuos_testprogs::privileged(concat!(module_path!(), \"::{name}\")) {{ return; }}").parse();
     let test: Result<TokenStream, _> = "#[test]".parse();
     let (Ok(mut guarded), Ok(mut output)) = (guard, test) else { return error("`#[privileged]` made no tokens") };
     // A block of its own, so that what the body declares stands at a beginning.

@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 use crate::support::{TRACER, known_calls, trace, trace_known};
+use gpuos_host::environment::kernel_version;
 use gpuos_test_macros::privileged;
-use gpuos_tracer::probe::kernel_version;
 
 #[privileged]
 fn threads_are_counted_exactly() {

@@ -1,7 +1,8 @@
 //! The verifier's work is written down, so that growth is noticed: it is paid at every start, and has a limit.
 
+use gpuos_host::environment::kernel_version;
 use gpuos_test_macros::privileged;
-use gpuos_tracer::probe::{Recording, Settings, Tracer, kernel_version};
+use gpuos_tracer::probe::{Recording, Settings, Tracer};
 
 /// Program and instructions that the verifier looked at, on Linux 6.18 with the object of today.
 const WRITTEN_DOWN: &str = include_str!("../../../tracer-ebpf/bytecode/verified-instructions.csv");

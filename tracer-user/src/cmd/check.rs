@@ -139,7 +139,7 @@ fn library_functions() -> Finding {
 
 fn kernel() -> Finding {
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let (verdict, advice) = match probe::kernel_version() {
+    let (verdict, advice) = match environment::kernel_version() {
         (0..=4, _) | (5, 0..=9) => (Verdict::Limited, "older than 5.10, the oldest kernel that was tried"),
         (5, 10..=14) => (Verdict::Limited, "tasks are followed by number: from outside of containers, as root"),
         (7.., _) => (

@@ -16,7 +16,9 @@ use gpuos_host::{environment, proc_text};
 use memmap2::Mmap;
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 
-use super::{bpf_syscall, offsets::kernel_version};
+use gpuos_host::environment::kernel_version;
+
+use super::bpf_syscall;
 
 /// The first Linux with probes on many functions at once.
 const MANY_AT_ONCE: (u32, u32) = (6, 6);

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_map_info, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_map_info, bpf_map_type, bpf_prog_type};
 use gpuos_host::fds::new_fd;
 
 use super::{kernel_objects::AttachPoint, no_preempt};
@@ -285,6 +285,14 @@ pub(super) fn facts_of(program: BorrowedFd<'_>) -> io::Result<ProgramFacts> {
     })
 }
 
+/// Kinds of maps that have a value for each CPU.
+const PER_CPU: [bpf_map_type; 4] = [
+    bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH,
+    bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
+    bpf_map_type::BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    bpf_map_type::BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+];
+
 /// What the kernel says of a map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapFacts {
@@ -294,6 +302,8 @@ pub(super) struct MapFacts {
     pub(super) value_size: u32,
     /// How many entries there can be.
     pub(super) max_entries: u32,
+    /// Whether each CPU has a value of its own: a lookup then writes as many values as there are CPUs.
+    pub(super) is_per_cpu: bool,
 }
 
 /// Asks the kernel about a map.
@@ -311,7 +321,12 @@ pub(super) fn map_facts(map: BorrowedFd<'_>) -> io::Result<MapFacts> {
             info: std::ptr::from_mut(&mut info) as u64,
         },
     )?;
-    Ok(MapFacts { key_size: info.key_size, value_size: info.value_size, max_entries: info.max_entries })
+    Ok(MapFacts {
+        key_size: info.key_size,
+        value_size: info.value_size,
+        max_entries: info.max_entries,
+        is_per_cpu: PER_CPU.iter().any(|kind| *kind as u32 == info.type_),
+    })
 }
 
 /// Address of some bytes for the kernel; 0 of none.

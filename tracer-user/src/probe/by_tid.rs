@@ -5,14 +5,10 @@
 //! preempted inside a program waits, the kernel skips that program for all others on that CPU; perf's tracepoints
 //! run with preemption off. See `docs/decisions/0007-tasks-by-id.md`.
 
-use gpuos_host::environment;
+use gpuos_host::environment::{self, kernel_version};
 use gpuos_tracer_abi::settings::TracepointOffsets;
 
-use super::{
-    error::LoadError,
-    offsets::{kernel_version, task_registers_helper},
-    perf_tracepoints::Events,
-};
+use super::{error::LoadError, offsets::task_registers_helper, perf_tracepoints::Events};
 
 /// Tracepoint programs run preemptibly from here on.
 const PREEMPTIBLE: (u32, u32) = (7, 0);

@@ -2,7 +2,9 @@
 
 use std::{fs, io};
 
-use super::{bpf_syscall::Refusal, kernel_btf::BtfError, offsets::kernel_version};
+use gpuos_host::environment::kernel_version;
+
+use super::{bpf_syscall::Refusal, kernel_btf::BtfError};
 use gpuos_host::proc_text;
 
 /// Failure to load or attach the BPF programs.

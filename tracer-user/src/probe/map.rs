@@ -25,7 +25,7 @@ impl<K: Pod, V: Pod> Map<K, V> {
     /// A map by its fd.
     ///
     /// # Errors
-    /// `InvalidData` when the kernel says that its keys or values have other sizes.
+    /// `InvalidData` when the kernel says that its keys or values have other sizes, or that each CPU has a value of its own.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         let facts = bpf_syscall::map_facts(fd.as_fd())?;
         let expected = (size_of::<K>() as u32, size_of::<V>() as u32);
@@ -37,6 +37,9 @@ impl<K: Pod, V: Pod> Map<K, V> {
                     facts.key_size, facts.value_size, expected.0, expected.1
                 ),
             ));
+        }
+        if facts.is_per_cpu {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "each CPU has a value of its own in the map"));
         }
         Ok(Self { fd, of: PhantomData })
     }
@@ -198,3 +201,67 @@ impl<T> Drop for Shared<T> {
 
 // SAFETY: the memory is only read.
 unsafe impl<T: Send> Send for Shared<T> {}
+
+#[cfg(test)]
+mod tests {
+    use aya::maps::MapData;
+    use aya_obj::generated::bpf_map_type;
+    use gpuos_test_macros::privileged;
+
+    use super::*;
+
+    /// A map with keys of four and values of sixteen bytes.
+    fn created(kind: bpf_map_type) -> OwnedFd {
+        let definition = aya_obj::maps::bpf_map_def {
+            map_type: kind as u32,
+            key_size: 4,
+            value_size: 16,
+            max_entries: 8,
+            ..Default::default()
+        };
+        let map = aya_obj::Map::Legacy(aya_obj::maps::LegacyMap {
+            section_index: 0,
+            section_kind: aya_obj::EbpfSectionKind::Maps,
+            symbol_index: None,
+            def: definition,
+            data: Vec::new(),
+            inner_def: None,
+        });
+        MapData::create(map, "test", None).unwrap().fd().as_fd().try_clone_to_owned().unwrap()
+    }
+
+    fn refusal<K: Pod, V: Pod>(fd: OwnedFd) -> String {
+        let error = Map::<K, V>::new(fd).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        error.to_string()
+    }
+
+    #[privileged]
+    fn a_map_of_other_sizes_is_refused() {
+        let hash = || created(bpf_map_type::BPF_MAP_TYPE_HASH);
+        let sizes = "keys and values of the map have 4 and 16 bytes, not";
+        // A smaller value is what the kernel would write past.
+        assert_eq!(refusal::<u32, u64>(hash()), format!("{sizes} 4 and 8"));
+        assert_eq!(refusal::<u32, [u64; 3]>(hash()), format!("{sizes} 4 and 24"));
+        assert_eq!(refusal::<u64, [u64; 2]>(hash()), format!("{sizes} 8 and 16"));
+        let map = Map::<u32, [u64; 2]>::new(hash()).unwrap();
+        map.insert(&7, &[1, 2]).unwrap();
+        assert_eq!(map.get(&7).unwrap(), [1, 2]);
+        assert_eq!(map.entries().unwrap(), [(7, [1, 2])]);
+        map.delete(&[6, 7, 8]).unwrap();
+        assert_eq!(map.get(&7).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[privileged]
+    fn a_map_with_values_for_each_cpu_is_refused() {
+        for kind in [bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH, bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY] {
+            assert_eq!(refusal::<u32, [u64; 2]>(created(kind)), "each CPU has a value of its own in the map");
+        }
+    }
+
+    #[privileged]
+    fn an_array_that_is_too_short_is_not_mapped() {
+        let array = Map::<u32, [u64; 2]>::new(created(bpf_map_type::BPF_MAP_TYPE_ARRAY)).unwrap();
+        assert_eq!(Shared::map(&array, 9).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -29,5 +29,4 @@ pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
 pub use error::is_in_user_namespace;
 pub use load::{Recording, Settings, Tracer, defaults};
-pub use offsets::kernel_version;
 pub use snapshot::{Counters, Stacks};

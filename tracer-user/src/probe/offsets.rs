@@ -1,7 +1,7 @@
-//! What differs between kernels and architectures: versions, call numbers, offsets in structures.
+//! What differs between kernels and architectures: call numbers, offsets in structures.
 
 use gpuos_decode::syscalls;
-use gpuos_host::proc_text;
+use gpuos_host::environment::kernel_version;
 use gpuos_tracer_abi::{
     ioctl::{FILE_WINDOW, INODE_WINDOW},
     settings::{SpecialNumbers, TaskOffsets},
@@ -15,13 +15,6 @@ const TASK_REGISTERS: (u32, u32) = (5, 15);
 /// Whether it is there; the typed pointer to the current task is older.
 pub(super) fn task_registers_helper() -> bool {
     kernel_version() >= TASK_REGISTERS
-}
-
-/// Major and minor version of the running kernel, (0, 0) when it does not say.
-#[must_use]
-pub fn kernel_version() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    proc_text::version(&release)
 }
 
 /// Of the architecture this is compiled for; `u32::MAX` where it has no such call.

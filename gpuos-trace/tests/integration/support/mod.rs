@@ -4,8 +4,7 @@ pub(crate) mod terminal;
 
 use std::{
     ffi::OsStr,
-    fs::OpenOptions,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -18,9 +17,7 @@ use gpuos_runs::{
     group::{self, Group},
     run::Run,
 };
-
-/// The oldest kernel on which the tracer must work.
-const MINIMUM_KERNEL: (u32, u32) = (5, 10);
+pub(crate) use gpuos_testprogs::{privileged, skip};
 
 /// The program under test.
 pub(crate) const TRACER: &str = env!("CARGO_BIN_EXE_gpuos-trace");
@@ -71,28 +68,6 @@ pub(crate) fn copy_for_everybody() -> (tempfile::TempDir, PathBuf) {
     assert!(Command::new("cp").arg(TRACER).arg(&copy).status().unwrap().success());
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     (folder, copy)
-}
-
-/// Whether this test can run here. Where it cannot, the skip is written down and counted; on a
-/// kernel that has the feature there is no excuse, and with `GPUOS_REQUIRE_PRIVILEGED=1` nowhere.
-pub(crate) fn privileged(test: &str) -> bool {
-    let old = gpuos_tracer::probe::kernel_version() < MINIMUM_KERNEL;
-    let root = nix::unistd::Uid::effective().is_root();
-    if root && !old {
-        return true;
-    }
-    skip(test, if root { "this kernel is older than 5.10" } else { "not root; `cargo xtask test` uses sudo" });
-    false
-}
-
-/// Writes down that a test does not run here, and why.
-pub(crate) fn skip(test: &str, reason: &str) {
-    assert!(std::env::var_os("GPUOS_REQUIRE_PRIVILEGED").is_none(), "{test} must run: {reason}");
-    if let Some(log) = std::env::var_os("GPUOS_SKIP_LOG") {
-        let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        writeln!(file, "{test}: {reason}").unwrap();
-    }
-    eprintln!("SKIP {test}: {reason}");
 }
 
 /// Starts `attach` and waits until it says that it is attached.
