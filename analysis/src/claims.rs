@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     axis::{Axis, short},
-    counted::Kind,
+    counted::CallKind,
     execution::Execution,
     findings::SeriesFindings,
     plan::SeriesPlan,
@@ -36,7 +36,7 @@ pub struct Claim {
     /// Further arguments of the workload.
     pub options: String,
     /// What is counted.
-    pub kind: Kind,
+    pub kind: CallKind,
     /// On what it depends, with the verdict.
     pub depends_on: String,
     /// To what it is insensitive, with the verdict.
@@ -100,7 +100,8 @@ pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &
     let along = |axis: Axis| series.iter().filter(move |series| series.axis == axis && series.plan.model != "infer");
     for iterations in along(Axis::Iterations) {
         for bytes in along(Axis::Bytes).filter(|bytes| stack(&bytes.plan) == stack(&iterations.plan)) {
-            let kinds: BTreeSet<&Kind> = iterations.kinds.iter().chain(&bytes.kinds).map(|found| &found.kind).collect();
+            let kinds: BTreeSet<&CallKind> =
+                iterations.kinds.iter().chain(&bytes.kinds).map(|found| &found.kind).collect();
             for kind in kinds {
                 both_axes(iterations, bytes, kind, &mut claims);
             }
@@ -114,7 +115,7 @@ pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &
 
 /// Size against repetition. What one is shown to be insensitive to must have been varied where there are calls: below a
 /// step in size nothing can be said about repetition above it.
-fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &Kind, claims: &mut Claims) {
+fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &CallKind, claims: &mut Claims) {
     let (backend, model, options) = stack(&iterations.plan);
     let size = iterations.plan.bytes.first().map_or(0.0, |bytes| bytes.0 as f64);
     let repetition = bytes.plan.iters.first().copied().unwrap_or_default();
@@ -157,7 +158,7 @@ fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &Kind, c
 /// not change.
 fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Claims) {
     for found in &execution.appears {
-        let kind = Kind::Category(found.category.clone());
+        let kind = CallKind::Category(found.category.clone());
         let along_bytes = series.iter().filter(|series| series.axis == Axis::Bytes);
         for bytes in along_bytes.filter(|bytes| format!("{} {}", bytes.plan.backend, bytes.plan.model) == found.cell) {
             if bytes.is_flat(&kind) && bytes.least(&kind).is_some_and(|calls| calls > FLAT_CALLS) {
@@ -186,7 +187,7 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
     let alike =
         |one: &str, other: &str| one == other || [one, other].iter().all(|model| ["sync", "kernel"].contains(model));
     for pair in variants {
-        let flat_along_bytes = |kind: &Kind| {
+        let flat_along_bytes = |kind: &CallKind| {
             let found = series.iter().filter(|series| series.axis == Axis::Bytes).find(|series| {
                 let mut options = options(&series.plan);
                 let value = options.remove(&pair.option).unwrap_or_default();
@@ -234,7 +235,7 @@ fn in_inference(series: &[SeriesFindings]) -> Vec<InInference> {
         };
         for other in along().filter(alike) {
             let kinds = other.kinds.iter().map(|found| &found.kind);
-            for kind in kinds.filter(|kind| !matches!(kind, Kind::Category(_))) {
+            for kind in kinds.filter(|kind| !matches!(kind, CallKind::Category(_))) {
                 let outcome = match (other.is_flat(kind), other.grows(kind), model.is_flat(kind), model.grows(kind)) {
                     (true, _, true, _) | (_, true, _, true) => "holds",
                     (true, _, _, true) => "does not hold",
@@ -300,7 +301,8 @@ iters = [100]
         }
         let series = findings::judge_all(&plan.series, &runs, plan.blocks);
         let claims = form(&series, &Execution::default(), &[]);
-        let shown = claims.shown.iter().filter(|claim| claim.kind == Kind::All).map(|claim| claim.rules_out.clone());
+        let shown =
+            claims.shown.iter().filter(|claim| claim.kind == CallKind::All).map(|claim| claim.rules_out.clone());
         let not_shown = claims.not_shown.iter().filter(|claim| claim.what.ends_with("all calls"));
         (shown.collect(), not_shown.map(|claim| claim.why.clone()).collect())
     }

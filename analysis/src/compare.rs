@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     axis::{Axis, short},
     claims::Tag,
-    counted::{Kind, Runs, call_name, rows_of},
+    counted::{CallKind, Runs, call_name, rows_of},
     dataset::{Dataset, DatasetError},
     findings::{self, SeriesFindings},
     fit::APART,
@@ -115,7 +115,7 @@ pub struct Member {
 #[derive(Debug, Serialize)]
 pub struct KindRow {
     /// The role or category, or all calls together.
-    pub kind: Kind,
+    pub kind: CallKind,
     /// The verdicts, in the order of the members.
     pub verdicts: Vec<String>,
     /// How far this goes.
@@ -157,7 +157,7 @@ pub fn compare(sources: &[Source]) -> Vec<Group> {
 }
 
 fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindings)]) -> Group {
-    let kinds: BTreeSet<&Kind> =
+    let kinds: BTreeSet<&CallKind> =
         members.iter().flat_map(|(_, series)| series.kinds.iter().map(|found| &found.kind)).collect();
     let kinds = kinds.into_iter().map(|kind| {
         let (tag, missing) = reach(kind, members);
@@ -183,7 +183,7 @@ fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindin
 
 /// How far what a kind does goes, and what is missing: two vendors' own stacks, at the same size and repetition, each with
 /// a verdict.
-fn reach(kind: &Kind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
+fn reach(kind: &CallKind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
     let of = |vendor: &str| {
         members.iter().map(|(_, series)| *series).filter(|s| s.plan.backend == vendor).collect::<Vec<_>>()
     };
@@ -396,7 +396,7 @@ mod tests {
 
     fn tag(sources: &[Source]) -> (Tag, String) {
         let groups = compare(sources);
-        let row = groups[0].kinds.iter().find(|row| row.kind == Kind::All).unwrap();
+        let row = groups[0].kinds.iter().find(|row| row.kind == CallKind::All).unwrap();
         (row.tag, row.missing.clone())
     }
 

@@ -14,7 +14,7 @@ use crate::{
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "by", content = "name", rename_all = "lowercase")]
-pub enum Kind {
+pub enum CallKind {
     /// Every call.
     All,
     /// Calls of one role: what they do for the GPU's work.
@@ -23,7 +23,7 @@ pub enum Kind {
     Category(String),
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for CallKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::All => f.write_str("all calls"),
@@ -37,7 +37,7 @@ impl std::fmt::Display for Kind {
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
     /// Calls in the timed work.
-    pub work: BTreeMap<Kind, f64>,
+    pub work: BTreeMap<CallKind, f64>,
     /// Calls on GPU devices in each phase.
     pub driver: BTreeMap<String, f64>,
     /// Categories with a call, in all phases.
@@ -55,7 +55,7 @@ impl Counted {
     }
 
     /// Calls of a kind in the timed work.
-    pub fn work(&self, kind: &Kind) -> f64 {
+    pub fn work(&self, kind: &CallKind) -> f64 {
         self.work.get(kind).copied().unwrap_or_default()
     }
 
@@ -92,7 +92,7 @@ impl<'a> Sums<'a> {
                 device => format!("{category} on {device}"),
             };
             if phase::is_measured(phase) {
-                for kind in [Kind::All, Kind::Role(role.to_owned()), Kind::Category(category.clone())] {
+                for kind in [CallKind::All, CallKind::Role(role.to_owned()), CallKind::Category(category.clone())] {
                     *counted.work.entry(kind).or_default() += calls;
                 }
             }
@@ -193,9 +193,9 @@ mod tests {
             row("work", "memory", "mmap", "nvidia0", "", 1),
         ];
         let counted = Counted::of(rows);
-        assert_eq!(counted.work(&Kind::All), 6.0);
-        assert_eq!(counted.work(&Kind::Role("memory".to_owned())), 6.0);
-        assert_eq!(counted.work(&Kind::Category("ioctl on nvidiactl".to_owned())), 3.0);
+        assert_eq!(counted.work(&CallKind::All), 6.0);
+        assert_eq!(counted.work(&CallKind::Role("memory".to_owned())), 6.0);
+        assert_eq!(counted.work(&CallKind::Category("ioctl on nvidiactl".to_owned())), 3.0);
         assert_eq!(rows.map(call_name)[1..], ["nvidiactl RM_ALLOC", "mmap", "nvidia0 mmap"]);
         assert_eq!((counted.start_up_on_devices(), counted.on_devices()), (5.0, 9.0));
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
-    counted::{Counted, Kind, Runs},
+    counted::{CallKind, Counted, Runs},
     plan::{Cell, SeriesPlan},
     resample::{Interval, median_interval},
     verdict::LEAST_BLOCKS,
@@ -138,9 +138,9 @@ fn shares(series: &[SeriesPlan], runs: &Runs) -> Vec<Share> {
                 Some([run, start, runs.get(without, block)?, runs.get(&without.without_work(), block)?])
             })
             .collect();
-        let categories: BTreeSet<&Kind> = both.iter().flat_map(|[run, ..]| run.work.keys()).collect();
+        let categories: BTreeSet<&CallKind> = both.iter().flat_map(|[run, ..]| run.work.keys()).collect();
         for kind in categories {
-            let Kind::Category(category) = kind else { continue };
+            let CallKind::Category(category) = kind else { continue };
             let values =
                 both.iter().map(|[run, start, cpu, cpu_start]| (share(run, start, kind), share(cpu, cpu_start, kind)));
             let cell = with.arguments().join(" ");
@@ -168,9 +168,9 @@ fn shares(series: &[SeriesPlan], runs: &Runs) -> Vec<Share> {
 }
 
 /// Part of the calls in the timed work that are of a kind, start-up subtracted; 0 where there are none.
-fn share(run: &Counted, start: &Counted, kind: &Kind) -> f64 {
-    let more = |kind: &Kind| (run.work(kind) - start.work(kind)).max(0.0);
-    let all: f64 = run.work.keys().filter(|kind| matches!(kind, Kind::Category(_))).map(more).sum();
+fn share(run: &Counted, start: &Counted, kind: &CallKind) -> f64 {
+    let more = |kind: &CallKind| (run.work(kind) - start.work(kind)).max(0.0);
+    let all: f64 = run.work.keys().filter(|kind| matches!(kind, CallKind::Category(_))).map(more).sum();
     if all > 0.0 { more(kind) / all } else { 0.0 }
 }
 

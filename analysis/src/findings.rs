@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     axis::{Axis, short},
     claims::{self, Claims},
-    counted::{Kind, Runs},
+    counted::{CallKind, Runs},
     dataset::{Dataset, DatasetError, RunRow},
     execution::{self, Execution},
     interaction::{self, Interaction},
@@ -108,23 +108,23 @@ fn median_of(mut values: Vec<f64>) -> Option<f64> {
 
 impl SeriesFindings {
     /// What a kind does along it. A kind that made no call in any block is not in [`SeriesFindings::kinds`].
-    pub fn kind(&self, kind: &Kind) -> Option<&KindFindings> {
+    pub fn kind(&self, kind: &CallKind) -> Option<&KindFindings> {
         self.kinds.iter().find(|found| found.kind == *kind)
     }
 
     /// Calls at a level, or at the next one below.
-    pub fn at(&self, kind: &Kind, level: f64) -> Option<f64> {
+    pub fn at(&self, kind: &CallKind, level: f64) -> Option<f64> {
         let place = self.levels.iter().rposition(|other| *other <= level)?;
         self.kind(kind)?.medians.get(place).copied()
     }
 
     /// Calls at the level that has fewest.
-    pub fn least(&self, kind: &Kind) -> Option<f64> {
+    pub fn least(&self, kind: &CallKind) -> Option<f64> {
         self.kind(kind)?.medians.iter().copied().reduce(f64::min)
     }
 
     /// Whether equivalence is shown: also of a kind that made no call in any run, where there were runs enough.
-    pub fn is_flat(&self, kind: &Kind) -> bool {
+    pub fn is_flat(&self, kind: &CallKind) -> bool {
         match self.kind(kind) {
             Some(found) => found.verdict.scaling == Scaling::Flat,
             None => is_enough(self.blocks, &self.levels),
@@ -132,13 +132,13 @@ impl SeriesFindings {
     }
 
     /// Whether it is shown to change with the axis.
-    pub fn grows(&self, kind: &Kind) -> bool {
+    pub fn grows(&self, kind: &CallKind) -> bool {
         let words = [Scaling::Linear, Scaling::Sublinear, Scaling::Superlinear, Scaling::Step];
         self.kind(kind).is_some_and(|found| words.contains(&found.verdict.scaling))
     }
 
     /// The verdict in a few words.
-    pub fn words(&self, kind: &Kind) -> String {
+    pub fn words(&self, kind: &CallKind) -> String {
         let Some(found) = self.kind(kind) else {
             return if self.blocks == 0 { "no usable block".to_owned() } else { "no call in any run".to_owned() };
         };
@@ -188,7 +188,7 @@ impl SeriesFindings {
 #[derive(Debug, Serialize)]
 pub struct KindFindings {
     /// The role or category, or all calls together.
-    pub kind: Kind,
+    pub kind: CallKind,
     /// The median count at each level.
     #[serde(rename = "middles")]
     pub medians: Vec<f64>,
@@ -269,7 +269,7 @@ struct Drafted<'a> {
 }
 
 struct Draft {
-    kind: Kind,
+    kind: CallKind,
     series: Series,
     is_rejected: bool,
 }
@@ -283,14 +283,15 @@ impl<'a> Drafted<'a> {
             .filter(|block| cells.iter().all(|cell| has(cell, *block) && has(&cell.without_work(), *block)))
             .collect();
         let found = |cell: &Cell, block: u32| runs.get(cell, block).into_iter().flat_map(|run| run.work.keys());
-        let kinds: BTreeSet<&Kind> = whole
+        let kinds: BTreeSet<&CallKind> = whole
             .iter()
             .flat_map(|block| cells.iter().flat_map(move |cell| found(cell, *block)))
-            .chain([&Kind::All])
+            .chain([&CallKind::All])
             .collect();
-        let count = |cell: &Cell, block: u32, kind: &Kind| runs.get(cell, block).map_or(0.0, |run| run.work(kind));
-        let value =
-            |cell: &Cell, block: u32, kind: &Kind| count(cell, block, kind) - count(&cell.without_work(), block, kind);
+        let count = |cell: &Cell, block: u32, kind: &CallKind| runs.get(cell, block).map_or(0.0, |run| run.work(kind));
+        let value = |cell: &Cell, block: u32, kind: &CallKind| {
+            count(cell, block, kind) - count(&cell.without_work(), block, kind)
+        };
         let levels: Vec<f64> = cells.iter().map(|cell| plan.level(cell)).collect();
         let of_runs = |cell: &Cell, of: &dyn Fn(&RunRow) -> u64| {
             let all = whole.iter().filter_map(|block| Some(of(&runs.get(cell, *block)?.run) as f64));
@@ -310,7 +311,7 @@ impl<'a> Drafted<'a> {
             let twin = Cell { twin: true, ..cell.clone() };
             let both = whole.iter().filter(|block| has(&twin, **block));
             let (first, second): (Vec<f64>, Vec<f64>) =
-                both.map(|block| (count(cell, *block, &Kind::All), count(&twin, *block, &Kind::All))).unzip();
+                both.map(|block| (count(cell, *block, &CallKind::All), count(&twin, *block, &CallKind::All))).unzip();
             noise_floor(&first, &second)
         });
         let cost = cells.last().map(|cell| {

@@ -11,7 +11,7 @@ use plotters::{
 
 use crate::{
     axis::{Axis, in_units},
-    counted::Kind,
+    counted::CallKind,
     findings::{KindFindings, SeriesFindings},
     verdict::Scaling,
 };
@@ -107,7 +107,7 @@ impl Facets for AlongAxis<'_> {
     }
 
     fn has(&self, role: &str) -> bool {
-        let kind = if role == ALL_CALLS { Kind::All } else { Kind::Role(role.to_owned()) };
+        let kind = if role == ALL_CALLS { CallKind::All } else { CallKind::Role(role.to_owned()) };
         self.0.iter().any(|series| series.kind(&kind).is_some())
     }
 
@@ -173,9 +173,9 @@ where
     }
     for found in &series.kinds {
         let color = match &found.kind {
-            Kind::All => BLACK,
-            Kind::Role(role) => color(role),
-            Kind::Category(_) => continue,
+            CallKind::All => BLACK,
+            CallKind::Role(role) => color(role),
+            CallKind::Category(_) => continue,
         };
         let points = || series.levels.iter().zip(&found.medians).map(|(level, calls)| (*level, calls.max(LEAST)));
         // All together lie below, broad and pale, so that a role which is all of them is seen.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     axis::{Axis, short},
-    counted::{Counted, Kind, Runs},
+    counted::{CallKind, Counted, Runs},
     execution::all_runs,
     findings::SeriesFindings,
     plan::SeriesPlan,
@@ -98,14 +98,18 @@ fn words(series: &[&SeriesFindings], none: &str) -> String {
     if series.is_empty() {
         return none.to_owned();
     }
-    series.iter().map(|series| format!("{}: {}", series.name, series.words(&Kind::All))).collect::<Vec<_>>().join("; ")
+    series
+        .iter()
+        .map(|series| format!("{}: {}", series.name, series.words(&CallKind::All)))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Whether all of some series are flat: refuted where one grows.
 fn all_flat(series: &[&SeriesFindings]) -> Outcome {
-    if series.iter().any(|series| series.grows(&Kind::All)) {
+    if series.iter().any(|series| series.grows(&CallKind::All)) {
         Outcome::Refuted
-    } else if !series.is_empty() && series.iter().all(|series| series.is_flat(&Kind::All)) {
+    } else if !series.is_empty() && series.iter().all(|series| series.is_flat(&CallKind::All)) {
         Outcome::Confirmed
     } else {
         Outcome::Unresolved
@@ -114,7 +118,7 @@ fn all_flat(series: &[&SeriesFindings]) -> Outcome {
 
 /// How a series scales, where it made a call.
 fn scaling(series: &SeriesFindings) -> Option<Scaling> {
-    series.kind(&Kind::All).map(|kind| kind.verdict.scaling)
+    series.kind(&CallKind::All).map(|kind| kind.verdict.scaling)
 }
 
 /// Whether all of some series scale as expected.
@@ -201,7 +205,7 @@ impl<'a> Data<'a> {
     fn contrasts(&self, backend: &str, option: &str) -> Vec<(Contrast, String)> {
         let pairs = self.variants.iter().filter(|pair| pair.backend == backend && pair.option == option);
         let contrast = |pair: &VariantPair| {
-            let found = pair.kinds.iter().find(|found| found.kind == Kind::All)?;
+            let found = pair.kinds.iter().find(|found| found.kind == CallKind::All)?;
             let name = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
             let text = format!(
                 "{option} {} against {} in `{}`: {} calls an iteration more ({})",
@@ -238,7 +242,7 @@ impl<'a> Data<'a> {
         let mut along_bytes = self.along(backend, models, Axis::Bytes);
         along_bytes.retain(|series| series.plan.options.iter().any(|option| option.contains(held)));
         outcomes.push(all_flat(&along_bytes));
-        evidence.extend(along_bytes.iter().map(|series| format!("{}: {}", series.name, series.words(&Kind::All))));
+        evidence.extend(along_bytes.iter().map(|series| format!("{}: {}", series.name, series.words(&CallKind::All))));
         if evidence.is_empty() {
             let options = options.join(" or ");
             evidence.push(format!("no series that differ in {options}, and none that holds {held} along bytes"));

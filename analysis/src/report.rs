@@ -10,7 +10,7 @@ use std::{
 use crate::{
     axis::{Axis, short},
     claims::{Claim, NotShown},
-    counted::Kind,
+    counted::CallKind,
     dataset::DatasetError,
     execution::{Appearance, Share},
     findings::{Findings, KindFindings, SeriesFindings},
@@ -44,10 +44,10 @@ pub fn summary(findings: &Findings) -> String {
     for series in &findings.series {
         let axis = series.axis.name();
         let _ = writeln!(text, "\n{} along {axis}, {} blocks", series.name, series.blocks);
-        for found in series.kinds.iter().filter(|found| !matches!(found.kind, Kind::Category(_))) {
+        for found in series.kinds.iter().filter(|found| !matches!(found.kind, CallKind::Category(_))) {
             let name = match &found.kind {
-                Kind::Role(role) => role.clone(),
-                kind @ (Kind::All | Kind::Category(_)) => kind.to_string(),
+                CallKind::Role(role) => role.clone(),
+                kind @ (CallKind::All | CallKind::Category(_)) => kind.to_string(),
             };
             let _ = writeln!(text, "  {name:<18}{} ({})", series.words(&found.kind), ground(found, series.axis));
         }
@@ -157,11 +157,11 @@ fn paragraph(series: &[&SeriesFindings]) -> String {
     let all = |test: &dyn Fn(&SeriesFindings) -> bool| -> Vec<String> {
         series.iter().filter(|series| test(series)).map(|series| series.name.clone()).collect()
     };
-    let changing = series.iter().filter(|series| series.grows(&Kind::All));
+    let changing = series.iter().filter(|series| series.grows(&CallKind::All));
     let changing: Vec<String> =
-        changing.map(|series| format!("{} ({})", series.name, series.words(&Kind::All))).collect();
-    let flat = all(&|series| series.is_flat(&Kind::All));
-    let open = all(&|series| !series.is_flat(&Kind::All) && !series.grows(&Kind::All));
+        changing.map(|series| format!("{} ({})", series.name, series.words(&CallKind::All))).collect();
+    let flat = all(&|series| series.is_flat(&CallKind::All));
+    let open = all(&|series| !series.is_flat(&CallKind::All) && !series.grows(&CallKind::All));
     let part = |what: &str, names: &[String]| {
         if names.is_empty() { String::new() } else { format!(" {what}: {}.", names.join("; ")) }
     };
@@ -275,7 +275,7 @@ fn options(text: &mut String, findings: &Findings) {
     text.push_str("## Which options change what is counted?\n\nSeries that differ in one option, at their largest level; intervals at 95 % for all of them together. This holds the data constant and varies how long a kernel takes or how it is waited for.\n\n");
     let rows = findings.variants.iter().flat_map(|pair| {
         let value = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
-        pair.kinds.iter().filter(|found| !matches!(found.kind, Kind::Category(_))).map(move |found| {
+        pair.kinds.iter().filter(|found| !matches!(found.kind, CallKind::Category(_))).map(move |found| {
             let outcome = match found.outcome {
                 Contrast::Differs => "differs",
                 Contrast::Same => "the same",

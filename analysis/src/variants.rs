@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     axis::Axis,
-    counted::{Kind, Runs},
+    counted::{CallKind, Runs},
     plan::{Cell, SeriesPlan},
     resample::{Interval, median, median_interval},
     verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS},
@@ -40,7 +40,7 @@ pub struct VariantPair {
 #[derive(Debug, Serialize)]
 pub struct VariantKind {
     /// The role or category, or all calls together.
-    pub kind: Kind,
+    pub kind: CallKind,
     /// Calls more in the second series, and its interval at 95 % for all that were asked together.
     pub difference: f64,
     /// See `difference`.
@@ -121,7 +121,7 @@ pub(crate) fn find(series: &[SeriesPlan], runs: &Runs) -> Vec<VariantPair> {
 }
 
 /// Of every kind, the counts of both cells in each block that has them, start-up subtracted.
-fn values(runs: &Runs, one: &Cell, other: &Cell) -> Vec<(Kind, Vec<(f64, f64)>)> {
+fn values(runs: &Runs, one: &Cell, other: &Cell) -> Vec<(CallKind, Vec<(f64, f64)>)> {
     let both: Vec<_> = runs
         .of_cell(one)
         .filter_map(|(block, run)| {
@@ -129,9 +129,9 @@ fn values(runs: &Runs, one: &Cell, other: &Cell) -> Vec<(Kind, Vec<(f64, f64)>)>
             Some([run, start, runs.get(other, block)?, runs.get(&other.without_work(), block)?])
         })
         .collect();
-    let kinds: BTreeSet<&Kind> =
+    let kinds: BTreeSet<&CallKind> =
         both.iter().flat_map(|[first, _, second, _]| first.work.keys().chain(second.work.keys())).collect();
-    let of = |kind: &Kind| {
+    let of = |kind: &CallKind| {
         let value = |[first, start, second, second_start]: &[&crate::counted::Counted; 4]| {
             (first.work(kind) - start.work(kind), second.work(kind) - second_start.work(kind))
         };
@@ -140,7 +140,7 @@ fn values(runs: &Runs, one: &Cell, other: &Cell) -> Vec<(Kind, Vec<(f64, f64)>)>
     kinds.into_iter().map(|kind| (kind.clone(), of(kind))).collect()
 }
 
-fn judge(plan: &SeriesPlan, cell: &Cell, kind: Kind, values: &[(f64, f64)], certainty: f64) -> VariantKind {
+fn judge(plan: &SeriesPlan, cell: &Cell, kind: CallKind, values: &[(f64, f64)], certainty: f64) -> VariantKind {
     let differences: Vec<f64> = values.iter().map(|(first, second)| second - first).collect();
     let tolerance = match plan.axis() {
         Axis::Iterations => FLAT_CALLS_PER_ITERATION * cell.iters as f64,
@@ -218,7 +218,7 @@ options = [\"--wait\", \"spin\", \"--duration-us\", \"10\"]
             ("--wait", "", "block")
         );
         let outcome = |name: &str| {
-            let kind = Kind::Category(name.to_owned());
+            let kind = CallKind::Category(name.to_owned());
             let found = found[0].kinds.iter().find(|found| found.kind == kind).unwrap();
             (found.per_iteration, found.outcome)
         };

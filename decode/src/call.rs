@@ -8,7 +8,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     decoded::{Decoded, parts},
-    devices::{Devices, Kind},
+    devices::{DeviceKind, Devices},
     ioctls, kfd, nvidia,
     roles::Roles,
     syscalls,
@@ -31,7 +31,7 @@ fn decode(key: &RowKey, devices: &Devices) -> Decoded {
     match syscalls::by_number(key.number).map(|call| call.name) {
         Some("ioctl") if (key.command, key.detail) == (OTHER_COMMANDS, OTHER_COMMANDS) => Decoded {
             command: "other commands".to_owned(),
-            on_gpu: devices.kind(key.device) != Kind::NotGpu,
+            on_gpu: devices.kind(key.device) != DeviceKind::NotGpu,
             ..Decoded::default()
         },
         Some("ioctl") => ioctls::decode(devices, key.device, key.command, key.detail)
@@ -118,9 +118,9 @@ pub fn status_name(device: u32, status: u32, devices: &Devices) -> String {
         return String::new();
     }
     let kind = devices.kind(device);
-    let name = if kind == Kind::Kfd {
+    let name = if kind == DeviceKind::Kfd {
         kfd::wait_result(status)
-    } else if matches!(kind, Kind::Nvidia | Kind::NvidiaUvm) {
+    } else if matches!(kind, DeviceKind::Nvidia | DeviceKind::NvidiaUvm) {
         nvidia::status_name(status)
     } else {
         None

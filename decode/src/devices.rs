@@ -26,7 +26,7 @@ const PTS_LAST_MAJOR: u32 = 143;
 
 /// What is behind a device number, as far as decoding goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind<'a> {
+pub enum DeviceKind<'a> {
     /// No GPU.
     NotGpu,
     /// `/dev/nvidiactl`, `/dev/nvidia<N>`.
@@ -146,26 +146,28 @@ impl Devices {
 
     /// What is behind a device number of the ABI crate's `ioctl`.
     #[must_use]
-    pub fn kind(&self, device: u32) -> Kind<'_> {
+    pub fn kind(&self, device: u32) -> DeviceKind<'_> {
         match device {
-            DMA_BUF => return Kind::DmaBuf,
-            SYNC_FILE => return Kind::SyncFile,
-            SYNCOBJ | KFD_EVENTS => return Kind::OtherGpu,
-            _ if device >= NO_DEVICE => return Kind::NotGpu,
+            DMA_BUF => return DeviceKind::DmaBuf,
+            SYNC_FILE => return DeviceKind::SyncFile,
+            SYNCOBJ | KFD_EVENTS => return DeviceKind::OtherGpu,
+            _ if device >= NO_DEVICE => return DeviceKind::NotGpu,
             _ => {}
         }
         let (major, minor) = (major_of(device), minor_of(device));
         match (major, self.characters.get(&major).map_or("", String::as_str)) {
-            (NVIDIA_MAJOR, _) if minor == NVIDIA_MODESET_MINOR => Kind::NvidiaModeset,
-            (NVIDIA_MAJOR, _) => Kind::Nvidia,
-            (DRM_MAJOR | ACCEL_MAJOR, _) => Kind::Drm(self.graphics.get(&device).map_or("", String::as_str)),
-            (_, "nvidia-uvm") => Kind::NvidiaUvm,
-            (_, "kfd") => Kind::Kfd,
-            (_, "dma_heap") => Kind::DmaHeap,
-            (_, "gdrdrv") => Kind::Gdrdrv,
-            (_, name) if name.starts_with("nvidia") => Kind::OtherGpu,
-            (MISC_MAJOR, _) if self.miscellaneous.get(&minor).is_some_and(|name| name == "udmabuf") => Kind::Udmabuf,
-            _ => Kind::NotGpu,
+            (NVIDIA_MAJOR, _) if minor == NVIDIA_MODESET_MINOR => DeviceKind::NvidiaModeset,
+            (NVIDIA_MAJOR, _) => DeviceKind::Nvidia,
+            (DRM_MAJOR | ACCEL_MAJOR, _) => DeviceKind::Drm(self.graphics.get(&device).map_or("", String::as_str)),
+            (_, "nvidia-uvm") => DeviceKind::NvidiaUvm,
+            (_, "kfd") => DeviceKind::Kfd,
+            (_, "dma_heap") => DeviceKind::DmaHeap,
+            (_, "gdrdrv") => DeviceKind::Gdrdrv,
+            (_, name) if name.starts_with("nvidia") => DeviceKind::OtherGpu,
+            (MISC_MAJOR, _) if self.miscellaneous.get(&minor).is_some_and(|name| name == "udmabuf") => {
+                DeviceKind::Udmabuf
+            }
+            _ => DeviceKind::NotGpu,
         }
     }
 
@@ -287,7 +289,7 @@ mod tests {
         assert_eq!(name(511, 1), "nvidia-uvm-tools");
         assert_eq!(name(226, 128), "renderD128");
         assert_eq!(name(136, 7), "pts/7");
-        assert_eq!(devices.kind(device_number(226, 128)), Kind::Drm("amdgpu"));
-        assert_eq!(devices.kind(device_number(1, 3)), Kind::NotGpu);
+        assert_eq!(devices.kind(device_number(226, 128)), DeviceKind::Drm("amdgpu"));
+        assert_eq!(devices.kind(device_number(1, 3)), DeviceKind::NotGpu);
     }
 }

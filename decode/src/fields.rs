@@ -1,7 +1,7 @@
 //! Fields of the arguments of GPU drivers' commands, by their measured layouts.
 
 use crate::{
-    devices::{Devices, Kind},
+    devices::{DeviceKind, Devices},
     driver_rules::NEWEST,
     tables::{Field, fields::FIELDS},
 };
@@ -11,20 +11,20 @@ use crate::{
 #[must_use]
 pub fn decode(devices: &Devices, device: u32, command: u32, argument: &[u8]) -> String {
     let driver = match devices.kind(device) {
-        Kind::Nvidia => "nvidia",
-        Kind::Kfd => "kfd",
+        DeviceKind::Nvidia => "nvidia",
+        DeviceKind::Kfd => "kfd",
         // Commands of a driver begin at 0x40; the others are those of every driver.
-        Kind::Drm(_) if !(0x40..0xa0).contains(&(command & 0xff)) => "drm",
-        Kind::Drm(driver) => driver,
-        Kind::NotGpu
-        | Kind::NvidiaUvm
-        | Kind::NvidiaModeset
-        | Kind::DmaBuf
-        | Kind::DmaHeap
-        | Kind::Udmabuf
-        | Kind::SyncFile
-        | Kind::Gdrdrv
-        | Kind::OtherGpu => return String::new(),
+        DeviceKind::Drm(_) if !(0x40..0xa0).contains(&(command & 0xff)) => "drm",
+        DeviceKind::Drm(driver) => driver,
+        DeviceKind::NotGpu
+        | DeviceKind::NvidiaUvm
+        | DeviceKind::NvidiaModeset
+        | DeviceKind::DmaBuf
+        | DeviceKind::DmaHeap
+        | DeviceKind::Udmabuf
+        | DeviceKind::SyncFile
+        | DeviceKind::Gdrdrv
+        | DeviceKind::OtherGpu => return String::new(),
     };
     let (number, size) = (command & 0xff, command >> 16 & 0x3fff);
     let version = devices.nvidia_version.as_ref();

@@ -10,7 +10,7 @@ use gpuos_tracer_abi::ioctl::{DETAIL_NOT_SEEN, DETAIL_UNREADABLE};
 pub use crate::tables::Command;
 use crate::{
     decoded::{Decoded, find, plain, unknown},
-    devices::{Devices, Kind},
+    devices::{DeviceKind, Devices},
     kfd, nvidia,
     tables::ioctls as tables,
 };
@@ -126,7 +126,7 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
     let version = devices.nvidia_version.as_ref();
     let kind = devices.kind(device);
     if let Some((_, name)) = OF_THE_KERNEL.iter().find(|(number, _)| *number == command)
-        && !matches!(kind, Kind::NotGpu)
+        && !matches!(kind, DeviceKind::NotGpu)
     {
         return Some(Decoded {
             command: (*name).to_owned(),
@@ -138,10 +138,10 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
         });
     }
     let decoded = match kind {
-        Kind::NotGpu => return None,
-        Kind::Nvidia => nvidia::escape(command, detail, version),
-        Kind::NvidiaUvm => plain(find(&tables::NVIDIA_UVM, command, version), command),
-        Kind::NvidiaModeset if command == 0xc010_6d00 => {
+        DeviceKind::NotGpu => return None,
+        DeviceKind::Nvidia => nvidia::escape(command, detail, version),
+        DeviceKind::NvidiaUvm => plain(find(&tables::NVIDIA_UVM, command, version), command),
+        DeviceKind::NvidiaModeset if command == 0xc010_6d00 => {
             let inner = Some(detail).filter(|detail| *detail < DETAIL_NOT_SEEN);
             let inner = inner.and_then(|detail| find(&tables::NVIDIA_MODESET, detail, version));
             Decoded {
@@ -153,21 +153,23 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
                 on_gpu: true,
             }
         }
-        Kind::Kfd => {
+        DeviceKind::Kfd => {
             let mut decoded = plain(by_number(&tables::KFD, "", command), command);
             decoded.detail = kfd::detail(command, detail).into_owned();
             decoded.known &= detail != DETAIL_UNREADABLE;
             decoded
         }
-        Kind::Drm(driver) => drm(driver, command),
-        Kind::DmaBuf => plain(by_whole_number(&tables::DMA_BUF, "dma-buf (anon fd)", command), command),
-        Kind::DmaHeap => plain(by_whole_number(&tables::DMA_BUF, "/dev/dma_heap/*", command), command),
-        Kind::Udmabuf => plain(by_whole_number(&tables::DMA_BUF, "/dev/udmabuf", command), command),
-        Kind::SyncFile => plain(by_whole_number(&tables::SYNC_FILE, "sync_file (anon fd)", command), command),
+        DeviceKind::Drm(driver) => drm(driver, command),
+        DeviceKind::DmaBuf => plain(by_whole_number(&tables::DMA_BUF, "dma-buf (anon fd)", command), command),
+        DeviceKind::DmaHeap => plain(by_whole_number(&tables::DMA_BUF, "/dev/dma_heap/*", command), command),
+        DeviceKind::Udmabuf => plain(by_whole_number(&tables::DMA_BUF, "/dev/udmabuf", command), command),
+        DeviceKind::SyncFile => plain(by_whole_number(&tables::SYNC_FILE, "sync_file (anon fd)", command), command),
         // Its table has no whole numbers; the driver's are of type 0xda.
-        Kind::Gdrdrv if command >> 8 & 0xff == GDRDRV_TYPE => plain(by_number(&tables::GDRDRV, "", command), command),
-        Kind::Gdrdrv => unknown(command),
-        Kind::NvidiaModeset | Kind::OtherGpu => unknown(command),
+        DeviceKind::Gdrdrv if command >> 8 & 0xff == GDRDRV_TYPE => {
+            plain(by_number(&tables::GDRDRV, "", command), command)
+        }
+        DeviceKind::Gdrdrv => unknown(command),
+        DeviceKind::NvidiaModeset | DeviceKind::OtherGpu => unknown(command),
     };
     Some(Decoded { on_gpu: true, ..decoded })
 }
@@ -176,9 +178,9 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
 #[must_use]
 pub fn decode_mapping(devices: &Devices, device: u32, detail: u32) -> Option<Decoded> {
     let kind = devices.kind(device);
-    let (detail, role) = if kind == Kind::NotGpu {
+    let (detail, role) = if kind == DeviceKind::NotGpu {
         return None;
-    } else if kind == Kind::Kfd {
+    } else if kind == DeviceKind::Kfd {
         // KFD_MMAP_TYPE of the driver's kfd_priv.h, + 1.
         let (detail, role) = match detail {
             4 => ("doorbell", Role::Submission),
@@ -187,7 +189,7 @@ pub fn decode_mapping(devices: &Devices, device: u32, detail: u32) -> Option<Dec
             _ => ("registers", Role::Memory),
         };
         (detail.to_owned(), role)
-    } else if kind == Kind::Nvidia && detail != 0 {
+    } else if kind == DeviceKind::Nvidia && detail != 0 {
         let (name, class) = nvidia::object(detail, devices.nvidia_version.as_ref());
         (name, class.map(|class| class.role).filter(|role| *role == Role::Submission).unwrap_or(Role::Memory))
     } else {

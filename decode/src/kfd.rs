@@ -32,10 +32,10 @@ pub(crate) struct Field {
     /// Byte offset of the word.
     pub(crate) at: u32,
     /// How to read it.
-    words: Words,
+    values: Values,
 }
 
-enum Words {
+enum Values {
     /// A number by which one is chosen.
     Choice(&'static [&'static str]),
     /// 0, and everything else.
@@ -53,13 +53,13 @@ pub(crate) const FIELDS: [Field; 5] = [
     Field {
         number: 0x02,
         at: 40,
-        words: Words::Choice(&["compute", "sdma", "compute aql", "sdma xgmi", "sdma by engine"]),
+        values: Values::Choice(&["compute", "sdma", "compute aql", "sdma xgmi", "sdma by engine"]),
     },
     // AMDKFD_IOC_CREATE_EVENT, event_type.
     Field {
         number: 0x08,
         at: 12,
-        words: Words::Choice(&[
+        values: Values::Choice(&[
             "signal",
             "node change",
             "device state change",
@@ -72,12 +72,12 @@ pub(crate) const FIELDS: [Field; 5] = [
         ]),
     },
     // wait_for_all.
-    Field { number: WAIT_EVENTS, at: 12, words: Words::Truth(WAITS) },
+    Field { number: WAIT_EVENTS, at: 12, values: Values::Truth(WAITS) },
     // AMDKFD_IOC_ALLOC_MEMORY_OF_GPU, flags.
     Field {
         number: 0x16,
         at: 36,
-        words: Words::Flags(&[
+        values: Values::Flags(&[
             (1, "VRAM"),
             (1 << 1, "GTT"),
             (1 << 2, "USERPTR"),
@@ -95,7 +95,7 @@ pub(crate) const FIELDS: [Field; 5] = [
         ]),
     },
     // AMDKFD_IOC_SVM, op.
-    Field { number: 0x20, at: 16, words: Words::Choice(&["set", "get"]) },
+    Field { number: 0x20, at: 16, values: Values::Choice(&["set", "get"]) },
 ];
 
 /// What a detail says; empty for commands that have none.
@@ -107,12 +107,12 @@ pub(crate) fn detail(command: u32, detail: u32) -> Cow<'static, str> {
     if detail == DETAIL_UNREADABLE {
         return "argument not readable".into();
     }
-    match field.words {
-        Words::Choice(words) => {
+    match field.values {
+        Values::Choice(words) => {
             words.get(detail as usize).map_or_else(|| detail.to_string().into(), |word| (*word).into())
         }
-        Words::Truth([no, yes]) => if detail == 0 { no } else { yes }.into(),
-        Words::Flags(flags) => {
+        Values::Truth([no, yes]) => if detail == 0 { no } else { yes }.into(),
+        Values::Flags(flags) => {
             let mut words: Vec<String> =
                 flags.iter().filter(|(bit, _)| detail & bit != 0).map(|(_, word)| (*word).to_owned()).collect();
             let unknown = flags.iter().fold(detail, |rest, (bit, _)| rest & !bit);

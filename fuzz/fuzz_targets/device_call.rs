@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use gpuos_decode::{devices::Devices, ioctls, version::Version};
+use gpuos_decode::{call::status_name, devices::Devices, ioctls, parts, version::Version};
 use libfuzzer_sys::fuzz_target;
 
 static MACHINES: LazyLock<[Devices; 3]> = LazyLock::new(|| {
@@ -21,5 +21,5 @@ fuzz_target!(|numbers: (u8, u32, u32, u32)| {
     let devices = &MACHINES[usize::from(machine) % MACHINES.len()];
     let _ = ioctls::decode(devices, device, command, detail);
     let _ = ioctls::decode_mapping(devices, device, detail);
-    let _ = (ioctls::parts(command), ioctls::nvidia_status(detail), devices.kind(device));
+    let _ = (parts(command), status_name(device, detail, devices), devices.kind(device));
 });

@@ -12,7 +12,7 @@ use gpuos_decode::{devices::Devices, version::Version};
 use gpuos_recording::{
     RecordingError,
     counts::Counts,
-    export::{self, Format},
+    export::{self, ExportFormat},
     journal::{self, JournalHeader},
     source::{self, Source},
 };
@@ -63,7 +63,14 @@ pub fn journal(bytes: &[u8]) {
     if let Source::Journal(reader) = &source {
         let _ = source::unfinished(&reader.head, &counts);
     }
-    for format in [Format::Perfetto, Format::Chrome, Format::Speedscope, Format::Folded, Format::Csv, Format::OtlpJson] {
+    for format in [
+        ExportFormat::Perfetto,
+        ExportFormat::Chrome,
+        ExportFormat::Speedscope,
+        ExportFormat::Folded,
+        ExportFormat::Csv,
+        ExportFormat::OtlpJson,
+    ] {
         let Some(source) = open() else { return };
         export::export(source, format, &mut nowhere()).expect("an export");
     }

@@ -6,11 +6,11 @@ use gpuos_runs::{
     phases::{Phase, Scope},
     run::{Header, Process},
 };
-use gpuos_tracer_abi::syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowCounts, RowKey, bucket_of, outcome_of};
+use gpuos_tracer_abi::syscalls::{ABI_COMPAT, ABI_NATIVE, CallOutcome, RowCounts, RowKey, bucket_of, outcome_of};
 use polars_core::{frame::DataFrame, prelude::PolarsResult};
 
 use crate::{
-    rows::{self, Row},
+    rows::{self, EventRow},
     table::word,
 };
 
@@ -90,7 +90,7 @@ impl Counts {
         })
     }
 
-    fn take(&mut self, row: &Row<'_>) {
+    fn take(&mut self, row: &EventRow<'_>) {
         self.events += 1;
         if row.event == word::LOST {
             self.lost = self.lost.saturating_add(row.arguments[0]);
@@ -120,8 +120,8 @@ impl Counts {
         // `rt_sigreturn` returns what another call left: no error, whatever the value.
         if !row.error.is_empty() {
             match outcome_of(returned) {
-                Outcome::Restart => counts.restarted += 1,
-                Outcome::Error | Outcome::Success => counts.errors += 1,
+                CallOutcome::Restart => counts.restarted += 1,
+                CallOutcome::Error | CallOutcome::Success => counts.errors += 1,
             }
         }
         if row.status_number != 0 {
@@ -139,7 +139,7 @@ impl Counts {
     }
 
     /// Processes of a recording without a header.
-    fn live(&mut self, row: &Row<'_>) {
+    fn live(&mut self, row: &EventRow<'_>) {
         if self.has_header {
             // It knows better; but of many short processes only one for each command has a row there.
             if let (false, Some(at)) = (self.places.contains_key(&row.process), self.standing.get(row.comm)) {
@@ -172,7 +172,7 @@ impl Counts {
     }
 
     /// Phases of a recording without a header.
-    fn mark(&mut self, row: &Row<'_>) {
+    fn mark(&mut self, row: &EventRow<'_>) {
         if self.has_header {
             return;
         }

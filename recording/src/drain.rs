@@ -9,7 +9,7 @@ use std::{
 };
 
 use gpuos_host::{diagnostics, environment::monotonic_ns};
-use gpuos_tracer_abi::events::{GAP, Gap, Head};
+use gpuos_tracer_abi::events::{EventHeader, GAP, Gap};
 
 use crate::{Shared, journal, priority, ring::Ring};
 
@@ -46,7 +46,7 @@ impl Drain {
         let now_ns = monotonic_ns();
         let lost = self.ring.lost();
         if lost != self.lost {
-            let head = Head { at_ns: self.looked_ns, kind: GAP, ..Head::default() };
+            let head = EventHeader { at_ns: self.looked_ns, kind: GAP, ..EventHeader::default() };
             let gap = Gap { head, duration_ns: now_ns.saturating_sub(self.looked_ns), lost: lost - self.lost };
             journal::append(&mut more, &gap);
             self.lost = lost;

@@ -3,8 +3,8 @@
 use bytemuck::AnyBitPattern;
 use gpuos_tracer_abi::{
     events::{
-        CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, END, EXEC, FAULT, Fault, GAP, Gap, Head, Lifecycle, NAME, PHASE,
-        PROCESS, PhaseChange, SWITCH, Switch, THREAD,
+        CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, Lifecycle, NAME,
+        PHASE, PROCESS, PhaseChange, SWITCH, Switch, THREAD,
     },
     syscalls::{COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN},
 };
@@ -32,7 +32,7 @@ impl Event {
     /// From its bytes. `None` for a kind that nobody knows, and for too few bytes.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let head: Head = read(bytes)?;
+        let head: EventHeader = read(bytes)?;
         Some(match head.kind {
             CALL => Self::Call(read(bytes)?),
             DEVICE_CALL => Self::DeviceCall(read(bytes)?),
@@ -47,7 +47,7 @@ impl Event {
 
     /// What every event has.
     #[must_use]
-    pub const fn head(&self) -> &Head {
+    pub const fn head(&self) -> &EventHeader {
         match self {
             Self::Call(call) => &call.head,
             Self::DeviceCall(call) => &call.call.head,
@@ -76,6 +76,6 @@ fn read<T: AnyBitPattern>(bytes: &[u8]) -> Option<T> {
 }
 
 /// Head of a record that stands for what happened before.
-pub(crate) fn head_before(at_ns: u64, pid: u32, thread: u32, phase: u32, kind: u8) -> Head {
-    Head { at_ns, pid, thread, phase, kind, flags: 0, padding: 0 }
+pub(crate) fn head_before(at_ns: u64, pid: u32, thread: u32, phase: u32, kind: u8) -> EventHeader {
+    EventHeader { at_ns, pid, thread, phase, kind, flags: 0, padding: 0 }
 }

@@ -18,7 +18,7 @@ use gpuos_model::{
     machine::{Clocks, Host},
     units,
 };
-use gpuos_tracer_abi::{ABI_VERSION, events::Head as EventHead};
+use gpuos_tracer_abi::{ABI_VERSION, events::EventHeader};
 use serde::{Deserialize, Serialize};
 
 use crate::ring::{DISCARDED, HEADER, bytes_of};
@@ -232,7 +232,7 @@ pub fn records(bytes: &[u8], take: &mut impl FnMut(&[u8])) -> io::Result<usize> 
     while let Some(word) = bytes.get(at..at + 4) {
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         let length = word & !DISCARDED;
-        if length > LONGEST_RECORD || (length as usize) < size_of::<EventHead>() {
+        if length > LONGEST_RECORD || (length as usize) < size_of::<EventHeader>() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a record of {length} bytes")));
         }
         let Some(event) = bytes.get(at + HEADER..at + HEADER + length as usize) else { break };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use gpuos_runs::phases::{Scope, path_of};
 use gpuos_tracer_abi::{
-    events::{END, EXEC, Head, Lifecycle, NAME, PROCESS, PhaseChange, THREAD},
+    events::{END, EXEC, EventHeader, Lifecycle, NAME, PROCESS, PhaseChange, THREAD},
     phases::{INFERRED, OPERATION_BEGIN, OPERATION_END, OPERATION_INFERRED, OPERATION_SWITCH},
 };
 use hashbrown::HashMap;
@@ -160,7 +160,7 @@ impl TraceState {
         // From the outside in.
         numbers.sort_by_key(|number| self.depth(**number));
         for number in numbers {
-            let head = Head { at_ns, pid: 0, thread: 0, ..self.phases[number].definition.head };
+            let head = EventHeader { at_ns, pid: 0, thread: 0, ..self.phases[number].definition.head };
             journal::append(to, &PhaseChange { head, ..self.phases[number].definition });
         }
         for (&pid, process) in &self.processes {
@@ -176,7 +176,7 @@ impl TraceState {
         // What is open begins here for who did not hear of its beginning: the outer phases first.
         let mut begin = |number: u32, pid: u32, thread: u32| {
             if let Some(phase) = self.phases.get(&number) {
-                let head = Head { at_ns, pid, thread, ..phase.definition.head };
+                let head = EventHeader { at_ns, pid, thread, ..phase.definition.head };
                 journal::append(to, &PhaseChange { head, operation: OPERATION_BEGIN, ..phase.definition });
             }
         };
@@ -283,7 +283,7 @@ mod tests {
     fn marker(operation: u32, scope: u32, begun: u32, parent: u32, label: &[u8]) -> PhaseChange {
         let mut bytes = [0; LABEL];
         bytes[..label.len()].copy_from_slice(label);
-        let head = Head { pid: 1, thread: 1, kind: PHASE, ..Default::default() };
+        let head = EventHeader { pid: 1, thread: 1, kind: PHASE, ..Default::default() };
         PhaseChange { head, operation, scope, count: 0, begun, parent, label: bytes }
     }
 

@@ -7,7 +7,7 @@ use crate::table::column;
 /// One row. Columns that only make sense for other events hold zeros and empty words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is the column of its name in `table::column`")]
-pub struct Row<'a> {
+pub struct EventRow<'a> {
     pub time: u64,
     pub duration: Option<u64>,
     pub event: &'a str,
@@ -35,7 +35,7 @@ pub struct Row<'a> {
     pub role: &'a str,
 }
 
-impl Row<'_> {
+impl EventRow<'_> {
     /// When it was over.
     #[must_use]
     pub fn end(&self) -> u64 {
@@ -64,7 +64,10 @@ impl Row<'_> {
 ///
 /// # Errors
 /// When a column is missing or of another type; that of `take`.
-pub fn each<E: From<PolarsError>>(frame: &DataFrame, mut take: impl FnMut(Row<'_>) -> Result<(), E>) -> Result<(), E> {
+pub fn each<E: From<PolarsError>>(
+    frame: &DataFrame,
+    mut take: impl FnMut(EventRow<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     let text = |name: &str| frame.column(name)?.str();
     let long = |name: &str| frame.column(name)?.u64();
     let short = |name: &str| frame.column(name)?.u32();
@@ -84,7 +87,7 @@ pub fn each<E: From<PolarsError>>(frame: &DataFrame, mut take: impl FnMut(Row<'_
         let long = |column: &UInt64Chunked| column.get(at).unwrap_or(0);
         let short = |column: &UInt32Chunked| column.get(at).unwrap_or(0);
         let [first, second, third, fourth] = arguments;
-        take(Row {
+        take(EventRow {
             time: long(time),
             duration: duration.get(at),
             event: event.get(at).unwrap_or(""),

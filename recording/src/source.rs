@@ -159,7 +159,7 @@ pub fn header_of(head: JournalHeader, counts: &mut Counts, why: &str, damage: Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::{self, Format};
+    use crate::export::{self, ExportFormat};
     use gpuos_decode::{devices::Devices, version::Version};
     use proptest::prelude::*;
 
@@ -188,7 +188,7 @@ mod tests {
             let mut counts = Counts::default();
             let mut source = Source::open(&journal).unwrap().unwrap();
             source.read(|rows| counts.add(rows).map_err(RecordingError::from)).unwrap();
-            for target in [Format::Perfetto, Format::Chrome, Format::Speedscope, Format::Folded, Format::Csv, Format::OtlpJson] {
+            for target in [ExportFormat::Perfetto, ExportFormat::Chrome, ExportFormat::Speedscope, ExportFormat::Folded, ExportFormat::Csv, ExportFormat::OtlpJson] {
                 export::export(Source::open(&journal).unwrap().unwrap(), target, &mut std::io::sink()).unwrap();
             }
             let Some(Source::Journal(reader)) = Source::open(&journal).unwrap() else { panic!("a journal") };

@@ -9,10 +9,10 @@ use gpuos_decode::{
 };
 use gpuos_runs::phases::Scope;
 use gpuos_tracer_abi::{
-    events::{COMPAT, Call, DeviceCall, END, EXEC, Head, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
+    events::{COMPAT, Call, DeviceCall, END, EXEC, EventHeader, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
     ioctl::DETAIL_NOT_SEEN,
     phases::OPERATION_ITERATIONS,
-    syscalls::{ABI_COMPAT, ABI_NATIVE, Outcome, RowKey, is_code, outcome_of},
+    syscalls::{ABI_COMPAT, ABI_NATIVE, CallOutcome, RowKey, is_code, outcome_of},
     tasks::EXIT_UNKNOWN,
 };
 use hashbrown::HashMap;
@@ -124,8 +124,8 @@ struct NameCodes {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Row {
-    head: Head,
+struct TableRow {
+    head: EventHeader,
     process: u64,
     duration: Option<u64>,
     event: &'static str,
@@ -152,7 +152,7 @@ pub struct Table {
     roles: Roles,
     devices: Devices,
     calls: HashMap<CallKey, NameCodes>,
-    rows: Vec<Row>,
+    rows: Vec<TableRow>,
 }
 
 impl Table {
@@ -222,7 +222,7 @@ impl Table {
             Event::Phase(change) => {
                 for change in self.state.mark(change) {
                     let event = if change.began { word::PHASE_BEGIN } else { word::PHASE_END };
-                    let mut row = self.row(Head { phase: change.phase, ..head }, event);
+                    let mut row = self.row(EventHeader { phase: change.phase, ..head }, event);
                     row.arguments[0] = u64::from(change.scope != Scope::Process);
                     self.rows.push(row);
                 }
@@ -250,18 +250,18 @@ impl Table {
         }
     }
 
-    fn row(&mut self, head: Head, event: &'static str) -> Row {
-        Row {
+    fn row(&mut self, head: EventHeader, event: &'static str) -> TableRow {
+        TableRow {
             head,
             process: self.state.process(head.pid),
             event,
             comm: self.state.thread_name(head.thread),
             phase: self.state.phase_path(head.phase),
-            ..Row::default()
+            ..TableRow::default()
         }
     }
 
-    fn call(&mut self, call: &Call, command: u32, detail: u32) -> Row {
+    fn call(&mut self, call: &Call, command: u32, detail: u32) -> TableRow {
         let is_unfinished = call.head.flags & UNFINISHED != 0;
         let abi = if call.head.flags & COMPAT != 0 { ABI_COMPAT } else { ABI_NATIVE };
         let is_ioctl = abi == ABI_NATIVE && i64::from(call.number) == libc::SYS_ioctl;
@@ -290,7 +290,7 @@ impl Table {
         row
     }
 
-    fn device_call(&mut self, device_call: &DeviceCall) -> Row {
+    fn device_call(&mut self, device_call: &DeviceCall) -> TableRow {
         let mut row = self.call(&device_call.call, device_call.command, device_call.detail);
         row.status = device_call.status;
         row.status_name = self.state.strings.intern(&call::status_name(row.device, row.status, &self.devices));
@@ -299,8 +299,8 @@ impl Table {
         row
     }
 
-    fn names(&mut self, row: &Row, abi: u32) -> NameCodes {
-        let Row { number, device, command, detail, .. } = *row;
+    fn names(&mut self, row: &TableRow, abi: u32) -> NameCodes {
+        let TableRow { number, device, command, detail, .. } = *row;
         if let Some(names) = self.calls.get(&(number, abi, device, command, detail)) {
             return *names;
         }
@@ -326,16 +326,16 @@ impl Table {
     pub fn frame(&mut self) -> PolarsResult<DataFrame> {
         let rows = std::mem::take(&mut self.rows);
         let strings = &self.state.strings;
-        let long = |name: &str, value: fn(&Row) -> u64| {
+        let long = |name: &str, value: fn(&TableRow) -> u64| {
             UInt64Chunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
         };
-        let short = |name: &str, value: fn(&Row) -> u32| {
+        let short = |name: &str, value: fn(&TableRow) -> u32| {
             UInt32Chunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
         };
-        let text = |name: &str, value: fn(&Row) -> &str| {
+        let text = |name: &str, value: fn(&TableRow) -> &str| {
             StringChunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
         };
-        let coded = |name: &str, value: fn(&Row) -> StringId| {
+        let coded = |name: &str, value: fn(&TableRow) -> StringId| {
             let word = |row| strings.get(value(row));
             StringChunked::from_iter_values(name.into(), rows.iter().map(word)).into_column()
         };
@@ -378,16 +378,16 @@ impl Table {
 fn error_name(returned: i64) -> String {
     let code = -returned as i32;
     match (outcome_of(returned), Errno::from_raw(code)) {
-        (Outcome::Success, _) => String::new(),
-        (Outcome::Restart, _) => match code {
+        (CallOutcome::Success, _) => String::new(),
+        (CallOutcome::Restart, _) => match code {
             512 => "ERESTARTSYS".to_owned(),
             513 => "ERESTARTNOINTR".to_owned(),
             514 => "ERESTARTNOHAND".to_owned(),
             516 => "ERESTART_RESTARTBLOCK".to_owned(),
             _ => format!("error {code}"),
         },
-        (Outcome::Error, Errno::UnknownErrno) => format!("error {code}"),
-        (Outcome::Error, error) => format!("{error:?}"),
+        (CallOutcome::Error, Errno::UnknownErrno) => format!("error {code}"),
+        (CallOutcome::Error, error) => format!("{error:?}"),
     }
 }
 

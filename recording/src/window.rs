@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use gpuos_tracer_abi::{
     events::Call,
-    syscalls::{Outcome, outcome_of},
+    syscalls::{CallOutcome, outcome_of},
 };
 
 use crate::{
@@ -143,7 +143,7 @@ impl Window {
 
 fn triggers(wanted: &[Trigger], state: &mut TraceState, event: &Event) -> bool {
     let of_call = |call: &Call, status: u32| {
-        let is_error = outcome_of(call.returned) == Outcome::Error && !returns_foreign_value(call);
+        let is_error = outcome_of(call.returned) == CallOutcome::Error && !returns_foreign_value(call);
         wanted.iter().any(|trigger| match trigger {
             Trigger::Slower(limit) => u128::from(call.duration_ns) > limit.as_nanos(),
             Trigger::Error => is_error,

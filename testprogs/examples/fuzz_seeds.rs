@@ -13,8 +13,8 @@ use gpuos_runs::{
 use gpuos_tracer::output::Destination;
 use gpuos_tracer_abi::{
     events::{
-        ARGUMENT, CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, FAULT, Fault, GAP, Gap, Head, Lifecycle, NAME, PHASE,
-        PROCESS, PhaseChange, SWITCH, Switch, THREAD,
+        ARGUMENT, CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, Lifecycle, NAME,
+        PHASE, PROCESS, PhaseChange, SWITCH, Switch, THREAD,
     },
     ioctl::device_number,
     phases::{LABEL, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS},
@@ -109,7 +109,7 @@ fn btf(types: &[u32], strings: &[u8]) -> Vec<u8> {
 /// An event of each kind, as they stand in a journal behind its head.
 fn records() -> Vec<u8> {
     let mut bytes = Vec::new();
-    let head = |at_ns, kind| Head { at_ns, kind, pid: 7, thread: 8, phase: 1, ..Head::default() };
+    let head = |at_ns, kind| EventHeader { at_ns, kind, pid: 7, thread: 8, phase: 1, ..EventHeader::default() };
     let comm = *b"a\x1b\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     for (at_ns, kind) in [(1, PROCESS), (2, THREAD), (3, EXEC), (4, NAME)] {
         append(&mut bytes, &Lifecycle { head: head(at_ns, kind), process: 77, comm, ..Lifecycle::default() });

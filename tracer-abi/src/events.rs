@@ -1,6 +1,6 @@
 //! Recorded events: what `record` sends through the ring, one record for each thing that happened.
 //!
-//! Each begins with a [`Head`], whose `kind` tells what follows. The same bytes stand in a journal on disk, so a
+//! Each begins with a [`EventHeader`], whose `kind` tells what follows. The same bytes stand in a journal on disk, so a
 //! reader must take any value of any field.
 
 /// A finished call: [`Call`].
@@ -42,7 +42,7 @@ pub const ARGUMENT: usize = 64;
 #[repr(C)]
 #[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct EventHeader {
     /// `CLOCK_MONOTONIC` in nanoseconds: of a call its entry, of a switch the moment it stopped running.
     pub at_ns: u64,
     /// Number of the process.
@@ -65,7 +65,7 @@ pub struct Head {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     /// At its entry.
-    pub head: Head,
+    pub head: EventHeader,
     /// Nanoseconds until its return.
     pub duration_ns: u64,
     /// What it returned.
@@ -103,7 +103,7 @@ pub struct DeviceCall {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
     /// Whose.
-    pub head: Head,
+    pub head: EventHeader,
     /// Id of the process, unique unlike its number.
     pub process: u64,
     /// Of a process: its parent's id; 0: the launched command.
@@ -122,7 +122,7 @@ pub struct Lifecycle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhaseChange {
     /// Who marked it; `phase` is the one it is in now.
-    pub head: Head,
+    pub head: EventHeader,
     /// One of the `OPERATION_` values of [`phases`](crate::phases).
     pub operation: u32,
     /// One of the `SCOPE_` values there.
@@ -143,7 +143,7 @@ pub struct PhaseChange {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switch {
     /// When it stopped.
-    pub head: Head,
+    pub head: EventHeader,
     /// Nanoseconds until it ran again.
     pub duration_ns: u64,
     /// State in which it stopped; 0: it was to run on, and another thread got the CPU.
@@ -158,7 +158,7 @@ pub struct Switch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     /// When.
-    pub head: Head,
+    pub head: EventHeader,
     /// The address that was missing.
     pub address: u64,
     /// The processor's error code: on x86 bit 1 is set for a write.
@@ -171,7 +171,7 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
     /// Beginning of the time in which that happened.
-    pub head: Head,
+    pub head: EventHeader,
     /// Nanoseconds to its end.
     pub duration_ns: u64,
     /// How many.
@@ -180,7 +180,7 @@ pub struct Gap {
 
 #[cfg(not(test))]
 const _: () = {
-    assert!(size_of::<Head>() == 24);
+    assert!(size_of::<EventHeader>() == 24);
     assert!(size_of::<Call>() == 80);
     assert!(size_of::<DeviceCall>() == 160);
     assert!(size_of::<Lifecycle>() == 64);

@@ -199,7 +199,7 @@ pub fn bucket_of(nanoseconds: u64) -> usize {
 
 /// How the kernel means a return value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// Anything that is not an error code.
     Success,
     /// −4095 to −1.
@@ -216,14 +216,14 @@ pub const fn is_code(returned: i64) -> bool {
     returned as u64 > -4096_i64 as u64
 }
 
-/// Sorts a return value into [`Outcome`]. The numbers are from the kernel's `include/linux/errno.h`.
+/// Sorts a return value into [`CallOutcome`]. The numbers are from the kernel's `include/linux/errno.h`.
 #[inline(always)]
 #[must_use]
-pub const fn outcome_of(returned: i64) -> Outcome {
+pub const fn outcome_of(returned: i64) -> CallOutcome {
     match returned {
-        -516 | -514..=-512 => Outcome::Restart,
-        -4095..=-1 => Outcome::Error,
-        _ => Outcome::Success,
+        -516 | -514..=-512 => CallOutcome::Restart,
+        -4095..=-1 => CallOutcome::Error,
+        _ => CallOutcome::Success,
     }
 }
 
@@ -258,13 +258,13 @@ mod tests {
     #[test]
     fn a_restart_is_not_an_error() {
         for restart in [-512, -513, -514, -516] {
-            assert_eq!(outcome_of(restart), Outcome::Restart);
+            assert_eq!(outcome_of(restart), CallOutcome::Restart);
         }
         for error in [-1, -515, -517, -4095] {
-            assert_eq!(outcome_of(error), Outcome::Error);
+            assert_eq!(outcome_of(error), CallOutcome::Error);
         }
         for success in [0, 1, -4096, i64::MIN, i64::MAX] {
-            assert_eq!(outcome_of(success), Outcome::Success);
+            assert_eq!(outcome_of(success), CallOutcome::Success);
             assert!(!is_code(success));
         }
         assert!((-4095..=-1).all(is_code));

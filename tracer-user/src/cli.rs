@@ -42,7 +42,7 @@ pub struct TraceArgs {
 
     /// Format of the output file [default: by its ending]
     #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
+    pub format: Option<FormatArg>,
 
     /// Count by thread, not by process
     #[arg(long)]
@@ -324,13 +324,13 @@ pub struct TableArgs {
     pub top: usize,
 
     /// What the tables are ordered by, the largest first
-    #[arg(long, value_enum, value_name = "COLUMN", default_value_t = Order::Calls)]
-    pub sort: Order,
+    #[arg(long, value_enum, value_name = "COLUMN", default_value_t = OrderArg::Calls)]
+    pub sort: OrderArg,
 }
 
 /// Columns to order by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Order {
+pub enum OrderArg {
     /// Number of calls
     Calls,
     /// Time inside the calls
@@ -343,7 +343,7 @@ pub enum Order {
 
 /// File formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum FormatArg {
     /// Apache Parquet, compressed, the header in its metadata
     Parquet,
     /// One JSON document
@@ -356,7 +356,7 @@ pub enum Format {
 
 /// Formats of other tools
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
+pub enum ExportFormatArg {
     /// Perfetto's own (ui.perfetto.dev): processes, threads, phases, calls with arguments, counters by role
     Perfetto,
     /// Chrome's trace events as JSON
@@ -373,17 +373,17 @@ pub enum ExportFormat {
     Parquet,
 }
 
-impl ExportFormat {
+impl ExportFormatArg {
     /// The format of another tool; `None`: a recording.
     #[must_use]
-    pub const fn other(self) -> Option<export::Format> {
+    pub const fn other(self) -> Option<export::ExportFormat> {
         Some(match self {
-            Self::Perfetto => export::Format::Perfetto,
-            Self::Chrome => export::Format::Chrome,
-            Self::Speedscope => export::Format::Speedscope,
-            Self::Folded => export::Format::Folded,
-            Self::Csv => export::Format::Csv,
-            Self::OtlpJson => export::Format::OtlpJson,
+            Self::Perfetto => export::ExportFormat::Perfetto,
+            Self::Chrome => export::ExportFormat::Chrome,
+            Self::Speedscope => export::ExportFormat::Speedscope,
+            Self::Folded => export::ExportFormat::Folded,
+            Self::Csv => export::ExportFormat::Csv,
+            Self::OtlpJson => export::ExportFormat::OtlpJson,
             Self::Parquet => return None,
         })
     }
@@ -395,7 +395,7 @@ impl ExportFormat {
 pub struct ExportArgs {
     /// The format
     #[arg(long, value_enum, value_name = "FORMAT")]
-    pub to: ExportFormat,
+    pub to: ExportFormatArg,
 
     /// Where it goes [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -8,7 +8,7 @@ use crate::{
     backend::{Backend, BackendError, Description, Kernel},
     measure::Latencies,
     model::ModelError,
-    plan::{Memory, Plan},
+    workload::{Memory, Workload},
 };
 
 /// What every step came to.
@@ -38,18 +38,18 @@ const MOST_CONTEXTS: u64 = 5;
 /// Runs one step after the other.
 struct Bench<'a, B> {
     backend: B,
-    plan: &'a Plan,
+    workload: &'a Workload,
     steps: Vec<Step>,
 }
 
 impl<B: Backend> Bench<'_, B> {
-    /// Times one call as often as the plan says. Whether it is possible.
+    /// Times one call as often as the workload says. Whether it is possible.
     fn step(
         &mut self,
         name: &'static str,
         call: impl FnMut(&mut B) -> Result<(), BackendError>,
     ) -> Result<bool, BackendError> {
-        self.times(name, self.plan.warmup, self.plan.iters, call)
+        self.times(name, self.workload.warmup, self.workload.iters, call)
     }
 
     /// Says that a step is not possible.
@@ -107,11 +107,11 @@ fn copy_out<B: Backend>(backend: &mut B, from: &B::Buffer, into: &mut [u32]) -> 
     backend.wait()
 }
 
-pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelError> {
+pub(crate) fn run<B: Backend>(backend: B, workload: &Workload) -> Result<Calls, ModelError> {
     let description = backend.describe();
-    let bytes = plan.bytes;
+    let bytes = workload.bytes;
     let words = u32::try_from(bytes / 4).map_err(|_| ModelError::TooManyWords(bytes))?;
-    let mut bench = Bench { backend, plan, steps: Vec::new() };
+    let mut bench = Bench { backend, workload, steps: Vec::new() };
 
     let kinds: [(&'static str, &'static str, Memory); 4] = [
         ("allocate", "free", Memory::Device),
@@ -125,7 +125,7 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
             continue;
         }
         // All are held until the frees, so that no step has the other's calls; there is room for them beforehand.
-        let count = plan.warmup.saturating_add(plan.iters) as usize;
+        let count = workload.warmup.saturating_add(workload.iters) as usize;
         let mut held = crate::model::room(count)?;
         if !bench.step(allocate, |backend| backend.allocate(memory, bytes).map(|buffer| held.push(buffer)))? {
             continue;
@@ -165,10 +165,10 @@ pub(crate) fn run<B: Backend>(backend: B, plan: &Plan) -> Result<Calls, ModelErr
         }
         Err(why) => bench.skip("launch graph", &why),
     }
-    let few = plan.iters.min(MOST_CONTEXTS);
-    bench.times("context", plan.warmup.min(1), few, super::backend::Backend::context)?;
+    let few = workload.iters.min(MOST_CONTEXTS);
+    bench.times("context", workload.warmup.min(1), few, super::backend::Backend::context)?;
     gpuos_phase::switch(phase::TEARDOWN);
     let Bench { mut backend, steps, .. } = bench;
     backend.free(array)?;
-    Ok(Calls { backend: description, bytes, iters: plan.iters, warmup: plan.warmup, steps })
+    Ok(Calls { backend: description, bytes, iters: workload.iters, warmup: workload.warmup, steps })
 }

@@ -1,8 +1,8 @@
-//! The command line of `bench`: clap's structures, and the plan that they make. Nothing else knows clap.
+//! The command line of `bench`: clap's structures, and the workload that they make. Nothing else knows clap.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::plan::{Direction, Lifetime, Memory, Model, Plan, Setup, Wait};
+use crate::workload::{Direction, Lifetime, Memory, Model, Setup, Wait, Workload};
 
 /// One unit of work, issued the same way on every execution stack
 ///
@@ -279,14 +279,14 @@ pub(crate) struct Request {
 /// What is measured.
 pub(crate) enum Task {
     /// The loop on the CPU.
-    Cpu(Plan),
+    Cpu(Workload),
     /// A model on a backend.
-    Model(Plan, BackendChoice),
+    Model(Workload, BackendChoice),
     /// Each call of a backend alone.
-    Api(Plan, BackendChoice),
+    Api(Workload, BackendChoice),
     /// A real model on ONNX Runtime.
     #[cfg(feature = "infer")]
-    Infer(crate::infer::Plan),
+    Infer(crate::infer::Inference),
     /// What this build does not have.
     #[cfg(not(feature = "infer"))]
     NotBuiltIn,
@@ -312,8 +312,8 @@ impl Runtime {
 }
 
 impl Repetition {
-    fn plan(&self, model: Model, bytes: usize) -> Plan {
-        Plan::new(model, bytes, self.iters, self.warmup)
+    fn workload(&self, model: Model, bytes: usize) -> Workload {
+        Workload::new(model, bytes, self.iters, self.warmup)
     }
 }
 
@@ -321,84 +321,88 @@ impl Repetition {
 const WORD: usize = 4;
 
 impl Batch {
-    /// The plan with as much work in an iteration.
-    fn of(&self, plan: Plan) -> Plan {
-        Plan { batch: self.batch, fused: self.fused, ..plan }
+    /// The workload with as much work in an iteration.
+    fn of(&self, workload: Workload) -> Workload {
+        Workload { batch: self.batch, fused: self.fused, ..workload }
     }
 }
 
 impl CpuOptions {
-    fn plan(&self) -> Plan {
-        self.batch.of(self.repetition.plan(Model::Cpu, self.size.bytes))
+    fn workload(&self) -> Workload {
+        self.batch.of(self.repetition.workload(Model::Cpu, self.size.bytes))
     }
 }
 
 impl AllocOptions {
-    fn plan(&self) -> Plan {
-        self.batch.of(Plan {
+    fn workload(&self) -> Workload {
+        self.batch.of(Workload {
             memory: self.memory,
             lifetime: self.lifetime,
             sync_every: self.sync_every,
             setup: self.runtime.setup(1),
-            ..self.repetition.plan(Model::Alloc, self.size.bytes)
+            ..self.repetition.workload(Model::Alloc, self.size.bytes)
         })
     }
 }
 
 impl KernelOptions {
-    fn plan(&self) -> Plan {
-        self.batch.of(Plan {
+    fn workload(&self) -> Workload {
+        self.batch.of(Workload {
             memory: self.memory,
             lifetime: self.lifetime,
             sync_every: self.sync_every,
             graph: self.dispatch.graph,
             duration_us: self.dispatch.duration_us,
             setup: self.runtime.setup(self.dispatch.streams),
-            ..self.repetition.plan(Model::Kernel, self.size.bytes)
+            ..self.repetition.workload(Model::Kernel, self.size.bytes)
         })
     }
 }
 
 impl CopyOptions {
-    fn plan(&self) -> Plan {
-        self.batch.of(Plan {
+    fn workload(&self) -> Workload {
+        self.batch.of(Workload {
             memory: self.memory,
             direction: self.direction,
             sync_every: self.sync_every,
             setup: self.runtime.setup(self.streams),
-            ..self.repetition.plan(Model::Copy, self.size.bytes)
+            ..self.repetition.workload(Model::Copy, self.size.bytes)
         })
     }
 }
 
 impl SyncOptions {
-    fn plan(&self) -> Plan {
-        Plan { duration_us: self.duration_us, setup: self.runtime.setup(1), ..self.repetition.plan(Model::Sync, WORD) }
+    fn workload(&self) -> Workload {
+        Workload {
+            duration_us: self.duration_us,
+            setup: self.runtime.setup(1),
+            ..self.repetition.workload(Model::Sync, WORD)
+        }
     }
 }
 
 impl LaunchOptions {
-    fn plan(&self) -> Plan {
-        self.batch.of(Plan {
+    fn workload(&self) -> Workload {
+        self.batch.of(Workload {
             sync_every: self.sync_every,
             graph: self.dispatch.graph,
             duration_us: self.dispatch.duration_us,
             setup: self.runtime.setup(self.dispatch.streams),
-            ..self.repetition.plan(Model::Launch, WORD)
+            ..self.repetition.workload(Model::Launch, WORD)
         })
     }
 }
 
 impl ApiOptions {
-    fn plan(&self) -> Plan {
-        Plan { setup: self.runtime.setup(1), ..self.repetition.plan(Model::Kernel, self.size.bytes) }
+    fn workload(&self) -> Workload {
+        Workload { setup: self.runtime.setup(1), ..self.repetition.workload(Model::Kernel, self.size.bytes) }
     }
 }
 
 #[cfg(feature = "infer")]
 impl InferOptions {
-    fn plan(&self) -> crate::infer::Plan {
-        crate::infer::Plan {
+    fn workload(&self) -> crate::infer::Inference {
+        crate::infer::Inference {
             model: self.model,
             provider: self.backend,
             batch: self.batch,
@@ -411,19 +415,19 @@ impl InferOptions {
 
 impl Command {
     pub(crate) fn request(&self) -> Request {
-        let of_model = |plan, runtime: &Runtime| Task::Model(plan, runtime.backend);
+        let of_model = |workload, runtime: &Runtime| Task::Model(workload, runtime.backend);
         let (task, json) = match self {
-            Self::Cpu(options) => (Task::Cpu(options.plan()), options.repetition.json),
-            Self::Alloc(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
-            Self::Kernel(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
-            Self::Copy(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
-            Self::Sync(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
-            Self::Launch(options) => (of_model(options.plan(), &options.runtime), options.repetition.json),
-            Self::Api(options) => (Task::Api(options.plan(), options.runtime.backend), options.repetition.json),
+            Self::Cpu(options) => (Task::Cpu(options.workload()), options.repetition.json),
+            Self::Alloc(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
+            Self::Kernel(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
+            Self::Copy(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
+            Self::Sync(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
+            Self::Launch(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
+            Self::Api(options) => (Task::Api(options.workload(), options.runtime.backend), options.repetition.json),
             #[cfg(not(feature = "infer"))]
             Self::Infer { .. } => (Task::NotBuiltIn, false),
             #[cfg(feature = "infer")]
-            Self::Infer(options) => (Task::Infer(options.plan()), options.repetition.json),
+            Self::Infer(options) => (Task::Infer(options.workload()), options.repetition.json),
         };
         Request { task, json }
     }

@@ -8,8 +8,8 @@ mod infer;
 mod list;
 mod measure;
 mod model;
-mod plan;
 mod report;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use gpuos_model::phase;
 use crate::{
     backend::{Backend, WithBackend},
     cli::Task,
-    plan::Plan,
+    workload::Workload,
 };
 
 fn main() -> ExitCode {
@@ -42,11 +42,11 @@ fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
         gpuos_phase::switch(phase::INIT);
     }
     let text = match &request.task {
-        Task::Cpu(plan) => report::model(&model::cpu::run(plan)?, json)?,
-        Task::Model(plan, choice) => backend::with(*choice, plan, Work { plan, json })??,
-        Task::Api(plan, choice) => backend::with(*choice, plan, Calls { plan, json })??,
+        Task::Cpu(workload) => report::model(&model::cpu::run(workload)?, json)?,
+        Task::Model(workload, choice) => backend::with(*choice, workload, Work { workload, json })??,
+        Task::Api(workload, choice) => backend::with(*choice, workload, Calls { workload, json })??,
         #[cfg(feature = "infer")]
-        Task::Infer(plan) => report::inference(&infer::run(plan)?, json)?,
+        Task::Infer(workload) => report::inference(&infer::run(workload)?, json)?,
         #[cfg(not(feature = "infer"))]
         Task::NotBuiltIn => return Err(backend::BackendError::NotBuiltIn { backend: "infer".to_owned() }.into()),
     };
@@ -57,26 +57,26 @@ type Printed = Result<String, Box<dyn std::error::Error>>;
 
 /// A model on the backend that is chosen.
 struct Work<'a> {
-    plan: &'a Plan,
+    workload: &'a Workload,
     json: bool,
 }
 
 impl WithBackend for Work<'_> {
     type Result = Printed;
     fn run<B: Backend>(self, backend: B) -> Printed {
-        Ok(report::model(&model::run(backend, self.plan)?, self.json)?)
+        Ok(report::model(&model::run(backend, self.workload)?, self.json)?)
     }
 }
 
 /// Each call alone on the backend that is chosen.
 struct Calls<'a> {
-    plan: &'a Plan,
+    workload: &'a Workload,
     json: bool,
 }
 
 impl WithBackend for Calls<'_> {
     type Result = Printed;
     fn run<B: Backend>(self, backend: B) -> Printed {
-        Ok(report::api(&api::run(backend, self.plan)?, self.json)?)
+        Ok(report::api(&api::run(backend, self.workload)?, self.json)?)
     }
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::{
     api::Calls,
     backend::Description,
-    model::Outcome,
-    plan::{Direction, Lifetime, Model, Plan},
+    model::Measured,
+    workload::{Direction, Lifetime, Model, Workload},
 };
 
 /// The JSON object of a micro-workload.
@@ -18,7 +18,7 @@ use crate::{
 struct OfModel<'a> {
     backend: Option<&'a Description>,
     #[serde(flatten)]
-    plan: &'a Plan,
+    workload: &'a Workload,
     #[serde(flatten)]
     report: bench::Report,
 }
@@ -31,27 +31,27 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// The outcome of a model.
-pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String> {
-    let Outcome { plan, backend, latencies, wall_ns, usage } = outcome;
+/// The measured of a model.
+pub(crate) fn model(measured: &Measured, json: bool) -> serde_json::Result<String> {
+    let Measured { workload, backend, latencies, wall_ns, usage } = measured;
     let latency = latencies.percentiles();
     if json {
         let backend = backend.as_ref();
         return serde_json::to_string(&OfModel {
             backend,
-            plan,
+            workload,
             report: bench::Report { wall_ns: *wall_ns, latency, usage: *usage },
         });
     }
     let on = backend.as_ref().map_or_else(|| "the CPU".to_owned(), on);
-    let direction = match (plan.model, plan.direction) {
+    let direction = match (workload.model, workload.direction) {
         (Model::Copy, Direction::H2d) => " to the device",
         (Model::Copy, Direction::D2h) => " to the host",
         _ => "",
     };
-    let batch = match (plan.batch, plan.fused) {
+    let batch = match (workload.batch, workload.fused) {
         (1, _) => String::new(),
-        (batch, true) if matches!(plan.model, Model::Alloc | Model::Copy) => {
+        (batch, true) if matches!(workload.model, Model::Alloc | Model::Copy) => {
             format!(" of one operation on {batch} times as many bytes")
         }
         (batch, true) => format!(" of one operation that adds {batch}"),
@@ -59,20 +59,21 @@ pub(crate) fn model(outcome: &Outcome, json: bool) -> serde_json::Result<String>
     };
     let mut lines = vec![format!(
         "{} on {on}: {} bytes{direction} × {} iterations{batch}{}",
-        plan.model.name(),
-        plan.bytes,
-        plan.iters,
-        checked(plan)
+        workload.model.name(),
+        workload.bytes,
+        workload.iters,
+        checked(workload)
     )];
     lines.extend(latency.as_ref().map(percentiles));
     Ok(lines.join("\n"))
 }
 
 /// What of the results was looked at.
-fn checked(plan: &Plan) -> &'static str {
+fn checked(workload: &Workload) -> &'static str {
     // An array without a whole word has nothing to check, and one that nobody worked on only what it was made with.
-    let worked = plan.warmup + plan.iters > 0 && (plan.bytes >= 4 || matches!(plan.model, Model::Sync | Model::Launch));
-    match (plan.model, plan.lifetime) {
+    let worked = workload.warmup + workload.iters > 0
+        && (workload.bytes >= 4 || matches!(workload.model, Model::Sync | Model::Launch));
+    match (workload.model, workload.lifetime) {
         _ if !worked => "",
         (Model::Alloc, _) => "",
         // Of arrays that nobody keeps one more iteration is checked.
@@ -89,22 +90,23 @@ fn percentiles(latency: &Percentiles) -> String {
 
 /// The latencies of a real model.
 #[cfg(feature = "infer")]
-pub(crate) fn inference(outcome: &crate::infer::Outcome, json: bool) -> serde_json::Result<String> {
+pub(crate) fn inference(inferred: &crate::infer::Inferred, json: bool) -> serde_json::Result<String> {
     if json {
-        return serde_json::to_string(outcome);
+        return serde_json::to_string(inferred);
     }
-    let crate::infer::Outcome { plan, runtime, load_ns, first_ns, latency, items_per_second, error, .. } = outcome;
-    let name = crate::backend::names(&[plan.model]);
-    let threads = match plan.threads {
+    let crate::infer::Inferred { inference, runtime, load_ns, first_ns, latency, items_per_second, error, .. } =
+        inferred;
+    let name = crate::backend::names(&[inference.model]);
+    let threads = match inference.threads {
         0 => "as many threads as the runtime likes".to_owned(),
         threads => format!("{threads} threads"),
     };
     let mut lines = vec![
         format!(
             "{name} on {} ({runtime}), {threads}: batches of {} × {} inferences",
-            plan.provider.name(),
-            plan.batch,
-            plan.iters
+            inference.provider.name(),
+            inference.batch,
+            inference.iters
         ),
         format!("load {}, first inference {}", micros(*load_ns), micros(*first_ns)),
     ];

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Map, Value as Json, json};
 
 use super::{ExportError, Exporter, Value, details};
-use crate::{rows::Row, source::Source, table::word};
+use crate::{rows::EventRow, source::Source, table::word};
 
 #[derive(Debug)]
 pub(super) struct Chrome {
@@ -48,7 +48,7 @@ impl Chrome {
 }
 
 impl Exporter for Chrome {
-    fn take(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<(), ExportError> {
+    fn take(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<(), ExportError> {
         let mut args = Map::new();
         for (name, value) in details(row) {
             let value = match value {

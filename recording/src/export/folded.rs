@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Write};
 use gpuos_model::units::printable;
 
 use super::{ExportError, Exporter};
-use crate::{rows::Row, table::word};
+use crate::{rows::EventRow, table::word};
 
 /// Nanoseconds by stack.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Folded {
 }
 
 /// The frames of a call from the outside in: its phases, its role, what it is.
-pub(super) fn stack(row: &Row<'_>) -> Vec<String> {
+pub(super) fn stack(row: &EventRow<'_>) -> Vec<String> {
     let phase = if row.phase.is_empty() { "no phase" } else { row.phase };
     // A separator in a label is written `\/`.
     let phases = phase.replace("\\/", "\u{0}");
@@ -23,7 +23,7 @@ pub(super) fn stack(row: &Row<'_>) -> Vec<String> {
 }
 
 impl Exporter for Folded {
-    fn take(&mut self, row: &Row<'_>, _to: &mut dyn Write) -> Result<(), ExportError> {
+    fn take(&mut self, row: &EventRow<'_>, _to: &mut dyn Write) -> Result<(), ExportError> {
         let Some(duration) = row.duration.filter(|_| row.event == word::CALL) else { return Ok(()) };
         // `;` and spaces at the end of a line have a meaning.
         let frames: Vec<String> = stack(row).iter().map(|frame| printable(frame).replace(';', ",")).collect();

@@ -13,13 +13,13 @@ use polars_io::{SerWriter as _, csv::write::CsvWriter};
 
 use crate::{
     RecordingError,
-    rows::{self, Row},
+    rows::{self, EventRow},
     source::Source,
 };
 
 /// A format of another tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ExportFormat {
     /// Perfetto's own (ui.perfetto.dev): processes, threads, phases, calls with arguments, counters by role
     Perfetto,
     /// Chrome's trace events as JSON
@@ -66,7 +66,7 @@ impl ExportError {
 /// Writes one format, row by row.
 trait Exporter {
     /// The next row.
-    fn take(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<(), ExportError>;
+    fn take(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<(), ExportError>;
 
     /// What comes after the last.
     fn finish(&mut self, to: &mut dyn Write) -> Result<(), ExportError>;
@@ -76,14 +76,14 @@ trait Exporter {
 ///
 /// # Errors
 /// [`ExportError`].
-pub fn export(mut source: Source, format: Format, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
+pub fn export(mut source: Source, format: ExportFormat, to: &mut dyn Write) -> Result<Option<String>, ExportError> {
     let mut exporter: Box<dyn Exporter> = match format {
-        Format::Csv => return csv(source, to),
-        Format::Perfetto => Box::new(perfetto::Perfetto::begin(&source, to)?),
-        Format::Chrome => Box::new(chrome::Chrome::begin(&source, to)?),
-        Format::Speedscope => Box::new(speedscope::Speedscope::new(&source)),
-        Format::OtlpJson => Box::new(otlp::Otlp::new(&source)),
-        Format::Folded => Box::new(folded::Folded::default()),
+        ExportFormat::Csv => return csv(source, to),
+        ExportFormat::Perfetto => Box::new(perfetto::Perfetto::begin(&source, to)?),
+        ExportFormat::Chrome => Box::new(chrome::Chrome::begin(&source, to)?),
+        ExportFormat::Speedscope => Box::new(speedscope::Speedscope::new(&source)),
+        ExportFormat::OtlpJson => Box::new(otlp::Otlp::new(&source)),
+        ExportFormat::Folded => Box::new(folded::Folded::default()),
     };
     let damage = source.read(|frame| rows::each(frame, |row| exporter.take(&row, to)))?;
     exporter.finish(to)?;
@@ -107,7 +107,7 @@ fn csv(mut source: Source, to: &mut dyn Write) -> Result<Option<String>, ExportE
 }
 
 /// What a viewer shows of a call when it is clicked on: name and value.
-fn details(row: &Row<'_>) -> Vec<(&'static str, Value)> {
+fn details(row: &EventRow<'_>) -> Vec<(&'static str, Value)> {
     let mut details: Vec<(&'static str, Value)> = Vec::new();
     let mut text = |name: &'static str, value: &str| {
         if !value.is_empty() {

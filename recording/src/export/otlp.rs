@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{ExportError, Exporter, Value, details};
-use crate::{rows::Row, source::Source, table::word};
+use crate::{rows::EventRow, source::Source, table::word};
 
 /// Spans of one line.
 const BATCH: usize = 4096;
@@ -136,7 +136,7 @@ impl Otlp {
 }
 
 impl Exporter for Otlp {
-    fn take(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<(), ExportError> {
+    fn take(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<(), ExportError> {
         if !self.processes.contains_key(&row.process) {
             let span = self.number();
             let name = row.comm.to_owned();

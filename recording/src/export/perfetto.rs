@@ -9,7 +9,7 @@ use std::{collections::HashMap, io::Write};
 use prost::{Message, Oneof};
 
 use super::{ExportError, Exporter, Value, details};
-use crate::{rows::Row, source::Source, table::word};
+use crate::{rows::EventRow, source::Source, table::word};
 
 /// `BUILTIN_CLOCK_REALTIME`, `_MONOTONIC` and `_BOOTTIME`.
 const REALTIME: u32 = 1;
@@ -180,7 +180,7 @@ impl Perfetto {
         (number, number == next)
     }
 
-    fn process(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
+    fn process(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
         let (uuid, is_new) = self.track(Track::Process(row.process));
         if is_new || row.event == word::EXEC {
             let process = ProcessDescriptor {
@@ -193,7 +193,7 @@ impl Perfetto {
         Ok(uuid)
     }
 
-    fn thread(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
+    fn thread(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
         let parent = self.process(row, to)?;
         let (uuid, is_new) = self.track(Track::Thread(row.process, row.thread));
         if is_new || matches!(row.event, word::EXEC | word::NAME) {
@@ -214,7 +214,7 @@ impl Perfetto {
     }
 
     /// The track of a process's phases, or for those of a thread's own the thread's.
-    fn phases(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
+    fn phases(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
         if row.is_threads_own() {
             return self.thread(row, to);
         }
@@ -266,7 +266,7 @@ fn write_counter(to: &mut dyn Write, uuid: u64, at_ns: u64, value: i64) -> Resul
     write(to, Some(at_ns), Data::TrackEvent(event))
 }
 
-fn annotations(row: &Row<'_>) -> Vec<DebugAnnotation> {
+fn annotations(row: &EventRow<'_>) -> Vec<DebugAnnotation> {
     let annotation = |(name, value): (&str, Value)| DebugAnnotation {
         name: Some(name.to_owned()),
         value: Some(match value {
@@ -304,7 +304,7 @@ fn end(to: &mut dyn Write, uuid: u64, at_ns: u64) -> Result<(), ExportError> {
 }
 
 impl Exporter for Perfetto {
-    fn take(&mut self, row: &Row<'_>, to: &mut dyn Write) -> Result<(), ExportError> {
+    fn take(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<(), ExportError> {
         self.last_ns = self.last_ns.max(row.end());
         match row.event {
             word::CALL | word::UNFINISHED => {

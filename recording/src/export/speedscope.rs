@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use super::{ExportError, Exporter, folded::stack};
-use crate::{rows::Row, source::Source, table::word};
+use crate::{rows::EventRow, source::Source, table::word};
 
 #[derive(Debug)]
 pub(super) struct Speedscope {
@@ -33,7 +33,7 @@ impl Speedscope {
 }
 
 impl Exporter for Speedscope {
-    fn take(&mut self, row: &Row<'_>, _to: &mut dyn Write) -> Result<(), ExportError> {
+    fn take(&mut self, row: &EventRow<'_>, _to: &mut dyn Write) -> Result<(), ExportError> {
         let Some(duration) = row.duration.filter(|_| row.event == word::CALL) else { return Ok(()) };
         let mut frame = |name: String| {
             *self.numbers.entry(name).or_insert_with_key(|name| {

@@ -20,7 +20,7 @@ use crate::{
 
 /// A file format that can be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum FileFormat {
     /// Apache Parquet.
     Parquet,
     /// One JSON document.
@@ -38,7 +38,7 @@ trait Codec {
 /// What a format's library or its reader says.
 pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
-impl Format {
+impl FileFormat {
     /// What the ending of a name says; `None` when it says nothing.
     #[must_use]
     pub fn by_ending(path: &Path) -> Option<Self> {
@@ -131,10 +131,10 @@ pub fn from_bytes(bytes: Vec<u8>, shown: &str) -> Result<Run, ReadError> {
     // The reason may quote the file, which anybody may have written.
     let not_a_run = |reason: String| ReadError::NotARun { path: shown.to_owned(), reason: units::printable(&reason) };
     let format = match bytes.get(..4) {
-        Some(b"PAR1") => Format::Parquet,
-        Some(start) if start.starts_with(b"{") => Format::Json,
-        Some(start) if start.starts_with(b"#") => Format::Csv,
-        _ if bytes.starts_with(b"{") => Format::Json,
+        Some(b"PAR1") => FileFormat::Parquet,
+        Some(start) if start.starts_with(b"{") => FileFormat::Json,
+        Some(start) if start.starts_with(b"#") => FileFormat::Csv,
+        _ if bytes.starts_with(b"{") => FileFormat::Json,
         _ => return Err(not_a_run("its first bytes are those of none of the formats".into())),
     };
     let mut run = match format.codec().read(bytes) {
@@ -200,7 +200,7 @@ mod tests {
     fn a_damaged_file_that_polars_panics_on_is_refused() {
         // Found by fuzzing: a quote that nothing follows, where a number should be.
         let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/run_file/damaged.csv")).unwrap();
-        assert!(Format::Csv.codec().read(bytes).is_err());
+        assert!(FileFormat::Csv.codec().read(bytes).is_err());
     }
 
     proptest! {
@@ -215,7 +215,7 @@ mod tests {
                 (RowKey { process, thread, number, ..Default::default() }, counts)
             });
             let run = run_of(rows.collect(), &command);
-            for format in [Format::Parquet, Format::Json, Format::Csv] {
+            for format in [FileFormat::Parquet, FileFormat::Json, FileFormat::Csv] {
                 let mut bytes = Vec::new();
                 format.codec().write(&run, &mut bytes).unwrap();
                 let again = format.codec().read(bytes).unwrap();
@@ -226,7 +226,7 @@ mod tests {
 
         #[test]
         fn readers_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), damaged: bool, at in any::<prop::sample::Index>(), value: u8, kind in 0_usize..3) {
-            let codec = [Format::Parquet, Format::Json, Format::Csv][kind].codec();
+            let codec = [FileFormat::Parquet, FileFormat::Json, FileFormat::Csv][kind].codec();
             // polars asks for as much memory as a damaged Parquet file says, which ends the program (docs/limitations.md).
             if damaged && kind != 0 {
                 bytes.clear();

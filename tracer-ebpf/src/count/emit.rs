@@ -13,8 +13,8 @@ use aya_ebpf::{
 use gpuos_tracer_abi::{
     counters::EVENTS_LOST,
     events::{
-        ARGUMENT, CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, FAULT, Fault, Head, Lifecycle, NAME, PHASE, PhaseChange,
-        SWITCH, Switch, UNFINISHED, UNREADABLE, UNTIMED,
+        ARGUMENT, CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, EventHeader, FAULT, Fault, Lifecycle, NAME, PHASE,
+        PhaseChange, SWITCH, Switch, UNFINISHED, UNREADABLE, UNTIMED,
     },
     phases::{LABEL, OPERATION_BEGIN, OPERATION_SWITCH, SCOPE_FUNCTION},
     syscalls::{ABI_COMPAT, ABI_NATIVE},
@@ -56,9 +56,9 @@ fn now() -> u64 {
 
 /// Of the current task.
 #[inline(always)]
-fn head(thread: &ThreadState, kind: u8, flags: u8, at_ns: u64) -> Head {
+fn head(thread: &ThreadState, kind: u8, flags: u8, at_ns: u64) -> EventHeader {
     let ids = bpf_get_current_pid_tgid();
-    Head { at_ns, pid: (ids >> 32) as u32, thread: ids as u32, phase: thread.phase, kind, flags, padding: 0 }
+    EventHeader { at_ns, pid: (ids >> 32) as u32, thread: ids as u32, phase: thread.phase, kind, flags, padding: 0 }
 }
 
 /// Keeps what the return of a call cannot tell any more.
@@ -241,7 +241,7 @@ pub(crate) fn runs_again(thread: &mut ThreadState, cpu: u32) {
     thread.stopped_ns = 0;
     let Some(mut entry) = reserve::<Switch>() else { return };
     entry.write(Switch {
-        head: Head {
+        head: EventHeader {
             at_ns: since,
             pid: (thread.process & PID) as u32,
             thread: thread.thread,

@@ -7,7 +7,7 @@ use gpuos_tracer_abi::{
     counters::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS, state::SLOW_COMMANDS},
     ioctl::{Pending, ROW_TABLE},
     syscalls::{
-        ABI_COMPAT, ABI_NATIVE, CHUNK_ROWS, CHUNKS_PER_THREAD, COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN, Outcome,
+        ABI_COMPAT, ABI_NATIVE, CHUNK_ROWS, CHUNKS_PER_THREAD, COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN, CallOutcome,
         RowCounts, RowKey, SYSCALL_NUMBERS, bucket_of, is_code, outcome_of,
     },
     tasks::{SLOT_TOTALS, ThreadState},
@@ -212,7 +212,7 @@ pub(crate) fn exit(slot: u32, duration: u64, timed: bool, returned: i64) -> bool
     let counts = unsafe { &mut (*row).counts };
     if is_code(returned) {
         match outcome_of(returned) {
-            Outcome::Restart => counts.restarted += 1,
+            CallOutcome::Restart => counts.restarted += 1,
             _ => counts.errors += 1,
         }
     }
@@ -344,9 +344,9 @@ pub(crate) fn exit_slowly(thread: &mut ThreadState, duration: u64, timed: u32, r
     let key = key(thread, thread.number, thread.abi);
     let Some(total) = slow_counts(&key) else { return 0 };
     match outcome_of(returned) {
-        Outcome::Success => {}
-        Outcome::Error => atomic::add(&mut total.errors, 1),
-        Outcome::Restart => atomic::add(&mut total.restarted, 1),
+        CallOutcome::Success => {}
+        CallOutcome::Error => atomic::add(&mut total.errors, 1),
+        CallOutcome::Restart => atomic::add(&mut total.restarted, 1),
     }
     if timed != 0 {
         atomic::add(&mut total.total_ns, duration);

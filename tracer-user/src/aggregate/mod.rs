@@ -5,7 +5,7 @@ use std::{
     io,
 };
 
-use gpuos_decode::devices::{Devices, Kind};
+use gpuos_decode::devices::{DeviceKind, Devices};
 use gpuos_host::{
     environment::{in_pid_namespace, monotonic_ns},
     processes::{self, ThreadUsage},
@@ -140,7 +140,7 @@ impl Aggregator {
         }
         let mut threads: HashMap<u32, u64> = HashMap::new();
         for row in counters.live_rows() {
-            if row.key.device != 0 && self.devices.kind(row.key.device) != Kind::NotGpu {
+            if row.key.device != 0 && self.devices.kind(row.key.device) != DeviceKind::NotGpu {
                 self.on_gpu.insert(row.key.process);
             }
             *threads.entry(row.thread).or_default() += row.counts.calls;

@@ -15,7 +15,7 @@ use crate::cli::IoctlsArgs;
 
 /// A command as JSON.
 #[derive(Serialize)]
-struct Row {
+struct CommandRow {
     table: &'static str,
     driver: &'static str,
     number: u32,
@@ -40,7 +40,7 @@ pub(super) fn ioctls(args: &IoctlsArgs) -> Result<()> {
         .filter(|(table, command)| is_in(command, version.as_ref(), table) && matches(table, command, &args.words))
         .collect();
     if args.json {
-        let rows: Vec<Row> = found.iter().map(|(table, command)| row(table, command)).collect();
+        let rows: Vec<CommandRow> = found.iter().map(|(table, command)| row(table, command)).collect();
         return Ok(screen::print(&(serde_json::to_string_pretty(&rows)? + "\n"))?);
     }
     if found.is_empty() {
@@ -112,8 +112,8 @@ fn matches(table: &Table, command: &Command, words: &[String]) -> bool {
     })
 }
 
-fn row(table: &Table, command: &Command) -> Row {
-    Row {
+fn row(table: &Table, command: &Command) -> CommandRow {
+    CommandRow {
         table: table.name,
         driver: command.driver,
         number: command.number,

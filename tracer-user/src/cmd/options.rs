@@ -11,13 +11,13 @@ use gpuos_decode::{
     roles::{Roles, RolesError},
 };
 use gpuos_host::files;
-use gpuos_runs::files::Format as FileFormat;
+use gpuos_runs::files::FileFormat;
 use gpuos_tracer_abi::phases::INFERRED;
 
 use crate::{
-    cli::{Format as FormatArg, LaunchArgs, Order as OrderArg, TableArgs, TraceArgs},
+    cli::{FormatArg, LaunchArgs, OrderArg, TableArgs, TraceArgs},
     output::{
-        Destination, Format, OutputError,
+        Destination, OutputError, OutputFormat,
         layout::{Order, View},
     },
     probe::{self, Settings},
@@ -37,7 +37,7 @@ pub(super) fn trace(args: TraceArgs) -> Result<TraceOptions, OptionsError> {
     let roles = args.roles.as_deref().map(Roles::read).transpose()?.unwrap_or_default();
     let wanted = if args.events.is_empty() { None } else { Some(roles.select(&args.events)?) };
     let destination = match (&args.output, args.format) {
-        (Some(path), format) => Some(Destination::open(path, format.map(Format::from))?),
+        (Some(path), format) => Some(Destination::open(path, format.map(OutputFormat::from))?),
         (None, Some(_)) => return Err(OptionsError::FormatWithoutOutput),
         (None, None) => None,
     };
@@ -187,7 +187,7 @@ pub(super) fn view(args: &TableArgs) -> View {
     View { top: if args.top == 0 { usize::MAX } else { args.top }, order: args.sort.into() }
 }
 
-impl From<FormatArg> for Format {
+impl From<FormatArg> for OutputFormat {
     fn from(format: FormatArg) -> Self {
         match format {
             FormatArg::Parquet => Self::File(FileFormat::Parquet),

@@ -3,12 +3,12 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use gpuos_host::files;
 use gpuos_recording::window::Limits;
-use gpuos_runs::files::Format as FileFormat;
+use gpuos_runs::files::FileFormat;
 
 use super::{attach, options, run};
 use crate::{
-    cli::{Format as FormatArg, RecordArgs, TraceArgs},
-    output::Format,
+    cli::{FormatArg, RecordArgs, TraceArgs},
+    output::OutputFormat,
     probe::Recording,
     session::recording::RecordingPlan,
 };
@@ -32,7 +32,8 @@ fn plan(trace: &mut TraceArgs, settings: Recording) -> Result<RecordingPlan> {
         bail!("a recording needs a file\nhint: `gpuos-trace record -o FILE.parquet …`");
     };
     let asks_for_other = trace.format.is_some_and(|format| format != FormatArg::Parquet);
-    let is_named_other = Format::by_ending(&path).is_some_and(|format| format != Format::File(FileFormat::Parquet));
+    let is_named_other =
+        OutputFormat::by_ending(&path).is_some_and(|format| format != OutputFormat::File(FileFormat::Parquet));
     if path.as_os_str() == "-" || asks_for_other || is_named_other {
         bail!("a recording is a Parquet file\nhint: `-o FILE.parquet`; `gpuos-trace export` makes other formats of it");
     }

@@ -16,7 +16,7 @@ use crate::aggregate::Reading;
 
 /// What tables are ordered by, the largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
+pub enum LiveOrder {
     /// Calls a second.
     #[default]
     Rate,
@@ -28,7 +28,7 @@ pub enum Order {
     Max,
 }
 
-impl Order {
+impl LiveOrder {
     /// Its word.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -80,12 +80,12 @@ impl Line {
         self.latency.add(&Histogram(counts.buckets));
     }
 
-    fn key(&self, order: Order) -> u64 {
+    fn key(&self, order: LiveOrder) -> u64 {
         match order {
-            Order::Rate => self.rate as u64,
-            Order::Calls => self.calls,
-            Order::Total => self.total_ns,
-            Order::Max => self.max_ns,
+            LiveOrder::Rate => self.rate as u64,
+            LiveOrder::Calls => self.calls,
+            LiveOrder::Total => self.total_ns,
+            LiveOrder::Max => self.max_ns,
         }
     }
 }
@@ -196,7 +196,7 @@ pub struct State {
     /// Threads alive.
     pub threads_alive: u64,
     /// What calls are ordered by.
-    pub order: Order,
+    pub order: LiveOrder,
     /// Only calls whose name or role has this in it.
     pub filter: String,
     /// Only this process.
@@ -228,7 +228,7 @@ impl State {
             spins: Vec::new(),
             losses: Losses::default(),
             threads_alive: 0,
-            order: Order::default(),
+            order: LiveOrder::default(),
             filter: String::new(),
             process: None,
             last: Reading::default(),

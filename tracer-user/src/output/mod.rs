@@ -10,20 +10,20 @@ use std::{io, path::Path};
 
 use gpuos_host::files::{Target, hint_of};
 use gpuos_runs::{
-    files::{CodecError, Format as FileFormat},
+    files::{CodecError, FileFormat},
     run::Run,
 };
 
 /// A format of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum OutputFormat {
     /// One that can be read back.
     File(FileFormat),
     /// Tables as text.
     Table,
 }
 
-impl Format {
+impl OutputFormat {
     /// What the ending of a name says; `None` when it says nothing.
     #[must_use]
     pub fn by_ending(path: &Path) -> Option<Self> {
@@ -65,7 +65,7 @@ pub enum OutputError {
 /// An output that could be opened, and gets the run when that is complete.
 #[derive(Debug)]
 pub struct Destination {
-    format: Format,
+    format: OutputFormat,
     shown: String,
     target: Target,
 }
@@ -75,12 +75,12 @@ impl Destination {
     ///
     /// # Errors
     /// When the format is not clear or the file cannot be written.
-    pub fn open(path: &Path, format: Option<Format>) -> Result<Self, OutputError> {
+    pub fn open(path: &Path, format: Option<OutputFormat>) -> Result<Self, OutputError> {
         let shown = path.display().to_string();
         let not_writable = |source| OutputError::NotWritable { path: shown.clone(), source };
         if path == Path::new("-") {
             return Ok(Self {
-                format: format.unwrap_or(Format::File(FileFormat::Json)),
+                format: format.unwrap_or(OutputFormat::File(FileFormat::Json)),
                 shown: "standard output".into(),
                 target: Target::Stdout,
             });
@@ -88,8 +88,9 @@ impl Destination {
         if path.is_dir() {
             return Err(not_writable(io::ErrorKind::IsADirectory.into()));
         }
-        let format =
-            format.or_else(|| Format::by_ending(path)).ok_or_else(|| OutputError::UnknownEnding(shown.clone()))?;
+        let format = format
+            .or_else(|| OutputFormat::by_ending(path))
+            .ok_or_else(|| OutputError::UnknownEnding(shown.clone()))?;
         let target = Target::open(path).map_err(not_writable)?;
         Ok(Self { format, shown, target })
     }
@@ -107,8 +108,8 @@ impl Destination {
     pub fn write(self, run: &Run) -> Result<(), OutputError> {
         let mut bytes = Vec::new();
         let written: Result<(), CodecError> = match self.format {
-            Format::File(format) => format.write(run, &mut bytes),
-            Format::Table => summary::write(run, &mut bytes),
+            OutputFormat::File(format) => format.write(run, &mut bytes),
+            OutputFormat::Table => summary::write(run, &mut bytes),
         };
         written
             .and_then(|()| Ok(self.target.write(&bytes)?))

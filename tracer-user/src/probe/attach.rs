@@ -10,7 +10,7 @@ use std::{
 
 use gpuos_host::{environment, fds::pidfd_open, proc_text};
 use gpuos_tracer_abi::{
-    events::{CALL, COMPAT, Call, Head, Lifecycle, PROCESS, UNFINISHED},
+    events::{CALL, COMPAT, Call, EventHeader, Lifecycle, PROCESS, UNFINISHED},
     fd_table::{FdKey, FdTable, OpenFd},
     ioctl::device_number,
     maps,
@@ -50,7 +50,7 @@ fn refuse_untraceable(pid: u32) -> Result<(), AttachError> {
 /// For a recording: the life of a process that is attached to begins at that moment.
 #[must_use]
 pub fn beginning_of(pid: u32, now_ns: u64) -> Lifecycle {
-    let head = Head { at_ns: now_ns, pid, thread: pid, kind: PROCESS, ..Head::default() };
+    let head = EventHeader { at_ns: now_ns, pid, thread: pid, kind: PROCESS, ..EventHeader::default() };
     // One that is gone will not be attached to.
     Lifecycle { head, process: process_id(pid, now_ns), comm: comm_of(pid).unwrap_or_default(), ..Lifecycle::default() }
 }
@@ -253,7 +253,7 @@ impl Tracer {
 
 fn call_in_flight(state: &ThreadState, pid: u32, thread: u32, now_ns: u64) -> Call {
     let compat = if state.abi == ABI_COMPAT { COMPAT } else { 0 };
-    let head = Head {
+    let head = EventHeader {
         at_ns: state.entered_ns,
         pid,
         thread,

@@ -97,14 +97,14 @@ fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
 
 /// A type's header.
 #[derive(Clone, Copy, Debug)]
-struct Header {
+struct BtfHeader {
     at: usize,
     name: u32,
     info: u32,
     size_or_type: u32,
 }
 
-impl Header {
+impl BtfHeader {
     fn kind(self) -> u32 {
         self.info >> 24 & 0x1f
     }
@@ -191,8 +191,8 @@ impl KernelBtf {
         &self.blob[self.types.clone()]
     }
 
-    fn header_at(&self, at: usize) -> Result<Header, BtfError> {
-        Ok(Header {
+    fn header_at(&self, at: usize) -> Result<BtfHeader, BtfError> {
+        Ok(BtfHeader {
             at,
             name: word(self.types(), at)?,
             info: word(self.types(), at + 4)?,
@@ -200,7 +200,7 @@ impl KernelBtf {
         })
     }
 
-    fn header(&self, id: u32) -> Result<Header, BtfError> {
+    fn header(&self, id: u32) -> Result<BtfHeader, BtfError> {
         let at = *self.starts.get(id as usize).filter(|_| id != 0).ok_or(BtfError::Malformed("type id"))?;
         self.header_at(at as usize)
     }
@@ -211,7 +211,7 @@ impl KernelBtf {
     }
 
     /// The structure behind typedefs and qualifiers.
-    fn resolve(&self, mut id: u32) -> Result<Header, BtfError> {
+    fn resolve(&self, mut id: u32) -> Result<BtfHeader, BtfError> {
         for _ in 0..64 {
             let entry = self.header(id)?;
             match entry.kind() {
@@ -223,7 +223,13 @@ impl KernelBtf {
     }
 
     /// Bit offset and type of a member, looking into anonymous members.
-    fn member(&self, of: Header, name: &str, depth: usize, left: &mut usize) -> Result<Option<(u32, u32)>, BtfError> {
+    fn member(
+        &self,
+        of: BtfHeader,
+        name: &str,
+        depth: usize,
+        left: &mut usize,
+    ) -> Result<Option<(u32, u32)>, BtfError> {
         if !matches!(of.kind(), KIND_STRUCT | KIND_UNION) || depth > 16 {
             return Ok(None);
         }
@@ -249,7 +255,7 @@ impl KernelBtf {
     }
 
     /// A structure or typedef with a name, and its id.
-    fn find(&self, kind: u32, name: &str) -> Result<Option<(u32, Header)>, BtfError> {
+    fn find(&self, kind: u32, name: &str) -> Result<Option<(u32, BtfHeader)>, BtfError> {
         // A name is there once, or where a writer did not care, more often: its first place is tried first.
         let with_ends = [b"\0", name.as_bytes(), b"\0"].concat();
         let first = memchr::memmem::find(&self.blob[self.strings.clone()], &with_ends).map(|at| at as u32 + 1);
@@ -296,7 +302,7 @@ pub struct Structure<'a> {
     btf: &'a KernelBtf,
     name: String,
     id: u32,
-    entry: Header,
+    entry: BtfHeader,
 }
 
 impl Structure<'_> {

@@ -1,7 +1,7 @@
 //! The end of a trace: the header, the notes, the file, the tables.
 
 use anyhow::{Result, anyhow};
-use gpuos_decode::{devices::Kind, driver_rules, ioctls, syscalls};
+use gpuos_decode::{devices::DeviceKind, driver_rules, ioctls, syscalls};
 use gpuos_host::{diagnostics, environment};
 use gpuos_model::{machine::Clocks, units};
 use gpuos_runs::{
@@ -215,7 +215,8 @@ fn notes(totals: &Totals, can_wait_for_tree: bool) -> Vec<String> {
 /// Layouts of a version of NVIDIA's driver that nobody has read are those of the nearest one.
 fn unknown_version(totals: &Totals) -> Option<String> {
     let devices = &totals.devices;
-    let is_used = totals.rows.keys().any(|key| matches!(devices.kind(key.device), Kind::Nvidia | Kind::NvidiaUvm));
+    let is_used =
+        totals.rows.keys().any(|key| matches!(devices.kind(key.device), DeviceKind::Nvidia | DeviceKind::NvidiaUvm));
     let outside = driver_rules::outside(devices.nvidia_version.as_ref())?;
     is_used.then_some(outside)
 }
@@ -225,7 +226,7 @@ fn launches_without_calls(totals: &Totals) -> Option<String> {
     let devices = &totals.devices;
     let ioctls =
         || totals.rows.keys().filter(|key| syscalls::by_number(key.number).is_some_and(|call| call.name == "ioctl"));
-    let has_runtime = ioctls().any(|key| matches!(devices.kind(key.device), Kind::Nvidia | Kind::Kfd));
+    let has_runtime = ioctls().any(|key| matches!(devices.kind(key.device), DeviceKind::Nvidia | DeviceKind::Kfd));
     let submits = ioctls().any(|key| {
         ioctls::decode(devices, key.device, key.command, key.detail).is_some_and(|call| call.purpose == "submit")
     });

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::BackendError;
-use crate::plan::{Memory, Model, Plan, Wait};
+use crate::workload::{Memory, Model, Wait, Workload};
 
 /// What can be asked of a backend.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -41,17 +41,17 @@ impl Capabilities {
         durations: true,
     };
 
-    /// The first thing in the plan that the backend cannot do.
-    pub(super) fn refuse(&self, backend: &'static str, plan: &Plan) -> Result<(), BackendError> {
+    /// The first thing in the workload that the backend cannot do.
+    pub(super) fn refuse(&self, backend: &'static str, workload: &Workload) -> Result<(), BackendError> {
         let refuse = |what: String, can: &str| Err(BackendError::Unsupported { backend, what, can: can.to_owned() });
-        if !self.waits.contains(&plan.setup.wait) {
+        if !self.waits.contains(&workload.setup.wait) {
             return refuse(
-                format!("`--wait {}`", name(plan.setup.wait)),
+                format!("`--wait {}`", name(workload.setup.wait)),
                 &format!("it waits as: {}", names(self.waits)),
             );
         }
-        if plan.model == Model::Copy {
-            match plan.memory {
+        if workload.model == Model::Copy {
+            match workload.memory {
                 Memory::Pageable => {}
                 Memory::Pinned if self.pinned_copies => {}
                 memory @ (Memory::Pinned | Memory::Device | Memory::Managed | Memory::AsyncPool) => {
@@ -60,14 +60,14 @@ impl Capabilities {
                     return refuse(format!("`copy --memory {}`", name(memory)), &can);
                 }
             }
-        } else if !self.memory.contains(&plan.memory) {
+        } else if !self.memory.contains(&workload.memory) {
             let can = format!("its kinds of memory: {}", names(self.memory));
-            return refuse(format!("`--memory {}`", name(plan.memory)), &can);
+            return refuse(format!("`--memory {}`", name(workload.memory)), &can);
         }
         for (asked, can, option) in [
-            (plan.setup.streams > 1, self.streams, "--streams"),
-            (plan.graph, self.graphs, "--graph"),
-            (plan.duration_us > 0, self.durations, "--duration-us"),
+            (workload.setup.streams > 1, self.streams, "--streams"),
+            (workload.graph, self.graphs, "--graph"),
+            (workload.duration_us > 0, self.durations, "--duration-us"),
         ] {
             if asked && !can {
                 return refuse(format!("`{option}`"), "`bench --list` shows which backend can");
@@ -93,22 +93,22 @@ mod tests {
 
     #[test]
     fn what_a_backend_cannot_do_is_said_before_it_is_opened() {
-        let refused = |change: fn(&mut Plan)| {
-            let mut plan = Plan::new(Model::Kernel, 4096, 1, 0);
-            change(&mut plan);
-            Capabilities::PLAIN.refuse("plain", &plan).err().map(|error| error.to_string())
+        let refused = |change: fn(&mut Workload)| {
+            let mut workload = Workload::new(Model::Kernel, 4096, 1, 0);
+            change(&mut workload);
+            Capabilities::PLAIN.refuse("plain", &workload).err().map(|error| error.to_string())
         };
         let said = |change| refused(change).unwrap();
-        let wait = said(|plan| plan.setup.wait = Wait::Spin);
+        let wait = said(|workload| workload.setup.wait = Wait::Spin);
         assert_eq!(wait, "plain cannot do `--wait spin`\nhint: it waits as: default");
-        let memory = said(|plan| plan.memory = Memory::AsyncPool);
+        let memory = said(|workload| workload.memory = Memory::AsyncPool);
         assert_eq!(memory, "plain cannot do `--memory async-pool`\nhint: its kinds of memory: device");
-        assert!(said(|plan| plan.graph = true).contains("`--graph`"));
-        assert!(said(|plan| plan.setup.streams = 2).contains("`--streams`"));
-        assert!(said(|plan| plan.duration_us = 1).contains("`--duration-us`"));
-        let copy = said(|plan| {
-            plan.model = Model::Copy;
-            plan.memory = Memory::Pinned;
+        assert!(said(|workload| workload.graph = true).contains("`--graph`"));
+        assert!(said(|workload| workload.setup.streams = 2).contains("`--streams`"));
+        assert!(said(|workload| workload.duration_us = 1).contains("`--duration-us`"));
+        let copy = said(|workload| {
+            workload.model = Model::Copy;
+            workload.memory = Memory::Pinned;
         });
         assert!(copy.contains("`copy --memory pinned`"), "{copy}");
         assert_eq!(refused(|_| {}), None);

@@ -13,7 +13,7 @@ use super::opencl;
 #[cfg(feature = "wgpu")]
 use super::wgpu;
 use super::{Backend, BackendError, Capabilities, Description, Probe, capabilities::name, host};
-use crate::{cli::BackendChoice, plan::Plan};
+use crate::{cli::BackendChoice, workload::Workload};
 
 /// What is done with a backend once it is known which.
 pub(crate) trait WithBackend {
@@ -21,23 +21,27 @@ pub(crate) trait WithBackend {
     fn run<B: Backend>(self, backend: B) -> Self::Result;
 }
 
-/// Opens the chosen backend, or the first that works, for the plan.
-pub(crate) fn with<V: WithBackend>(choice: BackendChoice, plan: &Plan, then: V) -> Result<V::Result, BackendError> {
+/// Opens the chosen backend, or the first that works, for the workload.
+pub(crate) fn with<V: WithBackend>(
+    choice: BackendChoice,
+    workload: &Workload,
+    then: V,
+) -> Result<V::Result, BackendError> {
     match choice {
-        BackendChoice::Auto => first_that_works(plan, then),
+        BackendChoice::Auto => first_that_works(workload, then),
         #[cfg(feature = "cuda")]
-        BackendChoice::Cuda => Ok(then.run(open::<cuda::Cuda>(plan)?)),
+        BackendChoice::Cuda => Ok(then.run(open::<cuda::Cuda>(workload)?)),
         #[cfg(feature = "hip")]
-        BackendChoice::Hip => Ok(then.run(open::<hip::Hip<hip::Gpu>>(plan)?)),
+        BackendChoice::Hip => Ok(then.run(open::<hip::Hip<hip::Gpu>>(workload)?)),
         #[cfg(feature = "hip")]
-        BackendChoice::HipCpu => Ok(then.run(open::<hip::Hip<hip::Cpu>>(plan)?)),
+        BackendChoice::HipCpu => Ok(then.run(open::<hip::Hip<hip::Cpu>>(workload)?)),
         #[cfg(feature = "opencl")]
-        BackendChoice::Opencl => Ok(then.run(open::<opencl::OpenCl>(plan)?)),
+        BackendChoice::Opencl => Ok(then.run(open::<opencl::OpenCl>(workload)?)),
         #[cfg(feature = "wgpu")]
-        BackendChoice::Vulkan => Ok(then.run(open::<wgpu::Wgpu<wgpu::Vulkan>>(plan)?)),
+        BackendChoice::Vulkan => Ok(then.run(open::<wgpu::Wgpu<wgpu::Vulkan>>(workload)?)),
         #[cfg(feature = "wgpu")]
-        BackendChoice::Metal => Ok(then.run(open::<wgpu::Wgpu<wgpu::Metal>>(plan)?)),
-        BackendChoice::Host => Ok(then.run(open::<host::Host>(plan)?)),
+        BackendChoice::Metal => Ok(then.run(open::<wgpu::Wgpu<wgpu::Metal>>(workload)?)),
+        BackendChoice::Host => Ok(then.run(open::<host::Host>(workload)?)),
         #[cfg(not(all(feature = "cuda", feature = "hip", feature = "opencl", feature = "wgpu")))]
         absent => Err(not_built_in(absent)),
     }
@@ -47,24 +51,24 @@ fn not_built_in(choice: BackendChoice) -> BackendError {
     BackendError::NotBuiltIn { backend: name(choice) }
 }
 
-fn open<B: Backend>(plan: &Plan) -> Result<B, BackendError> {
-    B::CAPABILITIES.refuse(B::NAME, plan)?;
-    B::open(&plan.setup)
+fn open<B: Backend>(workload: &Workload) -> Result<B, BackendError> {
+    B::CAPABILITIES.refuse(B::NAME, workload)?;
+    B::open(&workload.setup)
 }
 
 /// Tries the backends of GPUs in the order of the command line's help.
-fn first_that_works<V: WithBackend>(plan: &Plan, then: V) -> Result<V::Result, BackendError> {
+fn first_that_works<V: WithBackend>(workload: &Workload, then: V) -> Result<V::Result, BackendError> {
     let mut tried = Tried::default();
     #[cfg(feature = "cuda")]
-    if let Some(backend) = tried.open::<cuda::Cuda>(plan) {
+    if let Some(backend) = tried.open::<cuda::Cuda>(workload) {
         return Ok(then.run(backend));
     }
     #[cfg(feature = "hip")]
-    if let Some(backend) = tried.open::<hip::Hip<hip::Gpu>>(plan) {
+    if let Some(backend) = tried.open::<hip::Hip<hip::Gpu>>(workload) {
         return Ok(then.run(backend));
     }
     #[cfg(feature = "opencl")]
-    if let Some(backend) = tried.open::<opencl::OpenCl>(plan) {
+    if let Some(backend) = tried.open::<opencl::OpenCl>(workload) {
         return Ok(then.run(backend));
     }
     Err(tried.error())
@@ -79,8 +83,8 @@ struct Tried {
 }
 
 impl Tried {
-    fn open<B: Backend>(&mut self, plan: &Plan) -> Option<B> {
-        match open::<B>(plan) {
+    fn open<B: Backend>(&mut self, workload: &Workload) -> Option<B> {
+        match open::<B>(workload) {
             Ok(backend) => {
                 let Description { name, runtime, device } = backend.describe();
                 let (runtime, device) = (&runtime, &device);
@@ -146,14 +150,14 @@ pub(crate) fn list() -> Vec<Listed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Model;
+    use crate::workload::Model;
 
     #[test]
     fn without_a_runtime_the_error_has_every_reason_and_the_last_hint() {
-        let mut plan = Plan::new(Model::Kernel, 4096, 1, 0);
-        plan.setup.device = 9;
+        let mut workload = Workload::new(Model::Kernel, 4096, 1, 0);
+        workload.setup.device = 9;
         let mut tried = Tried::default();
-        assert!(tried.open::<host::Host>(&plan).is_none());
+        assert!(tried.open::<host::Host>(&workload).is_none());
         let error = tried.error().to_string();
         assert!(
             error.ends_with("\n  host: no device 9; it has 1\nhint: `bench --list` numbers the devices"),

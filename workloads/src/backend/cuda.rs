@@ -20,7 +20,7 @@ use super::{
     Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, loaded_from, no_such_device, unsupported,
     why_not_loaded,
 };
-use crate::plan::{Memory, Setup, Wait};
+use crate::workload::{Memory, Setup, Wait};
 
 const NAME: &str = "cuda";
 const PTX: &str = concat!(include_str!("../../kernels/increment.ptx"), "\0");

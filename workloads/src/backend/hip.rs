@@ -16,7 +16,7 @@ use super::{
     hip_library::{HipLibrary, NO_DEVICE, NOT_SUPPORTED, Pointer},
     no_such_device, unsupported,
 };
-use crate::plan::{Memory, Setup, Wait};
+use crate::workload::{Memory, Setup, Wait};
 
 /// Threads of a block.
 const BLOCK: u32 = 256;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Backend, BackendError, Capabilities, Description, Kernel, Probe, no_such_device};
-use crate::plan::{Memory, Setup};
+use crate::workload::{Memory, Setup};
 
 const NAME: &str = "host";
 const RUNTIME: &str = "no runtime";

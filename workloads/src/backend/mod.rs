@@ -22,7 +22,7 @@ pub(crate) use self::{
     choose::{Listed, WithBackend, list, with},
     pinned::Pinned,
 };
-use crate::plan::{Memory, Setup};
+use crate::workload::{Memory, Setup};
 
 /// A runtime that allocates memory, copies and launches kernels. Operations on a stream are done in their order;
 /// none but those that say so wait.

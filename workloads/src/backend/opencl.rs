@@ -20,7 +20,7 @@ use opencl3::{
 use super::{
     Backend, BackendError, Capabilities, Description, Kernel, Probe, loaded_from, no_such_device, why_not_loaded,
 };
-use crate::plan::{Memory, Setup};
+use crate::workload::{Memory, Setup};
 
 const NAME: &str = "opencl";
 const SOURCE: &str = include_str!("../../kernels/increment.cl");

@@ -9,7 +9,7 @@ use std::{
 use wgpu::util::DeviceExt as _;
 
 use super::{Backend, BackendError, Capabilities, Description, Kernel, Probe, loaded_from, no_such_device};
-use crate::plan::{Memory, Setup};
+use crate::workload::{Memory, Setup};
 
 const SOURCE: &str = include_str!("../../kernels/increment.wgsl");
 /// Invocations of a workgroup, as the kernel says.
@@ -77,10 +77,10 @@ fn adapters<I: Interface>() -> Result<Vec<wgpu::Adapter>, BackendError> {
     descriptor.backends = I::BACKENDS;
     let instance = wgpu::Instance::new(descriptor);
     let adapters = pollster::block_on(instance.enumerate_adapters(I::BACKENDS));
-    match adapters.is_empty() {
-        true => Err(BackendError::Unavailable { backend: I::NAME, reason: "no device".to_owned(), hint: I::HINT }),
-        false => Ok(adapters),
+    if adapters.is_empty() {
+        return Err(BackendError::Unavailable { backend: I::NAME, reason: "no device".to_owned(), hint: I::HINT });
     }
+    Ok(adapters)
 }
 
 fn describe<I: Interface>(adapter: &wgpu::Adapter) -> Description {
@@ -93,6 +93,7 @@ fn describe<I: Interface>(adapter: &wgpu::Adapter) -> Description {
 }
 
 impl<I: Interface> Wgpu<I> {
+    #[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
     fn call(call: &'static str, reason: impl ToString) -> BackendError {
         BackendError::Call { backend: I::NAME, call, reason: reason.to_string() }
     }

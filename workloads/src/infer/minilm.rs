@@ -49,7 +49,7 @@ pub(super) fn tokens(folder: &Path, batch: usize) -> Result<Tokens, InferError> 
     tokenizer.with_padding(Some(PaddingParams::default()));
     let sentences: Vec<_> = SENTENCES.iter().copied().cycle().take(batch).collect();
     let encoded = tokenizer.encode_batch(sentences, true).map_err(|error| InferError::file(&file, error))?;
-    let length = encoded.first().map_or(0, |encoding| encoding.len());
+    let length = encoded.first().map_or(0, tokenizers::Encoding::len);
     Ok(Tokens {
         ids: encoded.iter().flat_map(|encoding| encoding.get_ids().iter().map(|id| i64::from(*id))).collect(),
         mask: encoded.iter().flat_map(|encoding| encoding.get_attention_mask().iter().map(|one| *one as f32)).collect(),

@@ -47,7 +47,7 @@ pub(crate) enum Provider {
     Cuda,
     /// ROCm
     Rocm,
-    /// AMD's MIGraphX
+    /// AMD's `MIGraphX`
     Migraphx,
 }
 
@@ -65,7 +65,7 @@ impl Provider {
 
 /// What is asked of `bench infer`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Plan {
+pub(crate) struct Inference {
     pub(crate) model: ModelChoice,
     pub(crate) provider: Provider,
     /// Items of one inference.
@@ -78,9 +78,9 @@ pub(crate) struct Plan {
 
 /// What it came to.
 #[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct Inferred {
     #[serde(flatten)]
-    pub(crate) plan: Plan,
+    pub(crate) inference: Inference,
     /// The library, and what it says that it is.
     pub(crate) library: String,
     pub(crate) runtime: String,
@@ -123,11 +123,13 @@ pub(crate) enum InferError {
 }
 
 impl InferError {
+    #[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
     fn file(path: &Path, error: impl ToString) -> Self {
         Self::File(path.to_owned(), error.to_string())
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 fn runtime<T>(error: ort::Error<T>) -> InferError {
     InferError::Runtime(first_line(&error.to_string()))
 }
@@ -183,12 +185,14 @@ impl Loaded {
     }
 }
 
-fn load(plan: &Plan, environment: &ort::environment::Environment) -> Result<Loaded, InferError> {
-    let (model, inputs) = match plan.model {
+fn load(inference: &Inference, environment: &ort::environment::Environment) -> Result<Loaded, InferError> {
+    let (model, inputs) = match inference.model {
         ModelChoice::Resnet18 => {
-            let inputs =
-                Inputs::Images { shape: resnet18::input_shape(plan.batch), values: resnet18::images(plan.batch) };
-            (resnet18::model(plan.batch), inputs)
+            let inputs = Inputs::Images {
+                shape: resnet18::input_shape(inference.batch),
+                values: resnet18::images(inference.batch),
+            };
+            (resnet18::model(inference.batch), inputs)
         }
         ModelChoice::Minilm => {
             let folder = models().map(|models| models.join("minilm"));
@@ -197,16 +201,16 @@ fn load(plan: &Plan, environment: &ort::environment::Environment) -> Result<Load
                 let beside = || "folder `models/minilm` beside or above this program".to_owned();
                 InferError::NoModels(named.unwrap_or_else(beside))
             })?;
-            let tokens = minilm::tokens(&folder, plan.batch)?;
+            let tokens = minilm::tokens(&folder, inference.batch)?;
             (minilm::model(&folder, &tokens)?, Inputs::Tokens(tokens))
         }
     };
     let mut builder = Session::builder(environment).map_err(runtime)?;
-    if plan.threads > 0 {
-        builder = builder.with_intra_threads(plan.threads).map_err(runtime)?;
+    if inference.threads > 0 {
+        builder = builder.with_intra_threads(inference.threads).map_err(runtime)?;
     }
-    if let Some(provider) = provider(plan.provider) {
-        let name = plan.provider.name();
+    if let Some(provider) = provider(inference.provider) {
+        let name = inference.provider.name();
         builder = builder
             .with_execution_providers([provider])
             .map_err(|error| InferError::Provider(name, first_line(&error.to_string())))?;
@@ -227,7 +231,7 @@ fn provider(provider: Provider) -> Option<ExecutionProviderDispatch> {
 }
 
 /// Loads, warms up and infers; each is a phase.
-pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
+pub(crate) fn run(inference: &Inference) -> Result<Inferred, InferError> {
     // Otherwise the runtime opens a database and starts a thread when it is loaded, before it can be told not to.
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
@@ -240,16 +244,16 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     };
     let version = version(&library).map_err(|why| InferError::NoRuntime(format!("{}: {why}", library.display())))?;
     let environment = ort::init_from(&library).map_err(no_runtime)?.with_telemetry(false).build().map_err(runtime)?;
-    let mut loaded = load(plan, &environment)?;
+    let mut loaded = load(inference, &environment)?;
     let load_ns = start.elapsed().as_nanos() as u64;
 
     gpuos_phase::switch(phase::WARMUP);
     let start = Instant::now();
     let first = loaded.infer()?;
     let first_ns = start.elapsed().as_nanos() as u64;
-    let error = compare(plan.model, first[0].try_extract_tensor::<f32>().map_err(runtime)?.1)?;
+    let error = compare(inference.model, first[0].try_extract_tensor::<f32>().map_err(runtime)?.1)?;
     drop(first);
-    for _ in 0..plan.warmup {
+    for _ in 0..inference.warmup {
         loaded.infer()?;
     }
 
@@ -257,22 +261,22 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, InferError> {
     let before = usage_now();
     gpuos_phase::switch(phase::INFER);
     let start = Instant::now();
-    for _ in 0..plan.iters {
+    for _ in 0..inference.iters {
         latencies.time(|| loaded.infer().map(drop))?;
     }
     let wall_ns = start.elapsed().as_nanos() as u64;
-    gpuos_phase::iterations(plan.iters);
+    gpuos_phase::iterations(inference.iters);
     gpuos_phase::switch(phase::TEARDOWN);
     let usage = usage_now().since(before);
-    let items = plan.iters as f64 * plan.batch as f64;
-    Ok(Outcome {
-        plan: plan.clone(),
+    let items = inference.iters as f64 * inference.batch as f64;
+    Ok(Inferred {
+        inference: inference.clone(),
         library: library.display().to_string(),
         runtime: format!("ONNX Runtime {version}"),
         load_ns,
         first_ns,
         latency: latencies.percentiles(),
-        items_per_second: (plan.iters > 0).then(|| items / (wall_ns as f64 / 1e9)),
+        items_per_second: (inference.iters > 0).then(|| items / (wall_ns as f64 / 1e9)),
         wall_ns,
         usage,
         error,
@@ -291,22 +295,27 @@ struct ApiBase {
 
 /// The version of the library, as it says, or why it is none: `ort` takes what it is given.
 fn version(library: &Path) -> Result<String, String> {
-    // SAFETY: the types are those of ONNX Runtime's header; pointers are looked at only where there are some.
-    unsafe {
-        let library = libloading::Library::new(library).map_err(|error| {
-            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            first_line(&why).to_owned()
-        })?;
-        let base = library
-            .get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase")
-            .map_err(|_| "it does not export `OrtGetApiBase`".to_owned())?();
-        let Some(base) = base.as_ref() else { return Err("it has no programming interface".to_owned()) };
-        let version = (base.get_version)();
-        if version.is_null() || (base.get_api)(API_VERSION).is_null() {
-            return Err(format!("it has not version {API_VERSION} of the programming interface"));
-        }
-        Ok(CStr::from_ptr(version).to_string_lossy().into_owned())
+    // SAFETY: what a library does when it is loaded is the choice of who named it.
+    let library = unsafe { libloading::Library::new(library) }.map_err(|error| {
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        first_line(&why)
+    })?;
+    // SAFETY: the type is that of ONNX Runtime's header.
+    let get_base = unsafe { library.get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase") }
+        .map_err(|_| "it does not export `OrtGetApiBase`".to_owned())?;
+    // SAFETY: as above; the library is loaded.
+    let base = unsafe { get_base() };
+    // SAFETY: null, or a constant of the library.
+    let Some(base) = (unsafe { base.as_ref() }) else { return Err("it has no programming interface".to_owned()) };
+    // SAFETY: the types are those of the header.
+    let version = unsafe { (base.get_version)() };
+    // SAFETY: as above.
+    let api = unsafe { (base.get_api)(API_VERSION) };
+    if version.is_null() || api.is_null() {
+        return Err(format!("it has not version {API_VERSION} of the programming interface"));
     }
+    // SAFETY: a constant string of the library, ended by 0.
+    Ok(unsafe { CStr::from_ptr(version) }.to_string_lossy().into_owned())
 }
 
 /// Values of PyTorch on the CPU for the first item: `models/reference.py` made them.

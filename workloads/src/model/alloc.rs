@@ -1,14 +1,14 @@
 //! `alloc`: buffers are allocated and freed, and nothing else.
 
-use super::{ModelError, Outcome, Work, room, timed};
+use super::{Measured, ModelError, Work, room, timed};
 use crate::{
     backend::Backend,
-    plan::{Lifetime, Plan},
+    workload::{Lifetime, Workload},
 };
 
 struct Allocations<'a, B: Backend> {
     backend: &'a mut B,
-    plan: &'a Plan,
+    workload: &'a Workload,
     bytes: usize,
     /// Allocated and in nobody's hands; used by `--lifetime pooled` alone.
     pool: Vec<B::Buffer>,
@@ -18,15 +18,15 @@ struct Allocations<'a, B: Backend> {
 
 impl<B: Backend> Work for Allocations<'_, B> {
     fn issue(&mut self, _: u64) -> Result<(), ModelError> {
-        for _ in 0..self.plan.operations() {
+        for _ in 0..self.workload.operations() {
             let buffer = match self.pool.pop() {
                 Some(buffer) => buffer,
-                None => self.backend.allocate(self.plan.memory, self.bytes)?,
+                None => self.backend.allocate(self.workload.memory, self.bytes)?,
             };
             self.held.push(buffer);
         }
         for buffer in self.held.drain(..) {
-            match self.plan.lifetime {
+            match self.workload.lifetime {
                 Lifetime::Pooled => self.pool.push(buffer),
                 Lifetime::PerIter | Lifetime::Once => self.backend.free(buffer)?,
             }
@@ -40,18 +40,18 @@ impl<B: Backend> Work for Allocations<'_, B> {
     }
 }
 
-pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, ModelError> {
-    let bytes = plan
+pub(super) fn run<B: Backend>(backend: &mut B, workload: &Workload) -> Result<Measured, ModelError> {
+    let bytes = workload
         .bytes
-        .checked_mul(plan.share() as usize)
-        .ok_or(ModelError::TooLarge { bytes: plan.bytes, batch: plan.batch })?;
+        .checked_mul(workload.share() as usize)
+        .ok_or(ModelError::TooLarge { bytes: workload.bytes, batch: workload.batch })?;
     // Room beforehand, so that nothing of ours is allocated in the timed work.
-    let count = plan.operations() as usize;
-    let mut work = Allocations { backend, plan, bytes, pool: room(count)?, held: room(count)? };
-    let outcome = timed(plan, &mut work)?;
+    let count = workload.operations() as usize;
+    let mut work = Allocations { backend, workload, bytes, pool: room(count)?, held: room(count)? };
+    let measured = timed(workload, &mut work)?;
     let Allocations { backend, pool, .. } = work;
     for buffer in pool {
         backend.free(buffer)?;
     }
-    Ok(outcome)
+    Ok(measured)
 }

@@ -1,7 +1,7 @@
 //! `cpu`: the increments as a loop on the CPU, without any runtime.
 
-use super::{ModelError, Outcome, Work, check, timed, zeroed};
-use crate::plan::Plan;
+use super::{Measured, ModelError, Work, check, timed, zeroed};
+use crate::workload::Workload;
 
 struct Increments<'a> {
     array: &'a mut [u32],
@@ -25,13 +25,13 @@ impl Work for Increments<'_> {
     }
 }
 
-pub(crate) fn run(plan: &Plan) -> Result<Outcome, ModelError> {
-    let mut array = zeroed(plan.bytes / 4)?;
-    let mut work = Increments { array: &mut array, operations: plan.operations(), amount: plan.share() };
-    let outcome = timed(plan, &mut work)?;
-    let expected = (plan.warmup + plan.iters).wrapping_mul(plan.batch.into()) as u32;
+pub(crate) fn run(workload: &Workload) -> Result<Measured, ModelError> {
+    let mut array = zeroed(workload.bytes / 4)?;
+    let mut work = Increments { array: &mut array, operations: workload.operations(), amount: workload.share() };
+    let measured = timed(workload, &mut work)?;
+    let expected = (workload.warmup + workload.iters).wrapping_mul(workload.batch.into()) as u32;
     check(&array, |_| expected)?;
-    Ok(outcome)
+    Ok(measured)
 }
 
 #[cfg(test)]
@@ -39,11 +39,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::Model;
+    use crate::workload::Model;
 
     #[test]
     fn too_much_memory_is_refused_politely() {
-        let error = run(&Plan::new(Model::Cpu, usize::MAX / 2, 1, 0)).unwrap_err();
+        let error = run(&Workload::new(Model::Cpu, usize::MAX / 2, 1, 0)).unwrap_err();
         assert!(matches!(error, ModelError::NoMemory(_)));
     }
 
@@ -52,8 +52,8 @@ mod tests {
         fn the_cpu_counts_every_increment(
             bytes in 0_usize..5000, iters in 0_u64..20, warmup in 0_u64..5, batch in 1_u32..4, fused: bool,
         ) {
-            let outcome = run(&Plan { batch, fused, ..Plan::new(Model::Cpu, bytes, iters, warmup) }).unwrap();
-            prop_assert_eq!(outcome.latencies.percentiles().is_some(), iters > 0);
+            let measured = run(&Workload { batch, fused, ..Workload::new(Model::Cpu, bytes, iters, warmup) }).unwrap();
+            prop_assert_eq!(measured.latencies.percentiles().is_some(), iters > 0);
         }
     }
 }

@@ -1,15 +1,15 @@
 //! `kernel`: the increments as a kernel. `sync` and `launch` are the same on one word, waited for every time and at the
 //! end. Each stream has an array of its own, so that no two kernels change the same word at once.
 
-use super::{ModelError, Outcome, Work, check, clear, timed, zeroed};
+use super::{Measured, ModelError, Work, check, clear, timed, zeroed};
 use crate::{
     backend::{Backend, Kernel},
-    plan::{Lifetime, Plan},
+    workload::{Lifetime, Workload},
 };
 
 struct Launches<'a, B: Backend> {
     backend: &'a mut B,
-    plan: &'a Plan,
+    workload: &'a Workload,
     kernel: Kernel,
     /// One for each stream; with `--lifetime pooled` the pool, with `per-iter` empty.
     arrays: Vec<B::Buffer>,
@@ -22,12 +22,12 @@ struct Launches<'a, B: Backend> {
 /// The launches of one iteration.
 fn batch<B: Backend>(
     backend: &mut B,
-    plan: &Plan,
+    workload: &Workload,
     kernel: Kernel,
     stream: usize,
     array: &B::Buffer,
 ) -> Result<(), ModelError> {
-    for _ in 0..plan.operations() {
+    for _ in 0..workload.operations() {
         backend.launch(stream, array, kernel)?;
     }
     Ok(())
@@ -38,10 +38,10 @@ impl<B: Backend> Launches<'_, B> {
     fn borrowed(&mut self, stream: usize) -> Result<(), ModelError> {
         let array = match self.arrays.pop() {
             Some(array) => array,
-            None => self.backend.allocate(self.plan.memory, self.plan.bytes)?,
+            None => self.backend.allocate(self.workload.memory, self.workload.bytes)?,
         };
-        batch(self.backend, self.plan, self.kernel, stream, &array)?;
-        match self.plan.lifetime {
+        batch(self.backend, self.workload, self.kernel, stream, &array)?;
+        match self.workload.lifetime {
             // The kernel may still be at work on it; the next one comes after, on the only stream.
             Lifetime::Pooled => self.arrays.push(array),
             Lifetime::PerIter | Lifetime::Once => self.backend.free(array)?,
@@ -51,26 +51,26 @@ impl<B: Backend> Launches<'_, B> {
 
     /// One iteration on an array that is cleared before and checked after.
     fn prove(&mut self) -> Result<(), ModelError> {
-        let mut array = self.backend.allocate(self.plan.memory, self.plan.bytes)?;
-        clear(self.backend, &mut array, self.plan.bytes)?;
-        batch(self.backend, self.plan, self.kernel, 0, &array)?;
+        let mut array = self.backend.allocate(self.workload.memory, self.workload.bytes)?;
+        clear(self.backend, &mut array, self.workload.bytes)?;
+        batch(self.backend, self.workload, self.kernel, 0, &array)?;
         self.backend.wait()?;
-        read(self.backend, &array, self.plan.bytes, self.plan.batch)?;
+        read(self.backend, &array, self.workload.bytes, self.workload.batch)?;
         Ok(self.backend.free(array)?)
     }
 }
 
 impl<B: Backend> Work for Launches<'_, B> {
     fn issue(&mut self, number: u64) -> Result<(), ModelError> {
-        let stream = (number % self.plan.setup.streams as u64) as usize;
-        if self.plan.lifetime != Lifetime::Once {
+        let stream = (number % self.workload.setup.streams as u64) as usize;
+        if self.workload.lifetime != Lifetime::Once {
             return self.borrowed(stream);
         }
         self.issued[stream] += 1;
         if let Some(graph) = self.graphs.get(stream) {
             return Ok(self.backend.launch_graph(stream, graph)?);
         }
-        batch(self.backend, self.plan, self.kernel, stream, &self.arrays[stream])
+        batch(self.backend, self.workload, self.kernel, stream, &self.arrays[stream])
     }
 
     fn wait(&mut self) -> Result<(), ModelError> {
@@ -90,35 +90,36 @@ fn read<B: Backend>(backend: &mut B, array: &B::Buffer, bytes: usize, expected: 
     check(&words, |_| expected)
 }
 
-pub(super) fn run<B: Backend>(backend: &mut B, plan: &Plan) -> Result<Outcome, ModelError> {
-    let words = u32::try_from(plan.bytes / 4).map_err(|_| ModelError::TooManyWords(plan.bytes))?;
-    let kernel = Kernel { words, amount: plan.share(), duration_us: plan.duration_us };
-    let streams = plan.setup.streams;
-    let mut work = Launches { backend, plan, kernel, arrays: Vec::new(), graphs: Vec::new(), issued: vec![0; streams] };
-    if plan.lifetime == Lifetime::Once {
+pub(super) fn run<B: Backend>(backend: &mut B, workload: &Workload) -> Result<Measured, ModelError> {
+    let words = u32::try_from(workload.bytes / 4).map_err(|_| ModelError::TooManyWords(workload.bytes))?;
+    let kernel = Kernel { words, amount: workload.share(), duration_us: workload.duration_us };
+    let streams = workload.setup.streams;
+    let mut work =
+        Launches { backend, workload, kernel, arrays: Vec::new(), graphs: Vec::new(), issued: vec![0; streams] };
+    if workload.lifetime == Lifetime::Once {
         for stream in 0..streams {
-            let mut array = work.backend.allocate(plan.memory, plan.bytes)?;
-            clear(work.backend, &mut array, plan.bytes)?;
-            if plan.graph {
+            let mut array = work.backend.allocate(workload.memory, workload.bytes)?;
+            clear(work.backend, &mut array, workload.bytes)?;
+            if workload.graph {
                 work.backend.begin_graph(stream)?;
-                batch(work.backend, plan, kernel, stream, &array)?;
+                batch(work.backend, workload, kernel, stream, &array)?;
                 let graph = work.backend.end_graph(stream)?;
                 work.graphs.push(graph);
             }
             work.arrays.push(array);
         }
     }
-    let outcome = timed(plan, &mut work)?;
-    if plan.lifetime != Lifetime::Once && plan.warmup + plan.iters > 0 {
+    let measured = timed(workload, &mut work)?;
+    if workload.lifetime != Lifetime::Once && workload.warmup + workload.iters > 0 {
         work.prove()?;
     }
     let Launches { backend, arrays, issued, .. } = work;
     for (stream, array) in arrays.into_iter().enumerate() {
-        if plan.lifetime == Lifetime::Once {
-            let expected = issued[stream].wrapping_mul(plan.batch.into()) as u32;
-            read(backend, &array, plan.bytes, expected)?;
+        if workload.lifetime == Lifetime::Once {
+            let expected = issued[stream].wrapping_mul(workload.batch.into()) as u32;
+            read(backend, &array, workload.bytes, expected)?;
         }
         backend.free(array)?;
     }
-    Ok(outcome)
+    Ok(measured)
 }

@@ -14,14 +14,14 @@ pub(crate) use memory::{afford, zeroed};
 use crate::{
     backend::{Backend, BackendError, Description},
     measure::{Latencies, usage_now},
-    plan::{Lifetime, Memory, Model, Plan},
+    workload::{Lifetime, Memory, Model, Workload},
 };
 use gpuos_model::{Usage, phase};
 
 /// What a run of `bench` came to.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) plan: Plan,
+pub(crate) struct Measured {
+    pub(crate) workload: Workload,
     pub(crate) backend: Option<Description>,
     /// Of single iterations.
     pub(crate) latencies: Latencies,
@@ -57,41 +57,42 @@ pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, ModelError> {
     Ok(room)
 }
 
-/// Runs the model of the plan on a backend, and checks the results where there are any.
-pub(crate) fn run<B: Backend>(mut backend: B, plan: &Plan) -> Result<Outcome, ModelError> {
-    make_sense(plan)?;
+/// Runs the model of the workload on a backend, and checks the results where there are any.
+pub(crate) fn run<B: Backend>(mut backend: B, workload: &Workload) -> Result<Measured, ModelError> {
+    make_sense(workload)?;
     let description = backend.describe();
-    let mut outcome = match plan.model {
-        Model::Alloc => alloc::run(&mut backend, plan),
-        Model::Copy => copy::run(&mut backend, plan),
-        Model::Kernel | Model::Sync | Model::Launch => kernel::run(&mut backend, plan),
-        Model::Cpu => cpu::run(plan),
+    let mut measured = match workload.model {
+        Model::Alloc => alloc::run(&mut backend, workload),
+        Model::Copy => copy::run(&mut backend, workload),
+        Model::Kernel | Model::Sync | Model::Launch => kernel::run(&mut backend, workload),
+        Model::Cpu => cpu::run(workload),
     }?;
-    outcome.backend = Some(description);
-    Ok(outcome)
+    measured.backend = Some(description);
+    Ok(measured)
 }
 
 /// Options that are possible one by one, but not together.
-fn make_sense(plan: &Plan) -> Result<(), ModelError> {
+fn make_sense(workload: &Workload) -> Result<(), ModelError> {
     let senseless = |what| Err(ModelError::Senseless(what));
-    if plan.model == Model::Alloc && plan.lifetime == Lifetime::Once {
+    if workload.model == Model::Alloc && workload.lifetime == Lifetime::Once {
         return senseless(
             "`alloc --lifetime once` allocates nothing in an iteration\nhint: choose `per-iter` or `pooled`",
         );
     }
-    if plan.graph && plan.lifetime != Lifetime::Once {
+    if workload.graph && workload.lifetime != Lifetime::Once {
         return senseless("a graph is recorded for one array\nhint: leave out `--graph`, or choose `--lifetime once`");
     }
-    if plan.lifetime == Lifetime::Pooled && plan.setup.streams > 1 {
+    if workload.lifetime == Lifetime::Pooled && workload.setup.streams > 1 {
         return senseless("the arrays of a pool belong to no stream\nhint: choose `--streams 1`, or `--lifetime once`");
     }
-    if plan.memory == Memory::AsyncPool && plan.setup.streams > 1 {
+    if workload.memory == Memory::AsyncPool && workload.setup.streams > 1 {
         return senseless(
             "memory of `async-pool` belongs to the order of one stream\nhint: choose `--streams 1`, or other memory",
         );
     }
-    if plan.fused && plan.model == Model::Copy && plan.bytes.checked_mul(plan.batch as usize).is_none() {
-        return Err(ModelError::TooLarge { bytes: plan.bytes, batch: plan.batch });
+    if workload.fused && workload.model == Model::Copy && workload.bytes.checked_mul(workload.batch as usize).is_none()
+    {
+        return Err(ModelError::TooLarge { bytes: workload.bytes, batch: workload.batch });
     }
     Ok(())
 }
@@ -105,10 +106,10 @@ trait Work {
 }
 
 /// Warms up, then times `iters` units of work. Marks the phases; what comes afterwards is teardown.
-fn timed(plan: &Plan, work: &mut impl Work) -> Result<Outcome, ModelError> {
+fn timed(workload: &Workload, work: &mut impl Work) -> Result<Measured, ModelError> {
     gpuos_phase::switch(phase::WARMUP);
-    let mut pace = Pace { every: plan.sync_every, issued: 0, waiting: 0 };
-    for _ in 0..plan.warmup {
+    let mut pace = Pace { every: workload.sync_every, issued: 0, waiting: 0 };
+    for _ in 0..workload.warmup {
         pace.step(work)?;
     }
     pace.finish(work)?;
@@ -117,15 +118,15 @@ fn timed(plan: &Plan, work: &mut impl Work) -> Result<Outcome, ModelError> {
     let before = usage_now();
     gpuos_phase::switch(phase::WORK);
     let start = Instant::now();
-    for _ in 0..plan.iters {
+    for _ in 0..workload.iters {
         latencies.time(|| pace.step(work))?;
     }
     pace.finish(work)?;
     let wall_ns = start.elapsed().as_nanos() as u64;
-    gpuos_phase::iterations(plan.iters);
+    gpuos_phase::iterations(workload.iters);
     gpuos_phase::switch(phase::TEARDOWN);
     let usage = usage_now().since(before);
-    Ok(Outcome { plan: plan.clone(), backend: None, latencies, wall_ns, usage })
+    Ok(Measured { workload: workload.clone(), backend: None, latencies, wall_ns, usage })
 }
 
 /// When to wait.
@@ -192,7 +193,7 @@ mod tests {
     fn waits_come_after_so_many_iterations_and_at_the_end_if_any_is_left() {
         let order = |sync_every, warmup, iters| {
             let mut noted = Noted::default();
-            timed(&Plan { sync_every, ..Plan::new(Model::Kernel, 4, iters, warmup) }, &mut noted).unwrap();
+            timed(&Workload { sync_every, ..Workload::new(Model::Kernel, 4, iters, warmup) }, &mut noted).unwrap();
             noted.0
         };
         assert_eq!(order(1, 1, 2), "0w1w2w");
@@ -203,23 +204,23 @@ mod tests {
 
     #[test]
     fn options_that_make_no_sense_together_are_refused() {
-        let refused = |change: fn(&mut Plan)| {
-            let mut plan = Plan::new(Model::Kernel, 4096, 1, 0);
-            change(&mut plan);
-            make_sense(&plan).unwrap_err().to_string()
+        let refused = |change: fn(&mut Workload)| {
+            let mut workload = Workload::new(Model::Kernel, 4096, 1, 0);
+            change(&mut workload);
+            make_sense(&workload).unwrap_err().to_string()
         };
-        assert!(refused(|plan| plan.model = Model::Alloc).contains("allocates nothing"));
+        assert!(refused(|workload| workload.model = Model::Alloc).contains("allocates nothing"));
         assert!(
-            refused(|plan| {
-                plan.graph = true;
-                plan.lifetime = Lifetime::PerIter;
+            refused(|workload| {
+                workload.graph = true;
+                workload.lifetime = Lifetime::PerIter;
             })
             .contains("one array")
         );
         assert!(
-            refused(|plan| {
-                plan.memory = Memory::AsyncPool;
-                plan.setup.streams = 2;
+            refused(|workload| {
+                workload.memory = Memory::AsyncPool;
+                workload.setup.streams = 2;
             })
             .contains("one stream")
         );

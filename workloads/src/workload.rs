@@ -92,7 +92,7 @@ pub(crate) enum Direction {
 
 /// A whole run. What a model has no use for keeps its default.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Plan {
+pub(crate) struct Workload {
     pub(crate) model: Model,
     /// Size of the array or of one allocation.
     pub(crate) bytes: usize,
@@ -125,8 +125,8 @@ pub(crate) struct Setup {
     pub(crate) streams: usize,
 }
 
-impl Plan {
-    /// The plan of a model without any option.
+impl Workload {
+    /// The workload of a model without any option.
     pub(crate) fn new(model: Model, bytes: usize, iters: u64, warmup: u64) -> Self {
         Self {
             model,
