@@ -9,8 +9,8 @@ use crate::{
     axis::{Axis, short},
     counted::CallKind,
     execution::Execution,
-    findings::SeriesFindings,
     plan::SeriesPlan,
+    series_findings::SeriesFindings,
     variants::{Contrast, VariantPair, options},
     verdict::FLAT_CALLS,
 };
@@ -261,8 +261,8 @@ mod tests {
     use crate::{
         counted::{Counted, Runs},
         dataset::Count,
-        findings,
         plan::Plan,
+        series_findings,
     };
 
     /// The claims and what is not shown, where one iteration of so many bytes makes so many polls, as `what → shown`.
@@ -299,7 +299,7 @@ iters = [100]
                 runs.used.insert((cell, block), Counted::of([row]));
             }
         }
-        let series = findings::judge_all(&plan.series, &runs, plan.blocks);
+        let series = series_findings::judge_all(&plan.series, &runs, plan.blocks);
         let claims = form(&series, &Execution::default(), &[]);
         let shown =
             claims.shown.iter().filter(|claim| claim.kind == CallKind::All).map(|claim| claim.rules_out.clone());

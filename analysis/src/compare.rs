@@ -15,13 +15,13 @@ use crate::{
     claims::Tag,
     counted::{CallKind, Runs, call_name, rows_of},
     dataset::{Dataset, DatasetError},
-    findings::{self, SeriesFindings},
     fit::APART,
     page::{html, plain},
     plan::Cell,
     plot::{self, Plot},
     report,
     resample::median,
+    series_findings::{self, SeriesFindings},
     verdict::{Scaling, Verdict},
 };
 
@@ -51,7 +51,7 @@ impl Source {
     pub fn of(name: String, dataset: &Dataset) -> Result<Self, DatasetError> {
         dataset.environment()?;
         let plan = &dataset.plan;
-        let series = findings::judge_all(&plan.series, &Runs::of(dataset), plan.blocks);
+        let series = series_findings::judge_all(&plan.series, &Runs::of(dataset), plan.blocks);
         let mut calls = BTreeMap::new();
         for series in plan.series.iter().filter(|series| series.axis() == Axis::Iterations) {
             let Some(cell) = series.cells().pop() else { continue };
@@ -389,7 +389,7 @@ mod tests {
                 runs.used.insert((cell, block), Counted::of(rows));
             }
         }
-        let series = findings::judge_all(&plan.series, &runs, plan.blocks);
+        let series = series_findings::judge_all(&plan.series, &runs, plan.blocks);
         let vendors = crate::study::Study::default().vendors;
         Source { name: name.to_owned(), series, vendors, calls }
     }

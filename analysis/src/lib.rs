@@ -6,6 +6,7 @@
 //! other. Nothing here needs rights; the same numbers give the same words on every machine.
 
 pub mod axis;
+pub mod bytes;
 pub mod claims;
 pub mod compare;
 pub mod counted;
@@ -21,6 +22,7 @@ pub mod predictions;
 pub mod report;
 pub mod resample;
 pub mod series;
+pub mod series_findings;
 pub mod study;
 pub mod variants;
 pub mod verdict;

@@ -12,7 +12,7 @@ use plotters::{
 use crate::{
     axis::{Axis, in_units},
     counted::CallKind,
-    findings::{KindFindings, SeriesFindings},
+    series_findings::{KindFindings, SeriesFindings},
     verdict::Scaling,
 };
 

@@ -13,10 +13,11 @@ use crate::{
     counted::CallKind,
     dataset::DatasetError,
     execution::{Appearance, Share},
-    findings::{Findings, KindFindings, SeriesFindings},
+    findings::Findings,
     interaction::{self, Interaction},
     page::{html, plain},
     plot::{self, Phases, Plot},
+    series_findings::{KindFindings, SeriesFindings},
     variants::Contrast,
     verdict::{LEAST_BLOCKS, LEAST_LEVELS},
 };

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{axis::Axis, plan::Bytes, verdict::Scaling};
+use crate::{axis::Axis, bytes::Bytes, verdict::Scaling};
 
 /// Of phase 1: what plans mean that state nothing.
 const PHASE_1: &str = include_str!("../../study/phase1/questions.toml");

@@ -25,6 +25,9 @@ use crate::{Recorded, journal::JournalError, table::Table};
 /// Key of the header in the file's metadata; that of a file of counts is `gpuos-trace`.
 const HEADER: &str = "gpuos-trace-recording";
 
+/// Rows that are written at once: some twenty megabytes of memory.
+pub(crate) const ROWS: usize = 1 << 17;
+
 /// Why a recording cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
@@ -211,7 +214,7 @@ impl Recording {
     /// # Errors
     /// [`RecordingError::NotReadable`], and what `take` says.
     pub fn read<E: From<RecordingError>>(&self, mut take: impl FnMut(&DataFrame) -> Result<(), E>) -> Result<(), E> {
-        for first in (0..self.rows).step_by(crate::writer::ROWS) {
+        for first in (0..self.rows).step_by(ROWS) {
             take(&self.rows_from(first)?)?;
         }
         Ok(())
@@ -224,7 +227,7 @@ impl Recording {
             reason: units::printable(&reason),
         };
         let file = File::open(&self.path).map_err(|error| not_readable(error.to_string()))?;
-        let read = || ParquetReader::new(file).with_slice(Some((first, crate::writer::ROWS))).finish();
+        let read = || ParquetReader::new(file).with_slice(Some((first, ROWS))).finish();
         // polars panics on some damaged files.
         let frame = without_panic(read)
             .ok_or_else(|| not_readable("its pages are damaged".to_owned()))?

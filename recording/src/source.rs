@@ -14,10 +14,9 @@ use crate::{
     Recorded,
     counts::Counts,
     event::Event,
-    file::{Recording, RecordingError, Unfinished},
+    file::{ROWS, Recording, RecordingError, Unfinished},
     journal::{self, JournalHeader, JournalReader},
     table::Table,
-    writer::ROWS,
 };
 
 /// One of them.

@@ -8,14 +8,11 @@ use std::{
 use crate::{
     Shared,
     event::Event,
-    file::{RecordingError, Unfinished},
+    file::{ROWS, RecordingError, Unfinished},
     journal::JournalReader,
     priority,
     table::Table,
 };
-
-/// Rows that are written at once: some twenty megabytes of memory.
-pub(crate) const ROWS: usize = 1 << 17;
 
 /// How often the journal is looked at when all of it is read.
 const INTERVAL: Duration = Duration::from_millis(50);

@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{self, cargo, find_program, is_root};
+use crate::{
+    process::{self, cargo, find_program, is_root},
+    variant::{Variant, median},
+};
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -33,14 +36,6 @@ enum What {
     Stream,
     /// How the analysis grows with its dataset, up to a hundred million rows
     Analysis,
-}
-
-/// A way to run a command.
-pub(crate) struct Variant {
-    pub(crate) name: &'static str,
-    pub(crate) prefix: Vec<String>,
-    /// Another command that must run meanwhile.
-    pub(crate) beside: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -128,50 +123,6 @@ const COUNT: &str = "tracepoint:raw_syscalls:sys_enter /pid == cpid/ { @[args->i
 const LATENCY: &str = "tracepoint:sched:sched_process_fork /@t[args->parent_pid] || args->parent_pid == cpid/ { @t[args->child_pid] = 1; }
 tracepoint:raw_syscalls:sys_enter /pid == cpid || @t[pid]/ { @s[tid] = nsecs; @n[tid] = args->id; }
 tracepoint:raw_syscalls:sys_exit /@s[tid]/ { @c[@n[tid]] = count(); @h[@n[tid]] = hist(nsecs - @s[tid]); delete(@s[tid]); }";
-
-impl Variant {
-    /// The command under this variant. bpftrace takes it as one word.
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut all: Vec<String> = self.prefix.clone();
-        if self.prefix.first().is_some_and(|first| first == "bpftrace") {
-            all.push(words.join(" "));
-        } else {
-            all.extend(words.iter().map(ToString::to_string));
-        }
-        let mut command = Command::new(&all[0]);
-        command.args(&all[1..]);
-        command
-    }
-
-    /// Does `work` while the command beside runs.
-    fn with_company<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.beside.is_empty() {
-            return work();
-        }
-        let mut company = Command::new(&self.beside[0]).args(&self.beside[1..]).spawn()?;
-        // It is attached once its own child runs.
-        let children = format!("/proc/{0}/task/{0}/children", company.id());
-        let started = |text: String| {
-            text.split_whitespace().any(|pid| {
-                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep")
-            })
-        };
-        while !std::fs::read_to_string(&children).is_ok_and(started) {
-            std::thread::yield_now();
-        }
-        let child = std::fs::read_to_string(&children)?.trim().to_owned();
-        let done = work();
-        process::run(Command::new("kill").arg(child))?;
-        company.wait()?;
-        done
-    }
-}
-
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
 
 /// Nanoseconds that each variant adds to a call.
 fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::bench::{Variant, median};
+use crate::variant::{Variant, median};
 
 /// Prints a line a call.
 const PRINT: &str = "tracepoint:raw_syscalls:sys_exit /pid == cpid/ { printf(\"%llu %d %d %ld\\n\", nsecs, tid, args->id, args->ret); }";

@@ -17,6 +17,7 @@ mod process;
 mod setup;
 mod soak;
 mod test;
+mod variant;
 mod vmtest;
 
 use anyhow::Result;

@@ -12,27 +12,17 @@ use std::{
 };
 
 use gpuos_decode::api::{LIBRARIES, Library};
-use gpuos_host::{environment, proc_text};
+use gpuos_host::{
+    environment::{self, kernel_version},
+    proc_text,
+};
 use memmap2::Mmap;
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 
-use gpuos_host::environment::kernel_version;
-
-use super::bpf_syscall;
+use super::{attach_point::ApiFunction, bpf_syscall};
 
 /// The first Linux with probes on many functions at once.
 const MANY_AT_ONCE: (u32, u32) = (6, 6);
-
-/// A function in a library on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiFunction {
-    /// Its name.
-    pub name: &'static str,
-    /// The library.
-    pub library: PathBuf,
-    /// Where it stands in the file.
-    pub offset: u64,
-}
 
 /// Whether this kernel has probes on functions of libraries, many at once.
 #[must_use]

@@ -5,10 +5,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use gpuos_tracer_abi::{maps, programs, tasks::ThreadState};
 
 use super::{
-    error::LoadError,
-    kernel_objects::{AttachPoint, KernelObjects},
-    object,
-    structure_cast::StructureCast,
+    attach_point::AttachPoint, error::LoadError, kernel_objects::KernelObjects, object, structure_cast::StructureCast,
 };
 
 /// A pair of programs that does next to nothing, attached while this lives: what every call then pays is

@@ -10,7 +10,7 @@ use std::{
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_insn, bpf_map_info, bpf_map_type, bpf_prog_type};
 use gpuos_host::fds::new_fd;
 
-use super::{kernel_objects::AttachPoint, no_preempt};
+use super::{attach_point::AttachPoint, no_preempt};
 
 // Command numbers from the kernel's `include/uapi/linux/bpf.h`, `enum bpf_cmd`.
 const MAP_LOOKUP_ELEM: libc::c_int = 1;

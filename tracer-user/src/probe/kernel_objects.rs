@@ -18,7 +18,8 @@ use bytemuck::Pod;
 use gpuos_tracer_abi::maps as abi_maps;
 
 use super::{
-    api_probes::{self, ApiFunction},
+    api_probes,
+    attach_point::AttachPoint,
     bpf_syscall,
     error::{self, LoadError},
     map::Map,
@@ -34,21 +35,6 @@ pub(super) struct KernelObjects {
     /// Of entries of functions, whose returns must stay until no entry is seen any more.
     entries: Vec<OwnedFd>,
     links: Vec<OwnedFd>,
-}
-
-/// What a program is attached to.
-#[derive(Clone, Debug)]
-pub(super) enum AttachPoint {
-    /// A BTF tracepoint, by its type id.
-    Typed(u32),
-    /// A raw tracepoint, by its name.
-    Raw(&'static str),
-    /// Perf's tracepoints, by their numbers.
-    Points(Vec<u64>),
-    /// The entry of a function, or its return.
-    Function { name: &'static str, at_return: bool },
-    /// The entries of functions of libraries, or their returns; the index of each is the number that the program gets.
-    Library { functions: Vec<ApiFunction>, at_return: bool },
 }
 
 /// A global variable and its bytes.

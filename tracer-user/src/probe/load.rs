@@ -19,14 +19,14 @@ use gpuos_tracer_abi::{
 };
 
 use super::{
-    api_probes::ApiFunction,
+    attach_point::{ApiFunction, AttachPoint},
     bpf_syscall,
     by_tid::{self, ByTid},
     call_tracepoints,
     driver_hooks::DriverHook,
     error::{self, LoadError},
     kernel_btf::{BtfError, KernelBtf},
-    kernel_objects::{AttachPoint, KernelObjects},
+    kernel_objects::KernelObjects,
     map::Map,
     no_preempt, object,
     offsets::{offsets_without_btf, special_numbers, task_offsets},

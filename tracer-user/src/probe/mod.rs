@@ -2,6 +2,7 @@
 
 mod api_probes;
 mod attach;
+mod attach_point;
 mod baseline;
 mod bpf_syscall;
 mod by_tid;
@@ -21,9 +22,10 @@ mod perf_tracepoints;
 mod snapshot;
 mod structure_cast;
 
-pub use api_probes::{ApiFunction, api_functions, has_uprobes};
+pub use api_probes::{api_functions, has_uprobes};
 pub(crate) use attach::while_there;
 pub use attach::{AttachError, Attached, beginning_of};
+pub use attach_point::ApiFunction;
 pub use baseline::Baseline;
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};

@@ -7,9 +7,9 @@ use aya_obj::generated::bpf_insn;
 use gpuos_tracer_abi::settings::CAST;
 
 use super::{
+    attach_point::AttachPoint,
     bpf_syscall::{self, ProgramRequest},
     kernel_btf::KernelBtf,
-    kernel_objects::AttachPoint,
 };
 
 /// `BPF_JMP | BPF_CALL` of `linux/bpf_common.h`.
