@@ -106,3 +106,20 @@ fn the_table_of_device_calls_shows_every_measure_on_120_columns() {
     // What has no room goes on below, whole.
     assert!(lines.iter().any(|line| line.trim() == "NVOS32_FUNCTION_ALLOC_SIZE"), "{table}");
 }
+
+#[privileged]
+fn every_loss_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    assert!(Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "true"]).status().unwrap().success());
+    let run: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for loss in gpuos_runs::losses::Losses::default().all() {
+        let mut lossy = run.clone();
+        lossy["header"]["losses"][loss.name] = 7.into();
+        let changed = folder.path().join("lossy.json");
+        fs::write(&changed, lossy.to_string()).unwrap();
+        let shown = Command::new(TRACER).arg("show").arg(&changed).output().unwrap();
+        let text = String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(&format!("LOST: 7 {}", loss.sentence)), "{}: {text}", loss.name);
+    }
+}

@@ -113,19 +113,20 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) 
     if shown.is_paused {
         first.push(Span::styled(" · paused", Style::default().fg(Color::Yellow)));
     }
-    let mut second = vec![Span::raw(format!(
+    let counts = format!(
         "{} · {} · {} a second · {}",
         duration(state.elapsed_ns()),
         plural(state.total.calls, "call", "calls"),
         count(state.total.rate.round() as u64),
         plural(state.threads_alive, "thread", "threads"),
-    ))];
-    if lost.is_empty() {
-        second.push(Span::raw(" · nothing lost"));
+    );
+    let second = if lost.is_empty() {
+        vec![Span::raw(format!("{counts} · nothing lost"))]
     } else {
+        // First, so that no narrow screen cuts it off.
         let red = Style::default().fg(Color::Red).add_modifier(Modifier::BOLD);
-        second.push(Span::styled(format!(" · LOST {}", lost.join(", ")), red));
-    }
+        vec![Span::styled(format!("LOST {}", lost.join(", ")), red), Span::raw(format!(" · {counts}"))]
+    };
     frame.render_widget(Paragraph::new(vec![Text::from(first), Text::from(second)]), area);
 }
 
@@ -368,6 +369,17 @@ mod tests {
         insta::assert_snapshot!(drawn(&state, &shown, 140, 24));
         let shown = Shown { has_help: true, ..Shown::default() };
         insta::assert_snapshot!(drawn(&state, &shown, 100, 20));
+    }
+
+    #[test]
+    fn every_loss_is_shown() {
+        let mut state = state();
+        for loss in Losses::default().all() {
+            let text = format!("{{\"{}\":7}}", loss.name);
+            state.losses = serde_json::from_str(&text).unwrap();
+            let screen = drawn(&state, &Shown::default(), 40, 24);
+            assert!(screen.contains(&format!("LOST 7 {}", loss.what)), "{}: {screen}", loss.name);
+        }
     }
 
     #[test]
