@@ -92,19 +92,19 @@ pub struct CountRow {
 /// The same, borrowed, without what verdicts do not read.
 #[derive(Clone, Copy, Debug)]
 pub struct Count<'a> {
-    /// As in [`CountRow`].
+    /// The phase, by its path.
     pub phase: &'a str,
-    /// As in [`CountRow`].
+    /// What the calls are for.
     pub role: &'a str,
-    /// As in [`CountRow`].
+    /// What service of the kernel they ask for.
     pub category: &'a str,
-    /// As in [`CountRow`].
+    /// The system call.
     pub syscall: &'a str,
-    /// As in [`CountRow`].
+    /// The device, of an `ioctl`.
     pub device: &'a str,
-    /// As in [`CountRow`].
+    /// The command, of an `ioctl`.
     pub ioctl: &'a str,
-    /// As in [`CountRow`].
+    /// How many.
     pub calls: u64,
 }
 
@@ -148,7 +148,7 @@ pub enum DatasetError {
     /// A file of it cannot be read or written.
     #[error("{}: {error}", path.display())]
     File {
-        /// The file, as the user named it.
+        /// The file.
         path: PathBuf,
         /// What went wrong with it.
         error: io::Error,
@@ -156,7 +156,7 @@ pub enum DatasetError {
     /// A file of it is no table.
     #[error("{}: {error}", path.display())]
     Table {
-        /// The file, as the user named it.
+        /// The file.
         path: PathBuf,
         /// What went wrong with it.
         error: PolarsError,

@@ -53,9 +53,12 @@ unsafe impl Send for Ring {}
 impl Ring {
     /// Maps a ring of the kernel of `size` bytes, a power of two. `lost` says how many events found no place in it so far.
     ///
+    /// # Safety
+    /// The file is a BPF ring buffer of this size, and nothing else reads from it.
+    ///
     /// # Errors
     /// What the kernel says.
-    pub fn map(file: &OwnedFd, size: usize, lost: impl Fn() -> u64 + Send + 'static) -> io::Result<Self> {
+    pub unsafe fn map(file: &OwnedFd, size: usize, lost: impl Fn() -> u64 + Send + 'static) -> io::Result<Self> {
         let page = sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096) as usize;
         let length = |bytes| NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput);
         let offset = libc::off_t::try_from(page).map_err(io::Error::other)?;

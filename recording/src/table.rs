@@ -79,7 +79,7 @@ pub mod column {
     pub const ROLE: &str = "role";
 }
 
-/// `StringInterner` of the column [`EVENT`](column::EVENT).
+/// Values of the column [`EVENT`](column::EVENT).
 pub mod word {
     /// A system call that returned.
     pub const CALL: &str = "call";

@@ -1,5 +1,7 @@
-//! Everything that a run can lose: the counters of its header, and what each is called wherever losses are shown.
+//! Everything that a run can lose: where the kernel side counts it, its field in the header, and what it is called wherever
+//! losses are shown.
 
+use gpuos_tracer_abi::counters;
 use serde::{Deserialize, Serialize};
 
 /// A counter of what could not be kept, with its words.
@@ -16,7 +18,7 @@ pub struct Loss {
 }
 
 macro_rules! losses {
-    ($($(#[$attribute:meta])* $name:ident, $what:literal, $sentence:literal;)*) => {
+    ($($(#[$attribute:meta])* $name:ident = $counter:expr, $what:literal, $sentence:literal;)*) => {
         /// Counters of everything that could not be kept.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Losses {
@@ -29,19 +31,27 @@ macro_rules! losses {
             pub fn all(&self) -> Vec<Loss> {
                 vec![$(Loss { name: stringify!($name), number: self.$name, what: $what, sentence: $sentence },)*]
             }
+
+            /// What the kernel side has counted, by its `COUNTERS` array. What its programs missed is known to who loaded
+            /// them.
+            #[must_use]
+            pub fn counted(counter: impl Fn(u32) -> u64) -> Self {
+                let number = |index: Option<u32>| index.map_or(0, &counter);
+                Self { $($name: number($counter),)* }
+            }
         }
     };
 }
 
 losses! {
-    calls, "calls", "calls were not counted because the table of totals was full (`--totals`) or the kernel had no memory";
-    children, "children", "child threads or processes were not followed because the kernel gave them no storage";
-    process_records, "process records", "processes have no record because the table was full (`--processes`) or the kernel had no memory";
-    phases, "phases", "phases began that were not kept: no place (`--phases`), more than eight inside each other, or a label that could not be read";
-    objects, "objects", "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class";
-    events, "recorded events", "events found no place in the ring (`--ring` makes it larger); the recording says when";
-    sites, "call sites", "calls are in no stack of `--stacks`: no room for their place in the program (`--stacks-kept`)";
-    recursion_misses, "events", "events were missed because a BPF program was running already on that CPU";
+    calls = Some(counters::CALLS_WITHOUT_TOTALS), "calls", "calls were not counted because the table of totals was full (`--totals`) or the kernel had no memory";
+    children = Some(counters::CHILDREN_NOT_FOLLOWED), "children", "child threads or processes were not followed because the kernel gave them no storage";
+    process_records = Some(counters::PROCESSES_WITHOUT_RECORD), "process records", "processes have no record because the table was full (`--processes`) or the kernel had no memory";
+    phases = Some(counters::PHASES_IGNORED), "phases", "phases began that were not kept: no place (`--phases`), more than eight inside each other, or a label that could not be read";
+    objects = Some(counters::OBJECTS_WITHOUT_CLASS), "objects", "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class";
+    events = Some(counters::EVENTS_LOST), "recorded events", "events found no place in the ring (`--ring` makes it larger); the recording says when";
+    sites = Some(counters::STACK_SITES_LOST), "call sites", "calls are in no stack of `--stacks`: no room for their place in the program (`--stacks-kept`)";
+    recursion_misses = None, "events", "events were missed because a BPF program was running already on that CPU";
 }
 
 impl Losses {

@@ -1,5 +1,5 @@
 //! Makes `ioctl` calls on fds of every kind, and says what each one is: lines of count and device, as
-//! `fstat` and the program itself know it. Run by `tests/ioctl.rs` and in guests.
+//! `fstat` and the program itself know it. Run by the integration tests `ioctl` and in guests.
 //!
 //! `device_calls NUMBER`: so many calls on each.
 #![expect(

@@ -423,7 +423,7 @@ fn main() {
         }
         // Milliseconds that it sleeps before its calls.
         "daemon" => daemon(times, Duration::from_millis(number(3).max(200))),
-        // Numbers that no kernel has, below and above the end of the directory of a thread.
+        // Numbers that no kernel has, below and above the end of `slot_by_syscall`.
         "many-numbers" => {
             for number in 480..480 + times as libc::c_long {
                 (0..3).for_each(|_| drop_result(call(number)));

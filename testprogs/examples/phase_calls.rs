@@ -1,4 +1,4 @@
-//! A program that marks phases and makes a known number of `getppid` calls in each: `tests/phases.rs` compares.
+//! A program that marks phases and makes a known number of `getppid` calls in each: the integration tests `phases` compare.
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
     reason = "a test program makes its calls plainly, and says what it did"

@@ -102,7 +102,7 @@ pub struct DeviceCall {
 #[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
-    /// Whose.
+    /// When, and of which thread.
     pub head: EventHeader,
     /// Id of the process, unique unlike its number.
     pub process: u64,
@@ -157,7 +157,7 @@ pub struct Switch {
 #[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
-    /// When.
+    /// When, and of which thread.
     pub head: EventHeader,
     /// The address that was missing.
     pub address: u64,

@@ -52,6 +52,13 @@ pub const SYNC_FILE: u32 = NO_DEVICE | 17;
 pub const SYNCOBJ: u32 = NO_DEVICE | 18;
 /// Events of the AMD compute driver.
 pub const KFD_EVENTS: u32 = NO_DEVICE | 19;
+/// Whether an fd that is no device belongs to drivers of GPUs.
+#[inline(always)]
+#[must_use]
+pub const fn is_of_gpu_drivers(device: u32) -> bool {
+    matches!(device, DMA_BUF | SYNC_FILE | SYNCOBJ | KFD_EVENTS)
+}
+
 /// An anonymous file of the kernel: eventfd, perf event and others.
 pub const ANONYMOUS: u32 = NO_DEVICE | 24;
 /// An epoll instance.
@@ -260,13 +267,13 @@ pub struct Pending {
     pub rule: u32,
     /// Bytes of the argument.
     pub size: u32,
-    /// As in the row's key, for the slow path.
+    /// Device of the row's key, for the slow path.
     pub device: u32,
-    /// Likewise.
+    /// Command of the row's key.
     pub command: u32,
-    /// Likewise.
+    /// Detail of the row's key.
     pub detail: u32,
-    /// Descriptor that [`EFFECT_MAP`] made ready, + 1; 0: none.
+    /// Fd that [`EFFECT_MAP`] made ready, + 1; 0: none.
     pub mapped: u32,
     /// Class of the object behind it.
     pub mapped_class: u32,
@@ -286,7 +293,7 @@ pub const OTHER_COMMANDS: u32 = u32::MAX;
 
 /// Places in a thread's table of its rows.
 pub const ROW_TABLE: usize = 512;
-/// Entry of a thread's directory for calls that are counted by device.
+/// Entry of a thread's `slot_by_syscall` for calls that are counted by device.
 pub const SLOT_BY_DEVICE: u16 = u16::MAX;
 
 /// Bytes of `struct file` that are read at once.

@@ -59,6 +59,31 @@ impl TaskUsage {
         system_ns: 0,
         run_ns: 0,
     };
+
+    /// Adds another's.
+    pub const fn merge(&mut self, other: &Self) {
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
+        self.minor_faults += other.minor_faults;
+        self.major_faults += other.major_faults;
+        self.user_ns += other.user_ns;
+        self.system_ns += other.system_ns;
+        self.run_ns += other.run_ns;
+    }
+
+    /// What was used since an earlier reading; 0 where a counter went back.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            voluntary_switches: self.voluntary_switches.saturating_sub(earlier.voluntary_switches),
+            involuntary_switches: self.involuntary_switches.saturating_sub(earlier.involuntary_switches),
+            minor_faults: self.minor_faults.saturating_sub(earlier.minor_faults),
+            major_faults: self.major_faults.saturating_sub(earlier.major_faults),
+            user_ns: self.user_ns.saturating_sub(earlier.user_ns),
+            system_ns: self.system_ns.saturating_sub(earlier.system_ns),
+            run_ns: self.run_ns.saturating_sub(earlier.run_ns),
+        }
+    }
 }
 
 /// State of a traced thread, in the kernel's task storage; freed with the task.

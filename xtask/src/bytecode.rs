@@ -90,7 +90,17 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     }
     let mut command = cargo();
     command
-        .args(["build", "--quiet", "--release", "--package", "gpuos-tracer-ebpf", "--target", TARGET, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            "bpf",
+            "--package",
+            "gpuos-tracer-ebpf",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
         .arg(&target_folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\x1f")))
         .env("GPUOS_BPF_FINGERPRINT", fingerprint()?)
@@ -109,7 +119,7 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         command.args(["--features", "log"]);
     }
     run(&mut command)?;
-    let built = target_folder.join(TARGET).join("release/gpuos-trace-bpf");
+    let built = target_folder.join(TARGET).join("bpf/gpuos-trace-bpf");
     let shown = if options.log { OBJECT_WITH_LOG } else { OBJECT };
     let object = root().join(shown);
     fs::create_dir_all(object.parent().context("the object is in a folder")?)?;
@@ -173,6 +183,10 @@ fn fingerprint() -> Result<String> {
         hash.update(file.strip_prefix(root())?.as_os_str().as_encoded_bytes());
         hash.update([0]);
         hash.update(fs::read(&file).with_context(|| file.display().to_string())?);
+    }
+    let workspace = fs::read_to_string(root().join("Cargo.toml"))?;
+    for profile in workspace.split("\n[").filter(|table| table.starts_with("profile.bpf")) {
+        hash.update(profile.trim());
     }
     let lock = fs::read_to_string(root().join("Cargo.lock"))?;
     for package in lock.split("[[package]]").filter(|package| package.contains("name = \"aya-ebpf")) {

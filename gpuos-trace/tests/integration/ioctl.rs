@@ -38,7 +38,7 @@ fn counted(trace: &Trace) -> BTreeMap<String, u64> {
 }
 
 #[privileged]
-fn every_descriptor_leads_to_its_device() {
+fn every_fd_leads_to_its_device() {
     let program = example("device_calls");
     let modes: [&[&str]; 5] = [&[], &["--no-latency"], &["-e", "ioctl"], &["--sample", "7"], &["--per-thread"]];
     for options in modes {

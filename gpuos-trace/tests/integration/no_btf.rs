@@ -78,7 +78,7 @@ fn calls_of_32_bits_are_told_apart() {
 }
 
 #[privileged]
-fn descriptors_are_followed() {
+fn fds_are_followed() {
     let script = format!(
         "{CALLS}\
 null = os.open('/dev/null', os.O_RDONLY)

@@ -2,7 +2,7 @@
 # Which system calls one call of CUDA's library makes (`--api`), phases that nobody marked (`--auto-phases`), and what a
 # traced call costs there. Run as root on a machine with an NVIDIA GPU:
 #   study/phase1/h200/api.sh FOLDER_OF_BINARIES OUTPUT_FOLDER
-# FOLDER_OF_BINARIES has gpuos-trace, call_loops and floor (`cargo xtask dist`, static) and bench.
+# FOLDER_OF_BINARIES has gpuos-trace, call_loops and baseline (`cargo xtask dist`, static) and bench.
 set -u
 here=$(dirname "$(realpath "$0")")
 . "$here/common.sh"

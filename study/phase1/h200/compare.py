@@ -1,4 +1,4 @@
-"""Compares a run's decoded ioctls with the witness (oracle.c) and with strace's count; prints one line."""
+"""Compares a run's decoded ioctls with the reference counter (oracle.c) and with strace's count; prints one line."""
 import collections, sys
 
 from run_file import rows_of
@@ -31,7 +31,7 @@ for row in gpu:
     by[kind] += row["calls"]
 seen = next((int(line.split()[1]) for line in open(strace) if line.split()[:1] == ["ioctl"]), 0)
 print(f"{name}: ioctl {total} (strace, another run {seen}), on GPUs {sum(by.values())} {dict(by)}, "
-      f"witness {sum(v for k, v in theirs.items() if k[3] == 'calls')}, keys {len(theirs) // 3}, different {len(different)}, "
+      f"reference {sum(v for k, v in theirs.items() if k[3] == 'calls')}, keys {len(theirs) // 3}, different {len(different)}, "
       f"refused {sum(row['refused'] for row in gpu)}")
 for key in sorted(different, key=str)[:12]:
-    print("   ", key[0], hex(key[1]), hex(key[2]), key[3], "ours", ours[key], "witness", theirs[key])
+    print("   ", key[0], hex(key[1]), hex(key[2]), key[3], "ours", ours[key], "reference", theirs[key])

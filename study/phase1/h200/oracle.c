@@ -1,4 +1,4 @@
-// An independent witness of ioctls on GPU devices: preloaded into a program, it counts each call by device, command,
+// An independent reference counter of ioctls on GPU devices: preloaded into a program, it counts each call by device, command,
 // sub-command and status, as the C library's callers make it. Nothing here is shared with gpuos-trace.
 //   cc -O2 -shared -fPIC -o oracle.so oracle.c -ldl && ORACLE=out.txt LD_PRELOAD=./oracle.so program
 // Offsets are those of driver 580 (NVIDIA/open-gpu-kernel-modules): nvos.h, nv-ioctl.h, uvm_ioctl.h.

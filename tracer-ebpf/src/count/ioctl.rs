@@ -16,7 +16,8 @@ use gpuos_tracer_abi::{
         DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_HEAP, EFFECT_LEARN,
         EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE,
         NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT,
-        QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, SLOT_BY_DEVICE, heap_function, major_of, minor_of, rule_of_call,
+        QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, SLOT_BY_DEVICE, heap_function, is_of_gpu_drivers, major_of, minor_of,
+        rule_of_call,
     },
     syscalls::{ABI_NATIVE, SYSCALL_NUMBERS},
     tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
@@ -65,8 +66,7 @@ pub(crate) fn watch(thread: &mut ThreadState) {
 #[inline(always)]
 fn driver_of(device: u32) -> u32 {
     if device >= NO_DEVICE {
-        // dma-buf, fences and events of GPU drivers.
-        return if matches!(minor_of(device), 16..24) { DRIVER_OTHER_GPU } else { DRIVER_NONE };
+        return if is_of_gpu_drivers(device) { DRIVER_OTHER_GPU } else { DRIVER_NONE };
     }
     let (major, minor) = (major_of(device), minor_of(device));
     if major == NVIDIA_MAJOR && minor == NVIDIA_MODESET_MINOR {

@@ -51,11 +51,11 @@ pub(crate) fn slot_entry(thread: &mut ThreadState, number: u32) -> &mut u16 {
 pub(crate) fn without_device(thread: &mut ThreadState) {
     // Volatile: `new_row` reads them through a pointer of its own, which the compiler does not know of.
     // SAFETY: a valid reference.
-    unsafe {
-        (&raw mut thread.pending.device).write_volatile(0);
-        (&raw mut thread.pending.command).write_volatile(0);
-        (&raw mut thread.pending.detail).write_volatile(0);
-    }
+    unsafe { (&raw mut thread.pending.device).write_volatile(0) };
+    // SAFETY: as above.
+    unsafe { (&raw mut thread.pending.command).write_volatile(0) };
+    // SAFETY: as above.
+    unsafe { (&raw mut thread.pending.detail).write_volatile(0) };
 }
 
 /// Counts an entry and returns the slot to find its row again: row number + 1, or `SLOT_TOTALS`. `None` for
@@ -252,11 +252,10 @@ extern "C" fn new_row(number: u32) -> u32 {
     let slot = (*held).wrapping_sub(1) * CHUNK_ROWS + used % CHUNK_ROWS + 1;
     let Some(row) = SLOTS.get_ptr_mut(slot - 1) else { return 0 };
     // SAFETY: the map returned it, and the chunk is this thread's.
-    unsafe {
-        (*row).counts = RowCounts::ZERO;
-        (*row).thread = thread.thread;
-        (*row).key = key(thread, number, ABI_NATIVE);
-    }
+    let row = unsafe { &mut *row };
+    row.counts = RowCounts::ZERO;
+    row.thread = thread.thread;
+    row.key = key(thread, number, ABI_NATIVE);
     thread.rows = used + 1;
     slot
 }

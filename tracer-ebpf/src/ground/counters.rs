@@ -35,10 +35,9 @@ pub(crate) fn state(word: u32) -> u64 {
 pub(crate) fn set_state(word: u32) {
     if let Some(value) = STATE.get_ptr_mut(word) {
         // SAFETY: the map returned it; whoever writes, writes the same.
-        unsafe {
-            if *value == 0 {
-                *value = 1;
-            }
+        let value = unsafe { &mut *value };
+        if *value == 0 {
+            *value = 1;
         }
     }
 }

@@ -77,7 +77,7 @@ pub(crate) extern "C" fn device_of(fd: u32) -> u32 {
 /// The open file behind an fd.
 #[inline(always)]
 fn file_behind(fd: u32) -> Result<u64, u32> {
-    let (places, files) = kernel::descriptors_of(kernel::current_task());
+    let (places, files) = kernel::open_fds_of(kernel::current_task());
     if fd >= places {
         return Err(NOT_OPEN);
     }

@@ -36,10 +36,12 @@ pub(crate) fn bounded<const MASK: u64>(number: u32) -> usize {
 /// The current task, as a pointer that the verifier knows; on kernels without those, as an address.
 #[inline(always)]
 pub(crate) fn current_task() -> *mut task_struct {
-    // SAFETY: the helpers have no arguments and always return the current task.
-    unsafe {
-        if has_plain_pointers() { bpf_get_current_task() as *mut task_struct } else { bpf_get_current_task_btf() }
+    if has_plain_pointers() {
+        // SAFETY: the helper has no arguments and always returns the current task.
+        return unsafe { bpf_get_current_task() } as *mut task_struct;
     }
+    // SAFETY: as above.
+    unsafe { bpf_get_current_task_btf() }
 }
 
 #[inline(always)]
@@ -62,10 +64,9 @@ pub(crate) fn field<T: Copy>(of: *const u8, offset: usize) -> T {
     if has_plain_pointers() {
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the helper writes the whole value, zeros when it fails; the types used here are integers and pointers.
-        unsafe {
-            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast());
-            return value.assume_init();
-        }
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast()) };
+        // SAFETY: written above.
+        return unsafe { value.assume_init() };
     }
     // SAFETY: as above.
     unsafe { from.read_volatile() }
@@ -76,10 +77,9 @@ pub(crate) fn field<T: Copy>(of: *const u8, offset: usize) -> T {
 #[inline(always)]
 pub(crate) fn as_structure(address: u64, kind: u32) -> *const u8 {
     // SAFETY: not a function but a place where user space puts one with these arguments.
-    unsafe {
-        let cast: unsafe extern "C" fn(u64, u32) -> *const u8 = core::mem::transmute(CAST as usize);
-        cast(address, kind)
-    }
+    let cast: unsafe extern "C" fn(u64, u32) -> *const u8 = unsafe { core::mem::transmute(CAST as usize) };
+    // SAFETY: it takes any address; the verifier checks what is read there.
+    unsafe { cast(address, kind) }
 }
 
 /// One word of [`TASK_OFFSETS`], a constant to the verifier: loading all of them would cost more
@@ -217,7 +217,7 @@ pub(crate) fn exit_code_of(task: *mut task_struct) -> (bool, u32) {
 
 /// The task's open fds: how many places the table has, and the address of the array of pointers to files.
 #[inline(always)]
-pub(crate) fn descriptors_of(task: *mut task_struct) -> (u32, u64) {
+pub(crate) fn open_fds_of(task: *mut task_struct) -> (u32, u64) {
     let files: *const u8 = field(task.cast(), files());
     let table: *const u8 = field(files, files_table());
     (field(table, table_length()), field(table, table_files()))

@@ -175,7 +175,10 @@ impl Aggregator {
             processes,
             has_usage,
             phases: phases::from_kernel(&counters.phases()?),
-            losses: Losses { recursion_misses: counters.recursion_misses()?, ..losses_of(counters) },
+            losses: Losses {
+                recursion_misses: counters.recursion_misses()?,
+                ..Losses::counted(|index| counters.counter(index))
+            },
             threads_alive: counters.state(state::THREADS_ALIVE),
         })
     }
@@ -291,7 +294,7 @@ impl Aggregator {
             markers_without_meaning: counters.counter(counters::MARKERS_WITHOUT_MEANING),
             processes,
             records,
-            losses: losses_of(counters),
+            losses: Losses::counted(|index| counters.counter(index)),
             devices: self.devices,
             unreadable_arguments: counters.counter(counters::ARGUMENTS_UNREADABLE),
             threads_running: counters.state(state::THREADS_ALIVE),
@@ -299,20 +302,6 @@ impl Aggregator {
             compat_calls_filtered: counters.counter(counters::COMPAT_CALLS_FILTERED),
             rings_filtered: counters.counter(counters::RINGS_FILTERED),
         })
-    }
-}
-
-/// What the kernel side could not keep. What its programs missed is known to who loaded them.
-fn losses_of(counters: &Counters) -> Losses {
-    Losses {
-        calls: counters.counter(counters::CALLS_WITHOUT_TOTALS),
-        children: counters.counter(counters::CHILDREN_NOT_FOLLOWED),
-        sites: counters.counter(counters::STACK_SITES_LOST),
-        process_records: counters.counter(counters::PROCESSES_WITHOUT_RECORD),
-        recursion_misses: 0,
-        objects: counters.counter(counters::OBJECTS_WITHOUT_CLASS),
-        phases: counters.counter(counters::PHASES_IGNORED),
-        events: counters.counter(counters::EVENTS_LOST),
     }
 }
 
@@ -357,14 +346,7 @@ impl Totals {
         else {
             return;
         };
-        let usage = &mut record.usage;
-        usage.voluntary_switches += more.voluntary_switches;
-        usage.involuntary_switches += more.involuntary_switches;
-        usage.minor_faults += more.minor_faults;
-        usage.major_faults += more.major_faults;
-        usage.run_ns += more.run_ns;
-        usage.user_ns += more.user_ns;
-        usage.system_ns += more.system_ns;
+        record.usage.merge(&more);
         let wall_ns = process.wall_ns;
         *process = Process { wall_ns, ..Process::from_record(id, record, monotonic_ns()) };
     }

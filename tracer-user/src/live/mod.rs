@@ -214,8 +214,6 @@ fn line(state: &State) -> String {
         state.phases.iter().filter(|phase| phase.is_current).map(|phase| format!("in {}", printable(&phase.path))),
     );
     words.extend(state.spins.iter().map(|spin| format!("thread {} SPINS", spin.thread)));
-    if state.losses.any() {
-        words.push("LOST events".to_owned());
-    }
+    words.extend(state.losses.found().map(|loss| format!("LOST {} {}", count(loss.number), loss.what)));
     words.join(" · ") + "\n"
 }

@@ -297,15 +297,11 @@ impl Attached {
                 continue;
             };
             let before = self.before.get(&thread).copied().unwrap_or_default();
-            sum.voluntary_switches += now.voluntary_switches.saturating_sub(before.voluntary_switches);
-            sum.involuntary_switches += now.involuntary_switches.saturating_sub(before.involuntary_switches);
-            sum.minor_faults += now.minor_faults.saturating_sub(before.minor_faults);
-            sum.major_faults += now.major_faults.saturating_sub(before.major_faults);
-            sum.run_ns += now.run_ns.saturating_sub(before.run_ns);
+            let mut used = now.since(&before);
             // Of the thread's whole life: only their proportion is used, to split the run time.
             let (user, system) = times_of(self.pid, thread).unwrap_or_default();
-            sum.user_ns += user;
-            sum.system_ns += system;
+            (used.user_ns, used.system_ns) = (user, system);
+            sum.merge(&used);
         }
         sum
     }

@@ -60,7 +60,7 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
 }
 
 /// Likewise, for the commands that return a new fd.
-fn bpf_descriptor<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
+fn bpf_fd<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
     bpf(command, attr).and_then(|fd| {
         // SAFETY: what these commands return is new.
         unsafe { new_fd(fd.into()) }
@@ -82,14 +82,18 @@ pub(super) fn load_type_information(btf: &[u8]) -> io::Result<OwnedFd> {
     let part = unsafe { &mut attr.__bindgen_anon_7 };
     part.btf = btf.as_ptr() as u64;
     part.btf_size = btf.len() as u32;
-    bpf_descriptor(BTF_LOAD, &mut attr)
+    bpf_fd(BTF_LOAD, &mut attr)
 }
 
 /// Writes the only element of an array and makes the map constant, for programs and for user space.
 ///
 /// # Errors
-/// What the kernel says.
+/// What the kernel says; `InvalidInput` when the element has another size.
 pub(super) fn fill_and_freeze(map: BorrowedFd<'_>, data: &[u8]) -> io::Result<()> {
+    let facts = map_facts(map)?;
+    if (facts.key_size, facts.value_size as usize, facts.is_per_cpu) != (4, data.len(), false) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let key = 0_u32;
     let mut attr = ElementAttr {
         map: map.as_raw_fd() as u32,
@@ -163,7 +167,7 @@ pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refu
             part.expected_attach_type = TRACE_UPROBE_MULTI;
         }
     }
-    match bpf_descriptor(PROG_LOAD, &mut attr) {
+    match bpf_fd(PROG_LOAD, &mut attr) {
         Ok(program) => return Ok(program),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(Refusal { error, log: String::new() }),
         Err(_) => {}
@@ -175,7 +179,7 @@ pub(super) fn load_program(request: &ProgramRequest<'_>) -> Result<OwnedFd, Refu
     part.log_level = 1;
     part.log_buf = log.as_mut_ptr() as u64;
     part.log_size = log.len() as u32;
-    bpf_descriptor(PROG_LOAD, &mut attr).map_err(|error| {
+    bpf_fd(PROG_LOAD, &mut attr).map_err(|error| {
         let length = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
         Refusal { error, log: String::from_utf8_lossy(&log[..length]).into_owned() }
     })
@@ -190,7 +194,7 @@ pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, tracepoint: Option<&s
     let mut attr = zeroed_attr();
     attr.raw_tracepoint.name = name.as_ref().map_or(0, |name| name.as_ptr() as u64);
     attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
-    bpf_descriptor(RAW_TRACEPOINT_OPEN, &mut attr)
+    bpf_fd(RAW_TRACEPOINT_OPEN, &mut attr)
 }
 
 /// Attaches a program to functions of a file, by their places in it, each with a number that the program can ask for,
@@ -205,7 +209,7 @@ pub(super) fn link_to_functions(
     numbers: &[u64],
     at_return: bool,
 ) -> io::Result<OwnedFd> {
-    bpf_descriptor(
+    bpf_fd(
         LINK_CREATE,
         &mut FunctionsAttr {
             program: program.as_raw_fd() as u32,
@@ -302,6 +306,10 @@ pub(super) struct MapFacts {
     pub(super) value_size: u32,
     /// How many entries there can be.
     pub(super) max_entries: u32,
+    /// Whether it is a hash.
+    pub(super) is_hash: bool,
+    /// Whether it is a ring buffer.
+    pub(super) is_ring: bool,
     /// Whether each CPU has a value of its own: a lookup then writes as many values as there are CPUs.
     pub(super) is_per_cpu: bool,
 }
@@ -321,11 +329,14 @@ pub(super) fn map_facts(map: BorrowedFd<'_>) -> io::Result<MapFacts> {
             info: std::ptr::from_mut(&mut info) as u64,
         },
     )?;
+    let of_kind = |kind: &bpf_map_type| *kind as u32 == info.type_;
     Ok(MapFacts {
         key_size: info.key_size,
         value_size: info.value_size,
         max_entries: info.max_entries,
-        is_per_cpu: PER_CPU.iter().any(|kind| *kind as u32 == info.type_),
+        is_hash: [bpf_map_type::BPF_MAP_TYPE_HASH, bpf_map_type::BPF_MAP_TYPE_LRU_HASH].iter().any(of_kind),
+        is_ring: of_kind(&bpf_map_type::BPF_MAP_TYPE_RINGBUF),
+        is_per_cpu: PER_CPU.iter().any(of_kind),
     })
 }
 
@@ -334,21 +345,27 @@ fn address(bytes: &[u8]) -> u64 {
     if bytes.is_empty() { 0 } else { bytes.as_ptr() as u64 }
 }
 
-/// Writes a value. Both have as many bytes as [`map_facts`] says.
+/// Writes a value.
+///
+/// # Safety
+/// Key and value have as many bytes as [`map_facts`] says, and the map is none with values for each CPU.
 ///
 /// # Errors
 /// What the kernel says.
-pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+pub(super) unsafe fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
     let map = map.as_raw_fd() as u32;
     let mut attr = ElementAttr { map, padding: 0, key: address(key), value: address(value), flags };
     bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
-/// Reads a value, likewise.
+/// Reads a value.
+///
+/// # Safety
+/// As of [`update`].
 ///
 /// # Errors
 /// What the kernel says; `ENOENT` when there is none.
-pub(super) fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+pub(super) unsafe fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
     let map = map.as_raw_fd() as u32;
     let mut attr = ElementAttr { map, padding: 0, key: address(key), value: value.as_mut_ptr() as u64, flags: 0 };
     bpf(MAP_LOOKUP_ELEM, &mut attr).map(drop)
@@ -369,9 +386,12 @@ pub(super) struct Batch {
 
 /// Reads up to `count` entries of a hash, from a position on.
 ///
+/// # Safety
+/// The map is a hash without values for each CPU, and there is room for so many keys and values.
+///
 /// # Errors
 /// What the kernel says.
-pub(super) fn lookup_batch(
+pub(super) unsafe fn lookup_batch(
     map: BorrowedFd<'_>,
     position: Option<u32>,
     keys: &mut [u8],
@@ -402,9 +422,12 @@ pub(super) fn lookup_batch(
 
 /// Deletes `count` entries of a hash. `Some` when it stopped at one that was gone: how many it deleted before.
 ///
+/// # Safety
+/// The map is a hash, and there are so many keys.
+///
 /// # Errors
 /// What the kernel says.
-pub(super) fn delete_batch(map: BorrowedFd<'_>, keys: &[u8], count: u32) -> io::Result<Option<u32>> {
+pub(super) unsafe fn delete_batch(map: BorrowedFd<'_>, keys: &[u8], count: u32) -> io::Result<Option<u32>> {
     let mut attr = BatchAttr { keys: address(keys), count, map: map.as_raw_fd() as u32, ..Default::default() };
     match bpf(MAP_DELETE_BATCH, &mut attr) {
         Ok(_) => Ok(None),

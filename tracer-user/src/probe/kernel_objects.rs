@@ -159,12 +159,23 @@ impl KernelObjects {
         Map::new(self.map(name)?.try_clone_to_owned().map_err(step)?).map_err(step)
     }
 
-    /// A ring buffer of the object, which has neither keys nor values.
+    /// The ring buffer of this name, which has neither keys nor values. It is given out once: two readers would free each
+    /// other's records.
     ///
     /// # Errors
-    /// [`LoadError::Other`] when the object has none of this name.
-    pub(super) fn ring(&self, name: &'static str) -> Result<OwnedFd, LoadError> {
-        self.map(name)?.try_clone_to_owned().map_err(|error| LoadError::from_step("mapping the ring", &error))
+    /// [`LoadError::Other`] when the object has none of this name and size.
+    pub(super) fn take_ring(&mut self, name: &'static str, bytes: u32) -> Result<OwnedFd, LoadError> {
+        let step = |error: io::Error| LoadError::from_step("mapping the ring", &error);
+        let facts = bpf_syscall::map_facts(self.map(name)?).map_err(step)?;
+        if !facts.is_ring || facts.max_entries != bytes {
+            return Err(LoadError::Other {
+                what: "mapping the ring",
+                reason: format!("`{name}` is no ring of {bytes} bytes"),
+            });
+        }
+        let fd = self.map(name)?.try_clone_to_owned().map_err(step)?;
+        self.maps.remove(name);
+        Ok(fd)
     }
 
     /// Every program with its name.

@@ -138,7 +138,7 @@ pub(super) const MOST_PATHS: u32 = 4096;
 
 /// Fds of devices, and processes, that are known there. The kernel hands room out to each CPU, 128 places at a time
 /// (`bpf_lru_list.h`), and takes it from used ones when the rest is handed out.
-fn descriptors_kept() -> u32 {
+fn fds_kept() -> u32 {
     aya::util::nr_cpus().map_or(16_384, |cpus| 512 * cpus as u32).max(16_384)
 }
 
@@ -305,8 +305,8 @@ impl Ways {
             (maps::PROCESSES, settings.processes.max(1)),
             (maps::OBJECTS, settings.objects.max(1)),
             (maps::DEVICE_PATHS, if_without_btf(MOST_PATHS)),
-            (maps::FD_TABLES, if_without_btf(descriptors_kept())),
-            (maps::OPEN_FDS, if_without_btf(descriptors_kept())),
+            (maps::FD_TABLES, if_without_btf(fds_kept())),
+            (maps::OPEN_FDS, if_without_btf(fds_kept())),
             (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |recording| recording.ring_bytes)),
             (maps::STACKS, settings.stacks.max(1)),
             (maps::STACK_SITES, settings.stacks.max(1)),

@@ -6,9 +6,10 @@ use std::{
     num::NonZeroUsize,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use bytemuck::{AnyBitPattern, NoUninit, Pod};
+use bytemuck::Pod;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::bpf_syscall;
@@ -18,6 +19,7 @@ use super::bpf_syscall;
 #[derive(Debug)]
 pub(super) struct Map<K, V> {
     fd: OwnedFd,
+    is_hash: bool,
     of: PhantomData<(K, V)>,
 }
 
@@ -41,7 +43,11 @@ impl<K: Pod, V: Pod> Map<K, V> {
         if facts.is_per_cpu {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "each CPU has a value of its own in the map"));
         }
-        Ok(Self { fd, of: PhantomData })
+        Ok(Self { fd, is_hash: facts.is_hash, of: PhantomData })
+    }
+
+    fn must_be_hash(&self) -> io::Result<()> {
+        if self.is_hash { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "the map is no hash")) }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -54,7 +60,8 @@ impl<K: Pod, V: Pod> Map<K, V> {
     /// What the kernel says; `ENOENT` when there is none.
     pub(super) fn get(&self, key: &K) -> io::Result<V> {
         let mut value = V::zeroed();
-        bpf_syscall::lookup(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of_mut(&mut value))?;
+        // SAFETY: the sizes were compared when this was made.
+        unsafe { bpf_syscall::lookup(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of_mut(&mut value)) }?;
         Ok(value)
     }
 
@@ -63,7 +70,8 @@ impl<K: Pod, V: Pod> Map<K, V> {
     /// # Errors
     /// What the kernel says.
     pub(super) fn set(&self, key: &K, value: &V) -> io::Result<()> {
-        bpf_syscall::update(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of(value), bpf_syscall::ANY)
+        // SAFETY: the sizes were compared when this was made.
+        unsafe { bpf_syscall::update(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of(value), bpf_syscall::ANY) }
     }
 
     /// Sets the value at a key that has none.
@@ -71,14 +79,17 @@ impl<K: Pod, V: Pod> Map<K, V> {
     /// # Errors
     /// What the kernel says; `EEXIST` when there is one, of task storage `ENOENT` or `ESRCH` when the task is gone.
     pub(super) fn insert(&self, key: &K, value: &V) -> io::Result<()> {
-        bpf_syscall::update(self.fd(), bytemuck::bytes_of(key), bytemuck::bytes_of(value), bpf_syscall::NOEXIST)
+        let (key, value) = (bytemuck::bytes_of(key), bytemuck::bytes_of(value));
+        // SAFETY: the sizes were compared when this was made.
+        unsafe { bpf_syscall::update(self.fd(), key, value, bpf_syscall::NOEXIST) }
     }
 
     /// All entries of a hash. Of one that programs change meanwhile, each number is from before or after.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// What the kernel says; `InvalidInput` when this is no hash.
     pub(super) fn entries(&self) -> io::Result<Vec<(K, V)>> {
+        self.must_be_hash()?;
         let mut step: usize = 1024;
         let mut entries = Vec::new();
         // Where the last step ended; the kernel's own number.
@@ -86,13 +97,9 @@ impl<K: Pod, V: Pod> Map<K, V> {
         loop {
             let mut keys = vec![K::zeroed(); step];
             let mut values = vec![V::zeroed(); step];
-            let batch = bpf_syscall::lookup_batch(
-                self.fd(),
-                position,
-                bytemuck::cast_slice_mut(&mut keys),
-                bytemuck::cast_slice_mut(&mut values),
-                step as u32,
-            )?;
+            let (to_keys, to_values) = (bytemuck::cast_slice_mut(&mut keys), bytemuck::cast_slice_mut(&mut values));
+            // SAFETY: a hash, and room for `step` keys and values of the sizes that were compared.
+            let batch = unsafe { bpf_syscall::lookup_batch(self.fd(), position, to_keys, to_values, step as u32) }?;
             // One bucket holds more than a whole step.
             if batch.is_short_of_room && batch.count == 0 {
                 step *= 2;
@@ -109,10 +116,12 @@ impl<K: Pod, V: Pod> Map<K, V> {
     /// Deletes entries of a hash; one that is already gone is no error.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// What the kernel says; `InvalidInput` when this is no hash.
     pub(super) fn delete(&self, mut keys: &[K]) -> io::Result<()> {
+        self.must_be_hash()?;
         while !keys.is_empty() {
-            match bpf_syscall::delete_batch(self.fd(), bytemuck::cast_slice(keys), keys.len() as u32)? {
+            // SAFETY: a hash, and so many keys of the size that was compared.
+            match unsafe { bpf_syscall::delete_batch(self.fd(), bytemuck::cast_slice(keys), keys.len() as u32) }? {
                 None => return Ok(()),
                 // The key after the deleted ones was gone.
                 Some(deleted) => keys = keys.get(deleted as usize + 1..).unwrap_or_default(),
@@ -128,7 +137,8 @@ impl<V: Pod> Map<(), V> {
     /// # Errors
     /// What the kernel says.
     pub(super) fn push(&self, value: &V) -> io::Result<()> {
-        bpf_syscall::update(self.fd(), &[], bytemuck::bytes_of(value), bpf_syscall::ANY)
+        // SAFETY: the sizes were compared when this was made.
+        unsafe { bpf_syscall::update(self.fd(), &[], bytemuck::bytes_of(value), bpf_syscall::ANY) }
     }
 }
 
@@ -140,15 +150,12 @@ pub(super) struct Shared<T> {
     length: usize,
 }
 
-impl<T: NoUninit + AnyBitPattern> Shared<T> {
+impl<T: Pod> Shared<T> {
     /// Maps an array of `length` elements.
     ///
     /// # Errors
     /// What the kernel says; `InvalidData` when the array has fewer elements.
-    pub(super) fn map(map: &Map<u32, T>, length: usize) -> io::Result<Self>
-    where
-        T: Pod,
-    {
+    pub(super) fn map(map: &Map<u32, T>, length: usize) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel lays elements out at multiples of eight bytes") };
         if (bpf_syscall::map_facts(map.fd())?.max_entries as usize) < length {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the array has fewer elements than are to be read"));
@@ -169,10 +176,11 @@ impl<T: NoUninit + AnyBitPattern> Shared<T> {
         if index >= self.length {
             return None;
         }
-        // SAFETY: inside the mapping.
-        let place = unsafe { self.start.add(index) };
-        // SAFETY: mapped as long as this lives; volatile, because the kernel writes meanwhile; all bit patterns are valid.
-        Some(unsafe { place.read_volatile() })
+        let mut value = T::zeroed();
+        for (number, bytes) in bytemuck::bytes_of_mut(&mut value).chunks_exact_mut(8).enumerate() {
+            bytes.copy_from_slice(&self.word(index, number).to_ne_bytes());
+        }
+        Some(value)
     }
 
     /// The first word of an element, without reading the rest. `None` outside.
@@ -180,10 +188,19 @@ impl<T: NoUninit + AnyBitPattern> Shared<T> {
         if index >= self.length {
             return None;
         }
+        Some(self.word(index, 0))
+    }
+
+    /// A word of an element, in one load. Both are inside.
+    fn word(&self, index: usize, number: usize) -> u64 {
+        debug_assert!(index < self.length && number < size_of::<T>() / 8, "outside of the mapping");
         // SAFETY: inside the mapping.
-        let place = unsafe { self.start.add(index) }.cast::<u64>();
-        // SAFETY: as above; an element has at least eight bytes.
-        Some(unsafe { place.read_volatile() })
+        let element = unsafe { self.start.add(index) }.cast::<AtomicU64>();
+        // SAFETY: inside the element.
+        let word = unsafe { element.add(number) };
+        // SAFETY: mapped as long as this lives, and aligned, as elements lie at multiples of eight bytes; the kernel writes
+        // meanwhile.
+        unsafe { word.as_ref() }.load(Ordering::Relaxed)
     }
 
     /// All elements.
@@ -257,6 +274,13 @@ mod tests {
         for kind in [bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH, bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY] {
             assert_eq!(refusal::<u32, [u64; 2]>(created(kind)), "each CPU has a value of its own in the map");
         }
+    }
+
+    #[privileged]
+    fn an_array_is_no_hash() {
+        let array = Map::<u32, [u64; 2]>::new(created(bpf_map_type::BPF_MAP_TYPE_ARRAY)).unwrap();
+        assert_eq!(array.entries().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(array.delete(&[1]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[privileged]

@@ -82,15 +82,17 @@ impl Tracer {
             .map_err(|error| LoadError::from_step("mapping the counters", &error))
     }
 
-    /// The ring of a recording, of as many bytes as it was made with.
+    /// The ring of a recording, of as many bytes as it was made with; once.
     ///
     /// # Errors
     /// [`LoadError::Other`] when the kernel refuses to map it.
-    pub fn ring(&self, bytes: u32) -> Result<Ring, LoadError> {
+    pub fn take_ring(&mut self, bytes: u32) -> Result<Ring, LoadError> {
         let counters: Shared<u64> = self.shared(maps::COUNTERS, counters::COUNTERS as usize)?;
         let lost = move || counters.value(counters::EVENTS_LOST as usize).unwrap_or(0);
-        let file = self.objects.ring(maps::EVENTS)?;
-        Ring::map(&file, bytes as usize, lost).map_err(|error| LoadError::from_step("mapping the ring", &error))
+        let file = self.objects.take_ring(maps::EVENTS, bytes)?;
+        // SAFETY: a ring buffer of this size, which nobody else reads.
+        unsafe { Ring::map(&file, bytes as usize, lost) }
+            .map_err(|error| LoadError::from_step("mapping the ring", &error))
     }
 
     /// User stacks and what was called in them. Empty where they are not kept.

@@ -161,7 +161,7 @@ pub fn trace(target: Target, mut options: TraceOptions, recording: Option<Record
     options.settings.attaching = !matches!(target, Target::Command(_));
     options.settings.recording = recording.as_ref().map(RecordingPlan::settings);
     let prepared = target.prepare(&options)?;
-    let tracer = Tracer::start(&options.settings)?;
+    let mut tracer = Tracer::start(&options.settings)?;
     if let Prepared::Command { suspended, .. } = &prepared {
         tracer.arm(suspended.pid(), suspended.pidfd())?;
     }
@@ -173,7 +173,7 @@ pub fn trace(target: Target, mut options: TraceOptions, recording: Option<Record
     let clocks = environment::clocks();
     let command_line = target.command_line();
     let recorder =
-        recording.as_ref().map(|plan| plan.begin(&tracer, &options, &command_line, started, clocks)).transpose()?;
+        recording.as_ref().map(|plan| plan.begin(&mut tracer, &options, &command_line, started, clocks)).transpose()?;
     let roots = match (&target, &prepared) {
         (Target::Pids(pids), _) => pids.clone(),
         (_, Prepared::Command { suspended, .. }) => vec![suspended.pid()],

@@ -33,7 +33,7 @@ impl RecordingPlan {
     /// Begins to record what the programs write from now on.
     pub(super) fn begin(
         &self,
-        tracer: &Tracer,
+        tracer: &mut Tracer,
         options: &TraceOptions,
         command: &[String],
         started: jiff::Timestamp,
@@ -49,7 +49,7 @@ impl RecordingPlan {
             filter: options.filter.clone(),
             ..JournalHeader::default()
         };
-        let ring = tracer.ring(self.settings.ring_bytes)?;
+        let ring = tracer.take_ring(self.settings.ring_bytes)?;
         match &self.limits {
             None => Recorder::begin(&self.path, ring, &header, &options.roles),
             Some(limits) => Recorder::keep_last(&self.path, ring, &header, limits.clone()),

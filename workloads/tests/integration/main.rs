@@ -1,0 +1,5 @@
+//! `bench` as a program. One binary, a module for each topic.
+
+mod apple;
+mod backends;
+mod inference;
