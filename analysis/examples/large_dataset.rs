@@ -8,10 +8,11 @@ use gpuos_analysis::{
     dataset::{CountRow, Dataset, RunRow},
     plan::Plan,
 };
+use gpuos_model::Role;
 
 const BACKENDS: [&str; 4] = ["a", "b", "c", "d"];
 const PHASES: [&str; 4] = ["init", "warmup", "work", "teardown"];
-const ROLES: [&str; 4] = ["memory", "synchronization", "bookkeeping", "io"];
+const ROLES: [Role; 4] = [Role::Memory, Role::Synchronization, Role::Bookkeeping, Role::Io];
 /// Made once, whatever the work.
 const ONCE: u64 = 3;
 
@@ -55,7 +56,7 @@ fn row(number: usize, iters: u64) -> CountRow {
     let calls = if phase == "work" { ONCE + 2 * iters } else { ONCE };
     CountRow {
         phase: phase.to_owned(),
-        role: ROLES[number / 4 % 4].to_owned(),
+        role: ROLES[number / 4 % 4],
         category: "ioctl".to_owned(),
         syscall: "ioctl".to_owned(),
         device: format!("device{}", number / 16 % 2),

@@ -264,6 +264,7 @@ mod tests {
         plan::Plan,
         series_findings,
     };
+    use gpuos_model::Role;
 
     /// The claims and what is not shown, where one iteration of so many bytes makes so many polls, as `what → shown`.
     fn of(polls: impl Fn(u64, u64) -> u64) -> (Vec<String>, Vec<String>) {
@@ -289,7 +290,7 @@ iters = [100]
                 let calls = polls(cell.bytes.unwrap(), cell.iters) * u64::from(cell.iters > 0);
                 let row = Count {
                     phase: "work",
-                    role: "memory",
+                    role: Role::Memory,
                     category: "memory",
                     syscall: "",
                     device: "",

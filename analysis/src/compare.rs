@@ -95,6 +95,9 @@ pub struct Group {
     pub kinds: Vec<KindRow>,
     /// Calls for each iteration at the largest level, in the order of the members; along iterations alone.
     pub calls: Vec<CallRow>,
+    /// Which backends are taken for vendors' own stacks.
+    #[serde(skip)]
+    pub vendors: Vec<String>,
     /// The members side by side: medians with their intervals.
     #[serde(skip)]
     pub plot: Option<Plot>,
@@ -165,6 +168,7 @@ fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindin
     });
     let kinds = kinds.collect();
     Group {
+        vendors: members.first().map_or_else(Vec::new, |(source, _)| source.vendors.clone()),
         plot: plot::scaling(&members.iter().map(|(_, series)| *series).collect::<Vec<_>>()),
         workload,
         axis: if along_bytes { Axis::Bytes } else { Axis::Iterations },
@@ -286,7 +290,11 @@ fn calls(members: &[(&Source, &SeriesFindings)]) -> Vec<CallRow> {
 /// The comparison as Markdown.
 pub fn markdown(groups: &[Group]) -> String {
     let mut text = String::from("# Stacks side by side\n\n");
-    text.push_str("A verdict is `vendor-agnostic` when it is the same, with exponents that overlap, on the own stacks of two vendors (cuda, hip), `vendor-specific` when a difference between them is resolved, and else `uncertain`: what a CPU executes says nothing about a vendor.\n\n");
+    let vendors = groups.first().map_or_else(String::new, |group| format!(" ({})", group.vendors.join(", ")));
+    let _ = writeln!(
+        text,
+        "A verdict is `vendor-agnostic` when it is the same, with exponents that overlap, on the own stacks of two vendors{vendors}, `vendor-specific` when a difference between them is resolved, and else `uncertain`: what a CPU executes says nothing about a vendor.\n"
+    );
     if groups.is_empty() {
         text.push_str("Nothing to compare: no workload was run on two backends, or in two datasets.\n");
     }
@@ -364,6 +372,7 @@ pub fn write(groups: &[Group], folder: &Path) -> Result<(), DatasetError> {
 mod tests {
     use super::*;
     use crate::{counted::Counted, dataset::Count, plan::Plan};
+    use gpuos_model::Role;
 
     /// A source in which each iteration polls so many times, along iterations on one backend.
     fn source(name: &str, backend: &str, polls: impl Fn(u64) -> u64) -> Source {
@@ -376,7 +385,7 @@ mod tests {
             for cell in plan.cells() {
                 let row = |syscall, calls| Count {
                     phase: "work",
-                    role: "synchronization",
+                    role: Role::Synchronization,
                     category: "",
                     syscall,
                     device: "",

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use gpuos_model::phase;
+use gpuos_model::{Role, phase};
 use serde::Serialize;
 
 use crate::{
@@ -18,7 +18,7 @@ pub enum CallKind {
     /// Every call.
     All,
     /// Calls of one role: what they do for the GPU's work.
-    Role(String),
+    Role(Role),
     /// Calls of one category: what service of the kernel they ask for, and on GPU devices of which device.
     Category(String),
 }
@@ -76,23 +76,23 @@ impl Counted {
 
 /// Sums of the rows of a run by what is counted together, names borrowed: there are many rows and few of these.
 #[derive(Default)]
-struct Sums<'a>(HashMap<[&'a str; 4], u64>);
+struct Sums<'a>(HashMap<(Role, [&'a str; 3]), u64>);
 
 impl<'a> Sums<'a> {
     fn add(&mut self, row: Count<'a>) {
-        *self.0.entry([row.phase, row.role, row.category, row.device]).or_default() += row.calls;
+        *self.0.entry((row.role, [row.phase, row.category, row.device])).or_default() += row.calls;
     }
 
     fn counted(self) -> Counted {
         let mut counted = Counted::default();
-        for ([phase, role, category, device], calls) in self.0.into_iter().filter(|(_, calls)| *calls > 0) {
+        for ((role, [phase, category, device]), calls) in self.0.into_iter().filter(|(_, calls)| *calls > 0) {
             let calls = calls as f64;
             let category = match device {
                 "" => category.to_owned(),
                 device => format!("{category} on {device}"),
             };
             if phase::is_measured(phase) {
-                for kind in [CallKind::All, CallKind::Role(role.to_owned()), CallKind::Category(category.clone())] {
+                for kind in [CallKind::All, CallKind::Role(role), CallKind::Category(category.clone())] {
                     *counted.work.entry(kind).or_default() += calls;
                 }
             }
@@ -187,14 +187,14 @@ mod tests {
             Count { phase, role, category, syscall, device, ioctl, calls }
         };
         let rows = [
-            row("init", "bookkeeping", "ioctl", "nvidiactl", "RM_ALLOC", 5),
-            row("work", "memory", "ioctl", "nvidiactl", "RM_ALLOC", 3),
-            row("work", "memory", "mmap", "", "", 2),
-            row("work", "memory", "mmap", "nvidia0", "", 1),
+            row("init", Role::Bookkeeping, "ioctl", "nvidiactl", "RM_ALLOC", 5),
+            row("work", Role::Memory, "ioctl", "nvidiactl", "RM_ALLOC", 3),
+            row("work", Role::Memory, "mmap", "", "", 2),
+            row("work", Role::Memory, "mmap", "nvidia0", "", 1),
         ];
         let counted = Counted::of(rows);
         assert_eq!(counted.work(&CallKind::All), 6.0);
-        assert_eq!(counted.work(&CallKind::Role("memory".to_owned())), 6.0);
+        assert_eq!(counted.work(&CallKind::Role(Role::Memory)), 6.0);
         assert_eq!(counted.work(&CallKind::Category("ioctl on nvidiactl".to_owned())), 3.0);
         assert_eq!(rows.map(call_name)[1..], ["nvidiactl RM_ALLOC", "mmap", "nvidia0 mmap"]);
         assert_eq!((counted.start_up_on_devices(), counted.on_devices()), (5.0, 9.0));

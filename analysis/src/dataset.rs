@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gpuos_model::Usage;
+use gpuos_model::{Role, Usage};
 use polars_core::{frame::DataFrame, prelude::*};
 use polars_io::{
     SerReader as _,
@@ -72,7 +72,7 @@ pub struct CountRow {
     /// As the workload marks it.
     pub phase: String,
     /// Role, category, system call, and on GPU devices the device and its command.
-    pub role: String,
+    pub role: Role,
     /// See `role`.
     pub category: String,
     /// See `role`.
@@ -95,7 +95,7 @@ pub struct Count<'a> {
     /// The phase, by its path.
     pub phase: &'a str,
     /// What the calls are for.
-    pub role: &'a str,
+    pub role: Role,
     /// What service of the kernel they ask for.
     pub category: &'a str,
     /// The system call.
@@ -111,7 +111,7 @@ pub struct Count<'a> {
 impl<'a> From<&'a CountRow> for Count<'a> {
     fn from(row: &'a CountRow) -> Self {
         let CountRow { phase, role, category, syscall, device, ioctl, calls, .. } = row;
-        Self { phase, role, category, syscall, device, ioctl, calls: *calls }
+        Self { phase, role: *role, category, syscall, device, ioctl, calls: *calls }
     }
 }
 
@@ -127,7 +127,7 @@ impl Counts {
     /// Calls `take` with each row.
     ///
     /// # Errors
-    /// A column is absent or of another type.
+    /// A column is absent or of another type, or has a word that is no role.
     pub fn each<'a>(&'a self, mut take: impl FnMut(Count<'a>)) -> PolarsResult<()> {
         let mut words = Vec::with_capacity(Self::WORDS.len());
         for name in Self::WORDS {
@@ -136,6 +136,7 @@ impl Counts {
         for calls in self.0.column(Self::CALLS)?.u64()?.iter() {
             let mut word = |place: usize| words[place].next().flatten().unwrap_or_default();
             let [phase, role, category, syscall, device, ioctl] = std::array::from_fn(&mut word);
+            let role = role.parse().map_err(|()| PolarsError::ComputeError(format!("`{role}` is no role").into()))?;
             take(Count { phase, role, category, syscall, device, ioctl, calls: calls.unwrap_or_default() });
         }
         Ok(())
@@ -462,7 +463,7 @@ fn counts_frame(cell: &Cell, counts: &[CountRow]) -> PolarsResult<DataFrame> {
     let mut columns = cell_columns(cell, counts.len());
     columns.extend([
         words("phase", |row| &row.phase),
-        words("role", |row| &row.role),
+        words("role", |row| row.role.name()),
         words("category", |row| &row.category),
         words("syscall", |row| &row.syscall),
         words("device", |row| &row.device),

@@ -178,6 +178,7 @@ fn share(run: &Counted, start: &Counted, kind: &CallKind) -> f64 {
 mod tests {
     use super::*;
     use crate::{dataset::Count, plan::Plan};
+    use gpuos_model::Role;
 
     const PLAN: &str = "
 name = \"test\"
@@ -196,7 +197,7 @@ iters = [1, 10, 100]
 ";
 
     fn row<'a>(phase: &'a str, category: &'a str, calls: u64) -> Count<'a> {
-        Count { phase, role: "", category, syscall: "", device: "", ioctl: "", calls }
+        Count { phase, role: Role::Unknown, category, syscall: "", device: "", ioctl: "", calls }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use gpuos_model::{Role, phase, role::color_of};
+use gpuos_model::{Role, phase};
 use serde::Serialize;
 
 use crate::{
@@ -48,7 +48,7 @@ pub struct Flow {
     /// System call or command.
     pub call: String,
     /// What it is for.
-    pub role: String,
+    pub role: Role,
     /// Median of the runs.
     pub calls: f64,
 }
@@ -68,17 +68,17 @@ pub(crate) fn draw_from(dataset: &Dataset, environment: &serde_json::Value) -> V
 }
 
 fn map_of(dataset: &Dataset, backend: &str, cell: &Cell, environment: &serde_json::Value) -> Option<Interaction> {
-    let mut counts: BTreeMap<[String; 4], Vec<f64>> = BTreeMap::new();
+    let mut counts: BTreeMap<([String; 3], Role), Vec<f64>> = BTreeMap::new();
     let mut runs = 0;
     for block in 2..=dataset.plan.blocks {
         let Ok((_, rows)) = rows_of(dataset, cell, block) else { continue };
         let read = rows.each(|row| {
-            let key = [row.phase.to_owned(), row.device.to_owned(), call_name(row), row.role.to_owned()];
+            let key = ([row.phase.to_owned(), row.device.to_owned(), call_name(row)], row.role);
             counts.entry(key).or_default().push(row.calls as f64);
         });
         runs += usize::from(read.is_ok());
     }
-    let flows = counts.into_iter().filter_map(|([phase, device, call, role], mut calls)| {
+    let flows = counts.into_iter().filter_map(|(([phase, device, call], role), mut calls)| {
         calls.resize(runs, 0.0);
         let calls = median(&mut calls);
         (calls > 0.0).then_some(Flow { phase, device, call, role, calls })
@@ -192,7 +192,7 @@ impl Layout {
                 node.taken += thick;
                 center
             });
-            let (red, green, blue) = color_of(&flow.role);
+            let (red, green, blue) = flow.role.color();
             let mut line = String::new();
             for column in 0..COLUMNS - 1 {
                 let (from, to) = (LEFT[column] + BAR, LEFT[column + 1]);
@@ -258,7 +258,7 @@ fn labels(map: &Interaction, flow: &Flow) -> [String; COLUMNS] {
     let device = if flow.device.is_empty() { "no GPU device" } else { &flow.device };
     let on_device = format!("{device} ");
     let call = flow.call.strip_prefix(&on_device).unwrap_or(&flow.call);
-    [program, phase_name(&flow.phase).to_owned(), device.to_owned(), call.to_owned(), flow.role.clone()]
+    [program, phase_name(&flow.phase).to_owned(), device.to_owned(), call.to_owned(), flow.role.name().to_owned()]
 }
 
 fn phase_name(phase: &str) -> &str {
@@ -308,9 +308,9 @@ fn few_calls(flows: &[Flow]) -> Vec<Flow> {
 mod tests {
     use super::*;
 
-    fn flow(phase: &str, device: &str, call: &str, role: &str, calls: f64) -> Flow {
+    fn flow(phase: &str, device: &str, call: &str, role: Role, calls: f64) -> Flow {
         let word = str::to_owned;
-        Flow { phase: word(phase), device: word(device), call: word(call), role: word(role), calls }
+        Flow { phase: word(phase), device: word(device), call: word(call), role, calls }
     }
 
     fn map(flows: Vec<Flow>) -> Interaction {
@@ -328,8 +328,8 @@ mod tests {
     #[test]
     fn every_call_is_in_every_column_of_the_map() {
         let text = svg(&map(vec![
-            flow("init", "nvidiactl", "nvidiactl RM_ALLOC", "memory", 5.0),
-            flow("work", "", "poll", "synchronization", 95.0),
+            flow("init", "nvidiactl", "nvidiactl RM_ALLOC", Role::Memory, 5.0),
+            flow("work", "", "poll", Role::Synchronization, 95.0),
         ]));
         for word in ["nvidiactl", ">RM_ALLOC ", "no GPU device", "poll", "bench and libcuda.so.1", "CUDA &lt;13&gt;"] {
             assert!(text.contains(word), "{word}: {text}");
@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn rare_calls_are_drawn_as_one() {
-        let flows: Vec<Flow> = (0..30).map(|n| flow("work", "", &format!("call{n}"), "io", f64::from(n + 1))).collect();
+        let flows: Vec<Flow> =
+            (0..30).map(|n| flow("work", "", &format!("call{n}"), Role::Io, f64::from(n + 1))).collect();
         let few = few_calls(&flows);
         assert_eq!(few.len(), MOST_CALLS + 1);
         assert_eq!(few.iter().map(|flow| flow.calls).sum::<f64>(), 465.0);

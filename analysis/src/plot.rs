@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Once};
 
-use gpuos_model::{Role, role::color_of};
+use gpuos_model::Role;
 use plotters::{
     coord::Shift,
     prelude::*,
@@ -45,7 +45,7 @@ pub struct Plot {
 trait Facets {
     fn count(&self) -> usize;
     /// Whether a role is in any of them.
-    fn has(&self, role: &str) -> bool;
+    fn has(&self, role: Option<Role>) -> bool;
     fn facet<DB>(&self, place: usize, on: &Area<DB>, zoom: u32) -> Drawn
     where
         DB: DrawingBackend,
@@ -81,15 +81,15 @@ where
 {
     whole.fill(&WHITE)?;
     let (legend, rest) = whole.split_vertically(zoom * LEGEND);
-    roles_line(&legend, zoom, Role::ALL.map(Role::name).into_iter().chain([ALL_CALLS]).filter(|role| what.has(role)))?;
+    roles_line(&legend, zoom, Role::ALL.map(Some).into_iter().chain([None]).filter(|role| what.has(*role)))?;
     for (place, area) in (0..what.count()).zip(rest.split_evenly((what.count().div_ceil(2), 2))) {
         what.facet(place, &area, zoom)?;
     }
     Ok(whole.present()?)
 }
 
-fn color(role: &str) -> RGBColor {
-    let (red, green, blue) = color_of(role);
+fn color(role: Role) -> RGBColor {
+    let (red, green, blue) = role.color();
     RGBColor(red, green, blue)
 }
 
@@ -106,8 +106,8 @@ impl Facets for AlongAxis<'_> {
         self.0.len()
     }
 
-    fn has(&self, role: &str) -> bool {
-        let kind = if role == ALL_CALLS { CallKind::All } else { CallKind::Role(role.to_owned()) };
+    fn has(&self, role: Option<Role>) -> bool {
+        let kind = role.map_or(CallKind::All, CallKind::Role);
         self.0.iter().any(|series| series.kind(&kind).is_some())
     }
 
@@ -121,7 +121,7 @@ impl Facets for AlongAxis<'_> {
 }
 
 /// The colours and their roles, side by side.
-fn roles_line<'a, DB>(area: &Area<DB>, zoom: u32, roles: impl Iterator<Item = &'a str>) -> Drawn
+fn roles_line<DB>(area: &Area<DB>, zoom: u32, roles: impl Iterator<Item = Option<Role>>) -> Drawn
 where
     DB: DrawingBackend,
     DB::ErrorType: 'static,
@@ -129,10 +129,10 @@ where
     let at = |pixels: i32| pixels * zoom as i32;
     for (place, role) in roles.enumerate() {
         let left = 12 + 108 * place as i32;
-        let color = color(role);
+        let color = role.map_or(BLACK, color);
         let style = if color == BLACK { color.mix(ALL).filled() } else { color.filled() };
         area.draw(&Rectangle::new([(at(left), at(10)), (at(left + 12), at(22))], style))?;
-        area.draw(&Text::new(role.to_owned(), (at(left + 17), at(10)), ("sans-serif", 12 * zoom)))?;
+        area.draw(&Text::new(role.map_or(ALL_CALLS, Role::name), (at(left + 17), at(10)), ("sans-serif", 12 * zoom)))?;
     }
     Ok(())
 }
@@ -174,7 +174,7 @@ where
     for found in &series.kinds {
         let color = match &found.kind {
             CallKind::All => BLACK,
-            CallKind::Role(role) => color(role),
+            CallKind::Role(role) => color(*role),
             CallKind::Category(_) => continue,
         };
         let points = || series.levels.iter().zip(&found.medians).map(|(level, calls)| (*level, calls.max(LEAST)));
@@ -227,7 +227,7 @@ pub struct Phases {
     /// Which workload.
     pub name: String,
     /// The phases in their order, with the calls of each role.
-    pub phases: Vec<(String, BTreeMap<String, f64>)>,
+    pub phases: Vec<(String, BTreeMap<Role, f64>)>,
 }
 
 /// Stacked bars: calls of each role in each phase.
@@ -242,8 +242,8 @@ impl Facets for Bars<'_> {
         self.0.len()
     }
 
-    fn has(&self, role: &str) -> bool {
-        self.0.iter().any(|one| one.phases.iter().any(|(_, roles)| roles.contains_key(role)))
+    fn has(&self, role: Option<Role>) -> bool {
+        role.is_some_and(|role| self.0.iter().any(|one| one.phases.iter().any(|(_, roles)| roles.contains_key(&role))))
     }
 
     fn facet<DB>(&self, place: usize, on: &Area<DB>, zoom: u32) -> Drawn
@@ -289,8 +289,8 @@ where
         .draw()?;
     for (place, (_, roles)) in one.phases.iter().enumerate() {
         let mut low = 0.0;
-        for role in Role::ALL.map(Role::name) {
-            let calls = roles.get(role).copied().unwrap_or_default();
+        for role in Role::ALL {
+            let calls = roles.get(&role).copied().unwrap_or_default();
             if calls == 0.0 {
                 continue;
             }
@@ -330,15 +330,15 @@ mod tests {
 
     #[test]
     fn a_bar_has_the_roles_of_its_phase() {
-        let roles = BTreeMap::from([("memory".to_owned(), 30.0), ("io".to_owned(), 10.0)]);
+        let roles = BTreeMap::from([(Role::Memory, 30.0), (Role::Io, 10.0)]);
         let plot = phases(&[Phases { name: "cuda kernel".to_owned(), phases: vec![("init".to_owned(), roles)] }]);
         let Plot { svg: text, png } = plot.unwrap();
         // Of both roles: in the legend and as a bar; other roles have neither.
-        let rectangles = |role: &str| {
-            let (red, green, blue) = color_of(role);
+        let rectangles = |role: Role| {
+            let (red, green, blue) = role.color();
             text.matches(&format!("fill=\"#{red:02X}{green:02X}{blue:02X}\"")).count()
         };
-        assert_eq!((rectangles("memory"), rectangles("io")), (2, 2), "{text}");
+        assert_eq!((rectangles(Role::Memory), rectangles(Role::Io)), (2, 2), "{text}");
         assert!(text.contains("init"));
         // The same in pixels: more of memory than of the rest, and letters.
         let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
@@ -346,7 +346,7 @@ mod tests {
         let frame = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((frame.width, frame.height), (2 * 880, 2 * 330));
         let of = |color: (u8, u8, u8)| pixels.chunks(3).filter(|p| (p[0], p[1], p[2]) == color).count();
-        let [memory, io] = ["memory", "io"].map(|role| of(color_of(role)));
+        let [memory, io] = [Role::Memory, Role::Io].map(|role| of(role.color()));
         assert!(memory > 2 * io && io > 1000 && of((0, 0, 0)) > 500, "{memory} {io}");
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     variants::Contrast,
     verdict::{LEAST_BLOCKS, LEAST_LEVELS},
 };
-use gpuos_model::phase;
+use gpuos_model::{Role, phase};
 
 /// On what a verdict rests, in a few words.
 fn ground(found: &KindFindings, axis: Axis) -> String {
@@ -47,7 +47,7 @@ pub fn summary(findings: &Findings) -> String {
         let _ = writeln!(text, "\n{} along {axis}, {} blocks", series.name, series.blocks);
         for found in series.kinds.iter().filter(|found| !matches!(found.kind, CallKind::Category(_))) {
             let name = match &found.kind {
-                CallKind::Role(role) => role.clone(),
+                CallKind::Role(role) => role.to_string(),
                 kind @ (CallKind::All | CallKind::Category(_)) => kind.to_string(),
             };
             let _ = writeln!(text, "  {name:<18}{} ({})", series.words(&found.kind), ground(found, series.axis));
@@ -392,11 +392,11 @@ fn phases(map: &Interaction) -> Phases {
         // Of the two phases in which work is measured a run has one.
         place(if phase::is_measured(phase) { phase::WORK } else { phase }).unwrap_or(phase::ORDER.len())
     };
-    let mut phases: BTreeMap<(usize, String), BTreeMap<String, f64>> = BTreeMap::new();
+    let mut phases: BTreeMap<(usize, String), BTreeMap<Role, f64>> = BTreeMap::new();
     for flow in &map.flows {
         let name = if flow.phase.is_empty() { "outside" } else { &flow.phase };
         let roles = phases.entry((order(&flow.phase), name.to_owned())).or_default();
-        *roles.entry(flow.role.clone()).or_default() += flow.calls;
+        *roles.entry(flow.role).or_default() += flow.calls;
     }
     Phases { name: map.cell.clone(), phases: phases.into_iter().map(|((_, name), roles)| (name, roles)).collect() }
 }

@@ -167,6 +167,7 @@ fn judge(plan: &SeriesPlan, cell: &Cell, kind: CallKind, values: &[(f64, f64)], 
 mod tests {
     use super::*;
     use crate::{counted::Counted, dataset::Count, plan::Plan};
+    use gpuos_model::Role;
 
     const PLAN: &str = "
 name = \"test\"
@@ -197,7 +198,7 @@ options = [\"--wait\", \"spin\", \"--duration-us\", \"10\"]
             for cell in plan.cells() {
                 let row = |category, calls| Count {
                     phase: "work",
-                    role: "",
+                    role: Role::Unknown,
                     category,
                     syscall: "",
                     device: "",

@@ -18,7 +18,7 @@ use crate::screen;
 /// Where an output goes. A regular file is written beside its name and takes it only when it is complete, so that a
 /// failed run leaves an older file as it was.
 #[derive(Debug)]
-pub enum Target {
+pub enum OutputTarget {
     /// Standard output.
     Stdout,
     /// A pipe, a terminal, a device.
@@ -83,7 +83,7 @@ fn refuse_planted(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-impl Target {
+impl OutputTarget {
     /// Opens an output, and tries whether it can be written.
     ///
     /// # Errors
@@ -187,9 +187,9 @@ pub fn target_of(path: &Path) -> io::Result<PathBuf> {
     if fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir()) {
         return Err(other());
     }
-    match Target::open(path)? {
-        Target::Existing { path, .. } | Target::New { path } => Ok(path),
-        Target::Stdout | Target::Stream(_) => Err(other()),
+    match OutputTarget::open(path)? {
+        OutputTarget::Existing { path, .. } | OutputTarget::New { path } => Ok(path),
+        OutputTarget::Stdout | OutputTarget::Stream(_) => Err(other()),
     }
 }
 
@@ -201,7 +201,7 @@ pub fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(".gpuos-trace-").tempfile_in(folder_of(path))
 }
 
-/// Gives such a file its name, with the owner and the mode that [`Target::write`] would give it.
+/// Gives such a file its name, with the owner and the mode that [`OutputTarget::write`] would give it.
 ///
 /// # Errors
 /// What the file system says.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 /// What a call does for GPU work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Allocating, mapping and freeing memory.
@@ -23,6 +23,7 @@ pub enum Role {
     /// `ioctl`: the role comes from the command.
     Multiplexed,
     /// Not in the table.
+    #[default]
     Unknown,
 }
 
@@ -87,12 +88,6 @@ impl FromStr for Role {
     }
 }
 
-/// Colour of a word that a file has for a role: black where it is none, as for all calls together.
-#[must_use]
-pub fn color_of(word: &str) -> (u8, u8, u8) {
-    word.parse().map_or((0, 0, 0), Role::color)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +105,5 @@ mod tests {
     fn no_two_roles_look_alike() {
         let colors: std::collections::HashSet<_> = Role::ALL.iter().map(|role| role.color()).collect();
         assert_eq!(colors.len(), Role::ALL.len());
-        assert_eq!(color_of("all"), (0, 0, 0));
     }
 }

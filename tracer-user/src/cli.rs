@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use gpuos_decode::version::Version;
 use gpuos_recording::{export, window};
 
-use crate::probe::defaults;
+use crate::probe::{Settings, defaults};
 
 /// What the tracer does: one file of `cmd` for each.
 #[derive(Debug, Subcommand)]
@@ -77,7 +77,7 @@ pub struct TraceArgs {
     pub quiet: bool,
 
     /// Rows for live threads; a thread holds sixteen at a time, one for each system call that it makes
-    #[arg(long, value_name = "N", default_value_t = defaults::ROWS, value_parser = clap::value_parser!(u32).range(16..=65_520), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = defaults::ROWS, value_parser = clap::value_parser!(u32).range(16..=i64::from(Settings::MOST_ROWS)), hide_short_help = true)]
     pub rows: u32,
 
     /// How many (process, system call) pairs of ended threads the kernel keeps until they are read
@@ -243,11 +243,11 @@ pub struct RecordArgs {
     pub when: Vec<window::Trigger>,
 
     /// Memory for `--last`, a power of two with K, M or G; the oldest events go first
-    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = power_of_two_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = defaults::MEMORY, value_parser = power_of_two_bytes)]
     pub memory: u32,
 
     /// Memory between the kernel and the recorder, a power of two with K, M or G
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = power_of_two_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = defaults::RING, value_parser = power_of_two_bytes)]
     pub ring: u32,
 
     /// How the command is launched.
@@ -263,7 +263,7 @@ fn power_of_two_bytes(text: &str) -> Result<u32, String> {
     let bytes = parse_size::Config::new().with_binary().parse_size(text).ok();
     let bytes = bytes.and_then(|bytes| u32::try_from(bytes).ok());
     bytes
-        .filter(|bytes| bytes.is_power_of_two() && (64 << 10..=1 << 30).contains(bytes))
+        .filter(|bytes| bytes.is_power_of_two() && (Settings::SMALLEST_RING..=1 << 30).contains(bytes))
         .ok_or_else(|| "it is a power of two of bytes, from 64K to 1G".to_owned())
 }
 

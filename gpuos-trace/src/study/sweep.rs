@@ -16,6 +16,7 @@ use gpuos_analysis::{
 };
 use gpuos_host::{diagnostics, environment, proc_text};
 use gpuos_model::{
+    Role,
     bench::{Chosen, Report},
     phase, units,
 };
@@ -265,7 +266,7 @@ fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
         let is_gpu = !decoded.is_empty();
         CountRow {
             phase,
-            role,
+            role: role.parse().unwrap_or(Role::Unknown),
             category,
             syscall,
             device: if is_gpu { device } else { String::new() },

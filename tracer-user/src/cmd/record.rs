@@ -9,13 +9,13 @@ use super::{attach, options, run};
 use crate::{
     cli::{FormatArg, RecordArgs, TraceArgs},
     output::OutputFormat,
-    probe::Recording,
+    probe::RecordingSettings,
     session::recording::RecordingPlan,
 };
 
 pub(super) fn record(args: RecordArgs) -> Result<()> {
     let RecordArgs { mut trace, pids, sched, faults, ring, launch, last, when, memory, command } = args;
-    let mut recording = plan(&mut trace, Recording { ring_bytes: ring, switches: sched, faults })?;
+    let mut recording = plan(&mut trace, RecordingSettings { ring_bytes: ring, switches: sched, faults })?;
     recording.limits = last.map(|window| Limits { window, bytes: memory as usize, triggers: when });
     let mut options = options::trace(trace)?;
     if pids.is_empty() {
@@ -27,7 +27,7 @@ pub(super) fn record(args: RecordArgs) -> Result<()> {
 }
 
 /// Where the recording goes. The output is the recording's then, not that of the counts.
-fn plan(trace: &mut TraceArgs, settings: Recording) -> Result<RecordingPlan> {
+fn plan(trace: &mut TraceArgs, settings: RecordingSettings) -> Result<RecordingPlan> {
     let Some(path) = trace.output.take() else {
         bail!("a recording needs a file\nhint: `gpuos-trace record -o FILE.parquet …`");
     };

@@ -8,7 +8,7 @@ pub mod summary;
 
 use std::{io, path::Path};
 
-use gpuos_host::files::{Target, hint_of};
+use gpuos_host::files::{OutputTarget, hint_of};
 use gpuos_runs::{
     files::{CodecError, FileFormat},
     run::Run,
@@ -67,7 +67,7 @@ pub enum OutputError {
 pub struct Destination {
     format: OutputFormat,
     shown: String,
-    target: Target,
+    target: OutputTarget,
 }
 
 impl Destination {
@@ -82,7 +82,7 @@ impl Destination {
             return Ok(Self {
                 format: format.unwrap_or(OutputFormat::File(FileFormat::Json)),
                 shown: "standard output".into(),
-                target: Target::Stdout,
+                target: OutputTarget::Stdout,
             });
         }
         if path.is_dir() {
@@ -91,7 +91,7 @@ impl Destination {
         let format = format
             .or_else(|| OutputFormat::by_ending(path))
             .ok_or_else(|| OutputError::UnknownEnding(shown.clone()))?;
-        let target = Target::open(path).map_err(not_writable)?;
+        let target = OutputTarget::open(path).map_err(not_writable)?;
         Ok(Self { format, shown, target })
     }
 

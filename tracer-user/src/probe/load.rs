@@ -35,7 +35,7 @@ use super::{
 
 /// What a recording asks of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Recording {
+pub struct RecordingSettings {
     /// Bytes of the ring: a power of two, at least a page.
     pub ring_bytes: u32,
     /// Record when threads do not run.
@@ -60,6 +60,10 @@ pub mod defaults {
     pub const PHASES: u32 = 1024;
     /// User stacks that are kept where they are wanted.
     pub const STACKS: u32 = 16_384;
+    /// Bytes of the ring of a recording.
+    pub const RING: &str = "16M";
+    /// Bytes that a flight recorder keeps.
+    pub const MEMORY: &str = "256M";
 }
 
 /// What is asked of the BPF side. Every size is a number of entries.
@@ -100,7 +104,7 @@ pub struct Settings {
     /// Infer phases from calls on GPU devices.
     pub infer_phases: bool,
     /// Send every call through the ring, too.
-    pub recording: Option<Recording>,
+    pub recording: Option<RecordingSettings>,
     /// What the programs say of their work.
     #[cfg(feature = "bpf-log")]
     pub log: Option<log::LevelFilter>,
@@ -142,10 +146,10 @@ fn fds_kept() -> u32 {
     aya::util::nr_cpus().map_or(16_384, |cpus| 512 * cpus as u32).max(16_384)
 }
 
-/// Of a trace without a recording: a page of any size the kernel may have.
-const SMALLEST_RING: u32 = 64 << 10;
-
 impl Settings {
+    /// The smallest ring, and that of a trace without a recording: a page of any size the kernel may have.
+    pub const SMALLEST_RING: u32 = 64 << 10;
+
     /// The largest `rows`: a thread keeps its number in 16 bits, with 0 for none.
     pub const MOST_ROWS: u32 = 65_520;
 
@@ -307,7 +311,7 @@ impl Ways {
             (maps::DEVICE_PATHS, if_without_btf(MOST_PATHS)),
             (maps::FD_TABLES, if_without_btf(fds_kept())),
             (maps::OPEN_FDS, if_without_btf(fds_kept())),
-            (maps::EVENTS, settings.recording.map_or(SMALLEST_RING, |recording| recording.ring_bytes)),
+            (maps::EVENTS, settings.recording.map_or(Settings::SMALLEST_RING, |recording| recording.ring_bytes)),
             (maps::STACKS, settings.stacks.max(1)),
             (maps::STACK_SITES, settings.stacks.max(1)),
             (maps::PHASES, settings.phases.max(1)),

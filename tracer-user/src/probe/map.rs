@@ -145,12 +145,12 @@ impl<V: Pod> Map<(), V> {
 /// An array of a map that may be mapped, read through shared memory. Elements lie at multiples of eight bytes, as the sizes
 /// of all types here are.
 #[derive(Debug)]
-pub(super) struct Shared<T> {
+pub(super) struct SharedArray<T> {
     start: NonNull<T>,
     length: usize,
 }
 
-impl<T: Pod> Shared<T> {
+impl<T: Pod> SharedArray<T> {
     /// Maps an array of `length` elements.
     ///
     /// # Errors
@@ -209,7 +209,7 @@ impl<T: Pod> Shared<T> {
     }
 }
 
-impl<T> Drop for Shared<T> {
+impl<T> Drop for SharedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours and nobody borrows from it any more.
         let _ = unsafe { munmap(self.start.cast(), self.length * size_of::<T>()) };
@@ -217,7 +217,7 @@ impl<T> Drop for Shared<T> {
 }
 
 // SAFETY: the memory is only read.
-unsafe impl<T: Send> Send for Shared<T> {}
+unsafe impl<T: Send> Send for SharedArray<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -286,6 +286,6 @@ mod tests {
     #[privileged]
     fn an_array_that_is_too_short_is_not_mapped() {
         let array = Map::<u32, [u64; 2]>::new(created(bpf_map_type::BPF_MAP_TYPE_ARRAY)).unwrap();
-        assert_eq!(Shared::map(&array, 9).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(SharedArray::map(&array, 9).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

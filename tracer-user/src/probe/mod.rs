@@ -30,5 +30,5 @@ pub use baseline::Baseline;
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
 pub use error::is_in_user_namespace;
-pub use load::{Recording, Settings, Tracer, defaults};
+pub use load::{RecordingSettings, Settings, Tracer, defaults};
 pub use snapshot::{Counters, Stacks};

@@ -28,22 +28,22 @@ use super::{
     bpf_syscall,
     error::LoadError,
     load::{MOST_PATHS, Tracer},
-    map::{Map, Shared},
+    map::{Map, SharedArray},
     no_preempt,
 };
 
 /// The maps that hold the counts. They live on after the programs are detached.
 #[derive(Debug)]
 pub struct Counters {
-    slots: Shared<CounterSlot>,
-    counters: Shared<u64>,
-    state: Shared<u64>,
+    slots: SharedArray<CounterSlot>,
+    counters: SharedArray<u64>,
+    state: SharedArray<u64>,
     totals: Map<RowKey, RowCounts>,
     totals_room: u32,
     processes: Map<u64, ProcessRecord>,
     phases: Map<PhaseKey, u32>,
-    phase_nodes: Shared<PhaseNode>,
-    hooks: Shared<HookCounts>,
+    phase_nodes: SharedArray<PhaseNode>,
+    hooks: SharedArray<HookCounts>,
     drivers: Map<u32, u32>,
     rules: Map<u32, Rule>,
     /// Where fds are followed.
@@ -77,8 +77,8 @@ impl Tracer {
     }
 
     /// An array of the object, mapped for reading.
-    fn shared<T: Pod>(&self, name: &'static str, length: usize) -> Result<Shared<T>, LoadError> {
-        Shared::map(&self.objects.typed_map(name)?, length)
+    fn shared<T: Pod>(&self, name: &'static str, length: usize) -> Result<SharedArray<T>, LoadError> {
+        SharedArray::map(&self.objects.typed_map(name)?, length)
             .map_err(|error| LoadError::from_step("mapping the counters", &error))
     }
 
@@ -87,7 +87,7 @@ impl Tracer {
     /// # Errors
     /// [`LoadError::Other`] when the kernel refuses to map it.
     pub fn take_ring(&mut self, bytes: u32) -> Result<Ring, LoadError> {
-        let counters: Shared<u64> = self.shared(maps::COUNTERS, counters::COUNTERS as usize)?;
+        let counters: SharedArray<u64> = self.shared(maps::COUNTERS, counters::COUNTERS as usize)?;
         let lost = move || counters.value(counters::EVENTS_LOST as usize).unwrap_or(0);
         let file = self.objects.take_ring(maps::EVENTS, bytes)?;
         // SAFETY: a ring buffer of this size, which nobody else reads.

@@ -9,7 +9,7 @@ use gpuos_recording::{Recorded, Recorder, journal::JournalHeader, window::Limits
 use gpuos_runs::run::Header;
 
 use super::options::TraceOptions;
-use crate::probe::{Recording, Tracer};
+use crate::probe::{RecordingSettings, Tracer};
 
 /// What is to be recorded besides counts, and where to.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct RecordingPlan {
     /// The file.
     pub path: PathBuf,
     /// What is asked of the kernel side.
-    pub settings: Recording,
+    pub settings: RecordingSettings,
     /// The text of the `--roles` file.
     pub roles: String,
     /// Keep only the last of it.
@@ -26,7 +26,7 @@ pub struct RecordingPlan {
 
 impl RecordingPlan {
     /// For the kernel side.
-    pub(super) fn settings(&self) -> Recording {
+    pub(super) fn settings(&self) -> RecordingSettings {
         self.settings
     }
 
