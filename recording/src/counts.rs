@@ -93,7 +93,7 @@ impl Counts {
     fn take(&mut self, row: &EventRow<'_>) {
         self.events += 1;
         if row.event == word::LOST {
-            self.lost = self.lost.saturating_add(row.arguments[0]);
+            self.lost = self.lost.saturating_add(row.argument0);
             return;
         }
         let (begin, last) = self.span.unwrap_or((row.time, row.end()));
@@ -179,7 +179,7 @@ impl Counts {
         let number = self.phase(row.phase);
         let Some(phase) = (number as usize).checked_sub(1).and_then(|at| self.phases.get_mut(at)) else { return };
         if row.event == word::ITERATIONS {
-            phase.iterations = phase.iterations.saturating_add(row.arguments[0]);
+            phase.iterations = phase.iterations.saturating_add(row.argument0);
             return;
         }
         let owner = (row.pid, if row.is_threads_own() { row.thread } else { 0 });

@@ -1,38 +1,181 @@
-//! Rows of a recording, read back one by one.
+//! Rows of a recording: the list of its columns, from which files are written and read.
 
+use gpuos_tracer_abi::events::EventHeader;
 use polars_core::prelude::*;
 
-use crate::table::column;
+use crate::interner::{StringId, StringInterner};
 
-/// One row. Columns that only make sense for other events hold zeros and empty words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is the column of its name in `table::column`")]
-pub struct EventRow<'a> {
-    pub time: u64,
-    pub duration: Option<u64>,
-    pub event: &'a str,
-    pub process: u64,
-    pub pid: u32,
-    pub thread: u32,
-    pub comm: &'a str,
-    pub phase: &'a str,
-    pub abi: &'a str,
-    pub number: u32,
-    pub syscall: &'a str,
-    pub arguments: [u64; 4],
-    pub returned: Option<i64>,
-    pub error: &'a str,
-    pub device: &'a str,
-    pub device_number: u32,
-    pub command: &'a str,
-    pub command_number: u32,
-    pub detail: &'a str,
-    pub detail_number: u32,
-    pub status: &'a str,
-    pub status_number: u32,
-    pub fields: &'a str,
-    pub category: &'a str,
-    pub role: &'a str,
+/// The names of a call, as codes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NameCodes {
+    pub(crate) syscall: StringId,
+    pub(crate) device: StringId,
+    pub(crate) command: StringId,
+    pub(crate) detail: StringId,
+    pub(crate) category: StringId,
+    pub(crate) role: StringId,
+}
+
+/// An event before it is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TableRow {
+    pub(crate) head: EventHeader,
+    pub(crate) process: u64,
+    pub(crate) duration: Option<u64>,
+    pub(crate) event: &'static str,
+    pub(crate) comm: StringId,
+    pub(crate) phase: StringId,
+    pub(crate) abi: &'static str,
+    pub(crate) number: u32,
+    pub(crate) arguments: [u64; 4],
+    pub(crate) returned: Option<i64>,
+    pub(crate) error: StringId,
+    pub(crate) names: NameCodes,
+    pub(crate) device: u32,
+    pub(crate) command: u32,
+    pub(crate) detail: u32,
+    pub(crate) status_name: StringId,
+    pub(crate) status: u32,
+    pub(crate) fields: String,
+}
+
+/// How a column is written and read, by its kind: `long` u64, `maybe_long` u64 or null, `signed` i64 or null, `short` u32,
+/// `text` str, `coded` str that is interned before it is written.
+macro_rules! kind {
+    (type long) => { u64 };
+    (type maybe_long) => { Option<u64> };
+    (type signed) => { Option<i64> };
+    (type short) => { u32 };
+    (type text) => { &'a str };
+    (type coded) => { &'a str };
+    (column long, $name:expr, $rows:ident, $strings:ident, $value:expr) => {
+        UInt64Chunked::from_iter_values($name.into(), $rows.iter().map($value)).into_column()
+    };
+    (column maybe_long, $name:expr, $rows:ident, $strings:ident, $value:expr) => {
+        UInt64Chunked::from_iter_options($name.into(), $rows.iter().map($value)).into_column()
+    };
+    (column signed, $name:expr, $rows:ident, $strings:ident, $value:expr) => {
+        Int64Chunked::from_iter_options($name.into(), $rows.iter().map($value)).into_column()
+    };
+    (column short, $name:expr, $rows:ident, $strings:ident, $value:expr) => {
+        UInt32Chunked::from_iter_values($name.into(), $rows.iter().map($value)).into_column()
+    };
+    (column text, $name:expr, $rows:ident, $strings:ident, $value:expr) => {
+        StringChunked::from_iter_values($name.into(), $rows.iter().map($value as fn(&TableRow) -> &str)).into_column()
+    };
+    (column coded, $name:expr, $rows:ident, $strings:ident, $value:expr) => {{
+        let code: fn(&TableRow) -> StringId = $value;
+        StringChunked::from_iter_values($name.into(), $rows.iter().map(|row| $strings.get(code(row)))).into_column()
+    }};
+    (array long, $column:expr) => { $column.u64()? };
+    (array maybe_long, $column:expr) => { $column.u64()? };
+    (array signed, $column:expr) => { $column.i64()? };
+    (array short, $column:expr) => { $column.u32()? };
+    (array text, $column:expr) => { $column.str()? };
+    (array coded, $column:expr) => { $column.str()? };
+    (value maybe_long, $value:expr) => { $value };
+    (value signed, $value:expr) => { $value };
+    (value $other:ident, $value:expr) => { $value.unwrap_or_default() };
+}
+
+macro_rules! columns {
+    ($(#[doc = $doc:literal] $constant:ident, $name:literal, $field:ident: $kind:ident, $value:expr;)*) => {
+        /// Names of the columns.
+        pub mod column {
+            $(#[doc = $doc] pub const $constant: &str = $name;)*
+        }
+
+        /// Names of the columns, in the order of the file.
+        pub const COLUMNS: &[&str] = &[$($name),*];
+
+        /// One row. Columns that only make sense for other events hold zeros and empty words.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct EventRow<'a> {
+            $(#[doc = $doc] pub $field: kind!(type $kind),)*
+        }
+
+        /// Rows as a frame. `strings` has those of the codes.
+        ///
+        /// # Errors
+        /// Never in practice: all columns have the same length.
+        pub(crate) fn frame(rows: &[TableRow], strings: &StringInterner) -> PolarsResult<DataFrame> {
+            DataFrame::new_infer_height(vec![$(kind!(column $kind, $name, rows, strings, $value)),*])
+        }
+
+        /// Gives each row of a frame to `take`.
+        ///
+        /// # Errors
+        /// When a column is missing or of another type; that of `take`.
+        pub fn each<E: From<PolarsError>>(
+            frame: &DataFrame,
+            mut take: impl FnMut(EventRow<'_>) -> Result<(), E>,
+        ) -> Result<(), E> {
+            $(let $field = kind!(array $kind, frame.column($name)?);)*
+            for at in 0..frame.height() {
+                take(EventRow { $($field: kind!(value $kind, $field.get(at)),)* })?;
+            }
+            Ok(())
+        }
+    };
+}
+
+columns! {
+    #[doc = "u64: `CLOCK_MONOTONIC` in nanoseconds when it began."]
+    TIME, "time_ns", time: long, |row| row.head.at_ns;
+    #[doc = "u64, null where it has none: nanoseconds that it lasted."]
+    DURATION, "duration_ns", duration: maybe_long, |row| row.duration;
+    #[doc = "str: what happened."]
+    EVENT, "event", event: text, |row| row.event;
+    #[doc = "u64: process id, unique within the recording."]
+    PROCESS, "process", process: long, |row| row.process;
+    #[doc = "u32: process number."]
+    PID, "pid", pid: short, |row| row.head.pid;
+    #[doc = "u32: thread number."]
+    THREAD, "thread", thread: short, |row| row.head.thread;
+    #[doc = "str: name of the thread."]
+    COMM, "comm", comm: coded, |row| row.comm;
+    #[doc = "str: phase, empty where none was marked."]
+    PHASE, "phase", phase: coded, |row| row.phase;
+    #[doc = "str: `native` or `compat`; empty for what is no call."]
+    ABI, "abi", abi: text, |row| row.abi;
+    #[doc = "u32: system call number."]
+    NUMBER, "number", number: short, |row| row.number;
+    #[doc = "str: its name."]
+    SYSCALL, "syscall", syscall: coded, |row| row.names.syscall;
+    #[doc = "u64: the first argument."]
+    ARGUMENT_0, "argument0", argument0: long, |row| row.arguments[0];
+    #[doc = "u64: the second argument."]
+    ARGUMENT_1, "argument1", argument1: long, |row| row.arguments[1];
+    #[doc = "u64: the third argument."]
+    ARGUMENT_2, "argument2", argument2: long, |row| row.arguments[2];
+    #[doc = "u64: the fourth argument."]
+    ARGUMENT_3, "argument3", argument3: long, |row| row.arguments[3];
+    #[doc = "i64, null where it has not returned: what it returned."]
+    RETURNED, "returned", returned: signed, |row| row.returned;
+    #[doc = "str: name of the error."]
+    ERROR, "error", error: coded, |row| row.error;
+    #[doc = "str: device."]
+    DEVICE, "device", device: coded, |row| row.names.device;
+    #[doc = "u32: its number."]
+    DEVICE_NUMBER, "device_number", device_number: short, |row| row.device;
+    #[doc = "str: the driver's command."]
+    COMMAND, "ioctl", command: coded, |row| row.names.command;
+    #[doc = "u32: its number."]
+    COMMAND_NUMBER, "ioctl_number", command_number: short, |row| row.command;
+    #[doc = "str: what tells calls of one command apart; of a switch the state."]
+    DETAIL, "detail", detail: coded, |row| row.names.detail;
+    #[doc = "u32: its number."]
+    DETAIL_NUMBER, "detail_number", detail_number: short, |row| row.detail;
+    #[doc = "str: the driver's own status, empty for success."]
+    STATUS, "status", status: coded, |row| row.status_name;
+    #[doc = "u32: its number."]
+    STATUS_NUMBER, "status_number", status_number: short, |row| row.status;
+    #[doc = "str: fields of the argument of a GPU driver's call, `name=value` with spaces between."]
+    FIELDS, "fields", fields: text, |row| &row.fields;
+    #[doc = "str: kind of kernel service."]
+    CATEGORY, "category", category: coded, |row| row.names.category;
+    #[doc = "str: role."]
+    ROLE, "role", role: coded, |row| row.names.role;
 }
 
 impl EventRow<'_> {
@@ -45,7 +188,13 @@ impl EventRow<'_> {
     /// Of a phase: whether it is that of one thread.
     #[must_use]
     pub fn is_threads_own(&self) -> bool {
-        self.arguments[0] == 1
+        self.argument0 == 1
+    }
+
+    /// The first four arguments.
+    #[must_use]
+    pub const fn arguments(&self) -> [u64; 4] {
+        [self.argument0, self.argument1, self.argument2, self.argument3]
     }
 
     /// A call in one word or two: the system call, or for drivers their command with what tells it apart.
@@ -60,60 +209,20 @@ impl EventRow<'_> {
     }
 }
 
-/// Gives each row of a frame to `take`.
-///
-/// # Errors
-/// When a column is missing or of another type; that of `take`.
-pub fn each<E: From<PolarsError>>(
-    frame: &DataFrame,
-    mut take: impl FnMut(EventRow<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let text = |name: &str| frame.column(name)?.str();
-    let long = |name: &str| frame.column(name)?.u64();
-    let short = |name: &str| frame.column(name)?.u32();
-    let (time, duration, process) = (long(column::TIME)?, long(column::DURATION)?, long(column::PROCESS)?);
-    let (event, comm, phase) = (text(column::EVENT)?, text(column::COMM)?, text(column::PHASE)?);
-    let (pid, thread, number) = (short(column::PID)?, short(column::THREAD)?, short(column::NUMBER)?);
-    let (abi, syscall, error) = (text(column::ABI)?, text(column::SYSCALL)?, text(column::ERROR)?);
-    let [first, second, third, fourth] = column::ARGUMENTS;
-    let arguments = [long(first)?, long(second)?, long(third)?, long(fourth)?];
-    let returned = frame.column(column::RETURNED)?.i64()?;
-    let (device, device_number) = (text(column::DEVICE)?, short(column::DEVICE_NUMBER)?);
-    let (command, command_number) = (text(column::COMMAND)?, short(column::COMMAND_NUMBER)?);
-    let (detail, detail_number) = (text(column::DETAIL)?, short(column::DETAIL_NUMBER)?);
-    let (status, status_number) = (text(column::STATUS)?, short(column::STATUS_NUMBER)?);
-    let (fields, category, role) = (text(column::FIELDS)?, text(column::CATEGORY)?, text(column::ROLE)?);
-    for at in 0..frame.height() {
-        let long = |column: &UInt64Chunked| column.get(at).unwrap_or(0);
-        let short = |column: &UInt32Chunked| column.get(at).unwrap_or(0);
-        let [first, second, third, fourth] = arguments;
-        take(EventRow {
-            time: long(time),
-            duration: duration.get(at),
-            event: event.get(at).unwrap_or(""),
-            process: long(process),
-            pid: short(pid),
-            thread: short(thread),
-            comm: comm.get(at).unwrap_or(""),
-            phase: phase.get(at).unwrap_or(""),
-            abi: abi.get(at).unwrap_or(""),
-            number: short(number),
-            syscall: syscall.get(at).unwrap_or(""),
-            arguments: [long(first), long(second), long(third), long(fourth)],
-            returned: returned.get(at),
-            error: error.get(at).unwrap_or(""),
-            device: device.get(at).unwrap_or(""),
-            device_number: short(device_number),
-            command: command.get(at).unwrap_or(""),
-            command_number: short(command_number),
-            detail: detail.get(at).unwrap_or(""),
-            detail_number: short(detail_number),
-            status: status.get(at).unwrap_or(""),
-            status_number: short(status_number),
-            fields: fields.get(at).unwrap_or(""),
-            category: category.get(at).unwrap_or(""),
-            role: role.get(at).unwrap_or(""),
-        })?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_on_files_has_every_column() {
+        let page = include_str!("../../docs/file-format.md");
+        let recordings = &page[page.find("# Recordings").expect("a chapter on recordings")..];
+        let first: Vec<&str> = recordings.lines().filter_map(|line| line.split('|').nth(1)).collect();
+        for name in COLUMNS.iter().filter(|name| !name.starts_with("argument")) {
+            assert!(
+                first.iter().any(|cell| cell.contains(&format!("`{name}`"))),
+                "docs/file-format.md has no `{name}`"
+            );
+        }
     }
-    Ok(())
 }

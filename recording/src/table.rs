@@ -21,65 +21,12 @@ use polars_core::prelude::*;
 
 use crate::{
     event::{Event, returns_foreign_value},
-    interner::{StringId, StringInterner},
+    interner::StringInterner,
     replay::TraceState,
+    rows::{self, NameCodes, TableRow},
 };
 
-/// Names of the columns.
-pub mod column {
-    /// u64: `CLOCK_MONOTONIC` in nanoseconds when it began.
-    pub const TIME: &str = "time_ns";
-    /// u64, null where it has none: nanoseconds that it lasted.
-    pub const DURATION: &str = "duration_ns";
-    /// str: what happened.
-    pub const EVENT: &str = "event";
-    /// u64: process id, unique within the recording.
-    pub const PROCESS: &str = "process";
-    /// u32: process number.
-    pub const PID: &str = "pid";
-    /// u32: thread number.
-    pub const THREAD: &str = "thread";
-    /// str: name of the thread.
-    pub const COMM: &str = "comm";
-    /// str: phase, empty where none was marked.
-    pub const PHASE: &str = "phase";
-    /// str: `native` or `compat`; empty for what is no call.
-    pub const ABI: &str = "abi";
-    /// u32: system call number.
-    pub const NUMBER: &str = "number";
-    /// str: its name.
-    pub const SYSCALL: &str = "syscall";
-    /// u64: the first four arguments.
-    pub const ARGUMENTS: [&str; 4] = ["argument0", "argument1", "argument2", "argument3"];
-    /// i64, null where it has not returned: what it returned.
-    pub const RETURNED: &str = "returned";
-    /// str: name of the error.
-    pub const ERROR: &str = "error";
-    /// str: device.
-    pub const DEVICE: &str = "device";
-    /// u32: its number.
-    pub const DEVICE_NUMBER: &str = "device_number";
-    /// str: the driver's command.
-    pub const COMMAND: &str = "ioctl";
-    /// u32: its number.
-    pub const COMMAND_NUMBER: &str = "ioctl_number";
-    /// str: what tells calls of one command apart; of a switch the state.
-    pub const DETAIL: &str = "detail";
-    /// u32: its number.
-    pub const DETAIL_NUMBER: &str = "detail_number";
-    /// str: the driver's own status, empty for success.
-    pub const STATUS: &str = "status";
-    /// u32: its number.
-    pub const STATUS_NUMBER: &str = "status_number";
-    /// str: fields of the argument of a GPU driver's call, `name=value` with spaces between.
-    pub const FIELDS: &str = "fields";
-    /// str: kind of kernel service.
-    pub const CATEGORY: &str = "category";
-    /// str: role.
-    pub const ROLE: &str = "role";
-}
-
-/// Values of the column [`EVENT`](column::EVENT).
+/// Values of the column [`EVENT`](rows::column::EVENT).
 pub mod word {
     /// A system call that returned.
     pub const CALL: &str = "call";
@@ -111,39 +58,6 @@ pub mod word {
 
 /// Number, ABI, device, command, detail.
 type CallKey = (u32, u32, u32, u32, u32);
-
-/// The names of a call, as codes.
-#[derive(Clone, Copy, Debug, Default)]
-struct NameCodes {
-    syscall: StringId,
-    device: StringId,
-    command: StringId,
-    detail: StringId,
-    category: StringId,
-    role: StringId,
-}
-
-#[derive(Clone, Debug, Default)]
-struct TableRow {
-    head: EventHeader,
-    process: u64,
-    duration: Option<u64>,
-    event: &'static str,
-    comm: StringId,
-    phase: StringId,
-    abi: &'static str,
-    number: u32,
-    arguments: [u64; 4],
-    returned: Option<i64>,
-    error: StringId,
-    names: NameCodes,
-    device: u32,
-    command: u32,
-    detail: u32,
-    status_name: StringId,
-    status: u32,
-    fields: String,
-}
 
 /// Rows that wait to be written, and what is needed to name the next ones.
 #[derive(Debug)]
@@ -325,52 +239,7 @@ impl Table {
     /// Never in practice: all columns have the same length.
     pub fn frame(&mut self) -> PolarsResult<DataFrame> {
         let rows = std::mem::take(&mut self.rows);
-        let strings = &self.state.strings;
-        let long = |name: &str, value: fn(&TableRow) -> u64| {
-            UInt64Chunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
-        };
-        let short = |name: &str, value: fn(&TableRow) -> u32| {
-            UInt32Chunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
-        };
-        let text = |name: &str, value: fn(&TableRow) -> &str| {
-            StringChunked::from_iter_values(name.into(), rows.iter().map(value)).into_column()
-        };
-        let coded = |name: &str, value: fn(&TableRow) -> StringId| {
-            let word = |row| strings.get(value(row));
-            StringChunked::from_iter_values(name.into(), rows.iter().map(word)).into_column()
-        };
-        let [argument0, argument1, argument2, argument3] = column::ARGUMENTS;
-        DataFrame::new_infer_height(vec![
-            long(column::TIME, |row| row.head.at_ns),
-            UInt64Chunked::from_iter_options(column::DURATION.into(), rows.iter().map(|row| row.duration))
-                .into_column(),
-            text(column::EVENT, |row| row.event),
-            long(column::PROCESS, |row| row.process),
-            short(column::PID, |row| row.head.pid),
-            short(column::THREAD, |row| row.head.thread),
-            coded(column::COMM, |row| row.comm),
-            coded(column::PHASE, |row| row.phase),
-            text(column::ABI, |row| row.abi),
-            short(column::NUMBER, |row| row.number),
-            coded(column::SYSCALL, |row| row.names.syscall),
-            long(argument0, |row| row.arguments[0]),
-            long(argument1, |row| row.arguments[1]),
-            long(argument2, |row| row.arguments[2]),
-            long(argument3, |row| row.arguments[3]),
-            Int64Chunked::from_iter_options(column::RETURNED.into(), rows.iter().map(|row| row.returned)).into_column(),
-            coded(column::ERROR, |row| row.error),
-            coded(column::DEVICE, |row| row.names.device),
-            short(column::DEVICE_NUMBER, |row| row.device),
-            coded(column::COMMAND, |row| row.names.command),
-            short(column::COMMAND_NUMBER, |row| row.command),
-            coded(column::DETAIL, |row| row.names.detail),
-            short(column::DETAIL_NUMBER, |row| row.detail),
-            coded(column::STATUS, |row| row.status_name),
-            short(column::STATUS_NUMBER, |row| row.status),
-            text(column::FIELDS, |row| &row.fields),
-            coded(column::CATEGORY, |row| row.names.category),
-            coded(column::ROLE, |row| row.names.role),
-        ])
+        rows::frame(&rows, &self.state.strings)
     }
 }
 

@@ -140,3 +140,19 @@ fn phase_of(number: u32, phases: &[Phase]) -> Cow<'_, str> {
 fn detail_number(line: &Line<'_>) -> u32 {
     if line.names.decoded.is_empty() && line.key.detail == DETAIL_NOT_SEEN { 0 } else { line.key.detail }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_on_files_has_every_column() {
+        let page = include_str!("../../docs/file-format.md");
+        let counts = &page[..page.find("# Recordings").expect("a chapter on recordings")];
+        let first: Vec<&str> = counts.lines().filter_map(|line| line.split('|').nth(1)).collect();
+        for column in COLUMNS {
+            let quoted = format!("`{}`", column.name);
+            assert!(first.iter().any(|cell| cell.contains(&quoted)), "docs/file-format.md has no {quoted}");
+        }
+    }
+}

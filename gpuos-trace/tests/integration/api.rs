@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::support::{TRACER, attached, privileged, skip};
-use gpuos_recording::{RecordingError, file::Recording, table};
+use gpuos_recording::{RecordingError, file::Recording, rows};
 use gpuos_runs::{columns::column, files, group, phases::Scope};
 use gpuos_tracer::probe::has_uprobes;
 use nix::{
@@ -135,7 +135,7 @@ fn a_recording_has_the_functions_too() {
         .read(|rows| {
             let text = |name: &str| rows.column(name).unwrap().str().unwrap().clone();
             let (event, syscall, phase) =
-                (text(table::column::EVENT), text(table::column::SYSCALL), text(table::column::PHASE));
+                (text(rows::column::EVENT), text(rows::column::SYSCALL), text(rows::column::PHASE));
             for row in 0..rows.height() {
                 let what = [&event, &syscall].map(|column| column.get(row).unwrap());
                 if what[1] == "getppid" || what[0].starts_with("phase") {

@@ -4,11 +4,7 @@
 use std::ffi::OsString;
 
 use gpuos_decode::devices::Devices;
-use gpuos_recording::{
-    RecordingError,
-    file::Recording,
-    table::{column, word},
-};
+use gpuos_recording::{RecordingError, file::Recording, rows::column, table::word};
 use gpuos_runs::phases::Phase;
 use gpuos_test_macros::privileged;
 use gpuos_tracer::{

@@ -11,12 +11,7 @@ use std::{
 };
 
 use crate::support::{TRACER, example, known_calls, privileged};
-use gpuos_recording::{
-    RecordingError,
-    counts::Counts,
-    file::Recording,
-    table::{column, word},
-};
+use gpuos_recording::{RecordingError, counts::Counts, file::Recording, rows::column, table::word};
 use gpuos_runs::run::End;
 use gpuos_test_macros::privileged;
 
@@ -53,7 +48,7 @@ fn rows(path: &Path) -> Vec<Row> {
                     comm: text(column::COMM, row),
                     phase: text(column::PHASE, row),
                     syscall: text(column::SYSCALL, row),
-                    first: frame.column(column::ARGUMENTS[0])?.u64()?.get(row).unwrap(),
+                    first: frame.column(column::ARGUMENT_0)?.u64()?.get(row).unwrap(),
                     returned: frame.column(column::RETURNED)?.i64()?.get(row),
                     error: text(column::ERROR, row),
                 });

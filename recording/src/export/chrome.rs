@@ -89,7 +89,7 @@ impl Exporter for Chrome {
             }
             word::THREAD | word::NAME => name("thread_name"),
             word::FAULT | word::LOST | word::ITERATIONS => {
-                json!({"ph": "i", "s": "t", "pid": pid, "tid": tid, "ts": ts, "name": row.event, "args": {"value": row.arguments[0]}})
+                json!({"ph": "i", "s": "t", "pid": pid, "tid": tid, "ts": ts, "name": row.event, "args": {"value": row.argument0}})
             }
             _ => return Ok(()),
         };

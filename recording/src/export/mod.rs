@@ -122,7 +122,7 @@ fn details(row: &EventRow<'_>) -> Vec<(&'static str, Value)> {
     text("error", row.error);
     text("status", row.status);
     if !row.syscall.is_empty() {
-        for (name, value) in ["argument0", "argument1", "argument2", "argument3"].into_iter().zip(row.arguments) {
+        for (name, value) in ["argument0", "argument1", "argument2", "argument3"].into_iter().zip(row.arguments()) {
             details.push((name, Value::Number(value)));
         }
     }

@@ -345,7 +345,7 @@ impl Exporter for Perfetto {
                     name: Some(row.event.to_owned()),
                     debug_annotations: vec![DebugAnnotation {
                         name: Some("value".to_owned()),
-                        value: Some(AnnotationValue::Number(row.arguments[0])),
+                        value: Some(AnnotationValue::Number(row.argument0)),
                     }],
                     ..Default::default()
                 };
