@@ -2,7 +2,7 @@
 
 use gpuos_model::{Category, Role};
 use gpuos_tracer_abi::{
-    ioctl::OTHER_COMMANDS,
+    ioctl::{DeviceId, OTHER_COMMANDS},
     syscalls::{ABI_NATIVE, RowKey},
 };
 
@@ -25,7 +25,7 @@ fn name_of(key: &RowKey) -> String {
 
 /// What the tables know of a call on a device.
 fn decode(key: &RowKey, devices: &Devices) -> Decoded {
-    if key.device == 0 || key.abi != ABI_NATIVE {
+    if key.device == DeviceId::NONE || key.abi != ABI_NATIVE {
         return Decoded::default();
     }
     match syscalls::by_number(key.number).map(|call| call.name) {
@@ -76,7 +76,7 @@ pub fn names_of(key: &RowKey, roles: &Roles, devices: &Devices) -> Names {
     let decoded = decode(key, devices);
     Names {
         syscall: name_of(key),
-        device: if key.device == 0 { String::new() } else { devices.name(key.device) },
+        device: if key.device == DeviceId::NONE { String::new() } else { devices.name(key.device) },
         role: role_of(key, &decoded, roles),
         decoded: match (decoded.on_gpu, decoded.known) {
             (false, _) => "",
@@ -113,7 +113,7 @@ fn role_of(key: &RowKey, decoded: &Decoded, roles: &Roles) -> Role {
 
 /// Name of a driver's status; empty for 0.
 #[must_use]
-pub fn status_name(device: u32, status: u32, devices: &Devices) -> String {
+pub fn status_name(device: DeviceId, status: u32, devices: &Devices) -> String {
     if status == 0 {
         return String::new();
     }

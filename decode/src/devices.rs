@@ -9,9 +9,8 @@ use std::{
 
 use gpuos_tracer_abi::ioctl::{
     ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, DRIVER_KFD, DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_UVM,
-    DRIVER_OTHER_GPU, EPOLL, KFD_EVENTS, MAJORS, NO_DEVICE, NOT_FOLLOWED, NOT_OPEN, NVIDIA_CONTROL_MINOR, NVIDIA_MAJOR,
-    NVIDIA_MODESET_MINOR, PIPE, REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE, device_number, major_of,
-    minor_of,
+    DRIVER_OTHER_GPU, DeviceId, EPOLL, KFD_EVENTS, MAJORS, NOT_FOLLOWED, NOT_OPEN, NVIDIA_CONTROL_MINOR, NVIDIA_MAJOR,
+    NVIDIA_MODESET_MINOR, PIPE, REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
 };
 use serde::{Deserialize, Serialize};
 
@@ -117,7 +116,7 @@ impl Devices {
         Self {
             graphics: graphics
                 .iter()
-                .map(|&(minor, driver)| (device_number(DRM_MAJOR, minor), driver.to_owned()))
+                .map(|&(minor, driver)| (DeviceId::new(DRM_MAJOR, minor).0, driver.to_owned()))
                 .collect(),
             nvidia_version,
             ..Self::from_text(devices, "")
@@ -146,19 +145,19 @@ impl Devices {
 
     /// What is behind a device number of the ABI crate's `ioctl`.
     #[must_use]
-    pub fn kind(&self, device: u32) -> DeviceKind<'_> {
+    pub fn kind(&self, device: DeviceId) -> DeviceKind<'_> {
         match device {
             DMA_BUF => return DeviceKind::DmaBuf,
             SYNC_FILE => return DeviceKind::SyncFile,
             SYNCOBJ | KFD_EVENTS => return DeviceKind::OtherGpu,
-            _ if device >= NO_DEVICE => return DeviceKind::NotGpu,
+            _ if !device.is_device() => return DeviceKind::NotGpu,
             _ => {}
         }
-        let (major, minor) = (major_of(device), minor_of(device));
+        let (major, minor) = (device.major(), device.minor());
         match (major, self.characters.get(&major).map_or("", String::as_str)) {
             (NVIDIA_MAJOR, _) if minor == NVIDIA_MODESET_MINOR => DeviceKind::NvidiaModeset,
             (NVIDIA_MAJOR, _) => DeviceKind::Nvidia,
-            (DRM_MAJOR | ACCEL_MAJOR, _) => DeviceKind::Drm(self.graphics.get(&device).map_or("", String::as_str)),
+            (DRM_MAJOR | ACCEL_MAJOR, _) => DeviceKind::Drm(self.graphics.get(&device.0).map_or("", String::as_str)),
             (_, "nvidia-uvm") => DeviceKind::NvidiaUvm,
             (_, "kfd") => DeviceKind::Kfd,
             (_, "dma_heap") => DeviceKind::DmaHeap,
@@ -173,8 +172,8 @@ impl Devices {
 
     /// What a device is called: the name of its node without `/dev/`, or what an fd without a device is.
     #[must_use]
-    pub fn name(&self, device: u32) -> String {
-        let (major, minor) = (major_of(device), minor_of(device));
+    pub fn name(&self, device: DeviceId) -> String {
+        let (major, minor) = (device.major(), device.minor());
         let word = match device {
             NOT_OPEN => "not open",
             UNREADABLE => "not readable",
@@ -222,7 +221,7 @@ impl Devices {
 /// Nodes of character devices in the file system of `/dev`, and the numbers of their devices. No links, and nothing that
 /// is mounted below: others may write there.
 #[must_use]
-pub fn nodes() -> Vec<(String, u32)> {
+pub fn nodes() -> Vec<(String, DeviceId)> {
     let mut nodes = Vec::new();
     let mut folders = vec![Path::new("/dev").to_owned()];
     let file_system = |path: &Path| fs::symlink_metadata(path).map(|facts| facts.dev()).ok();
@@ -234,7 +233,7 @@ pub fn nodes() -> Vec<(String, u32)> {
             if kind.is_char_device()
                 && let Some(facts) = entry.metadata().ok().filter(|facts| facts.file_type().is_char_device())
             {
-                let device = device_number(libc::major(facts.rdev()), libc::minor(facts.rdev()));
+                let device = DeviceId::new(libc::major(facts.rdev()), libc::minor(facts.rdev()));
                 nodes.push((path.to_string_lossy().into_owned(), device));
             } else if kind.is_dir() && file_system(&path) == of_devices {
                 folders.push(path);
@@ -260,12 +259,12 @@ fn graphics() -> BTreeMap<u32, String> {
         .filter_map(|entry| {
             let numbers = fs::read_to_string(entry.path().join("dev")).ok()?;
             let (major, minor) = numbers.trim().split_once(':')?;
-            let device = device_number(major.parse().ok()?, minor.parse().ok()?);
+            let device = DeviceId::new(major.parse().ok()?, minor.parse().ok()?);
             let behind = entry.path().join("device");
             // Devices without hardware (vgem) have no driver, or a common one.
             let driver = fs::read_link(behind.join("driver")).ok().as_deref().and_then(base);
             let driver = driver.filter(|driver| driver != "faux_driver");
-            Some((device, driver.or_else(|| base(&fs::canonicalize(behind).ok()?))?))
+            Some((device.0, driver.or_else(|| base(&fs::canonicalize(behind).ok()?))?))
         })
         .collect()
 }
@@ -283,13 +282,13 @@ mod tests {
         let at = |major: usize| drivers[major];
         assert_eq!((at(195), at(511), at(236)), (DRIVER_NVIDIA, DRIVER_NVIDIA_UVM, DRIVER_KFD));
         assert_eq!((at(510), at(226), at(1)), (DRIVER_OTHER_GPU, DRIVER_OTHER_GPU, DRIVER_NONE));
-        let name = |major: u32, minor: u32| devices.name(device_number(major, minor));
+        let name = |major: u32, minor: u32| devices.name(DeviceId::new(major, minor));
         assert_eq!(name(195, 255), "nvidiactl");
         assert_eq!(name(195, 3), "nvidia3");
         assert_eq!(name(511, 1), "nvidia-uvm-tools");
         assert_eq!(name(226, 128), "renderD128");
         assert_eq!(name(136, 7), "pts/7");
-        assert_eq!(devices.kind(device_number(226, 128)), DeviceKind::Drm("amdgpu"));
-        assert_eq!(devices.kind(device_number(1, 3)), DeviceKind::NotGpu);
+        assert_eq!(devices.kind(DeviceId::new(226, 128)), DeviceKind::Drm("amdgpu"));
+        assert_eq!(devices.kind(DeviceId::new(1, 3)), DeviceKind::NotGpu);
     }
 }

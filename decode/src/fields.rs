@@ -1,5 +1,7 @@
 //! Fields of the arguments of GPU drivers' commands, by their measured layouts.
 
+use gpuos_tracer_abi::ioctl::DeviceId;
+
 use crate::{
     devices::{DeviceKind, Devices},
     driver_rules::NEWEST,
@@ -9,7 +11,7 @@ use crate::{
 /// The fields of a call's argument as `name=0xVALUE`, with spaces between: those of which all bytes are there. Empty
 /// where no layout is known.
 #[must_use]
-pub fn decode(devices: &Devices, device: u32, command: u32, argument: &[u8]) -> String {
+pub fn decode(devices: &Devices, device: DeviceId, command: u32, argument: &[u8]) -> String {
     let driver = match devices.kind(device) {
         DeviceKind::Nvidia => "nvidia",
         DeviceKind::Kfd => "kfd",
@@ -57,22 +59,21 @@ pub fn decode(devices: &Devices, device: u32, command: u32, argument: &[u8]) -> 
 mod tests {
     use super::*;
     use crate::version::Version;
-    use gpuos_tracer_abi::ioctl::device_number;
 
     #[test]
     fn an_argument_is_taken_apart_as_far_as_it_was_read() {
         let devices = Devices::for_tests("Character devices:\n195 nvidia\n", &[], Version::parse("580.159.04"));
         let mut argument = [0_u8; 32];
         argument[8..12].copy_from_slice(&0x2080_1802_u32.to_le_bytes());
-        let text = decode(&devices, device_number(195, 255), 0xc020_462a, &argument);
+        let text = decode(&devices, DeviceId::new(195, 255), 0xc020_462a, &argument);
         assert!(text.starts_with("hClient=0x0 hObject=0x0 cmd=0x20801802 "), "{text}");
         assert!(text.contains("status="), "{text}");
         let mut heap = [0_u8; 184];
         heap[8..12].copy_from_slice(&3_u32.to_le_bytes());
-        let freed = decode(&devices, device_number(195, 255), 0xc0b8_464a, &heap);
+        let freed = decode(&devices, DeviceId::new(195, 255), 0xc0b8_464a, &heap);
         assert!(freed.contains("data.Free.hMemory=") && !freed.contains("data.Alloc"), "{freed}");
-        let shorter = decode(&devices, device_number(195, 255), 0xc020_462a, &argument[..12]);
+        let shorter = decode(&devices, DeviceId::new(195, 255), 0xc020_462a, &argument[..12]);
         assert_eq!(shorter, "hClient=0x0 hObject=0x0 cmd=0x20801802");
-        assert_eq!(decode(&devices, device_number(1, 3), 0xc020_462a, &argument), "");
+        assert_eq!(decode(&devices, DeviceId::new(1, 3), 0xc020_462a, &argument), "");
     }
 }

@@ -5,7 +5,7 @@
 //! source of every row stand beside the data, in `decode/data/ioctls`.
 
 use gpuos_model::Role;
-use gpuos_tracer_abi::ioctl::{DETAIL_NOT_SEEN, DETAIL_UNREADABLE};
+use gpuos_tracer_abi::ioctl::{DETAIL_NOT_SEEN, DETAIL_UNREADABLE, DeviceId};
 
 pub use crate::tables::Command;
 use crate::{
@@ -122,7 +122,7 @@ fn drm(driver: &str, command: u32) -> Decoded {
 
 /// Decodes an `ioctl` on a device. `None` where the device is no GPU's.
 #[must_use]
-pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Option<Decoded> {
+pub fn decode(devices: &Devices, device: DeviceId, command: u32, detail: u32) -> Option<Decoded> {
     let version = devices.nvidia_version.as_ref();
     let kind = devices.kind(device);
     if let Some((_, name)) = OF_THE_KERNEL.iter().find(|(number, _)| *number == command)
@@ -176,7 +176,7 @@ pub fn decode(devices: &Devices, device: u32, command: u32, detail: u32) -> Opti
 
 /// Decodes an `mmap` of a GPU device.
 #[must_use]
-pub fn decode_mapping(devices: &Devices, device: u32, detail: u32) -> Option<Decoded> {
+pub fn decode_mapping(devices: &Devices, device: DeviceId, detail: u32) -> Option<Decoded> {
     let kind = devices.kind(device);
     let (detail, role) = if kind == DeviceKind::NotGpu {
         return None;
@@ -202,7 +202,7 @@ pub fn decode_mapping(devices: &Devices, device: u32, detail: u32) -> Option<Dec
 mod tests {
     use super::*;
     use crate::version::Version;
-    use gpuos_tracer_abi::ioctl::{DMA_BUF, MADE_BY_HEAP, SOCKET, device_number};
+    use gpuos_tracer_abi::ioctl::{DMA_BUF, MADE_BY_HEAP, SOCKET};
 
     fn devices(version: &str) -> Devices {
         Devices::for_tests(
@@ -212,9 +212,9 @@ mod tests {
         )
     }
 
-    const CTL: u32 = device_number(195, 255);
-    const UVM: u32 = device_number(511, 0);
-    const KFD: u32 = device_number(236, 0);
+    const CTL: DeviceId = DeviceId::new(195, 255);
+    const UVM: DeviceId = DeviceId::new(511, 0);
+    const KFD: DeviceId = DeviceId::new(236, 0);
 
     #[test]
     fn tables_are_sorted_by_number() {
@@ -268,13 +268,13 @@ mod tests {
         assert_eq!(shared(0x4008_6201).command, "DMA_BUF_SET_NAME");
         assert!(!shared(0x5401).known, "TCGETS is none of a dma-buf's: {:?}", shared(0x5401));
         let gdrdrv = Devices::for_tests("Character devices:\n240 gdrdrv\n", &[], None);
-        let gdrdrv = |command| decode(&gdrdrv, device_number(240, 0), command, 0).unwrap();
+        let gdrdrv = |command| decode(&gdrdrv, DeviceId::new(240, 0), command, 0).unwrap();
         assert_eq!(gdrdrv(0xda01).command, "GDRDRV_IOC_PIN_BUFFER");
         assert!(!gdrdrv(0x5401).known, "{:?}", gdrdrv(0x5401));
         // kfd_ioctl answers a wrong magic, and SVM adds the size of its attributes.
         assert_eq!(kfd(0xc008_5a01), "AMDKFD_IOC_GET_VERSION");
         assert_eq!(kfd(0xc020_4b20), "AMDKFD_IOC_SVM");
-        let drm = |minor: u32, command| decode(&devices, device_number(226, minor), command, 0).unwrap().command;
+        let drm = |minor: u32, command| decode(&devices, DeviceId::new(226, minor), command, 0).unwrap().command;
         assert_eq!(drm(128, 0xc020_6440), "DRM_IOCTL_AMDGPU_GEM_CREATE");
         assert_eq!(drm(129, 0xc010_6464), "DRM_IOCTL_I915_GEM_MMAP_GTT");
         assert_eq!(drm(129, 0xc020_6464), "DRM_IOCTL_I915_GEM_MMAP_OFFSET");

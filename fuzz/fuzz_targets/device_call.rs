@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use gpuos_decode::{call::status_name, devices::Devices, ioctls, parts, version::Version};
+use gpuos_tracer_abi::ioctl::DeviceId;
 use libfuzzer_sys::fuzz_target;
 
 static MACHINES: LazyLock<[Devices; 3]> = LazyLock::new(|| {
@@ -18,6 +19,7 @@ static MACHINES: LazyLock<[Devices; 3]> = LazyLock::new(|| {
 
 fuzz_target!(|numbers: (u8, u32, u32, u32)| {
     let (machine, device, command, detail) = numbers;
+    let device = DeviceId(device);
     let devices = &MACHINES[usize::from(machine) % MACHINES.len()];
     let _ = ioctls::decode(devices, device, command, detail);
     let _ = ioctls::decode_mapping(devices, device, detail);

@@ -6,7 +6,11 @@ use gpuos_runs::{
     phases::{Phase, Scope},
     run::{Header, Process},
 };
-use gpuos_tracer_abi::syscalls::{ABI_COMPAT, ABI_NATIVE, CallOutcome, RowCounts, RowKey, bucket_of, outcome_of};
+
+use gpuos_tracer_abi::{
+    ioctl::DeviceId,
+    syscalls::{ABI_COMPAT, ABI_NATIVE, CallOutcome, RowCounts, RowKey, bucket_of, outcome_of},
+};
 use polars_core::{frame::DataFrame, prelude::PolarsResult};
 
 use crate::{
@@ -109,7 +113,7 @@ impl Counts {
             phase: self.phase(row.phase),
             number: row.number,
             abi: if row.abi == "compat" { ABI_COMPAT } else { ABI_NATIVE },
-            device: row.device_number,
+            device: DeviceId(row.device_number),
             command: row.command_number,
             detail: row.detail_number,
             ..RowKey::default()

@@ -1,6 +1,6 @@
 //! Rows of a recording: the list of its columns, from which files are written and read.
 
-use gpuos_tracer_abi::events::EventHeader;
+use gpuos_tracer_abi::{events::EventHeader, ioctl::DeviceId};
 use polars_core::prelude::*;
 
 use crate::interner::{StringId, StringInterner};
@@ -31,7 +31,7 @@ pub(crate) struct TableRow {
     pub(crate) returned: Option<i64>,
     pub(crate) error: StringId,
     pub(crate) names: NameCodes,
-    pub(crate) device: u32,
+    pub(crate) device: DeviceId,
     pub(crate) command: u32,
     pub(crate) detail: u32,
     pub(crate) status_name: StringId,
@@ -157,7 +157,7 @@ columns! {
     #[doc = "str: device."]
     DEVICE, "device", device: coded, |row| row.names.device;
     #[doc = "u32: its number."]
-    DEVICE_NUMBER, "device_number", device_number: short, |row| row.device;
+    DEVICE_NUMBER, "device_number", device_number: short, |row| row.device.0;
     #[doc = "str: the driver's command."]
     COMMAND, "ioctl", command: coded, |row| row.names.command;
     #[doc = "u32: its number."]

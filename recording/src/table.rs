@@ -10,7 +10,7 @@ use gpuos_decode::{
 use gpuos_runs::phases::Scope;
 use gpuos_tracer_abi::{
     events::{COMPAT, Call, DeviceCall, END, EXEC, EventHeader, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
-    ioctl::DETAIL_NOT_SEEN,
+    ioctl::{DETAIL_NOT_SEEN, DeviceId},
     phases::OPERATION_ITERATIONS,
     syscalls::{ABI_COMPAT, ABI_NATIVE, CallOutcome, RowKey, is_code, outcome_of},
     tasks::EXIT_UNKNOWN,
@@ -57,7 +57,7 @@ pub mod word {
 }
 
 /// Number, ABI, device, command, detail.
-type CallKey = (u32, u32, u32, u32, u32);
+type CallKey = (u32, u32, DeviceId, u32, u32);
 
 /// Rows that wait to be written, and what is needed to name the next ones.
 #[derive(Debug)]
@@ -180,7 +180,8 @@ impl Table {
         let abi = if call.head.flags & COMPAT != 0 { ABI_COMPAT } else { ABI_NATIVE };
         let is_ioctl = abi == ABI_NATIVE && i64::from(call.number) == libc::SYS_ioctl;
         // The device of a call that is none of a GPU driver's has its command in the arguments.
-        let command = if command == 0 && is_ioctl && call.device != 0 { call.arguments[1] as u32 } else { command };
+        let command =
+            if command == 0 && is_ioctl && call.device != DeviceId::NONE { call.arguments[1] as u32 } else { command };
         // What the kernel side knew of its argument comes with the return.
         let is_on_gpu = || ioctls::decode(&self.devices, call.device, command, detail).is_some();
         let detail = match detail {

@@ -89,7 +89,7 @@ columns! {
     /// str: For `ioctl`, and for other calls on GPUs, the device: the name of its node, or what the fd is.
     DEVICE, "device", since 2, plain, Text(|line| line.names.device.as_str().into());
     /// u32: Its number, major in the upper 12 bits; 0 where nobody looked.
-    DEVICE_NUMBER, "device_number", since 2, plain, Code(|line| line.key.device);
+    DEVICE_NUMBER, "device_number", since 2, plain, Code(|line| line.key.device.0);
     /// str: The driver's command of an `ioctl` on a GPU; an unknown one by its parts.
     COMMAND_NAME, "ioctl", since 2, plain, Text(|line| line.names.command.as_str().into());
     /// u32: Its number.

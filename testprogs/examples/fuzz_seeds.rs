@@ -16,7 +16,7 @@ use gpuos_tracer_abi::{
         ARGUMENT, CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, Lifecycle, NAME,
         PHASE, PROCESS, PhaseChange, SWITCH, Switch, THREAD,
     },
-    ioctl::device_number,
+    ioctl::DeviceId,
     phases::{LABEL, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS},
     syscalls::{ABI_COMPAT, RowCounts, RowKey},
 };
@@ -43,7 +43,7 @@ fn run(with_calls: bool) -> Run {
         RowKey {
             process: 1,
             number: 16,
-            device: device_number(195, 255),
+            device: DeviceId::new(195, 255),
             command: 0xc020_462a,
             detail: 1,
             ..Default::default()
@@ -120,10 +120,17 @@ fn records() -> Vec<u8> {
         let change = PhaseChange { head: head(at_ns, PHASE), operation, scope: 0, count: 3, begun, parent: 0, label };
         append(&mut bytes, &change);
     }
-    let call = Call { head: head(10, CALL), duration_ns: 5, returned: -9, arguments: [1; 4], number: 9, device: 0 };
+    let call = Call {
+        head: head(10, CALL),
+        duration_ns: 5,
+        returned: -9,
+        arguments: [1; 4],
+        number: 9,
+        device: DeviceId::NONE,
+    };
     append(&mut bytes, &call);
     let mut device_call = DeviceCall {
-        call: Call { head: head(20, DEVICE_CALL), number: 16, device: device_number(195, 255), ..call },
+        call: Call { head: head(20, DEVICE_CALL), number: 16, device: DeviceId::new(195, 255), ..call },
         command: 0xc020_462a,
         detail: 1,
         status: 0x56,
@@ -131,7 +138,7 @@ fn records() -> Vec<u8> {
         argument: [3; ARGUMENT],
     };
     append(&mut bytes, &device_call);
-    device_call.call.device = device_number(236, 0);
+    device_call.call.device = DeviceId::new(236, 0);
     device_call.command = 0xc018_4b0c;
     append(&mut bytes, &device_call);
     append(&mut bytes, &Switch { head: head(30, SWITCH), duration_ns: 9, state: 1, cpu: 1 });

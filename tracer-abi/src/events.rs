@@ -3,6 +3,8 @@
 //! Each begins with a [`EventHeader`], whose `kind` tells what follows. The same bytes stand in a journal on disk, so a
 //! reader must take any value of any field.
 
+use crate::ioctl::DeviceId;
+
 /// A finished call: [`Call`].
 pub const CALL: u8 = 1;
 /// A finished call on a device of a GPU driver: [`DeviceCall`].
@@ -75,7 +77,7 @@ pub struct Call {
     /// Its number.
     pub number: u32,
     /// What its fd is, where somebody looked; else 0.
-    pub device: u32,
+    pub device: DeviceId,
 }
 
 /// A call on a device of a GPU driver.

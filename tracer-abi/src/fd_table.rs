@@ -1,5 +1,7 @@
 //! Fds on kernels that show no type information: followed from the path that was opened to the call that closes them.
 
+use crate::ioctl::DeviceId;
+
 /// Path of a device's node, NUL-padded; longer ones are not known.
 pub type DevicePath = [u8; 64];
 
@@ -22,7 +24,7 @@ pub struct OpenFd {
     /// The process that opened it, see [`process_id`](crate::tasks::process_id).
     pub process: u64,
     /// Device number, as in [`ioctl`](crate::ioctl).
-    pub device: u32,
+    pub device: DeviceId,
     /// [`FdTable::generation`] of the process then.
     pub generation: u32,
     /// [`FdTable::executions`] then.

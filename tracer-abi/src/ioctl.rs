@@ -3,66 +3,86 @@
 //! The kernel side keeps numbers (device, command, detail); names are given in user space. What it must know of
 //! a driver's structures comes from user space as [`Rule`]s, chosen for the version of the driver.
 
-/// Number of a device by its major and minor number: the kernel's own coding of `i_rdev` (`MKDEV` of `linux/kdev_t.h`).
-#[inline(always)]
-#[must_use]
-pub const fn device_number(major: u32, minor: u32) -> u32 {
-    major << MINOR_BITS | minor
-}
-
-/// Major number of a device.
-#[inline(always)]
-#[must_use]
-pub const fn major_of(device: u32) -> u32 {
-    device >> MINOR_BITS
-}
-
-/// Minor number of a device.
-#[inline(always)]
-#[must_use]
-pub const fn minor_of(device: u32) -> u32 {
-    device & ((1 << MINOR_BITS) - 1)
-}
-
 const MINOR_BITS: u32 = 20;
 
+/// A device by its number, in the kernel's own coding of `i_rdev` (`MKDEV` of `linux/kdev_t.h`), or what an fd without a
+/// device is. 0: not looked at.
+#[repr(transparent)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(pub u32);
+
+impl DeviceId {
+    /// No call on an fd, or nobody looked.
+    pub const NONE: Self = Self(0);
+
+    /// By its major and minor number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self(major << MINOR_BITS | minor)
+    }
+
+    /// Major number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn major(self) -> u32 {
+        self.0 >> MINOR_BITS
+    }
+
+    /// Minor number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.0 & ((1 << MINOR_BITS) - 1)
+    }
+
+    /// Whether it is one: the others are what an fd without a device is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_device(self) -> bool {
+        self.major() != NO_DEVICE_MAJOR
+    }
+}
+
 /// No driver has this major number: with it, the minor number tells what an fd without a device is.
-pub const NO_DEVICE: u32 = device_number(0xfff, 0);
+const NO_DEVICE_MAJOR: u32 = 0xfff;
+
 /// Not open, or opened with `O_PATH`: the call fails with `EBADF`.
-pub const NOT_OPEN: u32 = NO_DEVICE | 1;
+pub const NOT_OPEN: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 1);
 /// The kernel's structures could not be followed.
-pub const UNREADABLE: u32 = NO_DEVICE | 2;
+pub const UNREADABLE: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 2);
 /// Not known: the kernel shows no type information, and nothing was seen that made this fd.
-pub const NOT_FOLLOWED: u32 = NO_DEVICE | 3;
+pub const NOT_FOLLOWED: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 3);
 /// A file.
-pub const REGULAR_FILE: u32 = NO_DEVICE | 4;
+pub const REGULAR_FILE: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 4);
 /// A directory.
-pub const DIRECTORY: u32 = NO_DEVICE | 5;
+pub const DIRECTORY: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 5);
 /// A socket.
-pub const SOCKET: u32 = NO_DEVICE | 6;
+pub const SOCKET: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 6);
 /// A pipe.
-pub const PIPE: u32 = NO_DEVICE | 7;
+pub const PIPE: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 7);
 /// A block device, whichever.
-pub const BLOCK_DEVICE: u32 = NO_DEVICE | 8;
+pub const BLOCK_DEVICE: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 8);
 /// Memory shared between devices.
-pub const DMA_BUF: u32 = NO_DEVICE | 16;
+pub const DMA_BUF: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 16);
 /// A fence of the graphics drivers.
-pub const SYNC_FILE: u32 = NO_DEVICE | 17;
+pub const SYNC_FILE: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 17);
 /// A DRM synchronization object as a file.
-pub const SYNCOBJ: u32 = NO_DEVICE | 18;
+pub const SYNCOBJ: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 18);
 /// Events of the AMD compute driver.
-pub const KFD_EVENTS: u32 = NO_DEVICE | 19;
+pub const KFD_EVENTS: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 19);
 /// Whether an fd that is no device belongs to drivers of GPUs.
 #[inline(always)]
 #[must_use]
-pub const fn is_of_gpu_drivers(device: u32) -> bool {
+pub const fn is_of_gpu_drivers(device: DeviceId) -> bool {
     matches!(device, DMA_BUF | SYNC_FILE | SYNCOBJ | KFD_EVENTS)
 }
 
 /// An anonymous file of the kernel: eventfd, perf event and others.
-pub const ANONYMOUS: u32 = NO_DEVICE | 24;
+pub const ANONYMOUS: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 24);
 /// An epoll instance.
-pub const EPOLL: u32 = NO_DEVICE | 25;
+pub const EPOLL: DeviceId = DeviceId::new(NO_DEVICE_MAJOR, 25);
 
 /// Values of the `DRIVERS` map. Major 195 has the NVIDIA driver, and on minor 254 its modeset part.
 pub const DRIVER_NONE: u32 = 0;
@@ -268,7 +288,7 @@ pub struct Pending {
     /// Bytes of the argument.
     pub size: u32,
     /// Device of the row's key, for the slow path.
-    pub device: u32,
+    pub device: DeviceId,
     /// Command of the row's key.
     pub command: u32,
     /// Detail of the row's key.
@@ -281,8 +301,17 @@ pub struct Pending {
 
 impl Pending {
     /// None yet.
-    pub const NONE: Self =
-        Self { argument: 0, slot: 0, rule: 0, size: 0, device: 0, command: 0, detail: 0, mapped: 0, mapped_class: 0 };
+    pub const NONE: Self = Self {
+        argument: 0,
+        slot: 0,
+        rule: 0,
+        size: 0,
+        device: DeviceId::NONE,
+        command: 0,
+        detail: 0,
+        mapped: 0,
+        mapped_class: 0,
+    };
 }
 
 /// So many commands are told apart by the slower path, of all threads together; a program chooses its numbers, and

@@ -1,5 +1,7 @@
 //! What is counted: one row per (process or thread, phase, syscall, and for some calls device and command).
 
+use crate::ioctl::DeviceId;
+
 /// Buckets of a latency histogram: bucket b holds durations of 2^b to 2^(b+1) − 1 ns; the last
 /// (549 s and more) is open. 0 ns falls into bucket 0.
 pub const BUCKETS: usize = 40;
@@ -54,7 +56,7 @@ pub struct RowKey {
     /// [`ABI_NATIVE`] or [`ABI_COMPAT`].
     pub abi: u32,
     /// What the call's fd is, see [`ioctl`](crate::ioctl); 0 where nobody looked.
-    pub device: u32,
+    pub device: DeviceId,
     /// Second argument of an `ioctl`; for an NVIDIA envelope the number that it carries. Else 0.
     pub command: u32,
     /// What tells calls of one command apart, see [`Rule`](crate::ioctl::Rule). Else 0.

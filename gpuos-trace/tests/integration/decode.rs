@@ -9,6 +9,7 @@ use std::{
 
 use gpuos_decode::{devices::Devices, ioctls, nvidia::CLASS_NOT_KNOWN, version::Version};
 use gpuos_runs::{columns::column, files, run::Run};
+use gpuos_tracer_abi::ioctl::DeviceId;
 
 const PROGRAMS: [&str; 11] = [
     "alloc-0",
@@ -80,7 +81,7 @@ fn recorded_numbers_have_the_names_that_they_had() {
             if row.text(column::SYSCALL) != "ioctl" || row.text(column::DECODED).is_empty() {
                 continue;
             }
-            let (device, command) = (row.word(column::DEVICE_NUMBER), row.word(column::COMMAND_NUMBER));
+            let (device, command) = (DeviceId(row.word(column::DEVICE_NUMBER)), row.word(column::COMMAND_NUMBER));
             let call = ioctls::decode(&devices, device, command, row.word(column::DETAIL_NUMBER)).unwrap();
             assert!(call.known || call.detail == CLASS_NOT_KNOWN, "{program}: {call:?}");
             assert_eq!(devices.name(device), row.text(column::DEVICE));

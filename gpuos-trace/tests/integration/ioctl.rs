@@ -6,7 +6,7 @@ use crate::support::{Trace, example, trace};
 use gpuos_decode::devices::Devices;
 use gpuos_runs::{columns::column, group};
 use gpuos_test_macros::privileged;
-use gpuos_tracer_abi::ioctl::device_number;
+use gpuos_tracer_abi::ioctl::DeviceId;
 
 /// What `device_calls` says it did: calls by device.
 fn expected(trace: &Trace) -> BTreeMap<String, u64> {
@@ -15,7 +15,7 @@ fn expected(trace: &Trace) -> BTreeMap<String, u64> {
     for line in String::from_utf8_lossy(&trace.output.stdout).lines() {
         let (calls, name) = line.split_once(' ').expect("a number and a name");
         let name = match name.split_once(':') {
-            Some((major, minor)) => devices.name(device_number(major.parse().unwrap(), minor.parse().unwrap())),
+            Some((major, minor)) => devices.name(DeviceId::new(major.parse().unwrap(), minor.parse().unwrap())),
             None => name.to_owned(),
         };
         *expected.entry(name).or_insert(0) += calls.parse::<u64>().unwrap();

@@ -13,11 +13,10 @@ use gpuos_tracer_abi::{
     },
     ioctl::{
         ANY_SIZE, DETAIL_CLASS, DETAIL_NOT_SEEN, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DRIVER_KFD,
-        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, EFFECT_FORGET, EFFECT_HEAP, EFFECT_LEARN,
-        EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_DEVICE, NO_STATUS, NVIDIA_ENVELOPE,
+        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, DeviceId, EFFECT_FORGET, EFFECT_HEAP,
+        EFFECT_LEARN, EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_STATUS, NVIDIA_ENVELOPE,
         NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT,
-        QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, SLOT_BY_DEVICE, heap_function, is_of_gpu_drivers, major_of, minor_of,
-        rule_of_call,
+        QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, SLOT_BY_DEVICE, heap_function, is_of_gpu_drivers, rule_of_call,
     },
     syscalls::{ABI_NATIVE, SYSCALL_NUMBERS},
     tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
@@ -64,11 +63,11 @@ pub(crate) fn watch(thread: &mut ThreadState) {
 
 /// The driver behind a device number.
 #[inline(always)]
-fn driver_of(device: u32) -> u32 {
-    if device >= NO_DEVICE {
+fn driver_of(device: DeviceId) -> u32 {
+    if !device.is_device() {
         return if is_of_gpu_drivers(device) { DRIVER_OTHER_GPU } else { DRIVER_NONE };
     }
-    let (major, minor) = (major_of(device), minor_of(device));
+    let (major, minor) = (device.major(), device.minor());
     if major == NVIDIA_MAJOR && minor == NVIDIA_MODESET_MINOR {
         return DRIVER_NVIDIA_MODESET;
     }
@@ -105,7 +104,7 @@ pub(crate) fn device_call_enter(task: *mut task_struct, thread: &mut ThreadState
     }
     // A return that was missed must not last.
     thread.hook_depth = 0;
-    thread.pending.device = 0;
+    thread.pending.device = DeviceId::NONE;
     thread.pending.command = 0;
     thread.pending.detail = 0;
     let ruled = if number == call_number::ioctl() {
@@ -114,7 +113,7 @@ pub(crate) fn device_call_enter(task: *mut task_struct, thread: &mut ThreadState
         if counters::state(GPU_SEEN) != 0 {
             other_call(thread, number, registers);
         }
-        if inferred::is_on() && thread.pending.device != 0 {
+        if inferred::is_on() && thread.pending.device != DeviceId::NONE {
             inferred::gpu_call(if number == call_number::close() { QUEUE_ENDED } else { QUEUE_KEPT });
         }
         false
@@ -145,7 +144,7 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
     let driver = driver_of(pending.device);
     if driver == DRIVER_NONE {
         // It may be of a module that loads meanwhile: then user space names the call afterwards.
-        if pending.device < NO_DEVICE {
+        if pending.device.is_device() {
             pending.detail = DETAIL_NOT_SEEN;
         }
         return false;

@@ -5,7 +5,7 @@
 
 use gpuos_tracer_abi::{
     counters::{CALLS_ON_SLOW_PATH, CALLS_WITHOUT_TOTALS, state::SLOW_COMMANDS},
-    ioctl::{Pending, ROW_TABLE},
+    ioctl::{DeviceId, Pending, ROW_TABLE},
     syscalls::{
         ABI_COMPAT, ABI_NATIVE, CHUNK_ROWS, CHUNKS_PER_THREAD, COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN, CallOutcome,
         RowCounts, RowKey, SYSCALL_NUMBERS, bucket_of, is_code, outcome_of,
@@ -51,7 +51,7 @@ pub(crate) fn slot_entry(thread: &mut ThreadState, number: u32) -> &mut u16 {
 pub(crate) fn without_device(thread: &mut ThreadState) {
     // Volatile: `new_row` reads them through a pointer of its own, which the compiler does not know of.
     // SAFETY: a valid reference.
-    unsafe { (&raw mut thread.pending.device).write_volatile(0) };
+    unsafe { (&raw mut thread.pending.device).write_volatile(DeviceId::NONE) };
     // SAFETY: as above.
     unsafe { (&raw mut thread.pending.command).write_volatile(0) };
     // SAFETY: as above.
@@ -98,7 +98,7 @@ fn place_of(thread: &mut ThreadState, number: u32, probe: u32) -> *mut u16 {
     let phase = thread.phase;
     let mixed = command
         ^ detail.wrapping_mul(0x9e37_79b1)
-        ^ device.wrapping_mul(0x85eb_ca6b)
+        ^ device.0.wrapping_mul(0x85eb_ca6b)
         ^ number.wrapping_mul(0x27d4_eb2f)
         ^ phase.wrapping_mul(0x1656_67b1);
     let first = mixed ^ mixed >> 16 ^ mixed >> 8;

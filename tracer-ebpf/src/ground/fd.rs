@@ -7,8 +7,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use gpuos_tracer_abi::ioctl::{
-    ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, EPOLL, FILE_WINDOW, INODE_WINDOW, KFD_EVENTS, NOT_OPEN, PIPE,
-    REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
+    ANONYMOUS, BLOCK_DEVICE, DIRECTORY, DMA_BUF, DeviceId, EPOLL, FILE_WINDOW, INODE_WINDOW, KFD_EVENTS, NOT_OPEN,
+    PIPE, REGULAR_FILE, SOCKET, SYNC_FILE, SYNCOBJ, UNREADABLE,
 };
 
 use super::{
@@ -59,24 +59,27 @@ fn word(address: u64) -> Option<u64> {
     Window::<1>::read(address).map(|window| window.at(0))
 }
 
-/// What an fd of the current task is: a device number, or one of the values of the ABI crate's `ioctl`.
-///
-/// A global function: the verifier looks at it once, not once for every way that leads here.
+/// What an fd of the current task is.
+#[inline(always)]
+pub(crate) fn device_of(fd: u32) -> DeviceId {
+    DeviceId(device_number_of(fd))
+}
+
+/// A global function, which returns numbers alone: the verifier looks at it once, not once for every way that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn device_of(fd: u32) -> u32 {
-    if !kernel::has_btf() {
-        return fd_table::device_of(fd);
-    }
-    match file_behind(fd) {
-        Ok(file) => device_of_file(file),
-        Err(problem) => problem,
-    }
+extern "C" fn device_number_of(fd: u32) -> u32 {
+    let device = if kernel::has_btf() {
+        file_behind(fd).map_or_else(|problem| problem, device_of_file)
+    } else {
+        fd_table::device_of(fd)
+    };
+    device.0
 }
 
 /// The open file behind an fd.
 #[inline(always)]
-fn file_behind(fd: u32) -> Result<u64, u32> {
+fn file_behind(fd: u32) -> Result<u64, DeviceId> {
     let (places, files) = kernel::open_fds_of(kernel::current_task());
     if fd >= places {
         return Err(NOT_OPEN);
@@ -149,17 +152,28 @@ pub(crate) extern "C" fn awaited_file(fd: u32, place: u32) -> u64 {
     node.filter(|node| *node != 0).and_then(|node| word(node + kernel::epoll_file() as u64)).unwrap_or(0)
 }
 
-/// What an open file is. A global function, as above.
+/// What an open file is.
+#[inline(always)]
+pub(crate) fn device_of_file(file: u64) -> DeviceId {
+    DeviceId(device_number_of_file(file))
+}
+
+/// A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn device_of_file(file: u64) -> u32 {
+extern "C" fn device_number_of_file(file: u64) -> u32 {
+    look_at_file(file).0
+}
+
+#[inline(always)]
+fn look_at_file(file: u64) -> DeviceId {
     let Some((opened, inode)) = mode_and_inode(file) else { return UNREADABLE };
     if opened & OPENED_AS_PATH != 0 {
         return NOT_OPEN;
     }
     let Some((mode, device, superblock)) = facts_of_inode(inode) else { return UNREADABLE };
     match u32::from(mode) & KIND {
-        KIND_CHARACTER => device,
+        KIND_CHARACTER => DeviceId(device),
         KIND_BLOCK => BLOCK_DEVICE,
         KIND_DIRECTORY => DIRECTORY,
         KIND_SOCKET => SOCKET,
@@ -171,7 +185,7 @@ pub(crate) extern "C" fn device_of_file(file: u64) -> u32 {
 
 /// What a file without a device is, by its file system and, for the kernel's anonymous ones, by its name.
 #[inline(never)]
-fn file_of(file: u64, superblock: u64) -> u32 {
+fn file_of(file: u64, superblock: u64) -> DeviceId {
     match word(superblock + kernel::superblock_magic() as u64) {
         None => return UNREADABLE,
         Some(MAGIC_DMA_BUF) => return DMA_BUF,

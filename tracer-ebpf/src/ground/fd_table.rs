@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     fd_table::{DevicePath, FdKey, FdTable, OpenFd},
-    ioctl::NOT_FOLLOWED,
+    ioctl::{DeviceId, NOT_FOLLOWED},
     tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, STAGE_BORN, ThreadState},
 };
 
@@ -108,7 +108,7 @@ extern "C" fn entering() -> u32 {
     } else if is_opening(number) {
         thread.at_entry = process.generation;
     } else if is_duplicating(number) {
-        thread.at_entry = device_of(first as u32);
+        thread.at_entry = device_of(first as u32).0;
         if number == call_number::dup3() || number == call_number::dup2() && first as u32 != second as u32 {
             let _ = OPEN_FDS.remove(&fd_key(second as u32));
         }
@@ -283,12 +283,13 @@ fn opened(number: u32, path: u64, flags: u64, generation: u32) {
 
 /// Another fd of the same file, if that is still what it was at the entry.
 #[inline(always)]
-fn duplicated(number: u32, from: u64, device: u32, is_kept: bool) {
+fn duplicated(number: u32, from: u64, at_entry: u32, is_kept: bool) {
+    let device = DeviceId(at_entry);
     set(number, if device_of(from as u32) == device { device } else { NOT_FOLLOWED }, is_kept);
 }
 
 #[inline(always)]
-fn set(number: u32, device: u32, is_kept: bool) {
+fn set(number: u32, device: DeviceId, is_kept: bool) {
     let key = fd_key(number);
     // What was there before may have been closed in a way that is not followed.
     let _ = OPEN_FDS.remove(&key);
@@ -323,7 +324,7 @@ fn keep(number: u32, is_kept: bool) {
 
 /// What an fd of the current process is.
 #[inline(always)]
-pub(crate) fn device_of(number: u32) -> u32 {
+pub(crate) fn device_of(number: u32) -> DeviceId {
     open_at(number).map_or(NOT_FOLLOWED, |opened| opened.device)
 }
 

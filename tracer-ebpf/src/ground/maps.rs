@@ -10,7 +10,7 @@ use gpuos_tracer_abi::{
     counters::{COUNTERS as COUNTER_COUNT, state},
     fd_table::{DevicePath, FdKey, FdTable, OpenFd},
     hooks::{HOOKS, HookCounts},
-    ioctl::{MAJORS, Object, RULES as RULE_COUNT, Rule},
+    ioctl::{DeviceId, MAJORS, Object, RULES as RULE_COUNT, Rule},
     phases::{LABEL, MOST_FUNCTIONS, PhaseKey, PhaseNode},
     settings::{SpecialNumberWords, TaskOffsetWords, TracepointOffsetWords},
     stacks::StackSite,
@@ -83,7 +83,7 @@ pub(crate) static OBJECTS: HashMap<Object, u32> = HashMap::with_max_entries(1, B
 /// Nodes of devices by their paths, on kernels without BTF. Written by user space, again and again;
 /// read by `ground/fd_table.rs`.
 #[map]
-pub(crate) static DEVICE_PATHS: HashMap<DevicePath, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub(crate) static DEVICE_PATHS: HashMap<DevicePath, DeviceId> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// What is known of processes, likewise; what is not used for long makes room, and nothing is known of it then. Written by
 /// `ground/fd_table.rs`, and by user space for processes that run already; read by `ground/fd_table.rs`.

@@ -18,6 +18,7 @@ use gpuos_runs::{
 use gpuos_tracer_abi::{
     counters::{self, state},
     hooks::HookCounts,
+    ioctl::DeviceId,
     syscalls::{RowCounts, RowKey},
     tasks::{ProcessRecord, TaskUsage},
 };
@@ -78,7 +79,7 @@ pub struct Aggregator {
     /// Drivers of the machine, as far as they have come.
     devices: Devices,
     /// Nodes of devices that the kernel side knows by their paths.
-    paths: HashMap<String, u32>,
+    paths: HashMap<String, DeviceId>,
     rows: HashMap<RowKey, RowCounts>,
     /// Somebody looks at the counts while they grow.
     is_watched: bool,
@@ -140,7 +141,7 @@ impl Aggregator {
         }
         let mut threads: HashMap<u32, u64> = HashMap::new();
         for row in counters.live_rows() {
-            if row.key.device != 0 && self.devices.kind(row.key.device) != DeviceKind::NotGpu {
+            if row.key.device != DeviceId::NONE && self.devices.kind(row.key.device) != DeviceKind::NotGpu {
                 self.on_gpu.insert(row.key.process);
             }
             *threads.entry(row.thread).or_default() += row.counts.calls;

@@ -12,7 +12,7 @@ use gpuos_host::{environment, fds::pidfd_open, proc_text};
 use gpuos_tracer_abi::{
     events::{CALL, COMPAT, Call, EventHeader, Lifecycle, PROCESS, UNFINISHED},
     fd_table::{FdKey, FdTable, OpenFd},
-    ioctl::device_number,
+    ioctl::DeviceId,
     maps,
     syscalls::ABI_COMPAT,
     tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, TaskUsage, ThreadState, process_id},
@@ -165,12 +165,12 @@ impl Tracer {
 }
 
 /// The device that an fd leads to, and its flags; `None` for all else.
-fn open_device(pid: u32, number: u32) -> Option<(u32, i32)> {
+fn open_device(pid: u32, number: u32) -> Option<(DeviceId, i32)> {
     let facts = std::fs::metadata(format!("/proc/{pid}/fd/{number}")).ok()?;
     let text = proc_text::read(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
     let flags = i32::from_str_radix(proc_text::field(&text, "flags")?, 8).ok()?;
     let is_device = facts.file_type().is_char_device() && flags & libc::O_PATH == 0;
-    is_device.then(|| (device_number(libc::major(facts.rdev()), libc::minor(facts.rdev())), flags))
+    is_device.then(|| (DeviceId::new(libc::major(facts.rdev()), libc::minor(facts.rdev())), flags))
 }
 
 /// Whether a process has an io_uring.

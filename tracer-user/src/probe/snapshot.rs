@@ -16,7 +16,7 @@ use gpuos_tracer_abi::{
     counters,
     fd_table::DevicePath,
     hooks::{HOOKS, HookCounts},
-    ioctl::{DRIVER_NONE, Rule, rule_index},
+    ioctl::{DRIVER_NONE, DeviceId, Rule, rule_index},
     maps,
     phases::{PhaseKey, PhaseNode},
     stacks::{DEPTH, NO_STACK, StackSite},
@@ -47,7 +47,7 @@ pub struct Counters {
     drivers: Map<u32, u32>,
     rules: Map<u32, Rule>,
     /// Where fds are followed.
-    device_paths: Option<Map<DevicePath, u32>>,
+    device_paths: Option<Map<DevicePath, DeviceId>>,
     programs: Vec<OwnedFd>,
 }
 
@@ -217,9 +217,9 @@ impl Counters {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn set_device_paths(&self, known: &mut HashMap<String, u32>) -> io::Result<()> {
+    pub fn set_device_paths(&self, known: &mut HashMap<String, DeviceId>) -> io::Result<()> {
         let Some(paths) = &self.device_paths else { return Ok(()) };
-        let now: HashMap<String, u32> = devices::nodes().into_iter().collect();
+        let now: HashMap<String, DeviceId> = devices::nodes().into_iter().collect();
         let gone = known.keys().filter(|path| !now.contains_key(*path));
         let gone: Vec<DevicePath> = gone.filter_map(|path| name_of(path)).collect();
         paths.delete(&gone)?;
