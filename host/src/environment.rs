@@ -14,12 +14,17 @@ fn reading(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-/// `CLOCK_MONOTONIC` of the machine in nanoseconds, as the kernel side reads it: in a time namespace
-/// the clock that a program sees is shifted.
+/// A clock of the machine in nanoseconds, as the kernel side reads it: in a time namespace those that a program sees are
+/// shifted.
+fn of_the_machine(clock: ClockId, name: &str) -> u64 {
+    let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    reading(clock).wrapping_sub(proc_text::namespace_offset(&offsets, name))
+}
+
+/// `CLOCK_MONOTONIC` of the machine in nanoseconds.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
-    reading(ClockId::CLOCK_MONOTONIC).wrapping_sub(proc_text::namespace_offset(&offsets, "monotonic"))
+    of_the_machine(ClockId::CLOCK_MONOTONIC, "monotonic")
 }
 
 /// All clocks now.
@@ -28,7 +33,7 @@ pub fn clocks() -> Clocks {
     Clocks {
         realtime_ns: reading(ClockId::CLOCK_REALTIME),
         monotonic_ns: monotonic_ns(),
-        boottime_ns: reading(ClockId::CLOCK_BOOTTIME),
+        boottime_ns: of_the_machine(ClockId::CLOCK_BOOTTIME, "boottime"),
     }
 }
 

@@ -173,7 +173,7 @@ fn try_folder(folder: &Path) -> io::Result<()> {
 fn replace(path: &Path, content: &[u8], old: Option<&File>) -> io::Result<()> {
     let mut unfinished = beside(path)?;
     unfinished.write_all(content)?;
-    give_name(unfinished, path, old)
+    give_name(unfinished, path, old.map(File::metadata).transpose()?)
 }
 
 /// Where a file that takes its name when it is complete will be: an existing regular file by its real path, or a new
@@ -206,8 +206,9 @@ pub fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// # Errors
 /// What the file system says.
 pub fn persist(unfinished: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    let old = OpenOptions::new().write(true).open(path).ok();
-    give_name(unfinished, path, old.as_ref())
+    // Looked at, never opened: meanwhile a pipe may have been made there, which waits, or a link, which leads elsewhere.
+    let old = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+    give_name(unfinished, path, old)
 }
 
 /// Who called sudo: user and group.
@@ -235,15 +236,59 @@ pub fn give_to_caller(file: &File) -> io::Result<()> {
     caller().map_or(Ok(()), |(user, group)| fchown(file, Some(user), Some(group)))
 }
 
-fn give_name(unfinished: tempfile::NamedTempFile, path: &Path, old: Option<&File>) -> io::Result<()> {
+/// `old`: the file that has the name so far.
+fn give_name(unfinished: tempfile::NamedTempFile, path: &Path, old: Option<fs::Metadata>) -> io::Result<()> {
     let us = nix::unistd::Uid::effective();
     let caller = caller();
     let file = unfinished.as_file();
     give_to_caller(file)?;
-    let old = old.map(File::metadata).transpose()?;
     if let Some(old) = old.filter(|old| old.uid() == us.as_raw() || caller.is_some_and(|(user, _)| old.uid() == user)) {
         fchown(file, Some(old.uid()), Some(old.gid()))?;
         file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o777))?;
     }
     unfinished.persist(path).map(drop).map_err(|error| error.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn persisted(path: &Path) {
+        let mut unfinished = beside(path).unwrap();
+        unfinished.write_all(b"counts").unwrap();
+        persist(unfinished, path).unwrap();
+        let data = fs::symlink_metadata(path).unwrap();
+        assert!(data.is_file());
+        assert_eq!(fs::read(path).unwrap(), b"counts");
+    }
+
+    #[test]
+    fn a_pipe_that_was_made_meanwhile_does_not_hold_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recording.parquet");
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        persisted(&path);
+    }
+
+    #[test]
+    fn a_link_that_was_made_meanwhile_says_nothing_of_who_may_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("recording.parquet"), folder.path().join("other"));
+        fs::write(&other, b"of somebody").unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        persisted(&path);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read(&other).unwrap(), b"of somebody");
+    }
+
+    #[test]
+    fn a_file_of_ours_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recording.parquet");
+        fs::write(&path, b"older").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        persisted(&path);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
-use crate::support::TRACER;
+use crate::support::{TRACER, is_installed, skip};
 use gpuos_runs::{columns::column, files};
 use gpuos_test_macros::privileged;
 
@@ -121,5 +121,26 @@ fn every_loss_is_shown() {
         let shown = Command::new(TRACER).arg("show").arg(&changed).output().unwrap();
         let text = String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(&format!("LOST: 7 {}", loss.sentence)), "{}: {text}", loss.name);
+    }
+}
+
+#[privileged]
+fn a_time_namespace_shifts_no_clock() {
+    const TEST: &str = "a_time_namespace_shifts_no_clock";
+    if !fs::exists("/proc/self/timens_offsets").unwrap() || !is_installed("unshare") {
+        return skip(TEST, "no time namespaces, or no unshare");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let shifted = Command::new("unshare")
+        .args(["--time", "--fork", "--monotonic", "500000", "--boottime", "900000", "--", TRACER, "run", "-q", "-o"])
+        .arg(&file)
+        .args(["--", "true"])
+        .status();
+    assert!(shifted.unwrap().success());
+    let (here, there) = (gpuos_host::environment::clocks(), files::read(&file).unwrap().header.clocks);
+    let apart = |now: u64, then: u64| now.checked_sub(then).expect("not of the future") / 1_000_000_000;
+    for seconds in [apart(here.monotonic_ns, there.monotonic_ns), apart(here.boottime_ns, there.boottime_ns)] {
+        assert!(seconds < 3600, "{seconds} s apart");
     }
 }
