@@ -43,7 +43,6 @@ use gpuos_host::diagnostics;
 use gpuos_runs::run::Header;
 use gpuos_tracer_abi::events::Call;
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::signal::Signal;
 
 pub use file::RecordingError;
 use journal::JournalHeader;
@@ -186,9 +185,9 @@ impl Recorder {
     }
 
     /// Takes a signal that asks the flight recorder to write, and says whether it is that.
-    pub fn takes(&self, signal: Signal) -> bool {
+    pub fn takes(&self, signal: libc::c_int) -> bool {
         let Some(Work::Window(reader)) = &self.work else { return false };
-        if signal != Signal::SIGUSR1 {
+        if signal != libc::SIGUSR1 {
             return false;
         }
         self.shared.is_wanted.store(true, Ordering::Release);

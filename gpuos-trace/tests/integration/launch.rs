@@ -4,11 +4,11 @@ use std::{
     fs::File,
     io::Write as _,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::support::{TRACER, known_calls, terminal::Terminal};
+use crate::support::{TRACER, known_calls, terminal::Terminal, wait_until};
 use gpuos_test_macros::privileged;
 use nix::{
     sys::signal::{Signal, kill},
@@ -98,13 +98,63 @@ fn wait_for_child(of: u32, name: &str) -> Pid {
 
 #[privileged]
 fn signals_to_the_tracer_reach_the_command() {
-    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGUSR1] {
-        let child = traced(&["sleep", "30"]).spawn().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let classic = [
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGUSR1,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGXCPU,
+        libc::SIGIO,
+        libc::SIGPWR,
+        libc::SIGABRT,
+        libc::SIGSYS,
+        libc::SIGSTKFLT,
+    ];
+    for signal in classic.into_iter().chain([libc::SIGRTMIN(), libc::SIGRTMAX()]) {
+        let mut child =
+            Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "sleep", "30"]).spawn().unwrap();
         wait_for_child(child.id(), "sleep");
-        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
-        let mut child: Child = child;
-        assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
+        // SAFETY: plain numbers; our own child.
+        assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+        assert_eq!(child.wait().unwrap().signal(), Some(signal));
+        let run = gpuos_runs::files::read(&file).unwrap();
+        assert_eq!(run.header.end, gpuos_runs::run::End::Killed(signal), "signal {signal}");
+        std::fs::remove_file(&file).unwrap();
     }
+}
+
+#[privileged]
+fn a_timer_from_before_the_tracer_ends_the_command() {
+    // As `alarm` in a shell's child: it goes on over `execve`, and not into children.
+    let mut command = traced(&["sleep", "30"]);
+    let set = || {
+        // SAFETY: a plain number.
+        unsafe { libc::alarm(1) };
+        Ok(())
+    };
+    // SAFETY: one async-signal-safe call.
+    unsafe { command.pre_exec(set) };
+    assert_eq!(command.status().unwrap().signal(), Some(libc::SIGALRM));
+}
+
+#[privileged]
+fn a_stop_of_the_tracer_stops_the_command_until_it_goes_on() {
+    let mut child = traced(&["sleep", "1"]).spawn().unwrap();
+    let command = wait_for_child(child.id(), "sleep");
+    let tracer = Pid::from_raw(child.id() as i32);
+    let is_stopped = |pid: Pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    kill(tracer, Signal::SIGTSTP).unwrap();
+    wait_until("both are stopped", || is_stopped(command) && is_stopped(tracer));
+    kill(tracer, Signal::SIGCONT).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[privileged]

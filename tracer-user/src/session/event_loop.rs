@@ -54,7 +54,7 @@ pub(super) struct EventLoop<'a> {
     pub(super) aggregator: &'a mut Aggregator,
     pub(super) live: &'a mut Option<Live>,
     /// Takes a signal that is not meant for the command.
-    pub(super) is_ours: &'a dyn Fn(Signal) -> bool,
+    pub(super) is_ours: &'a dyn Fn(libc::c_int) -> bool,
     /// Called each second.
     pub(super) newcomers: &'a mut dyn FnMut() -> io::Result<()>,
 }
@@ -168,7 +168,10 @@ impl EventLoop<'_> {
         match (event, command) {
             (SignalEvent::Request { signal, .. }, _) if (self.is_ours)(signal) => {}
             (SignalEvent::Child, Some(command)) => command.jobs.follow(command.pid)?,
-            (SignalEvent::Stop, Some(command)) => {
+            (SignalEvent::Stop { from_terminal }, Some(command)) => {
+                if !from_terminal {
+                    let _ = nix::sys::signal::kill(command.pid, Signal::SIGTSTP);
+                }
                 command.jobs.asked_to_stop();
                 command.jobs.follow(command.pid)?;
             }
@@ -180,10 +183,11 @@ impl EventLoop<'_> {
             (SignalEvent::Request { from_terminal: true, .. }, Some(_)) => {}
             // It may just have ended.
             (SignalEvent::Request { signal, .. }, Some(command)) => {
-                let _ = nix::sys::signal::kill(command.pid, signal);
+                // SAFETY: plain numbers. nix has no names for real-time signals.
+                let _ = unsafe { libc::kill(command.pid.as_raw(), signal) };
             }
             (SignalEvent::Request { .. }, None) => return Ok(ControlFlow::Break(())),
-            (SignalEvent::Stop, None) => nix::sys::signal::raise(Signal::SIGSTOP)?,
+            (SignalEvent::Stop { .. }, None) => nix::sys::signal::raise(Signal::SIGSTOP)?,
             (SignalEvent::Child, None) => {}
         }
         Ok(ControlFlow::Continue(()))

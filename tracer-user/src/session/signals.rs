@@ -15,9 +15,34 @@ use nix::{
     unistd::Pid,
 };
 
-/// Signals that end or steer a program and that a user may send to the tracer.
-const PASSED_ON: [Signal; 6] =
-    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Signals that are not for the command: those that cannot be caught, faults of our own code, what `write` and the
+/// terminal do to the tracer, and those that do nothing by default. The live view has `SIGWINCH`.
+const KEPT: [libc::c_int; 15] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGCONT,
+    libc::SIGCHLD,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGPIPE,
+    libc::SIGXFSZ,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGWINCH,
+    libc::SIGURG,
+];
+
+/// Those that the terminal's line discipline sends to the whole process group.
+const OF_TERMINAL: [libc::c_int; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP];
+
+/// Every signal that may end or steer a program, and that a user may send to the tracer for the command; real-time ones,
+/// too.
+fn passed_on() -> impl Iterator<Item = libc::c_int> {
+    (1..32).filter(|signal| !KEPT.contains(signal)).chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+}
 
 /// Reads the tracer's signals from an fd, so that they arrive between other events.
 #[derive(Debug)]
@@ -31,12 +56,15 @@ pub struct Signals {
 pub enum SignalEvent {
     /// The command stopped or continued.
     Child,
-    /// The terminal wants the process group to stop (Ctrl-Z).
-    Stop,
+    /// The command is to stop. `from_terminal`: so is the whole process group (Ctrl-Z).
+    Stop {
+        /// Sent by the terminal to the whole process group.
+        from_terminal: bool,
+    },
     /// A signal for the command. `from_terminal`: the command has it already.
     Request {
         /// Its number.
-        signal: Signal,
+        signal: libc::c_int,
         /// Sent by the terminal to the whole process group.
         from_terminal: bool,
     },
@@ -52,8 +80,8 @@ pub(super) fn disposition_of(signal: libc::c_int) -> Option<libc::sighandler_t> 
 }
 
 /// Whether the caller had this signal ignored, as `nohup` does.
-fn is_ignored(signal: Signal) -> bool {
-    disposition_of(signal as libc::c_int) == Some(libc::SIG_IGN)
+fn is_ignored(signal: libc::c_int) -> bool {
+    disposition_of(signal) == Some(libc::SIG_IGN)
 }
 
 impl Signals {
@@ -63,15 +91,9 @@ impl Signals {
     /// # Errors
     /// What the kernel says.
     pub fn take() -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        // Stopping is decided by the command: the tracer stops when it has.
-        for signal in PASSED_ON.into_iter().chain([Signal::SIGTSTP]) {
-            // A blocked signal would be queued although it is ignored.
-            if !is_ignored(signal) {
-                set.add(signal);
-            }
-        }
-        set.add(Signal::SIGCHLD);
+        // Stopping is decided by the command: the tracer stops when it has. A blocked signal would be queued although it is
+        // ignored.
+        let set = set_of(passed_on().filter(|signal| !is_ignored(*signal)).chain([libc::SIGCHLD]));
         // Where SIGCHLD is ignored, the kernel reaps children by itself and tells nobody.
         // SAFETY: the default needs no handler.
         unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
@@ -91,7 +113,6 @@ impl Signals {
     ///
     /// # Errors
     /// `WouldBlock` when there is none.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "of all signals few are not for the command")]
     pub fn next(&self) -> io::Result<SignalEvent> {
         let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
         let length = nix::unistd::read(&self.file, &mut record)?;
@@ -100,14 +121,15 @@ impl Signals {
         }
         // SAFETY: the kernel filled the whole record, which is plain data.
         let info: libc::signalfd_siginfo = unsafe { std::ptr::read_unaligned(record.as_ptr().cast()) };
-        Ok(match Signal::try_from(info.ssi_signo as i32)? {
-            Signal::SIGCHLD => SignalEvent::Child,
-            Signal::SIGTSTP => SignalEvent::Stop,
-            // SI_KERNEL: from the terminal's line discipline; or from the live view, which has its keys.
-            signal => {
-                let from_view = info.ssi_pid == std::process::id();
-                SignalEvent::Request { signal, from_terminal: info.ssi_code == 0x80 || from_view }
-            }
+        let signal = info.ssi_signo as libc::c_int;
+        // SI_KERNEL: from the terminal's line discipline; or from the live view, which has its keys. A timer's and a limit's
+        // come from the kernel, too, and are for the tracer alone.
+        let from_kernel = info.ssi_code == 0x80 && OF_TERMINAL.contains(&signal);
+        let from_terminal = from_kernel || info.ssi_pid == std::process::id();
+        Ok(match signal {
+            libc::SIGCHLD => SignalEvent::Child,
+            libc::SIGTSTP => SignalEvent::Stop { from_terminal },
+            signal => SignalEvent::Request { signal, from_terminal },
         })
     }
 }
@@ -131,6 +153,18 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// A set of these; nix has no names for real-time ones.
+fn set_of(signals: impl Iterator<Item = libc::c_int>) -> SigSet {
+    // SAFETY: plain data, for which zero is valid: the empty set.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for signal in signals {
+        // SAFETY: the set is ours.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: a set that the C library made.
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
 }
 
 /// How the command ended.
@@ -240,12 +274,7 @@ pub fn end_like(ended: Ended) -> ! {
             unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
             // SAFETY: the default action needs no handler.
             unsafe { libc::signal(number, libc::SIG_DFL) };
-            // SAFETY: plain data, for which zero is valid: the empty set.
-            let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-            // SAFETY: the set is ours. Real-time signals, which nix has no names for, are numbers, too.
-            unsafe { libc::sigaddset(&raw mut set, number) };
-            // SAFETY: the set is valid.
-            unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+            let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set_of(std::iter::once(number))), None);
             // SAFETY: a plain number.
             unsafe { libc::raise(number) };
             // Not reached unless the signal does not end a process.
