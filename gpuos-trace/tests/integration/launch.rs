@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{TRACER, known_calls, terminal::Terminal, wait_until};
+use crate::support::{TRACER, is_installed, known_calls, skip, terminal::Terminal, wait_until};
 use gpuos_test_macros::privileged;
 use nix::{
     sys::signal::{Signal, kill},
@@ -347,4 +347,41 @@ fn tables_are_coloured_and_fitted_on_a_terminal_only() {
     assert!(!plain.stderr.contains(&0x1b));
     let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
     assert!(widest(&String::from_utf8_lossy(&plain.stderr)) <= 120);
+}
+
+#[privileged]
+fn orphans_of_the_first_process_are_collected() {
+    const TEST: &str = "orphans_of_the_first_process_are_collected";
+    if !is_installed("unshare") || !is_installed("ps") {
+        return skip(TEST, "no unshare, or no ps");
+    }
+    let orphans =
+        "for i in 1 2 3 4 5 6 7 8; do sh -c 'sleep 0.05 & exit 0'; done; sleep 0.6; ps -eo stat | grep -c '^Z'";
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "--", TRACER, "run", "-q", "--", "sh", "-c", orphans])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[privileged]
+fn a_child_that_the_command_hands_over_is_collected() {
+    // `clone(CLONE_PARENT | SIGCHLD)` by number: its parent is the tracer. The command waits until it is gone.
+    let script = "import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+child = libc.syscall(56, 0x8000 | 17, 0, 0, 0, 0)
+if child == 0:
+    os._exit(0)
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    try:
+        os.kill(child, 0)
+    except ProcessLookupError:
+        sys.exit(7)
+    time.sleep(0.01)
+";
+    if !cfg!(target_arch = "x86_64") || !is_installed("python3") {
+        return skip("a_child_that_the_command_hands_over_is_collected", "no python3, or no number of `clone`");
+    }
+    assert_eq!(traced(&["python3", "-c", script]).status().unwrap().code(), Some(7));
 }

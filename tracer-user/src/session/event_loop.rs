@@ -9,7 +9,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     launch::Running,
-    signals::{Ended, JobControl, SignalEvent, Signals, reap},
+    signals::{Ended, JobControl, SignalEvent, Signals, reap, reap_others},
 };
 use crate::{
     aggregate::Aggregator,
@@ -167,7 +167,10 @@ impl EventLoop<'_> {
     fn take_signal(&self, event: SignalEvent, command: Option<&mut CommandState>) -> io::Result<ControlFlow<()>> {
         match (event, command) {
             (SignalEvent::Request { signal, .. }, _) if (self.is_ours)(signal) => {}
-            (SignalEvent::Child, Some(command)) => command.jobs.follow(command.pid)?,
+            (SignalEvent::Child, Some(command)) => {
+                reap_others(Some(command.pid));
+                command.jobs.follow(command.pid)?;
+            }
             (SignalEvent::Stop { from_terminal }, Some(command)) => {
                 if !from_terminal {
                     let _ = nix::sys::signal::kill(command.pid, Signal::SIGTSTP);
@@ -188,7 +191,7 @@ impl EventLoop<'_> {
             }
             (SignalEvent::Request { .. }, None) => return Ok(ControlFlow::Break(())),
             (SignalEvent::Stop { .. }, None) => nix::sys::signal::raise(Signal::SIGSTOP)?,
-            (SignalEvent::Child, None) => {}
+            (SignalEvent::Child, None) => reap_others(None),
         }
         Ok(ControlFlow::Continue(()))
     }

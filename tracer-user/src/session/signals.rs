@@ -11,7 +11,10 @@ use gpuos_host::{fds::new_fd, proc_text};
 use gpuos_model::Usage;
 use gpuos_runs::run::End;
 use nix::{
-    sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, raise, signal, sigprocmask},
+    sys::{
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, raise, signal, sigprocmask},
+        wait::{WaitPidFlag, waitpid},
+    },
     unistd::Pid,
 };
 
@@ -221,6 +224,19 @@ pub fn reap(pid: Pid) -> io::Result<Option<(Ended, Usage)>> {
             major_faults: usage.ru_majflt as u64,
         },
     )))
+}
+
+/// Collects every child that has ended, but the command: as the first process of a pid namespace the tracer inherits
+/// orphans, and a command may hand it children of its own (`CLONE_PARENT`), whose end somebody waits to see.
+pub fn reap_others(command: Option<Pid>) {
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw);
+        for child in children.filter(|child| Some(*child) != command) {
+            // `__WALL`: also those that end with another signal than `SIGCHLD`.
+            let _ = waitpid(child, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL));
+        }
+    }
 }
 
 /// Job control: when the terminal stopped the process group and the command obeyed, so does the
