@@ -108,7 +108,10 @@ extern "C" fn entering() -> u32 {
     } else if is_opening(number) {
         thread.at_entry = process.generation;
     } else if is_duplicating(number) {
-        thread.at_entry = device_of(first as u32).0;
+        let device = device_of(first as u32);
+        // Looked up again: `device_of` has made a reference to it, too.
+        let Some(thread) = state::state_of(kernel::current_task()) else { return 0 };
+        thread.at_entry = device.0;
         if number == call_number::dup3() || number == call_number::dup2() && first as u32 != second as u32 {
             let _ = OPEN_FDS.remove(&fd_key(second as u32));
         }
