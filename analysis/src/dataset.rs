@@ -8,19 +8,14 @@
 //! ```
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
+use gpuos_host::files;
 use gpuos_model::{Role, Usage};
+use gpuos_tables::{TableFile, TableWriter};
 use polars_core::{frame::DataFrame, prelude::*};
-use polars_io::{
-    SerReader as _,
-    parquet::{
-        read::ParquetReader,
-        write::{ParquetCompression, ParquetWriter},
-    },
-};
 
 use crate::plan::{Cell, Plan, PlanError};
 
@@ -224,7 +219,7 @@ impl Dataset {
         let parsed = Plan::parse(plan)?;
         let there = folder.join(PLAN);
         if there.exists() {
-            let old = fs::read_to_string(&there).map_err(file_error(&there))?;
+            let old = files::read_to_string(&there).map_err(file_error(&there))?;
             if old != plan {
                 return Err(DatasetError::OtherPlan(folder.display().to_string()));
             }
@@ -232,7 +227,6 @@ impl Dataset {
                 return Err(DatasetError::NotEmpty(folder.display().to_string()));
             }
         }
-        fs::create_dir_all(folder).map_err(file_error(folder))?;
         let dataset = Self { folder: folder.to_owned(), plan: parsed };
         // What was run stays what it was run on.
         if there.exists() && folder.join(ENVIRONMENT).exists() {
@@ -253,7 +247,7 @@ impl Dataset {
     /// It has no plan or no environment, or its plan is none.
     pub fn open(folder: &Path) -> Result<Self, DatasetError> {
         let path = folder.join(PLAN);
-        let text = fs::read_to_string(&path).map_err(file_error(&path))?;
+        let text = files::read_to_string(&path).map_err(file_error(&path))?;
         let dataset = Self { folder: folder.to_owned(), plan: Plan::parse(&text)? };
         dataset.environment()?;
         Ok(dataset)
@@ -264,7 +258,7 @@ impl Dataset {
     /// # Errors
     /// The file is absent, or is none of ours.
     pub fn environment(&self) -> Result<serde_json::Value, DatasetError> {
-        let text = fs::read_to_string(self.folder.join(ENVIRONMENT)).unwrap_or_default();
+        let text = files::read_to_string(&self.folder.join(ENVIRONMENT)).unwrap_or_default();
         let environment: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let folder = || self.folder.display().to_string();
         // The first version did not say.
@@ -281,9 +275,7 @@ impl Dataset {
     /// Writes a file as a whole or not at all.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), DatasetError> {
         let path = self.folder.join(name);
-        let part = path.with_extension("part");
-        fs::write(&part, bytes).map_err(file_error(&part))?;
-        fs::rename(&part, &path).map_err(file_error(&path))
+        files::write(&path, bytes).map_err(file_error(&path))
     }
 
     /// Where the runs of a cell are, by the names that readers of partitioned datasets understand.
@@ -322,16 +314,8 @@ impl Dataset {
 
     fn write(&self, table: &str, cell: &Cell, block: u32, frame: PolarsResult<DataFrame>) -> Result<(), DatasetError> {
         let path = self.place(table, cell, block);
-        let mut frame = frame.map_err(table_error(&path))?;
-        let folder = path.parent().unwrap_or(&self.folder);
-        fs::create_dir_all(folder).map_err(file_error(folder))?;
-        let part = path.with_extension("part");
-        let file = fs::File::create(&part).map_err(file_error(&part))?;
-        ParquetWriter::new(file)
-            .with_compression(ParquetCompression::Zstd(None))
-            .finish(&mut frame)
-            .map_err(table_error(&part))?;
-        fs::rename(&part, &path).map_err(file_error(&path))
+        let bytes = frame.and_then(|frame| parquet(&frame)).map_err(table_error(&path))?;
+        files::write(&path, &bytes).map_err(file_error(&path))
     }
 
     /// The run of a cell in a block; `None` where it was not run.
@@ -371,16 +355,23 @@ fn identity(environment: &serde_json::Value) -> [&serde_json::Value; 7] {
 }
 
 fn read(path: &Path) -> Result<Option<DataFrame>, DatasetError> {
-    match fs::File::open(path) {
+    match files::open_regular(path) {
         Ok(file) => {
-            // polars panics on some damaged files.
-            let read = std::panic::catch_unwind(|| ParquetReader::new(file).finish());
-            let damaged = || Err(PolarsError::ComputeError("its Parquet pages are damaged".into()));
-            read.unwrap_or_else(|_| damaged()).map(Some).map_err(table_error(path))
+            let read = TableFile::open(file).and_then(TableFile::read);
+            read.map(Some).map_err(PolarsError::from).map_err(table_error(path))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file_error(path)(error)),
     }
+}
+
+/// A Parquet file in memory.
+fn parquet(frame: &DataFrame) -> PolarsResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut table = TableWriter::begin(&mut bytes, frame.schema())?;
+    table.add(frame)?;
+    table.finish(&[])?;
+    Ok(bytes)
 }
 
 /// The columns that say which cell it is, but those that the folders say.

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -430,10 +429,9 @@ pub fn write(findings: &Findings, folder: &Path) -> Result<(), DatasetError> {
 /// Writes files into a folder.
 pub(crate) fn put_all(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), DatasetError> {
     let fail = |path: PathBuf| move |error| DatasetError::File { path, error };
-    fs::create_dir_all(folder).map_err(fail(folder.to_owned()))?;
     for (name, bytes) in files {
         let path = folder.join(name);
-        fs::write(&path, bytes).map_err(fail(path))?;
+        gpuos_host::files::write(&path, bytes).map_err(fail(path))?;
     }
     Ok(())
 }

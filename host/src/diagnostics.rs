@@ -9,6 +9,8 @@ use std::{
 
 use gpuos_model::units;
 
+use crate::screen::Patient;
+
 /// What is reported while a screen is shown: `None` when there is none.
 static BUFFER: Mutex<Option<String>> = Mutex::new(None);
 
@@ -45,24 +47,7 @@ pub fn print(text: &str) {
 }
 
 fn write(text: &str) {
-    let mut rest = text.as_bytes();
-    let mut stderr = std::io::stderr().lock();
-    while !rest.is_empty() {
-        match stderr.write(rest) {
-            Ok(0) => return,
-            Ok(written) => rest = &rest[written..],
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            // The command may have made the shared stream non-blocking.
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                use std::os::fd::AsFd as _;
-                let mut ready = [nix::poll::PollFd::new(stderr.as_fd(), nix::poll::PollFlags::POLLOUT)];
-                if nix::poll::poll(&mut ready, nix::poll::PollTimeout::NONE).is_err() {
-                    return;
-                }
-            }
-            Err(_) => return,
-        }
-    }
+    let _ = Patient(std::io::stderr()).write_all(text.as_bytes());
 }
 
 /// Prints lines of which the first begins with the name of the program. What a terminal would obey is escaped: a message may

@@ -7,18 +7,11 @@ use std::{
 };
 
 use gpuos_decode::{devices::Devices, roles::Roles};
-use gpuos_host::{files, without_panic};
+use gpuos_host::files;
 use gpuos_model::units;
 use gpuos_runs::run::{Header, SCHEMA_VERSION};
+use gpuos_tables::{TableFile, TableWriter};
 use polars_core::{frame::DataFrame, prelude::PolarsError};
-use polars_io::{
-    SerReader as _,
-    parquet::{
-        read::ParquetReader,
-        write::{BatchedWriter, KeyValueMetadata, ParquetCompression, ParquetMetadataContext, ParquetWriter},
-    },
-};
-use tempfile::NamedTempFile;
 
 use crate::{Recorded, journal::JournalError, table::Table};
 
@@ -94,8 +87,8 @@ pub enum RecordingError {
 
 /// A recording's file while it is written, under a name of its own.
 pub struct Unfinished {
-    writer: BatchedWriter<File>,
-    file: NamedTempFile,
+    writer: TableWriter<File>,
+    file: files::Unfinished,
     rows: u64,
     unknown: u64,
 }
@@ -113,12 +106,8 @@ impl Unfinished {
     /// [`RecordingError::NotWritable`].
     pub fn create(path: &Path) -> Result<Self, RecordingError> {
         let not_writable = |source| RecordingError::NotWritable { path: path.display().to_string(), source };
-        let file = files::beside(path).map_err(not_writable)?;
-        let writer = ParquetWriter::new(file.reopen().map_err(not_writable)?)
-            .with_compression(ParquetCompression::Zstd(None))
-            // Rayon's threads are not at idle priority.
-            .set_parallel(false)
-            .batched(empty()?.schema())?;
+        let file = files::begin(path).map_err(not_writable)?;
+        let writer = TableWriter::begin(file.reopen().map_err(not_writable)?, empty()?.schema())?;
         Ok(Self { writer, file, rows: 0, unknown: 0 })
     }
 
@@ -133,7 +122,7 @@ impl Unfinished {
     /// [`RecordingError::Columns`].
     pub fn write(&mut self, frame: &DataFrame) -> Result<(), RecordingError> {
         self.rows += frame.height() as u64;
-        Ok(self.writer.write_batch(frame)?)
+        Ok(self.writer.add(frame)?)
     }
 
     /// Writes the header and gives the file its name.
@@ -148,14 +137,11 @@ impl Unfinished {
                 .push(format!("{} of an unknown kind left out", units::plural(self.unknown, "event", "events")));
         }
         let text = serde_json::to_string(&header).unwrap_or_default();
-        // The schema that polars itself adds says nothing that Parquet's own does not.
-        let metadata = KeyValueMetadata::from_static(vec![(HEADER.to_owned(), text)])
-            .collect(ParquetMetadataContext { arrow_schema: "" })?;
-        let writer = self.writer.get_writer();
-        let bytes = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(Some(metadata))?;
+        let bytes = self.writer.finish(&[(HEADER, text)])?;
         // The journal goes after this.
         self.file.as_file().sync_all()?;
-        files::persist(self.file, path)
+        self.file
+            .persist()
             .map_err(|source| RecordingError::NotWritable { path: path.display().to_string(), source })?;
         Ok(Recorded { path: path.to_path_buf(), rows: self.rows, bytes })
     }
@@ -190,23 +176,16 @@ impl Recording {
             reason: units::printable(&reason),
         };
         let file = File::open(path).map_err(|error| not_readable(error.to_string()))?;
-        let open = || {
-            let mut reader = ParquetReader::new(file);
-            let metadata = reader.get_metadata().ok()?.clone();
-            let header =
-                metadata.key_value_metadata().iter().flatten().find(|pair| pair.key == HEADER)?.value.clone()?;
-            Some((header, metadata.num_rows))
-        };
-        // polars panics on some damaged files.
-        let Some((header, rows)) = without_panic(open).flatten() else { return Ok(None) };
-        let header: Header = serde_json::from_str(&header).map_err(|error| not_readable(error.to_string()))?;
+        let Ok(table) = TableFile::open(file) else { return Ok(None) };
+        let Some(header) = table.metadata(HEADER) else { return Ok(None) };
+        let header: Header = serde_json::from_str(header).map_err(|error| not_readable(error.to_string()))?;
         if header.schema_version > SCHEMA_VERSION {
             return Err(not_readable(format!(
                 "it has schema version {}, this gpuos-trace reads up to {SCHEMA_VERSION}",
                 header.schema_version
             )));
         }
-        Ok(Some(Self { path: path.to_path_buf(), header, rows }))
+        Ok(Some(Self { path: path.to_path_buf(), header, rows: table.rows() }))
     }
 
     /// Gives its rows to `take`, some at a time.
@@ -227,10 +206,8 @@ impl Recording {
             reason: units::printable(&reason),
         };
         let file = File::open(&self.path).map_err(|error| not_readable(error.to_string()))?;
-        let read = || ParquetReader::new(file).with_slice(Some((first, ROWS))).finish();
-        // polars panics on some damaged files.
-        let frame = without_panic(read)
-            .ok_or_else(|| not_readable("its pages are damaged".to_owned()))?
+        let frame = TableFile::open(file)
+            .and_then(|mut table| table.read_part(first, ROWS))
             .map_err(|error| not_readable(error.to_string()))?;
         if frame.schema() != empty()?.schema() {
             return Err(not_readable("its columns are not those of a recording".to_owned()));

@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use gpuos_host::environment::monotonic_ns;
+use gpuos_host::{environment::monotonic_ns, files};
 
 use crate::{
     Recorded, RecordingError, Shared,
@@ -116,7 +116,7 @@ fn write(path: &Path, head: &JournalHeader, records: &[u8], why: &str) -> Result
         .and_then(|reader| source::finish(reader, path, |_, _| why.to_owned()));
     let (recorded, _) =
         written.map_err(|error| RecordingError::NotWritten { journal: shown(), reason: error.to_string() })?;
-    let _ = std::fs::remove_file(&journal);
+    let _ = files::remove(&journal);
     Ok(recorded)
 }
 

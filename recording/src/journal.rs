@@ -5,9 +5,8 @@
 //! eight, and records as in the ring: length (`u32`), a word to ignore, the bytes of the event rounded up to eight.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -129,7 +128,7 @@ pub fn is_journal(start: &[u8]) -> bool {
 /// [`JournalError::Exists`], [`JournalError::NotWritable`].
 pub fn create(path: &Path, head: &JournalHeader) -> Result<File, JournalError> {
     let shown = path.display().to_string();
-    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    let mut file = match files::create_new(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(JournalError::Exists(shown)),
         other => other.map_err(|source| JournalError::NotWritable { path: shown.clone(), source })?,
     };
@@ -138,9 +137,9 @@ pub fn create(path: &Path, head: &JournalHeader) -> Result<File, JournalError> {
     bytes.extend((head.len() as u32).to_le_bytes());
     bytes.extend(head);
     bytes.resize(bytes.len().next_multiple_of(8), 0);
-    file.write_all(&bytes).and_then(|()| files::give_to_caller(&file)).map_err(|source| {
+    file.write_all(&bytes).map_err(|source| {
         // It would be taken for somebody's recording.
-        let _ = std::fs::remove_file(path);
+        let _ = files::remove(path);
         JournalError::NotWritable { path: shown, source }
     })?;
     Ok(file)

@@ -39,7 +39,7 @@ use std::{
 
 use bytemuck::NoUninit;
 use gpuos_decode::roles::Roles;
-use gpuos_host::diagnostics;
+use gpuos_host::{diagnostics, files};
 use gpuos_runs::run::Header;
 use gpuos_tracer_abi::events::Call;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -119,7 +119,7 @@ impl Recorder {
         let journal = journal::path_for(path);
         let file = journal::create(&journal, head)?;
         let shared = Arc::new(Shared::default());
-        let unfinished = file::Unfinished::create(path).inspect_err(|_| drop(std::fs::remove_file(&journal)))?;
+        let unfinished = file::Unfinished::create(path).inspect_err(|_| drop(files::remove(&journal)))?;
         let input = journal::JournalReader::open(&journal)?;
         let reader = {
             let (shared, journal) = (shared.clone(), journal.clone());
@@ -174,7 +174,7 @@ impl Recorder {
                     let journal = journal.display().to_string();
                     diagnostics::report(&RecordingError::TraceFailed { journal }.to_string());
                 } else {
-                    let _ = std::fs::remove_file(&journal);
+                    let _ = files::remove(&journal);
                 }
             }
             Work::Window(reader) => {
@@ -259,7 +259,7 @@ impl Recorder {
             reason: error.to_string(),
         })?;
         // What it held is in the file.
-        let _ = std::fs::remove_file(&journal);
+        let _ = files::remove(&journal);
         Ok(vec![recorded])
     }
 }

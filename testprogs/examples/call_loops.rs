@@ -1,5 +1,6 @@
 //! Loops of system calls that time themselves: `call_loops WHAT`. Prints nanoseconds a call, the median
 //! of many short chunks, which leaves out what else the machine did. For `cargo xtask bench overhead`.
+#![expect(clippy::disallowed_methods, reason = "a test program")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
     clippy::print_stdout,

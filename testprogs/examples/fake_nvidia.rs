@@ -4,6 +4,7 @@
 //!
 //! `fake_nvidia serve VERSION` is the server; `fake_nvidia call VERSION ROUNDS` makes known calls and prints
 //! them: device, command/detail, calls, errors, refused.
+#![expect(clippy::disallowed_methods, reason = "a test program")]
 #![expect(clippy::print_stdout, reason = "a test program makes its calls plainly, and says what it did")]
 
 use std::{

@@ -1,5 +1,6 @@
 //! Writes the binary seeds of the fuzz targets (`fuzz/seeds`): runs in every format and a small BTF blob.
 //! Nothing of the machine is in them. `cargo run --package gpuos-testprogs --example fuzz_seeds`
+#![expect(clippy::disallowed_methods, reason = "a test program")]
 
 use std::{collections::HashMap, fs, path::Path};
 

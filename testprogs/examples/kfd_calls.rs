@@ -2,6 +2,7 @@
 //! destroying an event; a wait that times out; a wait by a thread that does nothing else. Run in guests.
 //!
 //! `kfd_calls ROUNDS`. Structures are those of `linux/kfd_ioctl.h`.
+#![expect(clippy::disallowed_methods, reason = "a test program")]
 #![expect(clippy::print_stdout, reason = "a test program makes its calls plainly, and says what it did")]
 
 use std::{

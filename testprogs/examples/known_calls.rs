@@ -1,6 +1,7 @@
 //! Programs that make a known number of calls, for the tests: `known_calls WHAT N`.
 //!
 //! Calls are made with `syscall(2)` directly, so that no library adds or saves one.
+#![expect(clippy::disallowed_methods, reason = "a test program")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
     clippy::print_stdout,

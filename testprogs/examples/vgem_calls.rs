@@ -3,6 +3,7 @@
 //! `vgem_calls ROUNDS`. A buffer is shared as a dma-buf; each round attaches a fence to it, waits in one way, and is
 //! woken by a thread that signals the fence: `poll` for reading and for writing, `epoll_wait`, `DMA_BUF_IOCTL_SYNC`,
 //! and a `sync_file`. Structures are those of `drm/drm.h`, `drm/vgem_drm.h`, `linux/dma-buf.h`, `linux/sync_file.h`.
+#![expect(clippy::disallowed_methods, reason = "a test program")]
 #![expect(clippy::print_stdout, reason = "a test program makes its calls plainly, and says what it did")]
 
 use std::{

@@ -1,4 +1,5 @@
 //! What tests need beside the programs, which are the examples of this package: whether a test can run here.
+#![expect(clippy::disallowed_methods, reason = "tests run in folders of their own")]
 
 use std::{fs::OpenOptions, io::Write as _};
 

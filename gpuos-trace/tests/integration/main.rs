@@ -1,4 +1,5 @@
 //! The program as its users meet it, in the kernel: one module a topic.
+#![expect(clippy::disallowed_methods, reason = "tests write in folders of their own")]
 
 mod api;
 mod attach;
@@ -10,6 +11,7 @@ mod errors;
 mod exactness;
 mod export;
 mod files;
+mod hostile;
 mod inferred;
 mod ioctl;
 mod ioctl_tables;

@@ -2,15 +2,7 @@
 
 use std::io::{Cursor, Write};
 
-use polars_io::{
-    SerReader as _,
-    parquet::{
-        read::ParquetReader,
-        write::{KeyValueMetadata, ParquetCompression, ParquetWriter},
-    },
-};
-
-use gpuos_host::without_panic;
+use gpuos_tables::{TableFile, TableWriter};
 
 use super::{Codec, CodecError, header_from};
 use crate::run::Run;
@@ -22,31 +14,16 @@ pub(super) struct Parquet;
 
 impl Codec for Parquet {
     fn write(&self, run: &Run, to: &mut dyn Write) -> Result<(), CodecError> {
-        let header = serde_json::to_string(&run.header)?;
-        ParquetWriter::new(to)
-            .with_compression(ParquetCompression::Zstd(None))
-            .with_key_value_metadata(Some(KeyValueMetadata::from_static(vec![(HEADER.to_owned(), header)])))
-            .finish(&mut run.calls.clone())?;
-        Ok(())
+        let mut bytes = Vec::new();
+        let mut table = TableWriter::begin(&mut bytes, run.calls.schema())?;
+        table.add(&run.calls)?;
+        table.finish(&[(HEADER, serde_json::to_string(&run.header)?)])?;
+        Ok(to.write_all(&bytes)?)
     }
 
     fn read(&self, bytes: Vec<u8>) -> Result<Run, CodecError> {
-        // polars panics on some damaged files.
-        without_panic(|| Self::read_trusting(bytes)).unwrap_or_else(|| Err("its Parquet pages are damaged".into()))
-    }
-}
-
-impl Parquet {
-    fn read_trusting(bytes: Vec<u8>) -> Result<Run, CodecError> {
-        let mut reader = ParquetReader::new(Cursor::new(bytes));
-        let header = reader
-            .get_metadata()?
-            .key_value_metadata()
-            .iter()
-            .flatten()
-            .find(|pair| pair.key == HEADER)
-            .and_then(|pair| pair.value.clone())
-            .ok_or("a Parquet file without the metadata key `gpuos-trace`")?;
-        Ok(Run { header: header_from(serde_json::from_str(&header)?)?, calls: reader.finish()? })
+        let table = TableFile::open(Cursor::new(bytes))?;
+        let header = table.metadata(HEADER).ok_or("a Parquet file without the metadata key `gpuos-trace`")?;
+        Ok(Run { header: header_from(serde_json::from_str(header)?)?, calls: table.read()? })
     }
 }

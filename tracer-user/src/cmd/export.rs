@@ -46,11 +46,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
         }
         (Some(path), Some(format)) => {
             let failed = |error: io::Error| anyhow!("cannot write `{}`: {error}", path.display());
-            let mut output = BufWriter::new(files::beside(path).map_err(failed)?);
+            let mut output = BufWriter::new(files::begin(path).map_err(failed)?);
             let damage = export::export(source, format, &mut output).with_context(|| format!("exporting `{shown}`"))?;
             output.flush().map_err(failed)?;
             let file = output.into_inner().map_err(|error| failed(error.into_error()))?;
-            files::persist(file, path).map_err(failed)?;
+            file.persist().map_err(failed)?;
             damage
         }
     };

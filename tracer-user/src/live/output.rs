@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gpuos_host::diagnostics;
+use gpuos_host::{diagnostics, screen::Patient};
 use gpuos_model::units;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -187,9 +187,11 @@ impl Held {
 /// Nobody there to read is no failure of the trace.
 fn give(from: &mut impl Read) {
     // What was read is standard error's alone where standard output goes elsewhere.
-    let mut to: Box<dyn io::Write> =
-        if io::stdout().is_terminal() { Box::new(io::stdout()) } else { Box::new(io::stderr()) };
-    let _ = io::copy(from, &mut to).and_then(|_| to.flush());
+    let _ = if io::stdout().is_terminal() {
+        io::copy(from, &mut Patient(io::stdout()))
+    } else {
+        io::copy(from, &mut Patient(io::stderr()))
+    };
 }
 
 /// Reads until the command's side is closed, or everything that was written has been read after the end.

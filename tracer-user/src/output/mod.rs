@@ -8,7 +8,7 @@ pub mod summary;
 
 use std::{io, path::Path};
 
-use gpuos_host::files::{OutputTarget, hint_of};
+use gpuos_host::files::{OutputTarget, hint_of, rescue as rescue_file};
 use gpuos_runs::{
     files::{CodecError, FileFormat},
     run::Run,
@@ -51,14 +51,14 @@ pub enum OutputError {
         source: io::Error,
     },
     /// Writing failed in the end.
-    #[error(
-        "cannot write `{path}`: {reason}\nhint: the counts of this run are lost but for the tables; write to another place (`-o FILE`) next time"
-    )]
+    #[error("cannot write `{path}`: {reason}\nhint: {rescued}")]
     WriteFailed {
         /// The output as the user named it.
         path: String,
         /// What the format's library or the file system said.
         reason: String,
+        /// Where the counts are instead, or why they are nowhere.
+        rescued: String,
     },
 }
 
@@ -105,14 +105,26 @@ impl Destination {
     ///
     /// # Errors
     /// [`OutputError::WriteFailed`].
-    pub fn write(self, run: &Run) -> Result<(), OutputError> {
+    pub fn write(mut self, run: &Run) -> Result<(), OutputError> {
         let mut bytes = Vec::new();
         let written: Result<(), CodecError> = match self.format {
             OutputFormat::File(format) => format.write(run, &mut bytes),
             OutputFormat::Table => summary::write(run, &mut bytes),
         };
-        written
-            .and_then(|()| Ok(self.target.write(&bytes)?))
-            .map_err(|error| OutputError::WriteFailed { path: self.shown, reason: error.to_string() })
+        written.and_then(|()| Ok(self.target.write(&bytes)?)).map_err(|error| OutputError::WriteFailed {
+            path: self.shown,
+            reason: error.to_string(),
+            rescued: rescue(run),
+        })
+    }
+}
+
+/// Keeps the counts in a file that `show` reads, whatever the format was to be. Says where it is.
+fn rescue(run: &Run) -> String {
+    let mut bytes = Vec::new();
+    let kept = FileFormat::Json.write(run, &mut bytes).and_then(|()| Ok(rescue_file(&bytes, ".json")?));
+    match kept {
+        Ok(path) => format!("the counts are in `{}`; `gpuos-trace show` reads it", path.display()),
+        Err(error) => format!("the counts could not be kept elsewhere either: {error}"),
     }
 }

@@ -63,6 +63,7 @@ impl Events {
 
 /// Opens a file in a folder.
 fn open_at(folder: &OwnedFd, path: &CStr, flags: libc::c_int) -> Option<OwnedFd> {
+    #[expect(clippy::disallowed_methods, reason = "it is read, by its very name")]
     // SAFETY: an fd of ours and a path that ends.
     let result = unsafe { libc::openat(folder.as_raw_fd(), path.as_ptr(), flags) };
     // SAFETY: what this call returns is new.

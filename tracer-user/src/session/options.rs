@@ -58,7 +58,7 @@ pub struct StackFile {
     /// Where it will be.
     pub path: PathBuf,
     /// Until then.
-    pub file: tempfile::NamedTempFile,
+    pub file: files::Unfinished,
 }
 
 impl StackFile {
@@ -71,6 +71,6 @@ impl StackFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "stacks go to a file"));
         }
         let path = files::target_of(path)?;
-        Ok(Self { file: files::beside(&path)?, path })
+        Ok(Self { file: files::begin(&path)?, path })
     }
 }

@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use blazesym::symbolize::{Input, Symbolizer, source};
 use gpuos_decode::syscalls;
-use gpuos_host::{diagnostics, files};
+use gpuos_host::diagnostics;
 use gpuos_model::units;
 use gpuos_runs::run::{Process, Run};
 use gpuos_tracer_abi::stacks::NO_STACK;
@@ -230,7 +230,7 @@ pub(super) fn write(options: &mut TraceOptions, found: Option<Found>, run: &Run)
     let mut to = BufWriter::new(file);
     let written = write_folded(&stacks, mappings, &run.header.processes, &mut to)
         .and_then(|written| Ok((written, to.into_inner().map_err(io::IntoInnerError::into_error)?)))
-        .and_then(|(written, file)| files::persist(file, &path).map(|()| written))
+        .and_then(|(written, file)| file.persist().map(|()| written))
         .map_err(|error| anyhow!("cannot write `{shown}`: {error}"))?;
     if options.view.is_some() {
         diagnostics::print(&format!("\nwrote {written}\nto {shown}\n"));

@@ -69,6 +69,7 @@ fn in_cgroups(root: &Path, text: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests write in folders of their own")]
 mod tests {
     use super::*;
 
