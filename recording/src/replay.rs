@@ -38,6 +38,8 @@ pub struct TraceState {
 struct OfProcess {
     id: u64,
     phase: u32,
+    /// Phases that it has begun itself, the outer first. The one that it was born in may be around them.
+    begun: Vec<u32>,
     ignored: u32,
 }
 
@@ -57,7 +59,7 @@ struct OfPhase {
     definition: PhaseChange,
 }
 
-/// What a marker did to one phase.
+/// What a marker, or the end of a thread or of a program, did to one phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// It began, or it ended.
@@ -66,6 +68,27 @@ pub struct Change {
     pub phase: u32,
     /// Whose it is.
     pub scope: Scope,
+    /// The thread that did it, or, of a thread's own, whose it is.
+    pub thread: u32,
+}
+
+impl OfThread {
+    /// Ends what it has begun for itself, the inner first.
+    fn end_all(&mut self, thread: u32, changes: &mut Vec<Change>) {
+        self.ignored = 0;
+        let ended = self.own.drain(..).rev();
+        changes.extend(ended.map(|phase| Change { began: false, phase, scope: Scope::Thread, thread }));
+    }
+}
+
+impl OfProcess {
+    /// Ends what it has begun, the inner first, up to the phase `kept`.
+    fn end_all(&mut self, kept: Option<u32>, thread: u32, changes: &mut Vec<Change>) {
+        self.ignored = 0;
+        while let Some(phase) = self.begun.pop_if(|phase| Some(*phase) != kept) {
+            changes.push(Change { began: false, phase, scope: Scope::Process, thread });
+        }
+    }
 }
 
 impl TraceState {
@@ -91,13 +114,19 @@ impl TraceState {
         }
     }
 
-    /// Takes a step in the life of a thread in.
-    pub fn live(&mut self, life: &Lifecycle) {
+    /// Takes a step in the life of a thread in; says which phases it ended: those that a thread, a process or a program
+    /// leaves open end with it.
+    pub fn live(&mut self, life: &Lifecycle) -> Vec<Change> {
         let head = &life.head;
+        let mut changes = Vec::new();
         match head.kind {
             PROCESS => {
-                let process = OfProcess { id: life.process, phase: head.phase, ignored: 0 };
-                self.processes.insert(head.pid, process);
+                // The end of one that had the number before was lost.
+                self.end_threads(head.pid, &mut changes);
+                let process = OfProcess { id: life.process, phase: head.phase, ..OfProcess::default() };
+                if let Some(mut before) = self.processes.insert(head.pid, process) {
+                    before.end_all(None, head.thread, &mut changes);
+                }
                 self.threads.insert(head.thread, OfThread::default());
             }
             THREAD => {
@@ -105,47 +134,71 @@ impl TraceState {
                 self.processes.entry(head.pid).or_insert_with(|| OfProcess {
                     id: life.process,
                     phase: head.phase,
-                    ignored: 0,
+                    ..OfProcess::default()
                 });
                 self.threads.insert(head.thread, OfThread::default());
             }
             EXEC => {
+                self.end_threads(head.pid, &mut changes);
                 // The beginning may have been lost, or its leader may have ended: a thread executed.
                 let process = self.processes.entry(head.pid).or_default();
+                process.end_all(Some(head.phase), head.thread, &mut changes);
                 (process.id, process.phase) = (life.process, head.phase);
                 self.threads.insert(head.thread, OfThread::default());
             }
             NAME => {}
             // Its events are all there: a thread's own are in order.
-            _ => return,
+            _ => {
+                if let Some(mut thread) = self.threads.remove(&head.thread) {
+                    thread.end_all(head.thread, &mut changes);
+                }
+                // A leader may end before its other threads.
+                if !self.threads.values().any(|thread| thread.pid == head.pid)
+                    && let Some(process) = self.processes.get_mut(&head.pid)
+                {
+                    process.end_all(None, head.thread, &mut changes);
+                }
+                return changes;
+            }
         }
         let length = life.comm.iter().position(|&byte| byte == 0).unwrap_or(life.comm.len());
         let name = self.strings.intern(&String::from_utf8_lossy(&life.comm[..length]));
         let thread = self.threads.entry(head.thread).or_default();
         (thread.name, thread.pid) = (name, head.pid);
+        changes
     }
 
-    /// Forgets a thread that has ended.
-    pub fn forget(&mut self, thread: u32) {
-        self.threads.remove(&thread);
+    /// Forgets a process whose threads have all ended, as far as they are known. What comes of it later has its number alone.
+    pub fn forget(&mut self, pid: u32) {
+        if !self.threads.values().any(|thread| thread.pid == pid) {
+            self.processes.remove(&pid);
+        }
     }
 
-    /// Takes any event in; says what a marker did.
+    /// The threads of a process are gone.
+    fn end_threads(&mut self, pid: u32, changes: &mut Vec<Change>) {
+        self.threads.retain(|number, thread| {
+            let is_gone = thread.pid == pid;
+            if is_gone {
+                thread.end_all(*number, changes);
+            }
+            !is_gone
+        });
+    }
+
+    /// Takes any event in; says which phases began and ended.
     pub fn follow(&mut self, event: &Event) -> Vec<Change> {
         match event {
-            Event::Lifecycle(life) if life.head.kind == END => {
-                self.forget(life.head.thread);
-                // A leader may end before its other threads.
-                if life.head.thread == life.head.pid && !self.threads.values().any(|thread| thread.pid == life.head.pid)
-                {
-                    self.processes.remove(&life.head.pid);
+            Event::Lifecycle(life) => {
+                let changes = self.live(life);
+                if life.head.kind == END && life.head.thread == life.head.pid {
+                    self.forget(life.head.pid);
                 }
+                changes
             }
-            Event::Lifecycle(life) => self.live(life),
-            Event::Phase(change) => return self.mark(change),
-            Event::Call(_) | Event::DeviceCall(_) | Event::Switch(_) | Event::Fault(_) | Event::Gap(_) => {}
+            Event::Phase(change) => self.mark(change),
+            Event::Call(_) | Event::DeviceCall(_) | Event::Switch(_) | Event::Fault(_) | Event::Gap(_) => Vec::new(),
         }
-        Vec::new()
     }
 
     /// Path of a phase, as text.
@@ -164,7 +217,9 @@ impl TraceState {
             journal::append(to, &PhaseChange { head, ..self.phases[number].definition });
         }
         for (&pid, process) in &self.processes {
-            let head = head_before(at_ns, pid, pid, process.phase, PROCESS);
+            // What it has begun itself follows below.
+            let born_in = process.begun.first().map_or(process.phase, |outermost| self.parent(*outermost));
+            let head = head_before(at_ns, pid, pid, born_in, PROCESS);
             let comm = self.comm(pid);
             journal::append(to, &Lifecycle { head, process: process.id, comm, ..Lifecycle::default() });
         }
@@ -181,7 +236,7 @@ impl TraceState {
             }
         };
         for (&pid, process) in &self.processes {
-            self.way_to(process.phase).into_iter().for_each(|number| begin(number, pid, pid));
+            process.begun.iter().for_each(|&number| begin(number, pid, pid));
         }
         for (&thread, of_thread) in &self.threads {
             of_thread.own.iter().for_each(|&number| begin(number, of_thread.pid, thread));
@@ -196,6 +251,10 @@ impl TraceState {
             std::iter::successors(Some(number).filter(|number| *number != 0), parent).take(64).collect();
         way.reverse();
         way
+    }
+
+    fn parent(&self, number: u32) -> u32 {
+        self.phases.get(&number).map_or(0, |phase| phase.parent)
     }
 
     fn depth(&self, number: u32) -> usize {
@@ -242,28 +301,33 @@ impl TraceState {
                 let process = self.processes.entry(head.pid).or_default();
                 if ends && process.ignored != 0 {
                     process.ignored -= 1;
-                } else if ends && process.phase != 0 {
-                    changes.push(Change { began: false, phase: process.phase, scope });
+                } else if ends {
+                    // The one that it was born in began elsewhere.
+                    let ended = process.begun.pop();
+                    changes.extend(ended.map(|phase| Change { began: false, phase, scope, thread: head.thread }));
                     process.phase = parent(process.phase);
                 }
                 if begins && change.begun == 0 {
                     process.ignored += 1;
                 } else if begins {
-                    changes.push(Change { began: true, phase: change.begun, scope });
+                    changes.push(Change { began: true, phase: change.begun, scope, thread: head.thread });
+                    process.begun.push(change.begun);
                     process.phase = change.begun;
                 }
             }
             Scope::Thread | Scope::Function => {
                 let thread = self.threads.entry(head.thread).or_default();
+                // One that runs since before it was attached to may be heard of for the first time.
+                thread.pid = head.pid;
                 if ends && thread.ignored != 0 {
                     thread.ignored -= 1;
                 } else if ends && let Some(phase) = thread.own.pop() {
-                    changes.push(Change { began: false, phase, scope });
+                    changes.push(Change { began: false, phase, scope, thread: head.thread });
                 }
                 if begins && change.begun == 0 {
                     thread.ignored += 1;
                 } else if begins {
-                    changes.push(Change { began: true, phase: change.begun, scope });
+                    changes.push(Change { began: true, phase: change.begun, scope, thread: head.thread });
                     thread.own.push(change.begun);
                 }
             }
@@ -291,8 +355,8 @@ mod tests {
     fn phases_end_in_the_order_in_which_they_began() {
         let mut state = TraceState::default();
         let scope = |phase| if phase == 3 { Scope::Thread } else { Scope::Process };
-        let began = |phase| Change { began: true, phase, scope: scope(phase) };
-        let ended = |phase| Change { began: false, phase, scope: scope(phase) };
+        let began = |phase| Change { began: true, phase, scope: scope(phase), thread: 1 };
+        let ended = |phase| Change { began: false, phase, scope: scope(phase), thread: 1 };
         assert_eq!(state.mark(&marker(OPERATION_BEGIN, SCOPE_PROCESS, 1, 0, b"work")), [began(1)]);
         assert_eq!(state.mark(&marker(OPERATION_BEGIN, SCOPE_PROCESS, 2, 1, b"copy")), [began(2)]);
         assert_eq!(state.mark(&marker(OPERATION_BEGIN, SCOPE_THREAD, 3, 2, b"mine")), [began(3)]);
@@ -306,5 +370,42 @@ mod tests {
         assert_eq!(state.mark(&marker(OPERATION_END, SCOPE_PROCESS, 0, 0, b"")), []);
         let paths = [4, 3, 9].map(|number| state.phase_path(number));
         assert_eq!(paths.map(|path| state.strings.get(path)), ["work/next", "work/copy/mine", "phase 9"]);
+    }
+
+    fn life(kind: u8, pid: u32, thread: u32, phase: u32) -> Lifecycle {
+        let head = EventHeader { pid, thread, phase, kind, ..Default::default() };
+        Lifecycle { head, process: u64::from(pid), ..Default::default() }
+    }
+
+    fn marked(pid: u32, thread: u32, operation: u32, scope: u32, begun: u32, parent: u32) -> PhaseChange {
+        let mut change = marker(operation, scope, begun, parent, b"phase");
+        (change.head.pid, change.head.thread) = (pid, thread);
+        change
+    }
+
+    #[test]
+    fn phases_end_with_who_began_them() {
+        let mut state = TraceState::default();
+        let ended = |phase, thread, scope| Change { began: false, phase, scope, thread };
+        state.live(&life(PROCESS, 1, 1, 0));
+        state.live(&life(THREAD, 1, 2, 0));
+        state.mark(&marked(1, 1, OPERATION_BEGIN, SCOPE_PROCESS, 1, 0));
+        state.mark(&marked(1, 2, OPERATION_BEGIN, SCOPE_THREAD, 2, 1));
+        // A child is born in its parent's phase; what it begins itself is its own.
+        state.live(&life(PROCESS, 5, 5, 1));
+        state.mark(&marked(5, 5, OPERATION_BEGIN, SCOPE_PROCESS, 3, 1));
+        // Another program in it: the phase of the parent goes on.
+        assert_eq!(state.live(&life(EXEC, 5, 5, 1)), [ended(3, 5, Scope::Process)]);
+        assert_eq!(state.live(&life(END, 5, 5, 1)), []);
+        // The leader goes first, as when a thread of it executes; the process goes on.
+        state.mark(&marked(1, 1, OPERATION_BEGIN, SCOPE_THREAD, 4, 1));
+        assert_eq!(state.live(&life(END, 1, 1, 1)), [ended(4, 1, Scope::Thread)]);
+        assert_eq!(state.live(&life(EXEC, 1, 1, 0)), [ended(2, 2, Scope::Thread), ended(1, 1, Scope::Process)]);
+        state.mark(&marked(1, 1, OPERATION_BEGIN, SCOPE_PROCESS, 1, 0));
+        assert_eq!(state.live(&life(END, 1, 1, 0)), [ended(1, 1, Scope::Process)]);
+        // The end of a process was lost, and another has its number.
+        state.live(&life(PROCESS, 9, 9, 0));
+        state.mark(&marked(9, 9, OPERATION_BEGIN, SCOPE_PROCESS, 1, 0));
+        assert_eq!(state.live(&life(PROCESS, 9, 9, 0)), [ended(1, 9, Scope::Process)]);
     }
 }

@@ -22,7 +22,7 @@ use polars_core::prelude::*;
 use crate::{
     event::{Event, returns_foreign_value},
     interner::StringInterner,
-    replay::TraceState,
+    replay::{Change, TraceState},
     rows::{self, NameCodes, TableRow},
 };
 
@@ -108,7 +108,12 @@ impl Table {
                 self.rows.push(row);
             }
             Event::Lifecycle(life) => {
-                self.state.live(life);
+                // Whose they are is known before the step is taken.
+                let (process, comm) = (self.state.process(head.pid), self.state.thread_name(head.thread));
+                for change in self.state.live(life) {
+                    let row = self.change(head, change);
+                    self.rows.push(TableRow { process, comm, ..row });
+                }
                 let event = match head.kind {
                     PROCESS => word::PROCESS,
                     THREAD => word::THREAD,
@@ -120,13 +125,13 @@ impl Table {
                 row.process = life.process;
                 match head.kind {
                     PROCESS => row.arguments[0] = life.parent,
-                    END => row.returned = (life.exit_code != EXIT_UNKNOWN).then(|| life.exit_code.into()),
+                    END => {
+                        row.comm = comm;
+                        row.returned = (life.exit_code != EXIT_UNKNOWN).then(|| life.exit_code.into());
+                    }
                     _ => {}
                 }
                 self.rows.push(row);
-                if head.kind == END {
-                    self.state.forget(head.thread);
-                }
             }
             Event::Phase(change) if change.operation == OPERATION_ITERATIONS => {
                 let mut row = self.row(head, word::ITERATIONS);
@@ -135,9 +140,7 @@ impl Table {
             }
             Event::Phase(change) => {
                 for change in self.state.mark(change) {
-                    let event = if change.began { word::PHASE_BEGIN } else { word::PHASE_END };
-                    let mut row = self.row(EventHeader { phase: change.phase, ..head }, event);
-                    row.arguments[0] = u64::from(change.scope != Scope::Process);
+                    let row = self.change(head, change);
                     self.rows.push(row);
                 }
             }
@@ -162,6 +165,13 @@ impl Table {
                 self.rows.push(row);
             }
         }
+    }
+
+    fn change(&mut self, head: EventHeader, change: Change) -> TableRow {
+        let event = if change.began { word::PHASE_BEGIN } else { word::PHASE_END };
+        let mut row = self.row(EventHeader { phase: change.phase, thread: change.thread, ..head }, event);
+        row.arguments[0] = u64::from(change.scope != Scope::Process);
+        row
     }
 
     fn row(&mut self, head: EventHeader, event: &'static str) -> TableRow {

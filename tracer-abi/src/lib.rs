@@ -19,7 +19,7 @@ pub mod tasks;
 /// Raised with every change of a layout, a map name or a meaning in this crate.
 ///
 /// The object carries it in the ELF section [`ABI_SECTION`]; the loader refuses another value.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] as a little-endian `u32`.
 pub const ABI_SECTION: &str = "gpuos.abi";

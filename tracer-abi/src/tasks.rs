@@ -222,8 +222,8 @@ pub struct ProcessRecord {
     pub phase: u32,
     /// Begins inside that were not kept: as many ends mean nothing.
     pub phases_ignored: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Number of the phase that it was born in and has not ended; 0: none. It began in an ancestor, which counts its time.
+    pub inherited_phase: u32,
     /// Name of the command, NUL-padded.
     pub comm: [u8; 16],
 }
@@ -237,6 +237,32 @@ pub const EXIT_UNKNOWN: u32 = u32::MAX;
 #[must_use]
 pub const fn process_id(pid: u32, started_ns: u64) -> u64 {
     ((started_ns >> 10) << 22) | (pid as u64 & 0x3f_ffff)
+}
+
+/// Clock when the process with this id began, to 1,024 ns, for who knows a moment at which it lived.
+#[must_use]
+pub const fn started_ns(process: u64, lived_ns: u64) -> u64 {
+    // As much of the clock is in an id: 52 days.
+    const KNOWN: u64 = (1 << 52) - 1;
+    let started = (lived_ns & !KNOWN) | ((process >> 22) << 10);
+    if started > lived_ns { started.wrapping_sub(KNOWN + 1) } else { started }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_when_its_process_began() {
+        let days = 24 * 3600 * 1_000_000_000;
+        for began in [0, 1024 * 77, 51 * days, 53 * days, 200 * days] {
+            let id = process_id(4711, began);
+            for later in [0, 5_000, 40 * days] {
+                let started = started_ns(id, began + 1023 + later);
+                assert!(started <= began && began - started < 1024, "{began} {later} {started}");
+            }
+        }
+    }
 }
 
 #[cfg(not(test))]

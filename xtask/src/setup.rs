@@ -42,8 +42,8 @@ const TESTS: [&str; 10] = [
     "libamdhip64-5",
 ];
 /// Python packages that tests use, in `target/python`: NVTX as Python programs have it, and its C headers; readers of
-/// recordings.
-const PYTHON: [&str; 7] = [
+/// recordings, runs and datasets.
+const PYTHON: [&str; 12] = [
     "nvtx==0.2.17",
     "nvidia-nvtx-cu12==12.9.79",
     "perfetto==0.59.1",
@@ -51,6 +51,11 @@ const PYTHON: [&str; 7] = [
     "duckdb==2.0.0",
     "polars==2.1.0",
     "polars-runtime-32==2.1.0",
+    "pyarrow==26.0.1",
+    "pandas==3.1.1",
+    "numpy==2.4.6",
+    "python-dateutil==2.9.0.post0",
+    "six==1.17.0",
 ];
 /// What compiles the kernels for AMD's GPUs.
 const AMDGPU: [&str; 2] = ["clang-22", "lld-22"];

@@ -251,3 +251,42 @@ fn a_recording_from_a_gpu_machine_is_read_anywhere() {
     let fields = text.lines().filter(|line| line.contains(",hClient=0x") && line.contains(" status=0x")).count();
     assert_eq!((text.lines().filter(|line| line.contains(",nvidia")).count(), fields), (1276, 413));
 }
+
+#[privileged]
+fn other_readers_take_the_strings_of_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.parquet");
+    let status = Command::new(TRACER)
+        .args(["run", "-q", "-o"])
+        .arg(&file)
+        .arg("--")
+        .arg(known_calls())
+        .arg("threads")
+        .args(["50", "3"])
+        .status();
+    assert!(status.unwrap().success());
+    let text = python(
+        r#"
+import io, sys
+import duckdb, pandas, polars
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.csv, pyarrow.parquet as pq
+table = pq.read_table(sys.argv[1])
+assert not any(pa.types.is_string_view(field.type) for field in table.schema), table.schema
+chosen = table.filter(pc.equal(table['syscall'], 'getppid'))
+calls = [pc.sum(chosen['calls']).as_py()]
+names = table.select(['syscall', 'role']).sort_by('syscall')
+pa.csv.write_csv(names, io.BytesIO())
+assert names.join(chosen.select(['syscall', 'calls']), 'syscall', join_type='inner').num_rows == chosen.num_rows ** 2
+for backend in ['numpy_nullable', 'pyarrow']:
+    frame = pandas.read_parquet(sys.argv[1], dtype_backend=backend)
+    calls.append(frame[frame.syscall == 'getppid'].calls.sum())
+    frame[['syscall', 'role']].sort_values('syscall').to_csv(io.StringIO())
+frame = polars.read_parquet(sys.argv[1])
+calls.append(frame.filter(polars.col('syscall') == 'getppid')['calls'].sum())
+calls += duckdb.sql(f"select sum(calls)::bigint from '{sys.argv[1]}' where syscall = 'getppid'").fetchall()[0]
+print(*calls)
+"#,
+        &[&file],
+    );
+    assert_eq!(text, "150 150 150 150 150\n");
+}

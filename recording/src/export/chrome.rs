@@ -18,6 +18,8 @@ pub(super) struct Chrome {
     /// Open phases of processes and threads, by an id of their own.
     phases: u64,
     open: HashMap<(u32, u32, String), Vec<u64>>,
+    /// Processes that had a number, in their order.
+    processes: HashMap<u32, Vec<u64>>,
 }
 
 impl Chrome {
@@ -30,7 +32,13 @@ impl Chrome {
             "boottime_ns": clocks.boottime_ns,
         });
         write!(to, "{{\"displayTimeUnit\":\"ns\",\"otherData\":{origin},\"traceEvents\":[")?;
-        Ok(Self { start_ns: clocks.monotonic_ns, is_first: true, phases: 0, open: HashMap::new() })
+        Ok(Self {
+            start_ns: clocks.monotonic_ns,
+            is_first: true,
+            phases: 0,
+            open: HashMap::new(),
+            processes: HashMap::new(),
+        })
     }
 
     fn event(&mut self, to: &mut dyn Write, event: &Json) -> Result<(), ExportError> {
@@ -41,10 +49,34 @@ impl Chrome {
         Ok(serde_json::to_writer(to, event)?)
     }
 
+    /// The number of a process. One that has the number of an earlier one gets another, larger than any of the kernel's, and a
+    /// label that says so: the format knows processes by their numbers alone.
+    fn pid(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<u32, ExportError> {
+        let earlier = self.processes.entry(row.pid).or_default();
+        if let Some(at) = earlier.iter().position(|process| *process == row.process) {
+            return Ok(number_again(row.pid, at));
+        }
+        earlier.push(row.process);
+        let again = earlier.len() - 1;
+        let pid = number_again(row.pid, again);
+        if again != 0 {
+            let label = format!("pid {} again, process {} of that number", row.pid, again + 1);
+            self.event(to, &json!({"ph": "M", "pid": pid, "name": "process_labels", "args": {"labels": label}}))?;
+        }
+        Ok(pid)
+    }
+
     /// Microseconds.
     fn at(&self, nanoseconds: u64) -> f64 {
         (nanoseconds as f64 - self.start_ns as f64) / 1000.0
     }
+}
+
+/// A number for the process that is the `again`-th to have it.
+fn number_again(pid: u32, again: usize) -> u32 {
+    // `PID_MAX_LIMIT` of the kernel.
+    const LARGEST: u32 = 1 << 22;
+    pid.wrapping_add(LARGEST.wrapping_mul(again as u32))
 }
 
 impl Exporter for Chrome {
@@ -59,7 +91,7 @@ impl Exporter for Chrome {
             };
             args.insert(name.to_owned(), value);
         }
-        let (pid, tid, ts) = (row.pid, row.thread, self.at(row.time));
+        let (pid, tid, ts) = (self.pid(row, to)?, row.thread, self.at(row.time));
         let owner = if row.is_threads_own() { tid } else { 0 };
         let name = |what: &str| json!({"ph": "M", "pid": pid, "tid": tid, "name": what, "args": {"name": row.comm}});
         let event = match row.event {

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, io::Write};
 
+use gpuos_tracer_abi::tasks::started_ns;
 use prost::{Message, Oneof};
 
 use super::{ExportError, Exporter, Value, details};
@@ -80,6 +81,9 @@ struct ProcessDescriptor {
     pid: Option<i32>,
     #[prost(string, optional, tag = "6")]
     process_name: Option<String>,
+    /// Tells processes of one number apart. In the primary clock of the trace.
+    #[prost(int64, optional, tag = "7")]
+    start_timestamp_ns: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -155,6 +159,8 @@ pub(super) struct Perfetto {
     /// Open phases, by track.
     open: HashMap<u64, u64>,
     last_ns: u64,
+    /// From the monotonic clock to that of the boot.
+    boottime_offset_ns: i64,
 }
 
 impl Perfetto {
@@ -170,7 +176,13 @@ impl Perfetto {
             primary_trace_clock: Some(BOOTTIME),
         };
         write(to, None, Data::ClockSnapshot(snapshot))?;
-        Ok(Self { tracks: HashMap::new(), roles: HashMap::new(), open: HashMap::new(), last_ns: 0 })
+        Ok(Self {
+            tracks: HashMap::new(),
+            roles: HashMap::new(),
+            open: HashMap::new(),
+            last_ns: 0,
+            boottime_offset_ns: clocks.boottime_ns.wrapping_sub(clocks.monotonic_ns).cast_signed(),
+        })
     }
 
     /// Number of a track, and whether it is new.
@@ -186,6 +198,8 @@ impl Perfetto {
             let process = ProcessDescriptor {
                 pid: Some(row.pid as i32),
                 process_name: Some(row.comm.to_owned()).filter(|name| !name.is_empty()),
+                start_timestamp_ns: (row.process != 0)
+                    .then(|| started_ns(row.process, row.time).cast_signed().saturating_add(self.boottime_offset_ns)),
             };
             let track = TrackDescriptor { uuid: Some(uuid), process: Some(process), ..Default::default() };
             write(to, None, Data::TrackDescriptor(track))?;

@@ -1,10 +1,12 @@
 //! speedscope's file format: one profile for each thread, its calls in their order with the time inside each.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io::Write,
 };
 
+use gpuos_model::units;
+use gpuos_tracer_abi::tasks::started_ns;
 use serde_json::json;
 
 use super::{ExportError, Exporter, folded::stack};
@@ -15,7 +17,9 @@ pub(super) struct Speedscope {
     command: String,
     frames: Vec<String>,
     numbers: HashMap<String, usize>,
-    threads: BTreeMap<(u32, u32), Thread>,
+    /// By process number, process id and thread number: a number may be used again.
+    threads: BTreeMap<(u32, u64, u32), Thread>,
+    start_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -23,12 +27,14 @@ struct Thread {
     name: String,
     samples: Vec<Vec<usize>>,
     weights: Vec<u64>,
+    lived_ns: u64,
 }
 
 impl Speedscope {
     pub(super) fn new(source: &Source) -> Self {
         let command = source.command().join(" ");
-        Self { command, frames: Vec::new(), numbers: HashMap::new(), threads: BTreeMap::new() }
+        let start_ns = source.clocks().monotonic_ns;
+        Self { command, frames: Vec::new(), numbers: HashMap::new(), threads: BTreeMap::new(), start_ns }
     }
 }
 
@@ -42,8 +48,9 @@ impl Exporter for Speedscope {
             })
         };
         let sample: Vec<usize> = stack(row).into_iter().map(&mut frame).collect();
-        let thread = self.threads.entry((row.pid, row.thread)).or_default();
+        let thread = self.threads.entry((row.pid, row.process, row.thread)).or_default();
         row.comm.clone_into(&mut thread.name);
+        thread.lived_ns = row.time;
         match (thread.samples.last(), thread.weights.last_mut()) {
             (Some(last), Some(weight)) if *last == sample => *weight = weight.saturating_add(duration),
             _ => {
@@ -55,10 +62,19 @@ impl Exporter for Speedscope {
     }
 
     fn finish(&mut self, to: &mut dyn Write) -> Result<(), ExportError> {
-        let profile = |(&(pid, thread), calls): (&(u32, u32), &Thread)| {
+        let mut processes: HashMap<u32, HashSet<u64>> = HashMap::new();
+        for (pid, process, _) in self.threads.keys() {
+            processes.entry(*pid).or_default().insert(*process);
+        }
+        let profile = |(&(pid, process, thread), calls): (&(u32, u64, u32), &Thread)| {
+            let mut name = format!("{} {thread} of {pid}", calls.name);
+            if processes[&pid].len() > 1 {
+                let started = started_ns(process, calls.lived_ns).saturating_sub(self.start_ns);
+                name += &format!(", begun at {}", units::duration(started));
+            }
             json!({
                 "type": "sampled",
-                "name": format!("{} {thread} of {pid}", calls.name),
+                "name": name,
                 "unit": "nanoseconds",
                 "startValue": 0,
                 "endValue": calls.weights.iter().fold(0_u64, |sum, weight| sum.saturating_add(*weight)),

@@ -20,15 +20,20 @@ pub(crate) fn is_on() -> bool {
     INFER_PHASES.load() != 0
 }
 
-/// A process begins.
+/// A process begins, or another program in it.
 #[inline(always)]
-pub(crate) fn begin(thread: &mut ThreadState) {
+pub(crate) fn begin(thread: &mut ThreadState, at_ns: u64) {
     if is_on()
         && let Some(process) = state::record(thread.process)
     {
-        let started_ns = process.started_ns;
-        change(thread, process, BEFORE_THE_GPU, started_ns);
+        change(thread, process, BEFORE_THE_GPU, at_ns);
     }
+}
+
+/// Whether a process is in the phase that it begins with.
+#[inline(always)]
+pub(crate) fn is_before_the_gpu(process: &ProcessRecord) -> bool {
+    is_on() && process.phase == BEFORE_THE_GPU
 }
 
 /// At each call: set-up ends when its time is over, whatever is called then.

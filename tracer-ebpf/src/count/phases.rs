@@ -206,10 +206,25 @@ fn end(process: &mut ProcessRecord, now: u64) -> bool {
         return true;
     }
     let Some(node) = node(process.phase) else { return false };
+    if process.phase == process.inherited_phase {
+        process.inherited_phase = node.parent;
+    }
     add_time(process.phase, process.phase_since_ns, now);
     process.phase = node.parent;
-    process.phase_since_ns = now;
+    process.phase_since_ns = if process.phase == process.inherited_phase { 0 } else { now };
     true
+}
+
+/// Ends what a process has open, because it executes another program. What it inherited goes on.
+#[inline(always)]
+pub(crate) fn end_all(process: &mut ProcessRecord) {
+    process.phases_ignored = 0;
+    if process.phase != process.inherited_phase {
+        // SAFETY: the helper has no arguments.
+        add_time(process.phase, process.phase_since_ns, unsafe { bpf_ktime_get_ns() });
+        process.phase = process.inherited_phase;
+        process.phase_since_ns = 0;
+    }
 }
 
 /// Likewise of a thread's own.

@@ -53,21 +53,21 @@ pub(crate) fn start_command(thread: &mut ThreadState) {
     start_process(thread, 0);
     follow(thread, 0);
     emit::lifecycle(thread, PROCESS, 0, 0);
-    inferred::begin(thread);
+    inferred::begin(thread, thread.entered_ns);
 }
 
-/// The first event of a task that is to be traced. A forked one is a process of its own, or one more
-/// thread of its parent's.
+/// The first event of a task that is to be traced. A forked one is a process of its own, or one more thread of its parent's.
+/// `is_thread`: it is known to be a thread, although it has the number of its process by now.
 #[inline(never)]
-pub(crate) fn adopt(thread: &mut ThreadState) -> u32 {
+pub(crate) fn adopt(thread: &mut ThreadState, is_thread: bool) -> u32 {
     let ids = bpf_get_current_pid_tgid();
     let parent = thread.process;
     let was_born = thread.stage == STAGE_BORN;
-    if was_born && ids as u32 == (ids >> 32) as u32 {
+    if was_born && !is_thread && ids as u32 == (ids >> 32) as u32 {
         start_process(thread, parent);
         follow(thread, parent);
         emit::lifecycle(thread, PROCESS, parent, 0);
-        inferred::begin(thread);
+        inferred::begin(thread, thread.entered_ns);
     } else {
         thread.stage = STAGE_RUNNING;
         ioctl::watch(thread);
@@ -121,7 +121,7 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
         phases_ignored: 0,
         phase_since_ns: 0,
         set_up_until_ns: 0,
-        padding: 0,
+        inherited_phase: thread.phase,
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         counters::add(PROCESSES_WITHOUT_RECORD, 1);
@@ -135,18 +135,23 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
     0
 }
 
-/// The current thread has executed a program; it is the only one of its process now.
+/// The current thread, whose number was `before`, has executed a program; it is the only one of its process now.
 #[inline(always)]
-pub(crate) fn executed() -> i32 {
+pub(crate) fn executed(before: u32) -> i32 {
     let Some(thread) = state_of(kernel::current_task()) else { return 0 };
     // Without its entry, when only some calls are looked at.
     if thread.stage == STAGE_ARMED {
         start_command(thread);
     } else if thread.stage != STAGE_RUNNING {
-        adopt(thread);
+        adopt(thread, before != bpf_get_current_pid_tgid() as u32);
     }
     phases::end_all_own(thread);
+    let mut is_new_to_gpus = true;
     if let Some(process) = record(thread.process) {
+        is_new_to_gpus = inferred::is_before_the_gpu(process);
+        if !is_new_to_gpus {
+            phases::end_all(process);
+        }
         thread.phase = process.phase;
         process.comm = bpf_get_current_comm().unwrap_or_default();
         if !kernel::has_btf() {
@@ -155,6 +160,10 @@ pub(crate) fn executed() -> i32 {
     }
     say!(debug, "process {} executed a program", thread.process);
     emit::lifecycle(thread, EXEC, 0, 0);
+    if !is_new_to_gpus {
+        // SAFETY: the helper has no arguments.
+        inferred::begin(thread, unsafe { bpf_ktime_get_ns() });
+    }
     0
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn count_exit(ctx: BtfTracePointContext) -> i32 {
     if thread.stage != STAGE_RUNNING {
         // The command begins at its exec, a child after the return from its parent's fork.
         if thread.stage != STAGE_ARMED {
-            tasks::adopt(thread);
+            tasks::adopt(thread, false);
         }
         return 0;
     }

@@ -14,7 +14,7 @@ use gpuos_tracer_abi::{
 use crate::{
     count::{calls, tasks},
     ground::{
-        context::{point_field, task_argument},
+        context::{argument, point_field, task_argument},
         counters, kernel,
         maps::THREADS_BY_TID,
         state::{state_by_tid, state_of, storage},
@@ -60,14 +60,15 @@ pub(crate) fn point_exec(ctx: TracePointContext) -> u32 {
             counters::add(CHILDREN_NOT_FOLLOWED, 1);
         }
     }
-    tasks::executed();
+    tasks::executed(before);
     0
 }
 
-/// Current task: the thread that has just executed a program; it is the only one of its process now.
+/// Arguments: the thread that has just executed a program (the current task, the only one of its process now), and the
+/// number that it had before.
 #[btf_tracepoint(function = "sched_process_exec")]
-pub(crate) fn task_exec(_ctx: BtfTracePointContext) -> i32 {
-    tasks::executed()
+pub(crate) fn task_exec(ctx: BtfTracePointContext) -> i32 {
+    tasks::executed(argument(&ctx, 1) as u32)
 }
 
 /// Current task: the thread that exits. It makes no system call any more, but still runs to tear
@@ -103,7 +104,7 @@ fn exited() -> i32 {
         return 0;
     }
     if thread.stage != STAGE_RUNNING {
-        tasks::adopt(thread);
+        tasks::adopt(thread, false);
     }
     calls::count_last(task, thread);
     tasks::end(task, thread);
