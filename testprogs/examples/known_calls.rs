@@ -37,6 +37,40 @@ fn fork(child: impl FnOnce()) -> libc::pid_t {
     }
 }
 
+/// A child with a number of our choice, as far as nobody has it; the calls are those of [`fork`].
+fn fork_as(pid: libc::pid_t, child: impl FnOnce()) -> io::Result<libc::pid_t> {
+    // `struct clone_args` of the kernel's `sched.h`; words that are left out are zero.
+    let mut arguments = [0_u64; 10];
+    arguments[4] = libc::SIGCHLD as u64;
+    arguments[8] = &raw const pid as u64;
+    arguments[9] = 1;
+    // SAFETY: the structure and the number outlive the call; the child ends in `_exit` and uses only what `child` does.
+    unsafe {
+        match libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                child();
+                libc::_exit(0)
+            }
+            pid => Ok(pid as libc::pid_t),
+        }
+    }
+}
+
+fn one_number() {
+    let largest = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().parse::<libc::pid_t>().unwrap();
+    for number in (301..largest).rev().take(1000) {
+        let Ok(first) = fork_as(number, || getppid(10)) else { continue };
+        wait(first);
+        thread::sleep(Duration::from_millis(5));
+        if let Ok(second) = fork_as(number, || (0..20).for_each(|_| drop_result(call(libc::SYS_getuid)))) {
+            wait(second);
+            return;
+        }
+    }
+    panic!("no number was free twice");
+}
+
 fn wait(pid: libc::pid_t) {
     // SAFETY: no status is asked for.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
@@ -386,6 +420,16 @@ fn main() {
         })
         .join()
         .unwrap(),
+        // Likewise one that has made no call before that is looked at.
+        "exec-from-silent-thread" => {
+            getppid(3);
+            drop(thread::spawn(|| exec_self(&["getppid", "5"])));
+            loop {
+                thread::park();
+            }
+        }
+        // Two processes, one after the other, with the same number.
+        "one-number" => one_number(),
         "vfork" => vforks(times),
         "on-demand" => on_demand(times),
         "churn" => churn(times),

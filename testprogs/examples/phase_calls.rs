@@ -19,6 +19,7 @@ fn main() {
         Some("deep") => deep(),
         Some("odd") => odd(),
         Some("many") => many(),
+        Some("leave") => leave(),
         _ => phases(),
     }
 }
@@ -101,6 +102,28 @@ fn odd() {
     }
     gpuos_phase::begin("\u{1b}[31mred/\u{7}");
     calls(2);
+}
+
+/// Phases that nobody ends: those of a thread that ends, of a program that executes another one, of a process that ends.
+fn leave() {
+    gpuos_phase::begin("outer");
+    gpuos_phase::begin("inner");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            gpuos_phase::thread_begin("of a thread");
+            calls(3);
+        });
+    });
+    gpuos_phase::thread_begin("mine");
+    calls(4);
+    let us = std::env::current_exe().expect("this program has a name");
+    // A child begins in `inner`, and keeps it.
+    let ended = Command::new(&us).arg("calls").status().expect("it can be run again");
+    assert!(ended.success());
+    if std::env::args().nth(2).is_none() {
+        let error = std::os::unix::process::CommandExt::exec(Command::new(us).args(["leave", "again"]));
+        panic!("{error}");
+    }
 }
 
 /// More labels than there is room for.

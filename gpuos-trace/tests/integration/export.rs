@@ -146,7 +146,7 @@ events = json.load(open(chrome))['traceEvents']
 calls = [event for event in events if event['ph'] == 'X' and event['cat'] != 'sched']
 begun = [event['id'] for event in events if event['ph'] == 'b']
 ended = [event['id'] for event in events if event['ph'] == 'e']
-assert len(set(begun)) == len(begun) and set(ended) <= set(begun)
+assert len(set(begun)) == len(begun) and set(ended) == set(begun)
 total = sum(round(event['dur'] * 1000) for event in calls)
 print(len(calls), sum(event['name'] == 'getppid' for event in calls), len(begun))
 profiles = json.load(open(speedscope))
@@ -289,4 +289,47 @@ print(*calls)
         &[&file],
     );
     assert_eq!(text, "150 150 150 150 150\n");
+}
+
+#[privileged]
+fn processes_that_had_one_number_are_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let status = Command::new(TRACER)
+        .args(["record", "-q", "-o"])
+        .arg(&file)
+        .arg("--")
+        .arg(known_calls())
+        .arg("one-number")
+        .status();
+    assert!(status.unwrap().success());
+    let path = |name: &str| folder.path().join(name);
+    for format in ["perfetto", "chrome", "speedscope"] {
+        export(&file, format, &path(format));
+    }
+    let text = python(
+        r"
+import json, sys
+from collections import defaultdict
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+trace = Trace()
+trace.ParseFromString(open(sys.argv[1], 'rb').read())
+started, uuids = defaultdict(set), defaultdict(set)
+for packet in trace.packet:
+    if packet.HasField('track_descriptor') and packet.track_descriptor.HasField('process'):
+        process = packet.track_descriptor.process
+        started[process.pid].add(process.start_timestamp_ns)
+        uuids[process.pid].add(packet.track_descriptor.uuid)
+boottime = next(clock.timestamp for packet in trace.packet for clock in packet.clock_snapshot.clocks if clock.clock_id == 6)
+assert all(0 <= at - boottime < 10**10 for times in started.values() for at in times), (started, boottime)
+print(sorted(len(times) for times in started.values()), sorted(len(tracks) for tracks in uuids.values()))
+events = [event for event in json.load(open(sys.argv[2]))['traceEvents'] if event['ph'] == 'X']
+pids = lambda name: {event['pid'] for event in events if event['name'] == name}
+print(len(pids('getppid') & pids('getuid')), sum(event['name'] == 'getuid' for event in events) >= 20)
+names = [profile['name'] for profile in json.load(open(sys.argv[3]))['profiles']]
+print(len(names), len(set(names)), sum('begun at' in name for name in names))
+",
+        &[&path("perfetto"), &path("chrome"), &path("speedscope")],
+    );
+    assert_eq!(text, "[1, 2] [1, 2]\n0 True\n3 3 2\n");
 }

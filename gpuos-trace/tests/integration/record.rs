@@ -192,6 +192,48 @@ fn phases_are_in_the_recording() {
 }
 
 #[privileged]
+fn phases_end_with_who_began_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    for options in [&[][..], &["--tasks-by-id"]] {
+        record(&file, options, &[example("phase_calls").to_str().unwrap(), "leave"]);
+        let rows = rows(&file);
+        let of = |event: &str, phase: &str| -> Vec<&Row> {
+            rows.iter().filter(|row| row.event == event && row.phase == phase).collect()
+        };
+        let executed = rows.iter().rfind(|row| row.event == word::EXEC && row.pid == rows[0].pid).unwrap();
+        for phase in ["outer", "outer/inner", "outer/inner/of a thread", "outer/inner/mine"] {
+            let (begun, ended) = (of(word::PHASE_BEGIN, phase), of(word::PHASE_END, phase));
+            // Once before the second program, once in it.
+            assert_eq!((begun.len(), ended.len()), (2, 2), "{options:?} {phase}");
+            assert!(ended[0].time <= executed.time && begun[1].time > executed.time, "{options:?} {phase}");
+            assert_eq!(ended[0].thread, begun[0].thread, "{options:?} {phase}");
+        }
+        let getppid = |phase: &str| rows.iter().filter(|row| row.syscall == "getppid" && row.phase == phase).count();
+        let counted = ["outer/inner", "outer/inner/of a thread", "outer/inner/mine"].map(getppid);
+        assert_eq!(counted, [2 * 7, 2 * 3, 2 * 4], "{options:?}");
+        // What the kernel side has added up is what the rows say.
+        let header = Recording::open(&file).unwrap().unwrap().header;
+        let lasted = |phase: &str| -> u64 {
+            of(word::PHASE_BEGIN, phase)
+                .iter()
+                .zip(of(word::PHASE_END, phase))
+                .map(|(begin, end)| end.time - begin.time)
+                .sum()
+        };
+        for phase in header.phases.iter().filter(|phase| phase.path != "outer/inner") {
+            assert!(
+                phase.wall_ns.abs_diff(lasted(&phase.path)) < 2_000_000,
+                "{options:?} {}: {} {}",
+                phase.path,
+                phase.wall_ns,
+                lasted(&phase.path)
+            );
+        }
+    }
+}
+
+#[privileged]
 fn what_finds_no_place_in_the_ring_is_counted_and_dated() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recording.parquet");

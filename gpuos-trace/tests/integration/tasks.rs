@@ -48,6 +48,14 @@ fn executing_keeps_the_process() {
     let trace = trace_known(&[], &["exec-from-thread"]);
     assert_eq!((trace.calls("getppid"), trace.calls("execve")), (7, 2));
     assert_eq!(trace.run.header.processes.len(), 1);
+    // Few calls are looked at, and the thread makes none of them before.
+    for options in
+        [&["-e", "getppid"][..], &["-e", "getppid", "--tasks-by-id"], &["-e", "getppid", "--no-latency"], &[]]
+    {
+        let trace = trace_known(options, &["exec-from-silent-thread"]);
+        let processes = &trace.run.header.processes;
+        assert_eq!((trace.calls("getppid"), processes.len(), processes[0].threads), (8, 1, 2), "{options:?}");
+    }
 }
 
 #[privileged]
