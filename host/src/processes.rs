@@ -42,8 +42,9 @@ pub fn is_there(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Entries of a folder that are numbers.
-fn numbers_in(folder: &str) -> Vec<u32> {
+/// Entries of a folder that are numbers; none when it cannot be read.
+#[must_use]
+pub fn numbers_in(folder: &str) -> Vec<u32> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
     names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

@@ -51,6 +51,7 @@ losses! {
     objects = Some(counters::OBJECTS_WITHOUT_CLASS), "objects", "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class";
     events = Some(counters::EVENTS_LOST), "recorded events", "events found no place in the ring (`--ring` makes it larger); the recording says when";
     sites = Some(counters::STACK_SITES_LOST), "call sites", "calls are in no stack of `--stacks`: no room for their place in the program (`--stacks-kept`)";
+    other_rights = Some(counters::OTHER_RIGHTS), "processes with other rights", "processes were not followed any more after they executed a program with other rights (setuid, capabilities): this gpuos-trace has its own from its file, and shows nothing that you could not ptrace";
     recursion_misses = None, "events", "events were missed because a BPF program was running already on that CPU";
 }
 

@@ -16,6 +16,8 @@ pub const PHASES_IGNORED: u32 = 4;
 pub const EVENTS_LOST: u32 = 5;
 /// Calls whose place in the program found no room (`--stacks`).
 pub const STACK_SITES_LOST: u32 = 6;
+/// Tasks that are not followed any more: they executed a program that gave them rights which the tracer's caller has not.
+pub const OTHER_RIGHTS: u32 = 7;
 
 /// Not a loss: calls counted on the slower path because no row was free.
 pub const CALLS_ON_SLOW_PATH: u32 = 8;

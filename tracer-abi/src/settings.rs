@@ -37,6 +37,8 @@ pub mod globals {
     pub const INFER_PHASES: &str = "INFER_PHASES";
     /// `u32`: 1 when functions of libraries are watched, whose probes make system calls of their own.
     pub const FUNCTIONS_WATCHED: &str = "FUNCTIONS_WATCHED";
+    /// [`Caller`](super::Caller): whose tasks alone may be looked at, as bytes.
+    pub const CALLER: &str = "CALLER";
     /// `u32`: 1 when user stacks are kept.
     pub const STACKS_KEPT: &str = "STACKS_KEPT";
     /// `[u32; N]`: the [`TracepointOffsets`](super::TracepointOffsets) of this kernel.
@@ -94,6 +96,22 @@ macro_rules! special_numbers {
         }
     };
 }
+
+/// Whose tasks alone may be looked at, where the tracer has its rights from its file and not from who calls it.
+#[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// 1 when only tasks of this user and group are looked at, that hold no capabilities; 0: all.
+    pub is_limit: u32,
+    /// Its real user.
+    pub user: u32,
+    /// Its real group.
+    pub group: u32,
+}
+
+/// [`Caller`] as words, the form in which it crosses into the object.
+pub type CallerWords = [u32; size_of::<Caller>() / 4];
 
 macro_rules! special_numbers_struct {
     ($($doc:literal $field:ident;)*) => {
@@ -185,6 +203,16 @@ macro_rules! task_offsets {
             "`ffd.file` of `struct epitem`, which begins with its node of that tree." epoll_file;
             "`rb_left` of `struct rb_node`." node_left;
             "`rb_right` there." node_right;
+            "`real_cred`: pointer to the rights that others check." credentials;
+            "`uid` there." user;
+            "`gid` there." group;
+            "`suid` there." saved_user;
+            "`sgid` there." saved_group;
+            "`euid` there." effective_user;
+            "`egid` there." effective_group;
+            "`cap_permitted` there." capabilities;
+            "`user_ns` there: pointer to the user namespace." namespace;
+            "`level` of `struct user_namespace`: 0 for the initial one." namespace_level;
         }
     };
 }

@@ -41,6 +41,7 @@ mod ground {
     pub(crate) mod atomic;
     pub(crate) mod context;
     pub(crate) mod counters;
+    pub(crate) mod credentials;
     pub(crate) mod fd;
     pub(crate) mod fd_table;
     pub(crate) mod kernel;

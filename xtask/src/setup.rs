@@ -29,7 +29,7 @@ const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 /// Programs that tests run or compare with; a browser for reports; a Vulkan driver that executes on the CPU, AMD's HIP
 /// runtime.
-const TESTS: [&str; 10] = [
+const TESTS: [&str; 11] = [
     "strace",
     "gcc",
     "golang-go",
@@ -38,6 +38,7 @@ const TESTS: [&str; 10] = [
     "git",
     "chromium",
     "util-linux",
+    "libcap2-bin",
     "mesa-vulkan-drivers",
     "libamdhip64-5",
 ];

@@ -219,7 +219,7 @@ fn what_another_user_has_planted_gets_nothing() {
     std::os::unix::fs::lchown(&link, Some(NOBODY), Some(NOBODY)).unwrap();
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
     chown(&pipe, Some(NOBODY), Some(NOBODY)).unwrap();
-    for (path, why) in [(&link, "a link that another user made"), (&pipe, "a pipe of another user")] {
+    for (path, why) in [(&link, "is a link in a folder that others can write to"), (&pipe, "a pipe of another user")] {
         for words in [&["run", "-o"][..], &["record", "-o"]] {
             let output = Command::new(TRACER).args(words).arg(path).args(["--", "true"]).output().unwrap();
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -228,12 +228,17 @@ fn what_another_user_has_planted_gets_nothing() {
         }
     }
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
-    // A file of another user is replaced, not written into: who has it open sees nothing.
+    // A file of another user is neither written into nor replaced where others can write; in a folder of ours it is replaced,
+    // and who has it open sees nothing.
     let file = folder.path().join("own.json");
     std::fs::write(&file, "").unwrap();
     chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
     let open = std::fs::File::open(&file).unwrap();
-    assert!(Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "true"]).status().unwrap().success());
+    let run = || Command::new(TRACER).args(["run", "-q", "-o"]).arg(&file).args(["--", "true"]).output().unwrap();
+    let text = String::from_utf8_lossy(&run().stderr).into_owned();
+    assert!(text.contains("another user made it"), "{text}");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(run().status.success());
     assert_eq!(open.metadata().unwrap().len(), 0);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     // Words of others are shown without what a terminal would obey.

@@ -24,6 +24,7 @@ mod properties;
 mod ranges;
 mod readme;
 mod record;
+mod rights;
 mod stacks;
 mod strace;
 mod support;

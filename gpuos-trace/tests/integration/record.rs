@@ -535,3 +535,38 @@ time.sleep(3)
     assert!(serve.entered == 1 && serve.wall_ns > 500_000_000 && serve.wall_ns < 2_900_000_000, "{serve:?}");
     assert_eq!((header.end, header.processes[0].threads), (End::NotRecorded, 1));
 }
+
+#[privileged]
+fn calls_in_flight_are_there_in_a_container_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording.parquet");
+    let script = "sleep 60 & echo $! > pid; sleep 0.2";
+    for enters in [false, true] {
+        let mut command = if enters { Command::new("unshare") } else { Command::new(TRACER) };
+        if enters {
+            command.args(["--pid", "--fork", "--mount-proc", TRACER]);
+        }
+        let output = command
+            .args(["record", "-q", "-o"])
+            .arg(&file)
+            .args(["--", "sh", "-c", script])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        if enters && output.status.code() == Some(125) {
+            // Where tasks are followed by number, nothing is traced from inside.
+            assert!(String::from_utf8_lossy(&output.stderr).contains("outside of containers"));
+            return;
+        }
+        if !enters {
+            Command::new("sh").args(["-c", "kill $(cat pid)"]).current_dir(folder.path()).status().unwrap();
+        }
+        let rows = rows(&file);
+        let sleeps: Vec<&Row> = rows.iter().filter(|row| row.syscall.contains("nanosleep")).collect();
+        let ended = sleeps.iter().filter(|row| row.event == word::CALL).count();
+        assert_eq!((sleeps.len(), ended), (2, 1), "{enters}");
+        let unfinished = sleeps.iter().find(|row| row.event == word::UNFINISHED).unwrap();
+        let begun = rows.iter().find(|row| row.event == word::PROCESS && row.pid == unfinished.pid);
+        assert!(begun.is_some() && unfinished.thread == unfinished.pid, "{enters}");
+    }
+}

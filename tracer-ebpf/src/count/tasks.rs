@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     counters::{
-        CHILDREN_NOT_FOLLOWED, PROCESSES_WITHOUT_RECORD,
+        CHILDREN_NOT_FOLLOWED, OTHER_RIGHTS, PROCESSES_WITHOUT_RECORD,
         state::{THREADS_ALIVE, THREADS_ENDED},
     },
     events::{END, EXEC, PROCESS, THREAD},
@@ -18,10 +18,10 @@ use gpuos_tracer_abi::{
 
 use super::{emit, inferred, ioctl, phases, rows};
 use crate::ground::{
-    atomic, counters, fd_table, kernel,
+    atomic, counters, credentials, fd_table, kernel,
     log::say,
     maps::PROCESSES,
-    state::{record, state_of},
+    state::{forget, record, state_of},
 };
 
 /// A new task begins with what its parent hands down.
@@ -159,11 +159,36 @@ pub(crate) fn executed(before: u32) -> i32 {
         }
     }
     say!(debug, "process {} executed a program", thread.process);
+    if credentials::are_limited() && credentials::are_others() != 0 {
+        return leave(thread) as i32;
+    }
     emit::lifecycle(thread, EXEC, 0, 0);
     if !is_new_to_gpus {
         // SAFETY: the helper has no arguments.
         inferred::begin(thread, unsafe { bpf_ktime_get_ns() });
     }
+    0
+}
+
+/// The current thread, the only one of its process, has got rights that the tracer's caller has not: from here on nobody looks
+/// at it, nor at its children.
+#[inline(never)]
+pub(crate) fn leave(thread: &mut ThreadState) -> u32 {
+    counters::add(OTHER_RIGHTS, 1);
+    say!(debug, "process {} is not followed any more", thread.process);
+    emit::lifecycle(thread, END, 0, EXIT_UNKNOWN);
+    rows::release(thread);
+    thread.stage = STAGE_ENDED;
+    if let Some(process) = record(thread.process) {
+        process.exit_code = EXIT_UNKNOWN;
+        // SAFETY: the helper has no arguments.
+        process.ended_ns = unsafe { bpf_ktime_get_ns() };
+        // Last: from here on user space may take the record.
+        atomic::add32(&mut process.threads_alive, u32::MAX);
+    }
+    counters::change_state(THREADS_ALIVE, u64::MAX);
+    counters::change_state(THREADS_ENDED, 1);
+    forget();
     0
 }
 

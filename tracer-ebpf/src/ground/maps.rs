@@ -12,7 +12,7 @@ use gpuos_tracer_abi::{
     hooks::{HOOKS, HookCounts},
     ioctl::{DeviceId, MAJORS, Object, RULES as RULE_COUNT, Rule},
     phases::{LABEL, MOST_FUNCTIONS, PhaseKey, PhaseNode},
-    settings::{SpecialNumberWords, TaskOffsetWords, TracepointOffsetWords},
+    settings::{Caller, CallerWords, SpecialNumberWords, TaskOffsetWords, TracepointOffsetWords},
     stacks::StackSite,
     syscalls::{CounterSlot, RowCounts, RowKey},
     tasks::{ProcessRecord, ThreadState},
@@ -182,6 +182,8 @@ pub(crate) static RECORDED: Global<u32> = Global::new(0);
 pub(crate) static INFER_PHASES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static FUNCTIONS_WATCHED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static CALLER: Global<CallerWords> = Global::new([0; size_of::<Caller>() / 4]);
 #[unsafe(no_mangle)]
 pub(crate) static STACKS_KEPT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]

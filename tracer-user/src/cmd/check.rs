@@ -185,7 +185,7 @@ fn capabilities() -> Finding {
         "capabilities",
         found,
         if enough { Verdict::Ok } else { Verdict::Missing },
-        "CAP_BPF and CAP_PERFMON are needed: use sudo, or setcap cap_bpf,cap_perfmon=ep on the program",
+        "CAP_BPF and CAP_PERFMON are needed: use sudo, or setcap cap_bpf,cap_perfmon=ep on the program, which belongs to a group and has mode 0750 then",
     )
 }
 

@@ -55,6 +55,9 @@ pub(super) fn trace(args: TraceArgs) -> Result<TraceOptions, OptionsError> {
             "this kernel has no kprobes"
         }));
     }
+    if args.api && probe::rights::are_of_file() {
+        return Err(OptionsError::ApiOfFile);
+    }
     let functions = if args.api { probe::api_functions(args.api_launches) } else { Ok(Vec::new()) };
     let functions = functions.map_err(|(path, source)| OptionsError::Library { path, source })?;
     if args.api && (functions.is_empty() || !probe::has_uprobes()) {
@@ -156,6 +159,11 @@ pub(super) enum OptionsError {
     /// `--auto-phases` without the calls that tell.
     #[error("`--auto-phases` is told by `ioctl`, which `-e` leaves out\nhint: add `ioctl` to the words of `-e`")]
     NothingToInferFrom,
+    /// `--api` with rights from the file.
+    #[error(
+        "`--api` watches libraries for everybody who uses them, and this gpuos-trace has its rights from its file\nhint: run it through sudo"
+    )]
+    ApiOfFile,
     /// `--api` where there is nothing to watch.
     #[error(
         "`--api` finds nothing to watch: {0}\nhint: `gpuos-trace check` lists the libraries that it finds; `LD_LIBRARY_PATH` names folders of others"

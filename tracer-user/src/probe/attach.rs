@@ -2,23 +2,24 @@
 
 use std::{
     collections::HashMap,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileTypeExt as _, MetadataExt as _},
-    },
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
 };
 
-use gpuos_host::{environment, fds::pidfd_open, proc_text};
+use gpuos_host::proc_text;
 use gpuos_tracer_abi::{
-    events::{CALL, COMPAT, Call, EventHeader, Lifecycle, PROCESS, UNFINISHED},
+    events::{EventHeader, Lifecycle, PROCESS},
     fd_table::{FdKey, FdTable, OpenFd},
     ioctl::DeviceId,
     maps,
-    syscalls::ABI_COMPAT,
-    tasks::{EXIT_UNKNOWN, ProcessRecord, SLOT_NONE, SLOT_SKIPPED, STAGE_RUNNING, TaskUsage, ThreadState, process_id},
+    tasks::{EXIT_UNKNOWN, ProcessRecord, TaskUsage, ThreadState, process_id},
 };
 
-use super::{error::LoadError, load::Tracer, snapshot::Counters};
+use super::{
+    error::LoadError,
+    load::Tracer,
+    process::{ProcessHandle, while_there},
+    rights,
+};
 
 /// Name of a process, as the kernel keeps it.
 fn comm_of(pid: u32) -> std::io::Result<[u8; 16]> {
@@ -61,11 +62,17 @@ impl Tracer {
     ///
     /// # Errors
     /// [`AttachError`].
-    pub fn attach_to(&self, pid: u32, now_ns: u64) -> Result<Attached, AttachError> {
+    pub fn attach_to(&self, process: &ProcessHandle, now_ns: u64) -> Result<Attached, AttachError> {
+        let pid = process.pid();
         refuse_untraceable(pid)?;
+        rights::may_trace(pid).map_err(|source| AttachError::NotYours { pid, source })?;
+        // What was looked at by its number was its own.
+        if !process.has_its_number() {
+            return Err(AttachError::NoSuchProcess(pid));
+        }
         let id = process_id(pid, now_ns);
         self.make_record(pid, id, now_ns)?;
-        let before = self.mark_threads(pid, id)?;
+        let before = self.mark_threads(process, id)?;
         if self.without_btf().is_some() {
             self.tell_open_devices(pid, id)?;
         }
@@ -94,14 +101,15 @@ impl Tracer {
     }
 
     /// Marks every thread of a process, and those that are made meanwhile. Says what each had used before.
-    fn mark_threads(&self, pid: u32, id: u64) -> Result<HashMap<u32, TaskUsage>, AttachError> {
+    fn mark_threads(&self, process: &ProcessHandle, id: u64) -> Result<HashMap<u32, TaskUsage>, AttachError> {
+        let pid = process.pid();
         let mut before: HashMap<u32, TaskUsage> = HashMap::new();
         for _ in 0..MOST_PASSES {
             let threads = while_there(pid, || threads_of(pid)).map_err(|_| AttachError::NoSuchProcess(pid))?;
             let mut is_complete = true;
             for thread in threads {
                 // A thread that executes takes the number of the first one, so a number that was seen is no proof.
-                if before.contains_key(&thread) && (self.is_marked(pid, thread)? || !is_alive(pid, thread)) {
+                if before.contains_key(&thread) && (self.is_marked(process, thread)? || !is_alive(pid, thread)) {
                     continue;
                 }
                 is_complete = false;
@@ -109,7 +117,7 @@ impl Tracer {
                 before.insert(thread, used);
                 // What the kernel side cannot look at at the end, it need not know at the beginning.
                 let settled = if self.without_btf().is_some() { TaskUsage::ZERO } else { used };
-                self.mark_thread(pid, thread, &ThreadState::attached(id, thread, settled))?;
+                self.mark_thread(process, thread, &ThreadState::attached(id, thread, settled))?;
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
             if is_complete {
@@ -120,8 +128,15 @@ impl Tracer {
     }
 
     /// Gives one thread state, unless it has some, or has ended.
-    fn mark_thread(&self, pid: u32, thread: u32, state: &ThreadState) -> Result<(), AttachError> {
-        let Err(error) = self.mark(thread, || pidfd_of(pid, thread), state) else { return Ok(()) };
+    fn mark_thread(&self, process: &ProcessHandle, thread: u32, state: &ThreadState) -> Result<(), AttachError> {
+        let pid = process.pid();
+        let Err(error) = self.mark(thread, || process.thread(thread), state) else {
+            // Where it was marked by its number, that may have been another's meanwhile.
+            if process.check_thread(thread).is_err() {
+                self.unmark(thread, state);
+            }
+            return Ok(());
+        };
         match error.raw_os_error() {
             // Its parent was marked before it, and so is it; or it ended meanwhile.
             Some(libc::EEXIST | libc::ESRCH | libc::ENOENT) => Ok(()),
@@ -154,8 +169,8 @@ impl Tracer {
     }
 
     /// Whether a thread has state, or is gone.
-    fn is_marked(&self, pid: u32, thread: u32) -> Result<bool, LoadError> {
-        match self.state_of(thread, || pidfd_of(pid, thread)) {
+    fn is_marked(&self, process: &ProcessHandle, thread: u32) -> Result<bool, LoadError> {
+        match self.state_of(thread, || process.thread(thread)) {
             Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
@@ -191,23 +206,6 @@ fn has_our_paths(pid: u32) -> bool {
     mounts(&pid).is_some() && mounts(&pid) == mounts(us) && root(&pid).is_some() && root(&pid) == root(us)
 }
 
-/// As often is looked at a process that is there and cannot be seen.
-const MOST_LOOKS: u32 = 1000;
-
-/// Looks again where a process is not seen that is there: while one of its threads executes a program and takes the
-/// number of the first one, the kernel may for a moment say that there is none.
-pub(crate) fn while_there<T>(pid: u32, look: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
-    let is_there =
-        || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), None) != Err(nix::errno::Errno::ESRCH);
-    for _ in 0..MOST_LOOKS {
-        match look() {
-            Err(_) if is_there() => std::thread::sleep(std::time::Duration::from_micros(100)),
-            other => return other,
-        }
-    }
-    look()
-}
-
 /// Threads may come and go while they are marked; each is looked at again as often.
 const MOST_PASSES: usize = 10_000;
 
@@ -221,55 +219,6 @@ fn threads_of(pid: u32) -> std::io::Result<Vec<u32>> {
 fn is_alive(pid: u32, thread: u32) -> bool {
     let stat = proc_text::read(format!("/proc/{pid}/task/{thread}/stat")).unwrap_or_default();
     proc_text::state(&stat).is_some_and(|state| !matches!(state, 'Z' | 'X'))
-}
-
-impl Tracer {
-    /// The calls that threads are in, of the processes that are alive. To be called when nothing moves any more. Linux
-    /// 5.15 to 6.8 tell those of first threads only.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn calls_in_flight(&self, counters: &Counters) -> Result<Vec<Call>, LoadError> {
-        let step = |error| LoadError::from_step("reading the calls in flight", &error);
-        let now_ns = environment::monotonic_ns();
-        let mut calls = Vec::new();
-        if environment::in_pid_namespace() {
-            // Processes have other numbers here.
-            return Ok(calls);
-        }
-        for (_, process) in counters.processes().map_err(step)?.iter().filter(|(_, process)| process.threads_alive != 0)
-        {
-            for thread in threads_of(process.pid).unwrap_or_default() {
-                // It ended meanwhile, or cannot be asked.
-                let Ok(state) = self.state_of(thread, || pidfd_of(process.pid, thread)) else { continue };
-                if state.stage == STAGE_RUNNING && !matches!(state.slot, SLOT_NONE | SLOT_SKIPPED) {
-                    calls.push(call_in_flight(&state, process.pid, thread, now_ns));
-                }
-            }
-        }
-        Ok(calls)
-    }
-}
-
-fn call_in_flight(state: &ThreadState, pid: u32, thread: u32, now_ns: u64) -> Call {
-    let compat = if state.abi == ABI_COMPAT { COMPAT } else { 0 };
-    let head = EventHeader {
-        at_ns: state.entered_ns,
-        pid,
-        thread,
-        phase: state.phase,
-        kind: CALL,
-        flags: UNFINISHED | compat,
-        padding: 0,
-    };
-    Call {
-        head,
-        duration_ns: now_ns.saturating_sub(state.entered_ns),
-        returned: 0,
-        arguments: state.first_arguments(),
-        number: state.number,
-        device: state.pending.device,
-    }
 }
 
 /// More threads than a process can have.
@@ -356,6 +305,16 @@ pub enum AttachError {
     /// It has no program.
     #[error("{0} is a thread of the kernel, which makes no system calls\nhint: `pgrep -a NAME` finds processes")]
     OfTheKernel(u32),
+    /// The tracer's rights are those of its file, and the kernel would not let its caller ptrace this.
+    #[error(
+        "process {pid} is not yours to look at: {source}\nhint: this gpuos-trace has its rights from its file, and shows only what you could ptrace; run it through sudo for others"
+    )]
+    NotYours {
+        /// Which.
+        pid: u32,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
     /// Threads cannot be named to this kernel.
     #[error(
         "process {0} has several threads, and attaching to those needs Linux 6.9, or root outside of containers\nhint: start it with `gpuos-trace run -- …`"
@@ -364,13 +323,6 @@ pub enum AttachError {
     /// The BPF side refused.
     #[error(transparent)]
     Load(#[from] LoadError),
-}
-
-/// An fd of a thread.
-fn pidfd_of(pid: u32, thread: u32) -> std::io::Result<OwnedFd> {
-    // PIDFD_THREAD, Linux 6.9; a process's first thread needs no flag.
-    let flags = if thread == pid { 0 } else { libc::O_EXCL };
-    pidfd_open(thread, flags)
 }
 
 #[cfg(test)]

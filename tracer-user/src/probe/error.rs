@@ -47,6 +47,16 @@ pub enum LoadError {
         "this kernel's structures are not as gpuos-trace knows them: {0}\nhint: please report it with the output of `uname -a`"
     )]
     UnknownKernel(#[source] BtfError),
+    /// A setuid file: what its caller may see is not known.
+    #[error(
+        "this gpuos-trace is a setuid or setgid program, and does not trace so\nhint: take that bit away (`chmod u-s,g-s`); `setcap cap_bpf,cap_perfmon=ep` gives it what it needs"
+    )]
+    OfAnotherUser,
+    /// Rights from the file, on a kernel that does not show the rights of tasks.
+    #[error(
+        "this gpuos-trace has its rights from its file, and without type information of the kernel it cannot tell what you could ptrace\nhint: run it through sudo"
+    )]
+    NoCredentials,
     /// The object was built for another version of the contract.
     #[error(
         "the BPF object is for ABI version {}, this program for {}\n\
@@ -122,7 +132,7 @@ fn permission_hint(what: &str) -> String {
     }
     let this = std::env::current_exe().map_or_else(|_| "gpuos-trace".to_owned(), |path| path.display().to_string());
     format!(
-        "hint: it needs CAP_BPF and CAP_PERFMON: run it through sudo, or once `sudo setcap cap_bpf,cap_perfmon=ep {this}`"
+        "hint: it needs CAP_BPF and CAP_PERFMON: run it through sudo, or once `sudo chgrp GROUP {this}; sudo chmod 0750 {this}; sudo setcap cap_bpf,cap_perfmon=ep {this}` for the members of a group"
     )
 }
 

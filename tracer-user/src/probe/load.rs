@@ -30,6 +30,7 @@ use super::{
     map::Map,
     no_preempt, object,
     offsets::{offsets_without_btf, special_numbers, task_offsets},
+    rights,
     structure_cast::StructureCast,
 };
 
@@ -351,6 +352,7 @@ impl Ways {
             (globals::TRACEPOINT_OFFSETS, bytes(&points)),
             (globals::SPECIAL_NUMBERS, bytes(&special_numbers())),
             (globals::TASK_OFFSETS, bytes(&offsets)),
+            (globals::CALLER, bytes(&rights::caller())),
             #[cfg(feature = "bpf-log")]
             (aya_log::LEVEL, vec![super::log::number_of(settings.log)]),
         ])
@@ -414,6 +416,12 @@ impl Tracer {
     pub fn start(settings: &Settings) -> Result<Self, LoadError> {
         object::check_abi(object::BYTES)?;
         let ways = Ways::choose(settings)?;
+        if rights::are_of_another_user() {
+            return Err(LoadError::OfAnotherUser);
+        }
+        if rights::are_of_file() && ways.types.is_none() {
+            return Err(LoadError::NoCredentials);
+        }
         let wanted = ways.wanted(settings)?;
         // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
         if wanted.iter().any(|(_, point)| matches!(point, AttachPoint::Points(_))) || by_tid::is_preemptible() {
@@ -467,6 +475,16 @@ impl Tracer {
         match &self.threads {
             Some(threads) => threads.insert(&thread, state),
             None => self.storage()?.insert(&pidfd()?.as_raw_fd(), state),
+        }
+    }
+
+    /// Takes the state away that a thread was given by its number.
+    pub(super) fn unmark(&self, thread: u32, given: &ThreadState) {
+        if let Some(threads) = &self.threads
+            && threads.get(&thread).is_ok_and(|state| state.process == given.process)
+        {
+            // It may have ended, and taken it along.
+            let _ = threads.delete(&[thread]);
         }
     }
 

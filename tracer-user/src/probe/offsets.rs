@@ -71,6 +71,8 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
     let inode = btf.structure("inode")?;
     let superblock = btf.structure("super_block")?;
     let dentry = btf.structure("dentry")?;
+    let rights = btf.structure("cred")?;
+    let namespace = btf.structure("user_namespace")?;
     let of_task = |path| task.offset_of(path);
     let optional = |path| of_task(path).unwrap_or(0);
     let of_epoll = |name, path| btf.structure(name).and_then(|structure| structure.offset_of(path)).unwrap_or(0);
@@ -136,6 +138,16 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         epoll_file: of_epoll("epitem", "ffd.file"),
         node_left: of_epoll("rb_node", "rb_left"),
         node_right: of_epoll("rb_node", "rb_right"),
+        credentials: of_task("real_cred")?,
+        user: rights.offset_of("uid")?,
+        group: rights.offset_of("gid")?,
+        saved_user: rights.offset_of("suid")?,
+        saved_group: rights.offset_of("sgid")?,
+        effective_user: rights.offset_of("euid")?,
+        effective_group: rights.offset_of("egid")?,
+        capabilities: rights.offset_of("cap_permitted")?,
+        namespace: rights.offset_of("user_ns")?,
+        namespace_level: namespace.offset_of("level")?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::pending, io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
 
-use gpuos_host::{fds::pidfd_open, proc_text};
+use gpuos_host::proc_text;
 use gpuos_model::Usage;
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     aggregate::Aggregator,
     live::{self, Live, UiAction},
-    probe::{AttachError, Counters, error::LoadError, while_there},
+    probe::{AttachError, Counters, ProcessHandle, error::LoadError},
 };
 
 /// How often counts of ended processes are taken out of the kernel's maps.
@@ -41,7 +41,7 @@ pub(super) enum Watched {
     /// The command's.
     Command(Running),
     /// That of all of these.
-    Processes(Vec<OwnedFd>),
+    Processes(Vec<ProcessHandle>),
     /// Nobody's: until the user wants no more.
     Everybody,
 }
@@ -63,10 +63,8 @@ pub(super) struct EventLoop<'a> {
 ///
 /// # Errors
 /// [`AttachError::NoSuchProcess`].
-pub(super) fn open_processes(pids: &[u32]) -> Result<Vec<OwnedFd>, AttachError> {
-    pids.iter()
-        .map(|&pid| while_there(pid, || pidfd_open(pid, 0)).map_err(|error| why_not_there(pid, &error)))
-        .collect()
+pub(super) fn open_processes(pids: &[u32]) -> Result<Vec<ProcessHandle>, AttachError> {
+    pids.iter().map(|&pid| ProcessHandle::open(pid).map_err(|error| why_not_there(pid, &error))).collect()
 }
 
 /// Why a process could not be opened.
@@ -106,7 +104,7 @@ impl EventLoop<'_> {
                 (Some(state), Some(readable(pidfd)?), Vec::new())
             }
             Watched::Processes(processes) => {
-                (None, None, processes.into_iter().map(readable).collect::<io::Result<_>>()?)
+                (None, None, processes.into_iter().map(OwnedFd::from).map(readable).collect::<io::Result<_>>()?)
             }
             Watched::Everybody => (None, None, Vec::new()),
         };

@@ -16,7 +16,10 @@ pub mod stacks;
 use std::{collections::HashSet, ffi::OsString, io, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
-use gpuos_host::{diagnostics, environment, processes::gpu_processes};
+use gpuos_host::{
+    diagnostics, environment,
+    processes::{gpu_processes, has_gpu_open},
+};
 use gpuos_model::machine::Clocks;
 use gpuos_recording::Recorder;
 use gpuos_runs::run::{End, Run};
@@ -28,7 +31,7 @@ use crate::{
         Live,
         output::{CommandSide, Output},
     },
-    probe::{AttachError, Attached, Counters, Tracer, beginning_of},
+    probe::{AttachError, Attached, Counters, ProcessHandle, Tracer, beginning_of, rights},
 };
 use assemble::Facts;
 use event_loop::{EventLoop, Watched};
@@ -79,7 +82,7 @@ pub struct Traced {
 /// What of a target must be there before the programs are.
 enum Prepared {
     Command { suspended: Suspended, output: Option<OwnedFd> },
-    Processes(Vec<OwnedFd>),
+    Processes(Vec<ProcessHandle>),
     Everybody,
 }
 
@@ -166,6 +169,8 @@ pub fn trace(target: Target, mut options: TraceOptions, recording: Option<Record
         tracer.arm(suspended.pid(), suspended.pidfd())?;
     }
     let counters = tracer.counters()?;
+    // Before there are other threads, which would keep theirs.
+    rights::give_up(|| counters.processes().map(drop)).context("cannot give up capabilities")?;
     let signals = Signals::take().context("cannot take signals over")?;
     let aggregator = Aggregator::begin(options.settings.devices.clone(), &counters, options.live)
         .context("cannot tell the kernel side of the drivers")?;
@@ -217,14 +222,12 @@ impl Session {
                 Ok((Watched::Command(running), live))
             }
             Prepared::Processes(processes) => {
-                if let Target::Pids(pids) = &self.target {
-                    for &pid in pids {
-                        let now_ns = environment::monotonic_ns();
-                        if let Some(recorder) = &self.recorder {
-                            recorder.add(&beginning_of(pid, now_ns));
-                        }
-                        self.attached.push(self.tracer.attach_to(pid, now_ns)?);
+                for process in &processes {
+                    let now_ns = environment::monotonic_ns();
+                    if let Some(recorder) = &self.recorder {
+                        recorder.add(&beginning_of(process.pid(), now_ns));
                     }
+                    self.attached.push(self.tracer.attach_to(process, now_ns)?);
                 }
                 self.recorder.iter().for_each(Recorder::begun);
                 if self.options.view.is_some() {
@@ -323,8 +326,13 @@ fn attach_to_newcomers(tracer: &Tracer, known: &mut HashSet<u32>) -> io::Result<
         if !known.insert(pid) {
             continue;
         }
-        match tracer.attach_to(pid, environment::monotonic_ns()) {
-            Ok(_) | Err(AttachError::NoSuchProcess(_) | AttachError::Ended(_)) => {}
+        let Ok(process) = ProcessHandle::open(pid) else { continue };
+        // The number may have been another's when it was looked at.
+        if !has_gpu_open(pid) {
+            continue;
+        }
+        match tracer.attach_to(&process, environment::monotonic_ns()) {
+            Ok(_) | Err(AttachError::NoSuchProcess(_) | AttachError::Ended(_) | AttachError::NotYours { .. }) => {}
             Err(error) => return Err(io::Error::other(error)),
         }
     }
