@@ -219,7 +219,9 @@ fn what_another_user_has_planted_gets_nothing() {
     std::os::unix::fs::lchown(&link, Some(NOBODY), Some(NOBODY)).unwrap();
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
     chown(&pipe, Some(NOBODY), Some(NOBODY)).unwrap();
-    for (path, why) in [(&link, "is a link in a folder that others can write to"), (&pipe, "a pipe of another user")] {
+    for (path, why) in
+        [(&link, "is a link in a folder that others can write to"), (&pipe, "a pipe or a device of another user")]
+    {
         for words in [&["run", "-o"][..], &["record", "-o"]] {
             let output = Command::new(TRACER).args(words).arg(path).args(["--", "true"]).output().unwrap();
             let text = String::from_utf8_lossy(&output.stderr).into_owned();

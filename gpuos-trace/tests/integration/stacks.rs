@@ -142,3 +142,26 @@ fn a_place_that_cannot_be_written_is_found_before_the_run() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("cannot write `/no/such/folder/file`") && text.contains("hint: "), "{text}");
 }
+
+#[privileged]
+fn a_program_that_is_exchanged_costs_its_names_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compile(folder.path(), &WITH_FRAMES);
+    let kept = folder.path().join("kept");
+    std::fs::rename(&program, &kept).unwrap();
+    for exchange in ["truncate -s 5000 program", "rm program; mkfifo program", "rm program; cp kept program"] {
+        std::fs::remove_file(&program).ok();
+        std::fs::copy(&kept, &program).unwrap();
+        let output = Command::new(TRACER)
+            .args(["run", "-q", "--stacks", "stacks.folded", "--", "sh", "-c", &format!("./program; {exchange}")])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{exchange}: {}", String::from_utf8_lossy(&output.stderr));
+        let found = getppid(&folder.path().join("stacks.folded"));
+        // The shell's one is its own.
+        let of_program = found.iter().filter(|(path, _)| path.contains("[program]")).map(|(_, calls)| calls);
+        assert_eq!(of_program.sum::<u64>(), 28, "{exchange}");
+        assert!(!found.keys().any(|path| path.contains("leaf")), "{exchange}: {found:?}");
+    }
+}

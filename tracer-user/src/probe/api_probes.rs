@@ -2,8 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs::{self, File},
-    io,
+    fs, io,
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -14,12 +13,15 @@ use std::{
 use gpuos_decode::api::{LIBRARIES, Library};
 use gpuos_host::{
     environment::{self, kernel_version},
+    files::open_regular,
     proc_text,
 };
-use memmap2::Mmap;
-use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 
-use super::{attach_point::ApiFunction, bpf_syscall};
+use super::{
+    attach_point::ApiFunction,
+    bpf_syscall,
+    elf::{Symbols, Table},
+};
 
 /// The first Linux with probes on many functions at once.
 const MANY_AT_ONCE: (u32, u32) = (6, 6);
@@ -57,22 +59,12 @@ pub fn api_functions(with_launches: bool) -> Result<Vec<ApiFunction>, (PathBuf, 
 }
 
 fn functions_of(library: &Library, path: &Path, with_launches: bool) -> io::Result<Vec<ApiFunction>> {
-    let file = File::open(path)?;
-    // SAFETY: a library that is in use is replaced, not written to.
-    let bytes = unsafe { Mmap::map(&file)? };
-    let parsed = object::File::parse(&*bytes).map_err(io::Error::other)?;
-    let offset_of = |address: u64| {
-        parsed.segments().find_map(|segment| {
-            let inside = address.checked_sub(segment.address())?;
-            (inside < segment.size()).then(|| segment.file_range().0 + inside)
-        })
-    };
+    let symbols = Symbols::read(open_regular(path)?, Table::Exported)?;
     let launches = if with_launches { library.launches } else { &[] };
     let wanted = || library.functions.iter().chain(launches);
-    let functions = parsed.dynamic_symbols().filter(object::ObjectSymbol::is_definition).filter_map(|symbol| {
-        let name = symbol.name().ok()?;
+    let functions = symbols.all().filter_map(|(name, offset)| {
         let name = wanted().find(|wanted| **wanted == name)?;
-        Some(ApiFunction { name, library: path.to_path_buf(), offset: offset_of(symbol.address())? })
+        Some(ApiFunction { name, library: path.to_path_buf(), offset })
     });
     Ok(functions.collect())
 }

@@ -8,6 +8,7 @@ mod bpf_syscall;
 mod by_tid;
 mod call_tracepoints;
 mod driver_hooks;
+pub(crate) mod elf;
 pub mod error;
 mod in_flight;
 pub mod kernel_btf;

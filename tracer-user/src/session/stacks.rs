@@ -7,7 +7,8 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     io::{self, BufWriter, Write},
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,15 +18,17 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use blazesym::symbolize::{Input, Symbolizer, source};
 use gpuos_decode::syscalls;
-use gpuos_host::diagnostics;
+use gpuos_host::{diagnostics, files};
 use gpuos_model::units;
 use gpuos_runs::run::{Process, Run};
 use gpuos_tracer_abi::stacks::NO_STACK;
 
 use super::options::{StackFile, TraceOptions};
-use crate::probe::Stacks;
+use crate::probe::{
+    Stacks,
+    elf::{Symbols, Table},
+};
 
 /// How often the maps of all traced processes are read, once they run for a while; at first every millisecond.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -35,7 +38,16 @@ const INTERVAL: Duration = Duration::from_millis(20);
 struct Mapping {
     end: u64,
     offset: u64,
+    file: MappedFile,
+}
+
+/// The file of a mapping: whatever has its path later may be another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct MappedFile {
     path: String,
+    /// Major and minor number.
+    device: (u32, u32),
+    inode: u64,
 }
 
 /// What processes have mapped, by number and first address.
@@ -51,9 +63,13 @@ fn add_mappings(text: &str, to: &mut BTreeMap<u64, Mapping>) {
             continue;
         };
         if let (true, Some(offset)) = (flags.contains('x'), hex(offset)) {
-            // Device and inode; the rest of the line is the path, which may have blanks.
+            let device = words.next().and_then(|device| device.split_once(':'));
+            let device = device.and_then(|(major, minor)| Some((hex(major)? as u32, hex(minor)? as u32)));
+            let inode = words.next().and_then(|inode| inode.parse().ok());
+            // The rest of the line is the path, which may have blanks.
             let path = line.splitn(6, ' ').nth(5).unwrap_or_default().trim().to_owned();
-            to.insert(begin, Mapping { end, offset, path });
+            let file = MappedFile { path, device: device.unwrap_or_default(), inode: inode.unwrap_or_default() };
+            to.insert(begin, Mapping { end, offset, file });
         }
     }
 }
@@ -184,9 +200,10 @@ impl std::fmt::Display for Written {
 
 /// Names of addresses, each looked up once.
 struct Names {
-    symbolizer: Symbolizer,
     mappings: Mappings,
-    known: HashMap<(String, u64), String>,
+    /// `None` for a file that is not there any more, or has no symbols.
+    files: HashMap<MappedFile, Option<Symbols>>,
+    known: HashMap<(MappedFile, u64), String>,
 }
 
 impl Names {
@@ -198,22 +215,49 @@ impl Names {
         if address >= mapping.end {
             return None;
         }
-        let at = (mapping.path.clone(), address - begin + mapping.offset);
-        if !at.0.starts_with('/') {
-            return (!at.0.is_empty()).then_some(at.0);
+        let at = (mapping.file.clone(), address - begin + mapping.offset);
+        let path = &at.0.path;
+        if !path.starts_with('/') {
+            return (!path.is_empty()).then(|| path.clone());
         }
         if let Some(name) = self.known.get(&at) {
             return Some(name.clone());
         }
-        let file = source::Elf::new(PathBuf::from(&at.0));
-        let found = self.symbolizer.symbolize_single(&source::Source::Elf(file), Input::FileOffset(at.1)).ok();
-        let name = found.as_ref().and_then(|found| found.as_sym()).map_or_else(
-            || format!("[{}]", at.0.rsplit('/').next().unwrap_or_default()),
-            |symbol| symbol.name.to_string(),
-        );
+        let symbols = self.files.entry(at.0.clone()).or_insert_with_key(MappedFile::symbols);
+        let name = symbols
+            .as_ref()
+            .and_then(|symbols| symbols.at(at.1))
+            .map_or_else(|| format!("[{}]", path.rsplit('/').next().unwrap_or_default()), |name| demangled(&name));
         self.known.insert(at, name.clone());
         Some(name)
     }
+}
+
+impl MappedFile {
+    /// The symbols of this very file, when it still has its path.
+    fn symbols(&self) -> Option<Symbols> {
+        // The traced program may have put a pipe there, or cut the file short.
+        let file = files::open_regular(Path::new(&self.path)).ok()?;
+        let data = file.metadata().ok()?;
+        let same_device = (libc::major(data.dev()), libc::minor(data.dev())) == self.device;
+        let is_same = data.ino() == self.inode && (same_device || shows_other_devices(&file));
+        is_same.then(|| Symbols::read(file, Table::Full).ok()).flatten()
+    }
+}
+
+/// Whether a file system says another device of its files than `/proc/PID/maps` does: overlayfs and btrfs may.
+fn shows_other_devices(file: &fs::File) -> bool {
+    use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
+    fstatfs(file).is_ok_and(|system| matches!(system.filesystem_type(), BTRFS_SUPER_MAGIC | OVERLAYFS_SUPER_MAGIC))
+}
+
+/// A name as the program's source has it.
+fn demangled(name: &str) -> String {
+    if let Ok(name) = rustc_demangle::try_demangle(name) {
+        return format!("{name:#}");
+    }
+    let parsed = cpp_demangle::Symbol::new(name).ok();
+    parsed.and_then(|symbol| symbol.demangle().ok()).unwrap_or_else(|| name.to_owned())
 }
 
 /// A name as a part of a folded line: `;` stands between them.
@@ -248,9 +292,7 @@ pub fn write_folded(
     processes: &[Process],
     to: &mut dyn Write,
 ) -> io::Result<Written> {
-    // Names of functions alone: lines and inlined functions are for debuggers.
-    let symbolizer = Symbolizer::builder().enable_code_info(false).enable_inlined_fns(false).build();
-    let mut names = Names { symbolizer, mappings: reader.finish(), known: HashMap::new() };
+    let mut names = Names { mappings: reader.finish(), files: HashMap::new(), known: HashMap::new() };
     let commands: HashMap<u64, &Process> = processes.iter().map(|process| (process.id, process)).collect();
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     let mut written = Written { lost: found.lost, ..Written::default() };
@@ -298,7 +340,8 @@ mod tests {
              7fff00000000-7fff00001000 r-xp 00000000 00:00 0   [vdso]\nbroken\n",
             &mut mappings,
         );
-        let program = Mapping { end: 0x45_2000, offset: 0x1000, path: "/usr/bin/a program".to_owned() };
+        let file = MappedFile { path: "/usr/bin/a program".to_owned(), device: (8, 2), inode: 173_521 };
+        let program = Mapping { end: 0x45_2000, offset: 0x1000, file };
         assert_eq!(mappings.get(&0x40_0000), Some(&program));
         assert_eq!(mappings.len(), 2);
         assert!(!part("a;b\u{1b}").contains([';', '\u{1b}']));
