@@ -76,9 +76,10 @@ pub struct TraceArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Rows for live threads; a thread holds sixteen at a time, one for each system call that it makes
-    #[arg(long, value_name = "N", default_value_t = defaults::ROWS, value_parser = clap::value_parser!(u32).range(16..=i64::from(Settings::MOST_ROWS)), hide_short_help = true)]
-    pub rows: u32,
+    /// Rows for live threads; a thread holds sixteen at a time, one for each system call that it makes [default: 2048 for
+    /// each processor, 16384 to 65520]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=i64::from(Settings::MOST_ROWS)), hide_short_help = true)]
+    pub rows: Option<u32>,
 
     /// How many (process, system call) pairs of ended threads the kernel keeps until they are read
     #[arg(long, value_name = "N", default_value_t = defaults::TOTALS, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true)]

@@ -149,7 +149,7 @@ fn a_program_that_is_exchanged_costs_its_names_alone() {
     let program = compile(folder.path(), &WITH_FRAMES);
     let kept = folder.path().join("kept");
     std::fs::rename(&program, &kept).unwrap();
-    for exchange in ["truncate -s 5000 program", "rm program; mkfifo program", "rm program; cp kept program"] {
+    for exchange in ["truncate -s 5000 program", "rm program; mkfifo program", "cp kept other; mv other program"] {
         std::fs::remove_file(&program).ok();
         std::fs::copy(&kept, &program).unwrap();
         let output = Command::new(TRACER)

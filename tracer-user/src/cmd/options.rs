@@ -79,7 +79,7 @@ pub(super) fn trace(args: TraceArgs) -> Result<TraceOptions, OptionsError> {
             threads: args.threads,
             per_thread: args.per_thread,
             wanted,
-            rows: args.rows,
+            rows: args.rows.unwrap_or_else(Settings::rows_of_this_machine),
             totals: args.totals,
             processes: args.processes,
             objects: args.objects,

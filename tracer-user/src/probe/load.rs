@@ -47,8 +47,10 @@ pub struct RecordingSettings {
 
 /// Sizes of maps where nobody asks for others: numbers of entries.
 pub mod defaults {
-    /// Rows of live threads.
+    /// Rows of live threads, on a machine of eight processors or fewer.
     pub const ROWS: u32 = 16_384;
+    /// Likewise for each processor of a larger one: 128 chunks. Frameworks have some threads for each.
+    pub const ROWS_PER_CPU: u32 = 2048;
     /// Rows of exited threads of processes not yet read.
     pub const TOTALS: u32 = 262_144;
     /// Threads alive at a time where tasks are followed by number.
@@ -121,7 +123,7 @@ impl Default for Settings {
             threads: defaults::THREADS,
             per_thread: false,
             wanted: None,
-            rows: defaults::ROWS,
+            rows: Self::rows_of_this_machine(),
             totals: defaults::TOTALS,
             processes: defaults::PROCESSES,
             objects: defaults::OBJECTS,
@@ -153,6 +155,13 @@ impl Settings {
 
     /// The largest `rows`: a thread keeps its number in 16 bits, with 0 for none.
     pub const MOST_ROWS: u32 = 65_520;
+
+    /// Rows of live threads where nobody asks for another number.
+    #[must_use]
+    pub fn rows_of_this_machine() -> u32 {
+        let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
+        cpus.saturating_mul(defaults::ROWS_PER_CPU).clamp(defaults::ROWS, Self::MOST_ROWS)
+    }
 
     fn chunks(&self) -> u32 {
         self.rows.clamp(1, Self::MOST_ROWS).div_ceil(CHUNK_ROWS)
