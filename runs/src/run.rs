@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{losses::Losses, phases::Phase};
 
 /// Version of the file schema, described in `docs/file-format.md`. Raised when a reader must change.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// A finished run, freshly collected or read from a file.
 #[derive(Clone, Debug)]
