@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use gpuos_analysis::{
-    dataset::{CountRow, Dataset, RunRow},
+    dataset::{CountRow, Dataset, RunRow, Thread},
     plan::Plan,
 };
 use gpuos_model::Role;
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         gpuos_analysis::dataset::SCHEMA_VERSION
     );
     let cells = Plan::parse(&plan)?.cells().len() * blocks;
-    let dataset = Dataset::create(Path::new(folder), &plan, &environment, false)?;
+    let dataset = Dataset::create(Path::new(folder), &plan, &environment, "2026-11-29T00:00:00Z", false)?;
     let of_run = rows.div_ceil(cells);
     for block in 1..=blocks as u32 {
         for (place, cell) in dataset.plan.block(block).into_iter().enumerate() {
@@ -56,12 +56,14 @@ fn row(number: usize, iters: u64) -> CountRow {
     let calls = if phase == "work" { ONCE + 2 * iters } else { ONCE };
     CountRow {
         phase: phase.to_owned(),
+        thread: Thread::Caller,
         role: ROLES[number / 4 % 4],
         category: "ioctl".to_owned(),
         syscall: "ioctl".to_owned(),
         device: format!("device{}", number / 16 % 2),
         ioctl: format!("COMMAND_{}", number / 32),
         calls,
+        detail: String::new(),
         errors: 0,
         total_ns: 1000 * calls,
     }

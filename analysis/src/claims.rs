@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         counted::{Counted, Runs},
-        dataset::Count,
+        dataset::{Count, Thread},
         plan::Plan,
         series_findings,
     };
@@ -290,6 +290,7 @@ iters = [100]
                 let calls = polls(cell.bytes.unwrap(), cell.iters) * u64::from(cell.iters > 0);
                 let row = Count {
                     phase: "work",
+                    thread: Thread::Caller,
                     role: Role::Memory,
                     category: "memory",
                     syscall: "",

@@ -371,7 +371,11 @@ pub fn write(groups: &[Group], folder: &Path) -> Result<(), DatasetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counted::Counted, dataset::Count, plan::Plan};
+    use crate::{
+        counted::Counted,
+        dataset::{Count, Thread},
+        plan::Plan,
+    };
     use gpuos_model::Role;
 
     /// A source in which each iteration polls so many times, along iterations on one backend.
@@ -385,6 +389,7 @@ mod tests {
             for cell in plan.cells() {
                 let row = |syscall, calls| Count {
                     phase: "work",
+                    thread: Thread::Caller,
                     role: Role::Synchronization,
                     category: "",
                     syscall,

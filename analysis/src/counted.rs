@@ -179,12 +179,13 @@ pub(crate) fn rows_of(dataset: &Dataset, cell: &Cell, block: u32) -> Result<(Run
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Thread;
 
     #[test]
     fn counts_are_summed_by_role_category_and_call() {
         let row = |phase, role, syscall, device, ioctl, calls| {
             let category = if syscall == "ioctl" { "ioctl" } else { "memory" };
-            Count { phase, role, category, syscall, device, ioctl, calls }
+            Count { phase, thread: Thread::Caller, role, category, syscall, device, ioctl, calls }
         };
         let rows = [
             row("init", Role::Bookkeeping, "ioctl", "nvidiactl", "RM_ALLOC", 5),

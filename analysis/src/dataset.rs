@@ -16,15 +16,23 @@ use gpuos_host::files;
 use gpuos_model::{Role, Usage};
 use gpuos_tables::{TableFile, TableWriter};
 use polars_core::{frame::DataFrame, prelude::*};
+use serde::{Deserialize, Serialize};
 
-use crate::plan::{Cell, Plan, PlanError};
+use crate::{
+    plan::{Cell, Plan, PlanError},
+    verdict::RULES,
+};
 
 /// The plan in a dataset, byte by byte as it was given.
 pub const PLAN: &str = "plan.toml";
 /// On what it was run, JSON.
 pub const ENVIRONMENT: &str = "environment.json";
 /// Of the files, in `environment.json`: one more with each change of what they have.
-pub const SCHEMA_VERSION: u64 = 2;
+pub const SCHEMA_VERSION: u64 = 3;
+/// The oldest that is read, too. It does not say which thread made a call, nor how long the traced work took.
+const OLDEST: u64 = 2;
+/// What was asked, by which rules, and when that was settled, JSON. Datasets of before version 3 have none.
+pub const REGISTRATION: &str = "registration.json";
 const RUNS: &str = "runs";
 const COUNTS: &str = "counts";
 
@@ -49,6 +57,8 @@ pub struct RunRow {
     pub bare_max_ns: u64,
     /// Of the timed work without the tracer.
     pub wall_ns: u64,
+    /// Of the timed work under the tracer; 0 in datasets of version 2.
+    pub traced_wall_ns: u64,
     /// What the process used for that, as `getrusage` has it.
     pub usage: Usage,
     /// What the tracer lost: runs that lost anything are not used.
@@ -61,11 +71,40 @@ pub struct RunRow {
     pub error: String,
 }
 
+/// Who makes a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Thread {
+    /// The thread that marks, launches and waits for the work.
+    Caller,
+    /// Any other, as those of a runtime.
+    Other,
+    /// A dataset of version 2 does not say.
+    #[default]
+    Unknown,
+}
+
+impl Thread {
+    /// As files have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Other => "other",
+            Self::Unknown => "",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Caller, Self::Other, Self::Unknown].into_iter().find(|thread| thread.name() == name)
+    }
+}
+
 /// Calls of one kind in one phase of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CountRow {
     /// As the workload marks it.
     pub phase: String,
+    /// Who made them.
+    pub thread: Thread,
     /// Role, category, system call, and on GPU devices the device and its command.
     pub role: Role,
     /// See `role`.
@@ -76,6 +115,8 @@ pub struct CountRow {
     pub device: String,
     /// See `role`.
     pub ioctl: String,
+    /// What the command is about: a control command, a class.
+    pub detail: String,
     /// Number of calls.
     pub calls: u64,
     /// Of them errors.
@@ -89,6 +130,8 @@ pub struct CountRow {
 pub struct Count<'a> {
     /// The phase, by its path.
     pub phase: &'a str,
+    /// Who made them.
+    pub thread: Thread,
     /// What the calls are for.
     pub role: Role,
     /// What service of the kernel they ask for.
@@ -105,8 +148,8 @@ pub struct Count<'a> {
 
 impl<'a> From<&'a CountRow> for Count<'a> {
     fn from(row: &'a CountRow) -> Self {
-        let CountRow { phase, role, category, syscall, device, ioctl, calls, .. } = row;
-        Self { phase, role: *role, category, syscall, device, ioctl, calls: *calls }
+        let CountRow { phase, thread, role, category, syscall, device, ioctl, calls, .. } = row;
+        Self { phase, thread: *thread, role: *role, category, syscall, device, ioctl, calls: *calls }
     }
 }
 
@@ -116,13 +159,14 @@ pub struct Counts(DataFrame);
 
 impl Counts {
     /// What verdicts read of a file.
-    const WORDS: [&str; 6] = ["phase", "role", "category", "syscall", "device", "ioctl"];
+    const WORDS: [&str; 7] = ["phase", "role", "category", "syscall", "device", "ioctl", Self::THREAD];
     const CALLS: &str = "calls";
+    const THREAD: &str = "thread";
 
     /// Calls `take` with each row.
     ///
     /// # Errors
-    /// A column is absent or of another type, or has a word that is no role.
+    /// A column is absent or of another type, has a word that is no role, or no number of calls.
     pub fn each<'a>(&'a self, mut take: impl FnMut(Count<'a>)) -> PolarsResult<()> {
         let mut words = Vec::with_capacity(Self::WORDS.len());
         for name in Self::WORDS {
@@ -130,9 +174,13 @@ impl Counts {
         }
         for calls in self.0.column(Self::CALLS)?.u64()?.iter() {
             let mut word = |place: usize| words[place].next().flatten().unwrap_or_default();
-            let [phase, role, category, syscall, device, ioctl] = std::array::from_fn(&mut word);
-            let role = role.parse().map_err(|()| PolarsError::ComputeError(format!("`{role}` is no role").into()))?;
-            take(Count { phase, role, category, syscall, device, ioctl, calls: calls.unwrap_or_default() });
+            let [phase, role, category, syscall, device, ioctl, thread] = std::array::from_fn(&mut word);
+            let wrong = |what: String| PolarsError::ComputeError(what.into());
+            let role = role.parse().map_err(|()| wrong(format!("`{role}` is no role")))?;
+            let thread = Thread::from_name(thread).ok_or_else(|| wrong(format!("`{thread}` is no thread")))?;
+            // Nothing is not none.
+            let calls = calls.ok_or_else(|| wrong("a number of calls is null".to_owned()))?;
+            take(Count { phase, thread, role, category, syscall, device, ioctl, calls });
         }
         Ok(())
     }
@@ -171,7 +219,7 @@ pub enum DatasetError {
     NoEnvironment(String),
     /// Its files are of another version.
     #[error(
-        "`{folder}` has files of version {found}, and this program reads version {SCHEMA_VERSION}\nhint: sweep again, or read it with the gpuos-trace that made it"
+        "`{folder}` has files of version {found}, and this program reads versions {OLDEST} and {SCHEMA_VERSION}\nhint: sweep again, or read it with the gpuos-trace that made it"
     )]
     OtherSchema {
         /// The dataset.
@@ -179,11 +227,35 @@ pub enum DatasetError {
         /// Its version.
         found: u64,
     },
+    /// What was asked, or the rules, were changed after the first run.
+    #[error(
+        "`{0}` was begun with another plan or other rules (its registration.json differs), and what was registered is not changed\nhint: choose another folder"
+    )]
+    OtherRegistration(String),
     /// It was made with another program.
     #[error(
         "`{0}` was made with other programs, on another machine or with other variables (its environment.json differs)\nhint: choose another folder, or what it was made with"
     )]
     OtherEnvironment(String),
+}
+
+/// What was asked, by which rules, before anything was run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// When, RFC 3339.
+    pub registered: String,
+    /// Of the plan, byte by byte.
+    pub plan_sha256: String,
+    /// Of the questions and predictions, in a form of their own.
+    pub questions_sha256: String,
+    /// [`RULES`].
+    pub rules: String,
+}
+
+impl Registration {
+    fn is_same(&self, other: &Self) -> bool {
+        *self == Self { registered: self.registered.clone(), ..other.clone() }
+    }
 }
 
 /// A folder with the runs of one plan on one machine.
@@ -211,11 +283,11 @@ fn table_error(path: &Path) -> impl Fn(PolarsError) -> DatasetError {
 }
 
 impl Dataset {
-    /// Makes the folder, or goes on with one that `resume` allows.
+    /// Makes the folder, or goes on with one that `resume` allows. `now`: the time, RFC 3339, for the registration.
     ///
     /// # Errors
     /// It belongs to another plan, has runs already, or cannot be written.
-    pub fn create(folder: &Path, plan: &str, environment: &str, resume: bool) -> Result<Self, DatasetError> {
+    pub fn create(folder: &Path, plan: &str, environment: &str, now: &str, resume: bool) -> Result<Self, DatasetError> {
         let parsed = Plan::parse(plan)?;
         let there = folder.join(PLAN);
         if there.exists() {
@@ -234,11 +306,44 @@ impl Dataset {
             if identity(&old) != identity(&new) {
                 return Err(DatasetError::OtherEnvironment(folder.display().to_string()));
             }
+            if old["schema"].as_u64() != Some(SCHEMA_VERSION) {
+                let found = old["schema"].as_u64().unwrap_or(1);
+                return Err(DatasetError::OtherSchema { folder: folder.display().to_string(), found });
+            }
         } else {
             dataset.put(ENVIRONMENT, environment.as_bytes())?;
         }
+        dataset.register(plan, now)?;
         dataset.put(PLAN, plan.as_bytes())?;
         Ok(dataset)
+    }
+
+    /// Writes down what is asked and by which rules, before the first run; or compares with what was written.
+    fn register(&self, plan: &str, now: &str) -> Result<(), DatasetError> {
+        let asked = Registration {
+            registered: now.to_owned(),
+            plan_sha256: checksum(plan.as_bytes()),
+            questions_sha256: checksum(self.plan.study.clone().unwrap_or_default().text().as_bytes()),
+            rules: RULES.to_owned(),
+        };
+        match self.registration()? {
+            Some(before) if before.is_same(&asked) => Ok(()),
+            Some(_) => Err(DatasetError::OtherRegistration(self.folder.display().to_string())),
+            None => self.put(REGISTRATION, serde_json::to_string_pretty(&asked).unwrap_or_default().as_bytes()),
+        }
+    }
+
+    /// What was registered before the first run; `None` in datasets of version 2.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn registration(&self) -> Result<Option<Registration>, DatasetError> {
+        let path = self.folder.join(REGISTRATION);
+        let text = match files::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(file_error(&path))?,
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| file_error(&path)(error.into()))
     }
 
     /// Opens one to read.
@@ -265,7 +370,7 @@ impl Dataset {
         let found = environment["schema"].as_u64().unwrap_or(1);
         if !environment["host"]["kernel"].is_string() {
             Err(DatasetError::NoEnvironment(folder()))
-        } else if found != SCHEMA_VERSION {
+        } else if !(OLDEST..=SCHEMA_VERSION).contains(&found) {
             Err(DatasetError::OtherSchema { folder: folder(), found })
         } else {
             Ok(environment)
@@ -339,8 +444,13 @@ impl Dataset {
     /// Its file cannot be read.
     pub fn counts(&self, cell: &Cell, block: u32) -> Result<Option<Counts>, DatasetError> {
         let path = self.place(COUNTS, cell, block);
-        let Some(frame) = read(&path)? else { return Ok(None) };
+        let Some(mut frame) = read(&path)? else { return Ok(None) };
         is_of(&frame, cell).map_err(table_error(&path))?;
+        if frame.column(Counts::THREAD).is_err() {
+            // Version 2 does not say.
+            let unknown = Column::new(Counts::THREAD.into(), vec![Thread::Unknown.name(); frame.height()]);
+            frame.with_column(unknown).map_err(table_error(&path))?;
+        }
         let counts = Counts(frame);
         // All columns are there.
         counts.each(|_| {}).map_err(table_error(&path))?;
@@ -357,12 +467,34 @@ fn identity(environment: &serde_json::Value) -> [&serde_json::Value; 7] {
 fn read(path: &Path) -> Result<Option<DataFrame>, DatasetError> {
     match files::open_regular(path) {
         Ok(file) => {
-            let read = TableFile::open(file).and_then(TableFile::read);
+            let read = TableFile::open(file).and_then(|table| table.read(&columns()));
             read.map(Some).map_err(PolarsError::from).map_err(table_error(path))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file_error(path)(error)),
     }
+}
+
+/// Every column that a file of a dataset may have.
+fn columns() -> Vec<&'static str> {
+    let mut names = vec![
+        "bytes",
+        "iters",
+        "options",
+        "twin",
+        "place",
+        "command",
+        "load",
+        "load_after",
+        "error",
+        "calls",
+        "errors",
+        "total_ns",
+        "detail",
+    ];
+    names.extend(Counts::WORDS);
+    names.extend(numbers(&mut RunRow::default()).map(|(name, _)| name));
+    names
 }
 
 /// A Parquet file in memory.
@@ -408,8 +540,11 @@ fn run_frame(cell: &Cell, run: &RunRow) -> PolarsResult<DataFrame> {
     DataFrame::new(1, columns)
 }
 
+/// A column that version 2 has not.
+const TRACED_WALL: &str = "traced_wall_ns";
+
 /// The columns of a run that are whole numbers.
-fn numbers(run: &mut RunRow) -> [(&'static str, &mut u64); 13] {
+fn numbers(run: &mut RunRow) -> [(&'static str, &mut u64); 14] {
     [
         ("traced_p50_ns", &mut run.traced_p50_ns),
         ("bare_p50_ns", &mut run.bare_p50_ns),
@@ -417,6 +552,7 @@ fn numbers(run: &mut RunRow) -> [(&'static str, &mut u64); 13] {
         ("bare_p99_ns", &mut run.bare_p99_ns),
         ("bare_max_ns", &mut run.bare_max_ns),
         ("wall_ns", &mut run.wall_ns),
+        (TRACED_WALL, &mut run.traced_wall_ns),
         ("user_ns", &mut run.usage.user_ns),
         ("system_ns", &mut run.usage.system_ns),
         ("voluntary_switches", &mut run.usage.voluntary_switches),
@@ -441,7 +577,10 @@ fn run_row(frame: &DataFrame, block: u32) -> PolarsResult<RunRow> {
         ..RunRow::default()
     };
     for (name, value) in numbers(&mut run) {
-        *value = frame.column(name)?.u64()?.get(0).unwrap_or_default();
+        if name != TRACED_WALL || frame.column(name).is_ok() {
+            let null = || PolarsError::ComputeError(format!("`{name}` is null").into());
+            *value = frame.column(name)?.u64()?.get(0).ok_or_else(null)?;
+        }
     }
     Ok(run)
 }
@@ -454,11 +593,13 @@ fn counts_frame(cell: &Cell, counts: &[CountRow]) -> PolarsResult<DataFrame> {
     let mut columns = cell_columns(cell, counts.len());
     columns.extend([
         words("phase", |row| &row.phase),
+        words(Counts::THREAD, |row| row.thread.name()),
         words("role", |row| row.role.name()),
         words("category", |row| &row.category),
         words("syscall", |row| &row.syscall),
         words("device", |row| &row.device),
         words("ioctl", |row| &row.ioctl),
+        words("detail", |row| &row.detail),
         numbers("calls", |row| row.calls),
         numbers("errors", |row| row.errors),
         numbers("total_ns", |row| row.total_ns),

@@ -177,6 +177,7 @@ fn share(run: &Counted, start: &Counted, kind: &CallKind) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Thread;
     use crate::{dataset::Count, plan::Plan};
     use gpuos_model::Role;
 
@@ -197,7 +198,16 @@ iters = [1, 10, 100]
 ";
 
     fn row<'a>(phase: &'a str, category: &'a str, calls: u64) -> Count<'a> {
-        Count { phase, role: Role::Unknown, category, syscall: "", device: "", ioctl: "", calls }
+        Count {
+            phase,
+            thread: Thread::Caller,
+            role: Role::Unknown,
+            category,
+            syscall: "",
+            device: "",
+            ioctl: "",
+            calls,
+        }
     }
 
     #[test]

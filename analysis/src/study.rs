@@ -99,6 +99,14 @@ pub enum Rule {
     NoDriverCalls,
 }
 
+impl Study {
+    /// In one form, whatever the text was: what is compared when it is said not to have changed.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
 impl Default for Study {
     fn default() -> Self {
         toml::from_str(PHASE_1).expect("a test reads it")

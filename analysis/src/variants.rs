@@ -166,7 +166,11 @@ fn judge(plan: &SeriesPlan, cell: &Cell, kind: CallKind, values: &[(f64, f64)], 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counted::Counted, dataset::Count, plan::Plan};
+    use crate::{
+        counted::Counted,
+        dataset::{Count, Thread},
+        plan::Plan,
+    };
     use gpuos_model::Role;
 
     const PLAN: &str = "
@@ -198,6 +202,7 @@ options = [\"--wait\", \"spin\", \"--duration-us\", \"10\"]
             for cell in plan.cells() {
                 let row = |category, calls| Count {
                     phase: "work",
+                    thread: Thread::Caller,
                     role: Role::Unknown,
                     category,
                     syscall: "",

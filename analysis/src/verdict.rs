@@ -11,6 +11,10 @@ use crate::{
     series::{Series, Work},
 };
 
+/// Version of all rules here and in [`crate::claims`], [`crate::variants`], [`crate::execution`] and [`crate::predictions`]: a
+/// dataset says by which it was begun. `docs/decisions/0015-verdicts.md` says which were changed after data was seen.
+pub const RULES: &str = "3";
+
 /// Blocks that a verdict needs.
 pub const LEAST_BLOCKS: usize = 10;
 /// Levels that a verdict needs, and by what factor they must be apart: seven over three decades.

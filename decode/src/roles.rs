@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
+use gpuos_host::files;
 use gpuos_model::{Category, Role};
 use serde::Deserialize;
 
@@ -69,7 +70,7 @@ impl Roles {
     pub fn read(path: &Path) -> Result<Self, RolesError> {
         let shown = path.display().to_string();
         let text =
-            std::fs::read_to_string(path).map_err(|source| RolesError::Unreadable { path: shown.clone(), source })?;
+            files::read_to_string(path).map_err(|source| RolesError::Unreadable { path: shown.clone(), source })?;
         Self::parse(&text).map_err(|reason| RolesError::Invalid { path: shown, reason })
     }
 

@@ -13,7 +13,7 @@ use gpuos_runs::run::{Header, SCHEMA_VERSION};
 use gpuos_tables::{TableFile, TableWriter};
 use polars_core::{frame::DataFrame, prelude::PolarsError};
 
-use crate::{Recorded, journal::JournalError, table::Table};
+use crate::{Recorded, journal::JournalError, rows::COLUMNS, table::Table};
 
 /// Key of the header in the file's metadata; that of a file of counts is `gpuos-trace`.
 const HEADER: &str = "gpuos-trace-recording";
@@ -175,7 +175,7 @@ impl Recording {
             path: path.display().to_string(),
             reason: units::printable(&reason),
         };
-        let file = File::open(path).map_err(|error| not_readable(error.to_string()))?;
+        let file = files::open_regular(path).map_err(|error| not_readable(error.to_string()))?;
         let Ok(table) = TableFile::open(file) else { return Ok(None) };
         let Some(header) = table.metadata(HEADER) else { return Ok(None) };
         let header: Header = serde_json::from_str(header).map_err(|error| not_readable(error.to_string()))?;
@@ -205,9 +205,9 @@ impl Recording {
             path: self.path.display().to_string(),
             reason: units::printable(&reason),
         };
-        let file = File::open(&self.path).map_err(|error| not_readable(error.to_string()))?;
+        let file = files::open_regular(&self.path).map_err(|error| not_readable(error.to_string()))?;
         let frame = TableFile::open(file)
-            .and_then(|mut table| table.read_part(first, ROWS))
+            .and_then(|mut table| table.read_part(first, ROWS, COLUMNS))
             .map_err(|error| not_readable(error.to_string()))?;
         if frame.schema() != empty()?.schema() {
             return Err(not_readable("its columns are not those of a recording".to_owned()));

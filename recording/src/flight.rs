@@ -111,7 +111,7 @@ fn write(path: &Path, head: &JournalHeader, records: &[u8], why: &str) -> Result
     let mut file = journal::create(&journal, head)?;
     let shown = || journal.display().to_string();
     file.write_all(records).map_err(|source| RecordingError::Stopped { journal: shown(), source })?;
-    let written = JournalReader::open(&journal)
+    let written = JournalReader::follow(&file, &journal)
         .map_err(RecordingError::from)
         .and_then(|reader| source::finish(reader, path, |_, _| why.to_owned()));
     let (recorded, _) =

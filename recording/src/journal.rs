@@ -172,7 +172,23 @@ impl JournalReader {
         let shown = path.display().to_string();
         let damaged =
             |reason: String| JournalError::NotAJournal { path: shown.clone(), reason: units::printable(&reason) };
-        let mut file = File::open(path).map_err(|error| damaged(error.to_string()))?;
+        let file = files::open_regular(path).map_err(|error| damaged(error.to_string()))?;
+        Self::of(file, path)
+    }
+
+    /// Reads one that is being written, by its descriptor.
+    ///
+    /// # Errors
+    /// As [`JournalReader::open`].
+    pub fn follow(written: &File, path: &Path) -> Result<Self, JournalError> {
+        let not_writable = |source| JournalError::NotWritable { path: path.display().to_string(), source };
+        Self::of(files::reopened(written).map_err(not_writable)?, path)
+    }
+
+    fn of(mut file: File, path: &Path) -> Result<Self, JournalError> {
+        let shown = path.display().to_string();
+        let damaged =
+            |reason: String| JournalError::NotAJournal { path: shown.clone(), reason: units::printable(&reason) };
         let head = read_head(&mut file).map_err(|error| damaged(error.to_string()))?;
         if head.abi_version != ABI_VERSION {
             return Err(JournalError::OtherVersion {

@@ -120,7 +120,7 @@ impl Recorder {
         let file = journal::create(&journal, head)?;
         let shared = Arc::new(Shared::default());
         let unfinished = file::Unfinished::create(path).inspect_err(|_| drop(files::remove(&journal)))?;
-        let input = journal::JournalReader::open(&journal)?;
+        let input = journal::JournalReader::follow(&file, &journal)?;
         let reader = {
             let (shared, journal) = (shared.clone(), journal.clone());
             spawn("gpuos-ring", move || drain::run(ring, file, &journal, &shared))?

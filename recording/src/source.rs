@@ -1,8 +1,9 @@
 //! Where events are read from: a finished recording, or the journal of one that was not finished.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{io::Read as _, path::Path};
 
 use gpuos_decode::roles::Roles;
+use gpuos_host::files;
 use gpuos_model::{machine::Clocks, units};
 use gpuos_runs::{
     losses::Losses,
@@ -35,7 +36,7 @@ impl Source {
     /// [`RecordingError`] when it is one and cannot be read.
     pub fn open(path: &Path) -> Result<Option<Self>, RecordingError> {
         let mut start = [0; 8];
-        if File::open(path).and_then(|mut file| file.read(&mut start)).is_ok() && journal::is_journal(&start) {
+        if files::open_regular(path).and_then(|mut file| file.read(&mut start)).is_ok() && journal::is_journal(&start) {
             return Ok(Some(Self::Journal(Box::new(JournalReader::open(path)?))));
         }
         Ok(Recording::open(path)?.map(|recording| Self::Finished(Box::new(recording))))

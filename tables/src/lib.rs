@@ -30,7 +30,7 @@ mod tests {
         let mut frame = DataFrame::new(3, vec![names, numbers]).unwrap();
         let table = TableFile::open(Cursor::new(written(&mut frame))).unwrap();
         assert_eq!((table.metadata("gpuos-trace"), table.metadata("other"), table.rows()), (Some("{}"), None, 3));
-        assert!(table.read().unwrap().equals(&frame));
+        assert!(table.read(&["name", "number"]).unwrap().equals(&frame));
     }
 
     #[test]
@@ -47,7 +47,9 @@ mod tests {
         let mut frame = DataFrame::new(ROWS, columns.collect()).unwrap();
         let bytes = written(&mut frame);
         assert!(bytes.len() < 1 << 20, "{}", bytes.len());
-        let refused = TableFile::open(Cursor::new(bytes)).unwrap().read();
+        let names: Vec<String> = (0..100).map(|at| format!("{at}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let refused = TableFile::open(Cursor::new(bytes)).unwrap().read(&names);
         assert!(matches!(refused, Err(TableError::TooLarge)), "{refused:?}");
     }
 
@@ -58,7 +60,27 @@ mod tests {
         std::io::Write::write_all(&mut file, &written(&mut frame)).unwrap();
         file.rewind().unwrap();
         let mut table = TableFile::open(file).unwrap();
-        assert_eq!(table.read_part(3, 10).unwrap().height(), 2);
-        assert_eq!(table.read_part(0, 2).unwrap().height(), 2);
+        assert_eq!(table.read_part(3, 10, &["number"]).unwrap().height(), 2);
+        assert_eq!(table.read_part(0, 2, &["number"]).unwrap().height(), 2);
+    }
+
+    #[test]
+    fn what_a_file_says_of_its_parts_is_not_believed() {
+        let mut frame = DataFrame::new(2, vec![Column::new("number".into(), [1_u64, 2])]).unwrap();
+        let good = written(&mut frame);
+        // A description of nearly four gigabytes, in a sparse file that has them.
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(9 << 30).unwrap();
+        file.seek(std::io::SeekFrom::End(-8)).unwrap();
+        std::io::Write::write_all(&mut file, &[0xf0, 0xff, 0xff, 0xff, b'P', b'A', b'R', b'1']).unwrap();
+        assert!(matches!(TableFile::open(file), Err(TableError::TooLarge)));
+        for length in 0..good.len() {
+            assert!(TableFile::open(Cursor::new(good[..length].to_vec())).is_err());
+        }
+        // Columns that nobody asks for are not read.
+        let other = Column::new("other".into(), ["x".repeat(1000), "y".to_owned()]);
+        let mut wide = DataFrame::new(2, vec![frame.column("number").unwrap().clone(), other]).unwrap();
+        let table = TableFile::open(Cursor::new(written(&mut wide))).unwrap();
+        assert!(table.read(&["number", "absent"]).unwrap().equals(&frame));
     }
 }

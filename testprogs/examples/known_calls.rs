@@ -428,6 +428,27 @@ fn main() {
                 thread::park();
             }
         }
+        // Many threads, of which the last executes another program after so many milliseconds.
+        "exec-of-another" => {
+            (1..times).for_each(|_| {
+                drop(thread::spawn(|| {
+                    loop {
+                        thread::park();
+                    }
+                }));
+            });
+            let (delay, program) = (number(3), arguments[4].clone());
+            drop(thread::spawn(move || {
+                thread::sleep(Duration::from_millis(delay));
+                let program = CString::new(program).unwrap();
+                let words = [program.as_ptr(), c"0.3".as_ptr(), std::ptr::null()];
+                // SAFETY: a NUL-terminated list of NUL-terminated words.
+                unsafe { libc::execv(program.as_ptr(), words.as_ptr()) };
+            }));
+            loop {
+                thread::park();
+            }
+        }
         // Two processes, one after the other, with the same number.
         "one-number" => one_number(),
         "vfork" => vforks(times),

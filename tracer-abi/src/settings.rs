@@ -212,6 +212,8 @@ macro_rules! task_offsets {
             "`egid` there." effective_group;
             "`cap_permitted` there." capabilities;
             "`user_ns` there: pointer to the user namespace." namespace;
+            "`mm`: pointer to the memory of the task." memory;
+            "`flags` there; the lowest two bits are 1 where who has the same rights may look at it. 0: not known." memory_flags;
             "`level` of `struct user_namespace`: 0 for the initial one." namespace_level;
         }
     };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use gpuos_analysis::{
-    dataset::{CountRow, Dataset, RunRow, SCHEMA_VERSION},
+    dataset::{CountRow, Dataset, RunRow, SCHEMA_VERSION, Thread},
     plan::Cell,
 };
 use gpuos_host::{diagnostics, environment, proc_text};
@@ -29,7 +29,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use polars_core::prelude::PolarsResult;
+use polars_core::prelude::{Column, PolarsError, PolarsResult};
 use serde_json::{Value, json};
 
 /// Variables that change what GPU runtimes do.
@@ -172,13 +172,14 @@ impl Sweep {
         let file = tempfile::Builder::new().suffix(".parquet").tempfile().map_err(|error| error.to_string())?;
         let tracer = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(tracer);
-        command.args(["run", "--quiet", "--output"]).arg(file.path()).arg("--").arg(&self.bench);
+        command.args(["run", "--quiet", "--per-thread", "--output"]).arg(file.path()).arg("--").arg(&self.bench);
         let report = self.report(command.args(cell.arguments()))?;
         let traced = files::read(file.path()).map_err(|error| error.to_string())?;
         // Without the phase there would be no calls in it, and that is not the same as none.
         if !traced.header.phases.iter().any(|marked| phase::is_measured(&marked.path)) {
             return Err(format!("the program never began a phase `{}`", phase::MEASURED.join("` or `")));
         }
+        run.traced_wall_ns = report.wall_ns;
         run.traced_p50_ns = report.latency.unwrap_or_default().p50_ns;
         run.lost = u64::from(traced.header.losses.any());
         counts(&traced).map(Some).map_err(|error| error.to_string())
@@ -249,28 +250,41 @@ fn output(command: &mut Command, limit: Duration) -> std::io::Result<Option<Outp
     Ok((!late).then_some(output))
 }
 
-/// Calls by phase and kind, of all processes. Only GPU devices are named.
+/// Calls by phase, kind and who makes them, of all processes. Only GPU devices are named. `bench` marks, launches and waits in
+/// the first thread of its process.
 fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
+    const WHO: &str = "who";
+    let numbers = |name: &str| Ok::<_, PolarsError>(run.calls.column(name)?.u32()?.iter());
+    let is_caller = numbers(column::PID)?.zip(numbers(column::THREAD)?).map(|(pid, thread)| pid == thread);
+    let who: Vec<&str> =
+        is_caller.map(|is_caller| if is_caller { Thread::Caller } else { Thread::Other }.name()).collect();
+    let mut calls = run.calls.clone();
+    calls.with_column(Column::new(WHO.into(), who))?;
     let by = [
+        WHO,
         column::PHASE,
         column::ROLE,
         column::CATEGORY,
         column::SYSCALL,
         column::DEVICE,
         column::COMMAND_NAME,
+        column::DETAIL,
         column::DECODED,
     ];
-    let groups = group::group(&run.calls, &by)?;
-    let rows = groups.into_iter().map(|group| {
-        let [phase, role, category, syscall, device, ioctl, decoded] = std::array::from_fn(|at| group.key[at].clone());
-        let is_gpu = !decoded.is_empty();
+    let rows = group::group(&calls, &by)?.into_iter().map(|group| {
+        let [who, phase, role, category, syscall, device, ioctl, detail, decoded] =
+            std::array::from_fn(|at| group.key[at].clone());
+        let on_gpu = |name: String| if decoded.is_empty() { String::new() } else { name };
+        let [device, ioctl, detail] = [device, ioctl, detail].map(on_gpu);
         CountRow {
             phase,
+            thread: if who == Thread::Caller.name() { Thread::Caller } else { Thread::Other },
             role: role.parse().unwrap_or(Role::Unknown),
             category,
             syscall,
-            device: if is_gpu { device } else { String::new() },
-            ioctl: if is_gpu { ioctl } else { String::new() },
+            device,
+            ioctl,
+            detail,
             calls: group.calls,
             errors: group.errors,
             total_ns: group.total_ns,

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use gpuos_analysis::dataset::Dataset;
+use gpuos_host::files;
 
 use super::{
     SweepArgs,
@@ -11,7 +12,7 @@ use super::{
 };
 
 pub(super) fn sweep(args: &SweepArgs) -> Result<()> {
-    let plan = std::fs::read_to_string(&args.plan).with_context(|| format!("cannot read `{}`", args.plan.display()))?;
+    let plan = files::read_to_string(&args.plan).with_context(|| format!("cannot read `{}`", args.plan.display()))?;
     let bench = match &args.bench {
         Some(bench) => bench.clone(),
         None => beside()?,
@@ -22,7 +23,8 @@ pub(super) fn sweep(args: &SweepArgs) -> Result<()> {
             bench.display()
         );
     }
-    let dataset = Dataset::create(&args.output, &plan, &sweep::environment_of(&bench), args.resume)
+    let now = jiff::Timestamp::now().to_string();
+    let dataset = Dataset::create(&args.output, &plan, &sweep::environment_of(&bench), &now, args.resume)
         .with_context(|| format!("`{}`", args.plan.display()))?;
     let bar = sweep::progress(u64::from(dataset.plan.blocks) * dataset.plan.cells().len() as u64);
     let limit = Duration::from_secs(args.limit);

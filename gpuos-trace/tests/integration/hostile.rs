@@ -118,11 +118,15 @@ fn counts_that_cannot_be_written_are_kept_and_named() {
 #[test]
 fn a_small_file_with_too_many_rows_is_refused() {
     use polars_core::prelude::{Column, DataFrame};
-    const ROWS: usize = 1 << 20;
+    const ROWS: usize = 4 << 20;
     let folder = tempfile::tempdir().unwrap();
-    let columns = (0..100).map(|at| Column::new(format!("{at}").into(), vec![true; ROWS]));
-    let frame = DataFrame::new(ROWS, columns.collect()).unwrap();
-    for key in ["gpuos-trace", "gpuos-trace-recording"] {
+    let of_a_run = gpuos_runs::frame::empty().unwrap();
+    let of_a_run: Vec<&str> = of_a_run.get_column_names().into_iter().map(|name| name.as_str()).collect();
+    for (key, names) in
+        [("gpuos-trace", of_a_run.as_slice()), ("gpuos-trace-recording", gpuos_recording::rows::COLUMNS)]
+    {
+        let columns = names.iter().map(|name| Column::new((*name).into(), vec![true; ROWS]));
+        let frame = DataFrame::new(ROWS, columns.collect()).unwrap();
         let mut bytes = Cursor::new(Vec::new());
         let mut table = gpuos_tables::TableWriter::begin(&mut bytes, frame.schema()).unwrap();
         table.add(&frame).unwrap();
@@ -131,14 +135,12 @@ fn a_small_file_with_too_many_rows_is_refused() {
             ..Default::default()
         });
         table.finish(&[(key, header.unwrap())]).unwrap();
+        assert!(bytes.get_ref().len() < 4 << 20);
         fs::write(folder.path().join("large.parquet"), bytes.into_inner()).unwrap();
         let output = run(&["show", "large.parquet"], folder.path());
         assert!(!output.status.success());
         let said = stderr(&output);
-        assert!(
-            said.contains("takes more than 1024 MiB of memory") || said.contains("not those of a recording"),
-            "{said}"
-        );
+        assert!(said.contains("takes more than 1024 MiB of memory"), "{key}: {said}");
     }
 }
 
@@ -155,5 +157,41 @@ fn what_is_written_under_sudo_belongs_to_who_called_it() {
     assert!(status.unwrap().success());
     for made in ["new", "new/report", "new/report/report.md", "new/report/report.html"] {
         assert_eq!(fs::metadata(shared.path().join(made)).unwrap().uid(), 65534, "{made}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_pipe_that_is_to_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    mkfifo(&folder.path().join("pipe.parquet"), Mode::S_IRWXU).unwrap();
+    for words in [
+        &["show", "pipe.parquet"][..],
+        &["export", "--to", "csv", "pipe.parquet"],
+        &["run", "--roles", "pipe.parquet", "--", "true"],
+        &["record", "-o", "x.parquet", "--roles", "pipe.parquet", "--", "true"],
+        &["sweep", "pipe.parquet", "-o", "data"],
+    ] {
+        let output = run(words, folder.path());
+        assert!(
+            !output.status.success() && stderr(&output).contains("not a regular file"),
+            "{words:?} {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn a_file_of_zeros_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = File::create(folder.path().join("large.parquet")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"PAR1", 0).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xf0, 0xff, 0xff, 0xff, b'P', b'A', b'R', b'1'], (9 << 30) - 8)
+        .unwrap();
+    let json = File::create(folder.path().join("large.json")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&json, b"{", 0).unwrap();
+    json.set_len(9 << 30).unwrap();
+    for (name, why) in [("large.parquet", "1024 MiB of memory"), ("large.json", "more than 512 MiB")] {
+        let output = run(&["show", name], folder.path());
+        assert!(!output.status.success() && stderr(&output).contains(why), "{}", stderr(&output));
     }
 }

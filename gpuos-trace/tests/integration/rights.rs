@@ -10,7 +10,7 @@ use std::{
 use gpuos_test_macros::privileged;
 use gpuos_testprogs::skip;
 
-use crate::support::{TRACER, copy_for_everybody, wait_until};
+use crate::support::{TRACER, copy_for_everybody, example, wait_until};
 
 /// A user that is nobody else.
 const USER: u32 = 65534;
@@ -113,6 +113,62 @@ fn rights_of_the_file_show_what_the_caller_could_ptrace() {
     }
     let output = run(&["run", "--api", "--", "true"]);
     assert!(!output.status.success() && stderr(&output).contains("rights from its file"), "{}", stderr(&output));
+}
+
+#[privileged]
+fn a_file_of_ours_is_written_into_where_none_can_be_made() {
+    const TEST: &str = "a_file_of_ours_is_written_into_where_none_can_be_made";
+    let Some((folder, tracer)) = with_rights_of_its_file() else {
+        return skip(TEST, "no setcap, or no capabilities of files here");
+    };
+    let own = folder.path().join("read-only");
+    fs::create_dir(&own).unwrap();
+    fs::write(own.join("run.json"), "").unwrap();
+    for path in [&own, &own.join("run.json")] {
+        std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o555)).unwrap();
+    let output =
+        as_user(&tracer).args(["run", "-q", "-o", "run.json", "--", "true"]).current_dir(&own).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(fs::read_to_string(own.join("run.json")).unwrap().starts_with('{'));
+}
+
+#[privileged]
+fn a_program_that_gets_other_rights_while_it_is_attached_to_is_let_go() {
+    const TEST: &str = "a_program_that_gets_other_rights_while_it_is_attached_to_is_let_go";
+    let Some((folder, tracer)) = with_rights_of_its_file() else {
+        return skip(TEST, "no setcap, or no capabilities of files here");
+    };
+    let setuid = folder.path().join("of-root");
+    assert!(Command::new("cp").arg("/bin/sleep").arg(&setuid).status().unwrap().success());
+    fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
+    // The more threads there are, the longer marking them takes; one of them executes the program meanwhile.
+    for delay in ["1", "5", "20", "60", "120"] {
+        let mut racing = as_user(example("known_calls"))
+            .args(["exec-of-another", "1000", delay])
+            .arg(&setuid)
+            .current_dir(folder.path())
+            .spawn()
+            .unwrap();
+        let output = as_user(&tracer)
+            .args(["attach", "-q", "-o", "raced.json", "-p", &racing.id().to_string()])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        racing.wait().unwrap();
+        if !output.status.success() {
+            assert!(stderr(&output).contains("not yours to look at"), "{}", stderr(&output));
+            continue;
+        }
+        let run: serde_json::Value =
+            serde_json::from_slice(&fs::read(folder.path().join("raced.json")).unwrap()).unwrap();
+        for row in run["calls"].as_array().unwrap() {
+            // What the program before it did is the caller's own.
+            let is_of_root = row["command"] == "of-root" && row["syscall"] == "clock_nanosleep";
+            assert!(!is_of_root, "{delay} ms: {row}");
+        }
+    }
 }
 
 #[privileged]

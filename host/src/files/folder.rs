@@ -53,6 +53,19 @@ fn give_to_caller(file: impl AsFd) -> io::Result<()> {
     caller().map_or(Ok(()), |(user, group)| fchown(file, Some(user), Some(group)))
 }
 
+/// The very file of a descriptor to read, with a place of its own in it, whatever has its name by now.
+///
+/// # Errors
+/// What the file system says.
+pub fn reopened(file: &File) -> io::Result<File> {
+    File::open(again(file))
+}
+
+/// A path of the very file of a descriptor.
+fn again(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
 fn refused(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, what.to_owned())
 }
@@ -163,9 +176,9 @@ impl Folder {
         if !data.is_dir() {
             return Err(Errno::ENOTDIR.into());
         }
-        // A group of the same number is the user's own.
-        let group_writes = data.mode() & 0o020 != 0 && data.gid() != data.uid();
-        let is_shared = !is_trusted(data.uid()) || group_writes || data.mode() & 0o002 != 0;
+        // A group of the same number may have other members, and with a list of access the bits of the group are those of all
+        // who are named there.
+        let is_shared = !is_trusted(data.uid()) || data.mode() & 0o022 != 0;
         Ok(Self { fd, is_shared })
     }
 
@@ -247,11 +260,24 @@ impl Folder {
     /// # Errors
     /// What the file system says.
     pub fn begin_file(self, name: &OsStr, readers: Readers) -> io::Result<Unfinished> {
-        let file = tempfile::Builder::new()
-            .prefix(".gpuos-trace-")
-            .permissions(fs::Permissions::from_mode(readers.mode()))
-            .tempfile_in(self.at(""))?;
+        let file = self.temporary(".gpuos-trace-", "", readers)?;
         Ok(Unfinished { file, folder: self, name: name.to_owned() })
+    }
+
+    /// A file of a name that nobody has; gone when it is dropped, while this folder is open.
+    fn temporary(&self, prefix: &str, suffix: &str, readers: Readers) -> io::Result<tempfile::NamedTempFile> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut refusal = None;
+        let made = tempfile::Builder::new().prefix(prefix).suffix(suffix).make_in(self.at(""), |path| {
+            let name = path.file_name().unwrap_or_default();
+            let file = nix::fcntl::openat(&self.fd, name, flags, Mode::from_bits_truncate(readers.mode()));
+            file.map(File::from).map_err(|errno| {
+                refusal = Some(errno);
+                errno.into()
+            })
+        });
+        // The kernel's word alone: the error has a path that nobody asked for.
+        made.map_err(|error| refusal.map_or(error, io::Error::from))
     }
 
     /// Whether a file can be made here: one without a name, gone at once.
@@ -259,7 +285,7 @@ impl Folder {
         let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         match nix::fcntl::openat(&self.fd, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR) {
             // Not every file system has such files.
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR) => tempfile::tempfile_in(self.at("")).map(drop),
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR) => self.temporary(".gpuos-trace-", "", Readers::Owner).map(drop),
             Err(errno) => Err(errno.into()),
             Ok(_) => Ok(()),
         }
@@ -281,7 +307,7 @@ impl Folder {
     /// # Errors
     /// What the file system says.
     pub(super) fn keep(&self, prefix: &str, suffix: &str, content: &[u8]) -> io::Result<OsString> {
-        let mut file = tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile_in(self.at(""))?;
+        let mut file = self.temporary(prefix, suffix, Readers::Owner)?;
         file.write_all(content)?;
         give_to_caller(file.as_file())?;
         let (_, path) = file.keep().map_err(|error| error.error)?;
@@ -309,7 +335,7 @@ impl Unfinished {
     /// # Errors
     /// What the file system says.
     pub fn reopen(&self) -> io::Result<File> {
-        self.file.reopen()
+        File::options().read(true).write(true).open(again(self.as_file()))
     }
 
     /// Gives it its name. It belongs to who called sudo; where it takes the place of a file of the caller, it keeps that
@@ -318,7 +344,8 @@ impl Unfinished {
     /// # Errors
     /// What the file system says; `PermissionDenied` where another user planted something under the name meanwhile.
     pub fn persist(self) -> io::Result<()> {
-        let Self { file, folder, name } = self;
+        // What is named last goes first: the path of the file leads through the folder.
+        let Self { folder, name, file } = self;
         // Looked at, never opened: meanwhile a pipe may have been made there, which waits, or a link, which leads elsewhere.
         let old = folder.find(&name)?.map(|fd| metadata(fd.as_fd())).transpose()?;
         if old.as_ref().is_some_and(|old| folder.is_shared && !(old.is_file() && is_caller(old.uid()))) {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use folder::parts;
-pub use folder::{Folder, Readers, Unfinished};
+pub use folder::{Folder, Readers, Unfinished, reopened};
 pub use output::{OutputTarget, hint_of, rescue, target_of};
 
 /// Begins a file that only its owner can read, and that gets its name when it is complete.

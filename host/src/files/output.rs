@@ -89,16 +89,14 @@ impl OutputTarget {
     /// What the file system says; `PermissionDenied` for what another user may have planted.
     pub fn open(path: &Path) -> io::Result<Self> {
         let Some(found) = find(path)? else { return Ok(Self::New { path: path.to_path_buf() }) };
+        // A socket cannot be opened again.
+        if folder::metadata(found.as_fd()).is_ok_and(|data| is_standard_output(&data)) {
+            return Ok(Self::Stdout);
+        }
         let link = format!("/proc/self/fd/{}", found.as_raw_fd());
         let file = OpenOptions::new().write(true).open(&link)?;
         let data = file.metadata()?;
-        if is_standard_output(&data) {
-            Ok(Self::Stdout)
-        } else if data.is_file() {
-            Ok(Self::Existing { file, path: fs::read_link(link)? })
-        } else {
-            Ok(Self::Stream(file))
-        }
+        if data.is_file() { Ok(Self::Existing { file, path: fs::read_link(link)? }) } else { Ok(Self::Stream(file)) }
     }
 
     /// Writes the whole content and gives a file its name.
@@ -150,8 +148,8 @@ pub fn target_of(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Keeps what cannot be written where it belongs, under a name that nobody has: in the working folder, or else in that of
-/// temporary files. The path, for the person.
+/// Keeps what cannot be written where it belongs, under a name that nobody has: in the working folder, or else in one of those
+/// of temporary files. The path, for the person.
 ///
 /// # Errors
 /// What the last of the folders said.
@@ -160,7 +158,8 @@ pub fn rescue(content: &[u8], ending: &str) -> io::Result<PathBuf> {
         let name = Folder::open(&folder)?.keep("gpuos-trace-rescue-", ending, content)?;
         Ok(folder.join(name))
     };
-    std::env::current_dir().and_then(keep).or_else(|_| keep(std::env::temp_dir()))
+    let others = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
+    others.into_iter().fold(std::env::current_dir().and_then(keep), |kept, folder| kept.or_else(|_| keep(folder)))
 }
 
 /// What to do about a file that cannot be written.

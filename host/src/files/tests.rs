@@ -119,6 +119,41 @@ fn a_pipe_is_not_read() {
 }
 
 #[test]
+fn a_folder_is_shared_when_its_group_writes() {
+    let (folder, aim) = (folder_with_mode(0o775), tempfile::tempdir().unwrap());
+    symlink(aim.path().join("precious"), folder.path().join("run.json")).unwrap();
+    let refused = OutputTarget::open(&folder.path().join("run.json")).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn what_is_refused_leaves_nothing_behind() {
+    let folder = folder_with_mode(SHARED);
+    symlink("/nowhere", folder.path().join("report.html")).unwrap();
+    write(&folder.path().join("report.html"), b"report").unwrap_err();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_that_is_read_again_is_the_same_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.parquet.part");
+    let mut written = create_new(&path).unwrap();
+    io::Write::write_all(&mut written, b"events").unwrap();
+    fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+    nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+    let mut text = String::new();
+    reopened(&written).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "events");
+}
+
+#[test]
+fn the_kernels_word_is_kept() {
+    let nowhere = begin(Path::new("/proc/self/run.json")).unwrap_err();
+    assert!(nowhere.raw_os_error().is_some() && !nowhere.to_string().contains(".gpuos-trace-"), "{nowhere}");
+}
+
+#[test]
 fn a_rescued_file_is_named_and_ours_alone() {
     let path = rescue(b"counts", ".json").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"counts");

@@ -5,12 +5,11 @@ mod json;
 mod parquet;
 
 use std::{
-    fs::File,
-    io::{self, Read as _, Write},
-    os::unix::fs::FileTypeExt as _,
+    io::{self, Read as _, Seek as _, Write},
     path::Path,
 };
 
+use gpuos_host::files::open_regular;
 use gpuos_model::units;
 
 use crate::{
@@ -108,36 +107,48 @@ pub enum ReadError {
 /// When the file is unreadable, foreign, damaged or too new.
 pub fn read(path: &Path) -> Result<Run, ReadError> {
     let shown = path.display().to_string();
-    let mut bytes = Vec::new();
-    let open = || {
-        let file = File::open(path)?;
-        // It never ends.
-        if file.metadata()?.file_type().is_char_device() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a device"));
-        }
-        Ok(file)
-    };
-    match open().and_then(|mut file| file.read_to_end(&mut bytes)) {
-        Ok(_) => from_bytes(bytes, &shown),
-        Err(source) => Err(ReadError::NotReadable { path: shown, source }),
+    let not_readable = |source| ReadError::NotReadable { path: shown.clone(), source };
+    let mut file = open_regular(path).map_err(not_readable)?;
+    let mut start = [0; 4];
+    let is_parquet = file.read_exact(&mut start).is_ok() && start == *PARQUET;
+    file.rewind().map_err(not_readable)?;
+    if is_parquet {
+        return checked(parquet::read(file), &shown);
     }
+    let mut bytes = Vec::new();
+    file.take(MOST_TEXT + 1).read_to_end(&mut bytes).map_err(not_readable)?;
+    if bytes.len() as u64 > MOST_TEXT {
+        let reason = format!("text of more than {} MiB", MOST_TEXT >> 20);
+        return Err(ReadError::NotARun { path: shown, reason });
+    }
+    from_bytes(bytes, &shown)
 }
+
+/// How a Parquet file begins.
+const PARQUET: &[u8; 4] = b"PAR1";
+/// The longest text that is read, in bytes: half a million rows.
+const MOST_TEXT: u64 = 512 << 20;
 
 /// Reads a run back from the bytes of a file that the user knows as `shown`.
 ///
 /// # Errors
 /// When they are foreign, damaged or too new.
 pub fn from_bytes(bytes: Vec<u8>, shown: &str) -> Result<Run, ReadError> {
-    // The reason may quote the file, which anybody may have written.
-    let not_a_run = |reason: String| ReadError::NotARun { path: shown.to_owned(), reason: units::printable(&reason) };
     let format = match bytes.get(..4) {
-        Some(b"PAR1") => FileFormat::Parquet,
+        Some(start) if start == PARQUET => FileFormat::Parquet,
         Some(start) if start.starts_with(b"{") => FileFormat::Json,
         Some(start) if start.starts_with(b"#") => FileFormat::Csv,
         _ if bytes.starts_with(b"{") => FileFormat::Json,
-        _ => return Err(not_a_run("its first bytes are those of none of the formats".into())),
+        _ => return checked(Err("its first bytes are those of none of the formats".into()), shown),
     };
-    let mut run = match format.codec().read(bytes) {
+    checked(format.codec().read(bytes), shown)
+}
+
+/// A run that was read, with every column.
+fn checked(read: Result<Run, CodecError>, shown: &str) -> Result<Run, ReadError> {
+    // The reason may quote the file, which anybody may have written.
+    let not_a_run = |reason: String| ReadError::NotARun { path: shown.to_owned(), reason: units::printable(&reason) };
+    let mut run = match read {
         Ok(run) => run,
         Err(error) => match error.downcast::<Newer>() {
             Ok(newer) => {

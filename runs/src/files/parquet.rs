@@ -4,8 +4,10 @@ use std::io::{Cursor, Write};
 
 use gpuos_tables::{TableFile, TableWriter};
 
+use polars_io::mmap::MmapBytesReader;
+
 use super::{Codec, CodecError, header_from};
-use crate::run::Run;
+use crate::{columns::COLUMNS, run::Run};
 
 /// Key of the header in the file's metadata.
 const HEADER: &str = "gpuos-trace";
@@ -22,8 +24,15 @@ impl Codec for Parquet {
     }
 
     fn read(&self, bytes: Vec<u8>) -> Result<Run, CodecError> {
-        let table = TableFile::open(Cursor::new(bytes))?;
-        let header = table.metadata(HEADER).ok_or("a Parquet file without the metadata key `gpuos-trace`")?;
-        Ok(Run { header: header_from(serde_json::from_str(header)?)?, calls: table.read()? })
+        read(Cursor::new(bytes))
     }
+}
+
+/// Reads a run from a file or from memory, and nothing of it that would not fit.
+pub(super) fn read(from: impl MmapBytesReader) -> Result<Run, CodecError> {
+    let table = TableFile::open(from)?;
+    let header = table.metadata(HEADER).ok_or("a Parquet file without the metadata key `gpuos-trace`")?;
+    let header = header_from(serde_json::from_str(header)?)?;
+    let columns: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
+    Ok(Run { header, calls: table.read(&columns)? })
 }

@@ -131,7 +131,7 @@ fn begin(thread: &mut ThreadState, number: u32) -> bool {
         }
         tasks::start_command(thread);
     } else {
-        tasks::adopt(thread, false);
+        return tasks::adopt(thread, false) == 0;
     }
     true
 }
@@ -149,7 +149,9 @@ pub(crate) extern "C" fn exit_without_entry(number: u32, returned: i64) -> u32 {
         return 0;
     }
     if thread.stage != STAGE_RUNNING {
-        tasks::adopt(thread, false);
+        if tasks::adopt(thread, false) != 0 {
+            return 0;
+        }
         // Tracepoints of single calls do not show the return from a fork, so this may be another call.
         if makes_tasks(task, number) {
             return 0;

@@ -57,12 +57,19 @@ pub(crate) fn start_command(thread: &mut ThreadState) {
 }
 
 /// The first event of a task that is to be traced. A forked one is a process of its own, or one more thread of its parent's.
-/// `is_thread`: it is known to be a thread, although it has the number of its process by now.
+/// `is_thread`: it is known to be a thread, although it has the number of its process by now. Not 0: it is let go at once,
+/// because it got other rights while it was attached to.
 #[inline(never)]
 pub(crate) fn adopt(thread: &mut ThreadState, is_thread: bool) -> u32 {
     let ids = bpf_get_current_pid_tgid();
     let parent = thread.process;
     let was_born = thread.stage == STAGE_BORN;
+    // A child has the rights of its parent.
+    if !was_born && credentials::are_limited() && credentials::are_others() != 0 {
+        counters::add(OTHER_RIGHTS, 1);
+        forget();
+        return 1;
+    }
     if was_born && !is_thread && ids as u32 == (ids >> 32) as u32 {
         start_process(thread, parent);
         follow(thread, parent);
@@ -143,7 +150,9 @@ pub(crate) fn executed(before: u32) -> i32 {
     if thread.stage == STAGE_ARMED {
         start_command(thread);
     } else if thread.stage != STAGE_RUNNING {
-        adopt(thread, before != bpf_get_current_pid_tgid() as u32);
+        if adopt(thread, before != bpf_get_current_pid_tgid() as u32) != 0 {
+            return 0;
+        }
     }
     phases::end_all_own(thread);
     let mut is_new_to_gpus = true;

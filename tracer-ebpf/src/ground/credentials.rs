@@ -5,8 +5,8 @@ use gpuos_tracer_abi::settings::Caller;
 
 use super::{
     kernel::{
-        self, capabilities, credentials, effective_group, effective_user, group, namespace, namespace_level,
-        saved_group, saved_user, user,
+        self, capabilities, credentials, effective_group, effective_user, group, memory, memory_flags, namespace,
+        namespace_level, saved_group, saved_user, user,
     },
     maps::CALLER,
 };
@@ -36,7 +36,8 @@ fn peek<T: Copy>(address: u64, offset: usize, fault: T) -> T {
 }
 
 /// Whether the caller could not ptrace a task, by what the kernel compares (`__ptrace_may_access`): real, effective and saved
-/// user and group, and capabilities, which those of a user namespace of its own do not count among.
+/// user and group, whether its memory may be looked at (`dumpable`), and capabilities, which those of a user namespace of its
+/// own do not count among.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn are_others() -> u32 {
@@ -49,6 +50,11 @@ pub(crate) extern "C" fn are_others() -> u32 {
     let level: u32 = peek(peek(rights, namespace(), 0_u64), namespace_level(), 0);
     if level == 0 {
         others |= u32::from(peek(rights, capabilities(), u64::MAX) != 0);
+    }
+    if memory_flags() != 0 {
+        const DUMPABLE: u64 = 3;
+        let memory = kernel::field::<u64>(task.cast_const().cast(), memory());
+        others |= u32::from(peek(memory, memory_flags(), 0_u64) & DUMPABLE != 1);
     }
     others
 }

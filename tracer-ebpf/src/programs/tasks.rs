@@ -104,7 +104,9 @@ fn exited() -> i32 {
         return 0;
     }
     if thread.stage != STAGE_RUNNING {
-        tasks::adopt(thread, false);
+        if tasks::adopt(thread, false) != 0 {
+            return 0;
+        }
     }
     calls::count_last(task, thread);
     tasks::end(task, thread);

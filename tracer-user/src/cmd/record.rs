@@ -44,7 +44,7 @@ fn plan(trace: &mut TraceArgs, settings: RecordingSettings) -> Result<RecordingP
         anyhow!("cannot write `{}`: {error}\nhint: name a file in a folder that you may write to", path.display())
     })?;
     let roles = match &trace.roles {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?,
+        Some(path) => files::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?,
         None => String::new(),
     };
     trace.format = None;

@@ -6,7 +6,10 @@ pub mod layout;
 mod phase_table;
 pub mod summary;
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use gpuos_host::files::{OutputTarget, hint_of, rescue as rescue_file};
 use gpuos_runs::{
@@ -59,6 +62,8 @@ pub enum OutputError {
         reason: String,
         /// Where the counts are instead, or why they are nowhere.
         rescued: String,
+        /// Whether they are anywhere.
+        is_kept: bool,
     },
 }
 
@@ -111,20 +116,19 @@ impl Destination {
             OutputFormat::File(format) => format.write(run, &mut bytes),
             OutputFormat::Table => summary::write(run, &mut bytes),
         };
-        written.and_then(|()| Ok(self.target.write(&bytes)?)).map_err(|error| OutputError::WriteFailed {
-            path: self.shown,
-            reason: error.to_string(),
-            rescued: rescue(run),
+        written.and_then(|()| Ok(self.target.write(&bytes)?)).map_err(|error| {
+            let (is_kept, rescued) = match rescue(run) {
+                Ok(path) => (true, format!("the counts are in `{}`; `gpuos-trace show` reads it", path.display())),
+                Err(error) => (false, format!("the counts could not be kept elsewhere either: {error}")),
+            };
+            OutputError::WriteFailed { path: self.shown, reason: error.to_string(), rescued, is_kept }
         })
     }
 }
 
-/// Keeps the counts in a file that `show` reads, whatever the format was to be. Says where it is.
-fn rescue(run: &Run) -> String {
+/// Keeps the counts in a file that `show` reads, whatever the format was to be.
+fn rescue(run: &Run) -> Result<PathBuf, CodecError> {
     let mut bytes = Vec::new();
-    let kept = FileFormat::Json.write(run, &mut bytes).and_then(|()| Ok(rescue_file(&bytes, ".json")?));
-    match kept {
-        Ok(path) => format!("the counts are in `{}`; `gpuos-trace show` reads it", path.display()),
-        Err(error) => format!("the counts could not be kept elsewhere either: {error}"),
-    }
+    FileFormat::Json.write(run, &mut bytes)?;
+    Ok(rescue_file(&bytes, ".json")?)
 }

@@ -73,6 +73,9 @@ impl Tracer {
         let id = process_id(pid, now_ns);
         self.make_record(pid, id, now_ns)?;
         let before = self.mark_threads(process, id)?;
+        // A thread may have executed a program with other rights before it was marked. The kernel side lets go of it at its
+        // first call; here it is said.
+        rights::may_trace(pid).map_err(|source| AttachError::NotYours { pid, source })?;
         if self.without_btf().is_some() {
             self.tell_open_devices(pid, id)?;
         }

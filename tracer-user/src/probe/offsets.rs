@@ -147,6 +147,8 @@ pub(super) fn task_offsets(btf: &KernelBtf) -> Result<TaskOffsets, BtfError> {
         effective_group: rights.offset_of("egid")?,
         capabilities: rights.offset_of("cap_permitted")?,
         namespace: rights.offset_of("user_ns")?,
+        memory: of_task("mm")?,
+        memory_flags: btf.structure("mm_struct").and_then(|memory| memory.offset_of("flags")).unwrap_or(0),
         namespace_level: namespace.offset_of("level")?,
     })
 }

@@ -14,7 +14,11 @@ use gpuos_tracer_abi::{hooks::HookCounts, syscalls::ABI_NATIVE};
 use super::options::TraceOptions;
 use crate::{
     aggregate::Totals,
-    output::{layout, summary},
+    output::{
+        OutputError,
+        layout::{self, Order, View},
+        summary,
+    },
     probe::DriverHook,
 };
 
@@ -45,7 +49,9 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
             .write(run)
             .map(|()| format!("wrote {} to {name}", units::plural(run.calls.height() as u64, "row", "rows")))
     });
-    if let Some(view) = options.view {
+    // Counts that are in no file are shown, whatever was asked for.
+    let is_lost = matches!(written, Some(Err(OutputError::WriteFailed { is_kept: false, .. })));
+    if let Some(view) = options.view.or_else(|| is_lost.then_some(View { top: usize::MAX, order: Order::Calls })) {
         let stderr = std::io::stderr();
         let style = layout::style_of(&stderr, anstream::AutoStream::choice(&stderr));
         let text = summary::render(run, view, style).map_err(|error| anyhow!(error))?;

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read as _, Write},
     os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{
@@ -33,12 +33,20 @@ use crate::probe::{
 /// How often the maps of all traced processes are read, once they run for a while; at first every millisecond.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// As many parts of files are remembered of all processes together: a program can map as many as it likes.
+const MOST_MAPPINGS: usize = 1 << 20;
+/// As many bytes of what `/proc` says of one process are read.
+const MOST_TEXT: u64 = 16 << 20;
+/// As many bytes of paths are remembered.
+const MOST_PATHS: usize = 64 << 20;
+
 /// A part of a file that a process has mapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mapping {
     end: u64,
     offset: u64,
-    file: MappedFile,
+    /// Place among the files.
+    file: u32,
 }
 
 /// The file of a mapping: whatever has its path later may be another one.
@@ -50,11 +58,58 @@ struct MappedFile {
     inode: u64,
 }
 
-/// What processes have mapped, by number and first address.
-type Mappings = HashMap<u32, BTreeMap<u64, Mapping>>;
+/// What processes have mapped.
+#[derive(Debug, Default)]
+struct Mappings {
+    /// By process number and first address.
+    by_process: HashMap<u32, BTreeMap<u64, Mapping>>,
+    /// How many there are.
+    count: usize,
+    /// Each file once.
+    files: Vec<MappedFile>,
+    places: HashMap<MappedFile, u32>,
+    /// Bytes of their paths.
+    path_bytes: usize,
+    /// Some parts found no place.
+    left_out: bool,
+}
+
+impl Mappings {
+    /// Place of a file among the others; `None` where there is no room for its path.
+    fn place_of(&mut self, file: MappedFile) -> Option<u32> {
+        if let Some(place) = self.places.get(&file) {
+            return Some(*place);
+        }
+        if self.path_bytes + file.path.len() > MOST_PATHS {
+            return None;
+        }
+        self.path_bytes += file.path.len();
+        let place = self.files.len() as u32;
+        self.files.push(file.clone());
+        self.places.insert(file, place);
+        Some(place)
+    }
+
+    /// The part at an address, and where it begins.
+    fn at(&self, pid: u32, address: u64) -> Option<(u64, Mapping)> {
+        let (begin, mapping) = self.by_process.get(&pid)?.range(..=address).next_back()?;
+        (address < mapping.end).then_some((*begin, *mapping))
+    }
+
+    fn put(&mut self, pid: u32, begin: u64, end: u64, offset: u64, file: MappedFile) {
+        let is_known = self.by_process.get(&pid).is_some_and(|of_process| of_process.contains_key(&begin));
+        let place = if is_known || self.count < MOST_MAPPINGS { self.place_of(file) } else { None };
+        let Some(file) = place else {
+            self.left_out = true;
+            return;
+        };
+        self.count += usize::from(!is_known);
+        self.by_process.entry(pid).or_default().insert(begin, Mapping { end, offset, file });
+    }
+}
 
 /// Adds what `/proc/PID/maps` says is executable. What was seen there before and is gone now stays.
-fn add_mappings(text: &str, to: &mut BTreeMap<u64, Mapping>) {
+fn add_mappings(text: &str, pid: u32, to: &mut Mappings) {
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(range), Some(flags), Some(offset)) = (words.next(), words.next(), words.next()) else { continue };
@@ -69,7 +124,7 @@ fn add_mappings(text: &str, to: &mut BTreeMap<u64, Mapping>) {
             // The rest of the line is the path, which may have blanks.
             let path = line.splitn(6, ' ').nth(5).unwrap_or_default().trim().to_owned();
             let file = MappedFile { path, device: device.unwrap_or_default(), inode: inode.unwrap_or_default() };
-            to.insert(begin, Mapping { end, offset, file });
+            to.put(pid, begin, end, offset, file);
         }
     }
 }
@@ -88,7 +143,7 @@ impl MappingsReader {
     /// # Errors
     /// When the kernel gives no thread.
     pub fn begin(roots: Vec<u32>) -> io::Result<Self> {
-        let mappings = Arc::new(Mutex::new(Mappings::new()));
+        let mappings = Arc::new(Mutex::new(Mappings::default()));
         let ends = Arc::new(AtomicBool::new(false));
         let thread = {
             let (mappings, ends) = (mappings.clone(), ends.clone());
@@ -96,9 +151,12 @@ impl MappingsReader {
                 let mut wait = Duration::from_millis(1);
                 while !ends.load(Ordering::Acquire) {
                     for pid in with_descendants(&roots) {
-                        let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+                        let mut text = Vec::new();
+                        if let Ok(maps) = fs::File::open(format!("/proc/{pid}/maps")) {
+                            let _ = maps.take(MOST_TEXT).read_to_end(&mut text);
+                        }
                         let mut mappings = mappings.lock().unwrap_or_else(PoisonError::into_inner);
-                        add_mappings(&text, mappings.entry(pid).or_default());
+                        add_mappings(&String::from_utf8_lossy(&text), pid, &mut mappings);
                     }
                     std::thread::park_timeout(wait);
                     wait = INTERVAL.min(wait.mul_f32(1.1));
@@ -167,11 +225,13 @@ pub struct Written {
     pub unknown: u64,
     /// Calls that found no place.
     pub lost: u64,
+    /// Some parts of files that programs had mapped found no place: addresses in them have no name.
+    pub left_out: bool,
 }
 
 impl std::fmt::Display for Written {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { lines, calls, without_stack, short, unknown, lost } = self;
+        let Self { lines, calls, without_stack, short, unknown, lost, left_out } = self;
         let of_all = |part: u64| units::share(part, (*calls).max(1));
         write!(
             to,
@@ -191,6 +251,9 @@ impl std::fmt::Display for Written {
                 write!(to, "\n  {} of the calls {what}", of_all(*part))?;
             }
         }
+        if *left_out {
+            write!(to, "\n  LOST: more was mapped than there is room for; addresses in the rest have no name")?;
+        }
         if *lost != 0 {
             write!(to, "\n  LOST: {} found no place", units::plural(*lost, "call", "calls"))?;
         }
@@ -202,8 +265,8 @@ impl std::fmt::Display for Written {
 struct Names {
     mappings: Mappings,
     /// `None` for a file that is not there any more, or has no symbols.
-    files: HashMap<MappedFile, Option<Symbols>>,
-    known: HashMap<(MappedFile, u64), String>,
+    files: HashMap<u32, Option<Symbols>>,
+    known: HashMap<(u32, u64), String>,
 }
 
 impl Names {
@@ -211,19 +274,17 @@ impl Names {
     /// returns to, so the call is before it.
     fn of(&mut self, pid: u32, address: u64, is_caller: bool) -> Option<String> {
         let address = address - u64::from(is_caller);
-        let (begin, mapping) = self.mappings.get(&pid)?.range(..=address).next_back()?;
-        if address >= mapping.end {
-            return None;
-        }
-        let at = (mapping.file.clone(), address - begin + mapping.offset);
-        let path = &at.0.path;
+        let (begin, mapping) = self.mappings.at(pid, address)?;
+        let file = self.mappings.files.get(mapping.file as usize)?;
+        let at = (mapping.file, address - begin + mapping.offset);
+        let path = &file.path;
         if !path.starts_with('/') {
             return (!path.is_empty()).then(|| path.clone());
         }
         if let Some(name) = self.known.get(&at) {
             return Some(name.clone());
         }
-        let symbols = self.files.entry(at.0.clone()).or_insert_with_key(MappedFile::symbols);
+        let symbols = self.files.entry(at.0).or_insert_with(|| file.symbols());
         let name = symbols
             .as_ref()
             .and_then(|symbols| symbols.at(at.1))
@@ -292,10 +353,12 @@ pub fn write_folded(
     processes: &[Process],
     to: &mut dyn Write,
 ) -> io::Result<Written> {
-    let mut names = Names { mappings: reader.finish(), files: HashMap::new(), known: HashMap::new() };
+    let mappings = reader.finish();
+    let left_out = mappings.left_out;
+    let mut names = Names { mappings, files: HashMap::new(), known: HashMap::new() };
     let commands: HashMap<u64, &Process> = processes.iter().map(|process| (process.id, process)).collect();
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
-    let mut written = Written { lost: found.lost, ..Written::default() };
+    let mut written = Written { lost: found.lost, left_out, ..Written::default() };
     for &(key, calls) in &found.sites {
         let process = commands.get(&key.process);
         let mut line = process.map_or_else(|| "[ended process]".to_owned(), |process| part(&process.command));
@@ -333,17 +396,22 @@ mod tests {
 
     #[test]
     fn executable_parts_are_kept() {
-        let mut mappings = BTreeMap::new();
+        let mut mappings = Mappings::default();
         add_mappings(
             "00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/a program\n\
              00651000-00652000 r--p 00051000 08:02 173521      /usr/bin/a program\n\
              7fff00000000-7fff00001000 r-xp 00000000 00:00 0   [vdso]\nbroken\n",
+            7,
             &mut mappings,
         );
         let file = MappedFile { path: "/usr/bin/a program".to_owned(), device: (8, 2), inode: 173_521 };
-        let program = Mapping { end: 0x45_2000, offset: 0x1000, file };
-        assert_eq!(mappings.get(&0x40_0000), Some(&program));
-        assert_eq!(mappings.len(), 2);
+        let program = Mapping { end: 0x45_2000, offset: 0x1000, file: 0 };
+        assert_eq!(mappings.at(7, 0x40_0010), Some((0x40_0000, program)));
+        assert_eq!((mappings.at(7, 0x45_2000), mappings.at(8, 0x40_0010)), (None, None));
+        assert_eq!((mappings.count, &mappings.files[0]), (2, &file));
+        // A program that maps without end takes no more than there is room for.
+        (0..MOST_MAPPINGS as u64 + 5).for_each(|at| mappings.put(9, at * 8192, at * 8192 + 4096, 0, file.clone()));
+        assert_eq!((mappings.count, mappings.left_out), (MOST_MAPPINGS, true));
         assert!(!part("a;b\u{1b}").contains([';', '\u{1b}']));
     }
 }
