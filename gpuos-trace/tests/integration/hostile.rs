@@ -121,7 +121,8 @@ fn a_small_file_with_too_many_rows_is_refused() {
     const ROWS: usize = 4 << 20;
     let folder = tempfile::tempdir().unwrap();
     let of_a_run = gpuos_runs::frame::empty().unwrap();
-    let of_a_run: Vec<&str> = of_a_run.get_column_names().into_iter().map(|name| name.as_str()).collect();
+    let of_a_run: Vec<&str> =
+        of_a_run.get_column_names().into_iter().map(polars_core::prelude::PlSmallStr::as_str).collect();
     for (key, names) in
         [("gpuos-trace", of_a_run.as_slice()), ("gpuos-trace-recording", gpuos_recording::rows::COLUMNS)]
     {

@@ -50,7 +50,7 @@ struct Segment {
 #[derive(Debug)]
 pub(crate) struct Symbols {
     file: File,
-    /// By address.
+    /// By address, the largest first where several have one.
     functions: Vec<Function>,
     segments: Vec<Segment>,
     /// Where the names are, and how many bytes.
@@ -73,7 +73,6 @@ impl Symbols {
         };
         let Parts { mut functions, segments, names } = found.ok_or_else(no_sense)?;
         functions.sort_by_key(|function| (function.address, std::cmp::Reverse(function.size)));
-        functions.dedup_by_key(|function| function.address);
         Ok(Self { file, functions, segments, names })
     }
 
@@ -85,7 +84,9 @@ impl Symbols {
             .find(|segment| offset.checked_sub(segment.offset).is_some_and(|inside| inside < segment.size))?;
         let address = segment.address.wrapping_add(offset - segment.offset);
         let next = self.functions.partition_point(|function| function.address <= address);
-        let function = self.functions[..next].last()?;
+        let begin = self.functions[..next].last()?.address;
+        // Of several names, the first of the largest.
+        let function = &self.functions[self.functions.partition_point(|function| function.address < begin)];
         let is_inside = function.size == 0 || address - function.address < function.size;
         if is_inside { self.name(function) } else { None }
     }
