@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -125,6 +125,17 @@ fn signals_to_the_tracer_reach_the_command() {
         let run = gpuos_runs::files::read(&file).unwrap();
         assert_eq!(run.header.end, gpuos_runs::run::End::Killed(signal), "signal {signal}");
         std::fs::remove_file(&file).unwrap();
+    }
+    // Those without an effect, to a command that handles them.
+    for (signal, name) in [(libc::SIGWINCH, "WINCH"), (libc::SIGURG, "URG")] {
+        let script = format!("trap 'exit 7' {name}; echo ready; while :; do sleep 0.05; done");
+        let mut child =
+            Command::new(TRACER).args(["run", "-q", "--", "sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        // SAFETY: plain numbers; our own child.
+        assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+        assert_eq!(child.wait().unwrap().code(), Some(7), "{name}");
     }
 }
 

@@ -171,7 +171,8 @@ pub fn trace(target: Target, mut options: TraceOptions, recording: Option<Record
     let counters = tracer.counters()?;
     // Before there are other threads, which would keep theirs.
     rights::give_up(|| counters.processes().map(drop)).context("cannot give up capabilities")?;
-    let signals = Signals::take().context("cannot take signals over")?;
+    let for_command = matches!(target, Target::Command(_)) && !options.live;
+    let signals = Signals::take(for_command).context("cannot take signals over")?;
     let aggregator = Aggregator::begin(options.settings.devices.clone(), &counters, options.live)
         .context("cannot tell the kernel side of the drivers")?;
     let started = jiff::Timestamp::now();

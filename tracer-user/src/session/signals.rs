@@ -19,8 +19,8 @@ use nix::{
 };
 
 /// Signals that are not for the command: those that cannot be caught, faults of our own code, what `write` and the
-/// terminal do to the tracer, and those that do nothing by default. The live view has `SIGWINCH`.
-const KEPT: [libc::c_int; 15] = [
+/// terminal do to the tracer.
+const KEPT: [libc::c_int; 13] = [
     libc::SIGKILL,
     libc::SIGSTOP,
     libc::SIGCONT,
@@ -34,12 +34,14 @@ const KEPT: [libc::c_int; 15] = [
     libc::SIGXFSZ,
     libc::SIGTTIN,
     libc::SIGTTOU,
-    libc::SIGWINCH,
-    libc::SIGURG,
 ];
 
+/// Those that do nothing by default: for a command that handles them. The live view has `SIGWINCH` for itself, and without a
+/// command they are nobody's.
+const WITHOUT_EFFECT: [libc::c_int; 2] = [libc::SIGWINCH, libc::SIGURG];
+
 /// Those that the terminal's line discipline sends to the whole process group.
-const OF_TERMINAL: [libc::c_int; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP];
+const OF_TERMINAL: [libc::c_int; 5] = [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP, libc::SIGWINCH];
 
 /// Every signal that may end or steer a program, and that a user may send to the tracer for the command; real-time ones,
 /// too.
@@ -89,14 +91,15 @@ fn is_ignored(signal: libc::c_int) -> bool {
 
 impl Signals {
     /// Takes these signals over from their default actions. To be called after the fork: the command
-    /// keeps what the caller chose.
+    /// keeps what the caller chose. `for_command`: those without an effect are for a command, too.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn take() -> io::Result<Self> {
+    pub fn take(for_command: bool) -> io::Result<Self> {
         // Stopping is decided by the command: the tracer stops when it has. A blocked signal would be queued although it is
         // ignored.
-        let set = set_of(passed_on().filter(|signal| !is_ignored(*signal)).chain([libc::SIGCHLD]));
+        let is_taken = |signal: &libc::c_int| !is_ignored(*signal) && (for_command || !WITHOUT_EFFECT.contains(signal));
+        let set = set_of(passed_on().filter(is_taken).chain([libc::SIGCHLD]));
         // Where SIGCHLD is ignored, the kernel reaps children by itself and tells nobody.
         // SAFETY: the default needs no handler.
         unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
