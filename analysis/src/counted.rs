@@ -7,7 +7,7 @@ use gpuos_model::{Role, phase};
 use serde::Serialize;
 
 use crate::{
-    dataset::{Count, Counts, Dataset, RunRow},
+    dataset::{Count, Counts, Dataset, RunRow, Thread},
     plan::Cell,
 };
 
@@ -36,8 +36,12 @@ impl std::fmt::Display for CallKind {
 /// Counts of one run.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
-    /// Calls in the timed work.
+    /// Calls in the timed work, of the thread that issues it; in datasets that do not say, of all threads.
     pub work: BTreeMap<CallKind, f64>,
+    /// Calls of other threads meanwhile, as those of a runtime; empty in datasets that do not say.
+    pub others: BTreeMap<CallKind, f64>,
+    /// Whether the dataset says who made a call.
+    pub knows_threads: bool,
     /// Calls on GPU devices in each phase.
     pub driver: BTreeMap<String, f64>,
     /// Categories with a call, in all phases.
@@ -59,6 +63,12 @@ impl Counted {
         self.work.get(kind).copied().unwrap_or_default()
     }
 
+    /// Calls of other threads meanwhile, for each second of the timed work; `None` where neither is known.
+    pub fn rate_of_others(&self, kind: &CallKind) -> Option<f64> {
+        let seconds = self.run.traced_wall_ns as f64 / 1e9;
+        (self.knows_threads && seconds > 0.0).then(|| self.others.get(kind).copied().unwrap_or_default() / seconds)
+    }
+
     /// Calls on GPU devices before the work: while the runtime starts, warm-up apart.
     pub fn start_up_on_devices(&self) -> f64 {
         let before = ["", phase::INIT, phase::LOAD];
@@ -76,24 +86,30 @@ impl Counted {
 
 /// Sums of the rows of a run by what is counted together, names borrowed: there are many rows and few of these.
 #[derive(Default)]
-struct Sums<'a>(HashMap<(Role, [&'a str; 3]), u64>);
+struct Sums<'a>(HashMap<(Role, Thread, [&'a str; 3]), u64>);
 
 impl<'a> Sums<'a> {
     fn add(&mut self, row: Count<'a>) {
-        *self.0.entry((row.role, [row.phase, row.category, row.device])).or_default() += row.calls;
+        let sum = self.0.entry((row.role, row.thread, [row.phase, row.category, row.device])).or_default();
+        *sum = sum.saturating_add(row.calls);
     }
 
     fn counted(self) -> Counted {
         let mut counted = Counted::default();
-        for ((role, [phase, category, device]), calls) in self.0.into_iter().filter(|(_, calls)| *calls > 0) {
+        for ((role, thread, [phase, category, device]), calls) in self.0 {
+            counted.knows_threads |= thread != Thread::Unknown;
+            if calls == 0 {
+                continue;
+            }
             let calls = calls as f64;
             let category = match device {
                 "" => category.to_owned(),
                 device => format!("{category} on {device}"),
             };
             if phase::is_measured(phase) {
+                let sums = if thread == Thread::Other { &mut counted.others } else { &mut counted.work };
                 for kind in [CallKind::All, CallKind::Role(role), CallKind::Category(category.clone())] {
-                    *counted.work.entry(kind).or_default() += calls;
+                    *sums.entry(kind).or_default() += calls;
                 }
             }
             if !device.is_empty() {
@@ -179,7 +195,6 @@ pub(crate) fn rows_of(dataset: &Dataset, cell: &Cell, block: u32) -> Result<(Run
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Thread;
 
     #[test]
     fn counts_are_summed_by_role_category_and_call() {
@@ -199,5 +214,13 @@ mod tests {
         assert_eq!(counted.work(&CallKind::Category("ioctl on nvidiactl".to_owned())), 3.0);
         assert_eq!(rows.map(call_name)[1..], ["nvidiactl RM_ALLOC", "mmap", "nvidia0 mmap"]);
         assert_eq!((counted.start_up_on_devices(), counted.on_devices()), (5.0, 9.0));
+        // What other threads do is none of the work's.
+        let of_others = Count { thread: Thread::Other, ..rows[2] };
+        let run = RunRow { traced_wall_ns: 500_000_000, ..RunRow::default() };
+        let counted = Counted { run, ..Counted::of([rows[1], of_others]) };
+        assert_eq!((counted.work(&CallKind::All), counted.rate_of_others(&CallKind::All)), (3.0, Some(4.0)));
+        // Sums that no number holds are as large as one can be.
+        let huge = Count { calls: u64::MAX, ..rows[2] };
+        assert_eq!(Counted::of([huge, huge]).work(&CallKind::All), u64::MAX as f64);
     }
 }

@@ -1,6 +1,6 @@
 //! What was counted along an axis: one row for each block, one column for each level.
 
-use crate::resample::median;
+use crate::resample::{Interval, median};
 
 /// Counts of one thing (a role, a category, a call) along one axis, start-up subtracted.
 ///
@@ -12,6 +12,20 @@ pub struct Series {
     values: Vec<Vec<f64>>,
     /// How long the work took and how many iterations it had, one for each level.
     work: Option<Vec<Work>>,
+    /// What is known of the threads that are not the work's.
+    others: Others,
+    /// By how much the same cell, run twice in a block, differs from itself.
+    noise: f64,
+}
+
+/// What other threads do while the work is done, as those of a runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Others {
+    /// The counts are those of all threads, and nobody knows which.
+    #[default]
+    Unknown,
+    /// They are not among the counts. They make calls at this rate, a second, with its 95 % interval.
+    Apart(f64, Interval),
 }
 
 /// The timed work of a level.
@@ -55,7 +69,7 @@ impl Series {
         if values.is_empty() || !values.iter().all(whole) {
             return Err(SeriesError::Blocks);
         }
-        Ok(Self { levels, values, work: None })
+        Ok(Self { levels, values, work: None, others: Others::Unknown, noise: 0.0 })
     }
 
     /// With the work of each level: what a runtime does now and then counts with its time.
@@ -63,6 +77,28 @@ impl Series {
     pub fn with_work(self, work: Vec<Work>) -> Self {
         let is_whole = work.len() == self.levels.len() && work.iter().all(|work| work.seconds.is_finite());
         Self { work: is_whole.then_some(work), ..self }
+    }
+
+    /// With what other threads do meanwhile.
+    #[must_use]
+    pub fn with_others(self, others: Others) -> Self {
+        Self { others, ..self }
+    }
+
+    /// With what the same cell differs from itself by: an effect is one beyond that.
+    #[must_use]
+    pub fn with_noise(self, noise: f64) -> Self {
+        Self { noise, ..self }
+    }
+
+    /// What is known of other threads.
+    pub fn others(&self) -> Others {
+        self.others
+    }
+
+    /// By how much the same cell differs from itself; 0 where it was not run twice.
+    pub fn noise(&self) -> f64 {
+        self.noise
     }
 
     /// The work of each level, where it is known.

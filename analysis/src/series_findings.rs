@@ -10,7 +10,7 @@ use crate::{
     dataset::RunRow,
     plan::{Cell, SeriesPlan},
     resample::{Interval, median, median_interval},
-    series::{Series, Work},
+    series::{Others, Series, Work},
     verdict::{LEAST_LEVELS, Scaling, Verdict, effect, holm, intervals, is_enough, is_wide, judge, noise_floor},
 };
 
@@ -111,7 +111,7 @@ impl SeriesFindings {
                 let once = verdict.once.map_or_else(String::new, |once| format!(" and {} once", short(once)));
                 let rate =
                     verdict.per_second.map_or_else(String::new, |rate| format!(" (or {} a second)", short(rate)));
-                format!("linear, {} an iteration{once}{rate}", short(verdict.slope))
+                format!("linear, {} an iteration{once}{rate}", verdict.slope_words())
             }
             Scaling::Timed => {
                 let rate = verdict.per_second.unwrap_or_default();
@@ -136,6 +136,8 @@ impl SeriesFindings {
             },
             scaling @ (Scaling::Linear | Scaling::Sublinear | Scaling::Superlinear) => {
                 match (verdict.exponent, verdict.exponent_95) {
+                    // A power below 0 says that growth ends, and not how it begins.
+                    (Some(_), Some(Interval { low, .. })) if low <= 0.0 => format!("{}, levels off", scaling.name()),
                     (Some(exponent), Some(Interval { low, high })) => {
                         format!("{}, exponent {exponent:.2} ({low:.2} to {high:.2})", scaling.name())
                     }
@@ -143,7 +145,15 @@ impl SeriesFindings {
                 }
             }
         };
-        if verdict.difference < 0.0 && self.grows(kind) { format!("falls: {words}") } else { words }
+        if verdict.difference < 0.0 && self.grows(kind) {
+            let first = found.medians.first().copied().unwrap_or_default();
+            match self.axis {
+                Axis::Bytes => format!("falls by {} of {}: {words}", short(-verdict.difference), short(first)),
+                Axis::Iterations => format!("falls: {words}"),
+            }
+        } else {
+            words
+        }
     }
 }
 
@@ -159,6 +169,19 @@ pub struct KindFindings {
     pub intervals: Vec<Interval>,
     /// How it scales.
     pub verdict: Verdict,
+    /// What other threads did meanwhile, which is not in the counts; `None` where the dataset does not say who made a call, and
+    /// the counts are those of all threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others: Option<OtherThreads>,
+}
+
+/// What threads did that are not the work's, as those of a runtime.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct OtherThreads {
+    /// Calls a second of the timed work, at the largest level.
+    pub per_second: f64,
+    /// Its 95 % interval.
+    pub interval: Interval,
 }
 
 /// A verdict for every kind along every series; each question is asked of all at once.
@@ -202,7 +225,9 @@ impl<'a> Drafted<'a> {
         let whole: Vec<u32> = (2..=blocks)
             .filter(|block| cells.iter().all(|cell| has(cell, *block) && has(&cell.without_work(), *block)))
             .collect();
-        let found = |cell: &Cell, block: u32| runs.get(cell, block).into_iter().flat_map(|run| run.work.keys());
+        let found = |cell: &Cell, block: u32| {
+            runs.get(cell, block).into_iter().flat_map(|run| run.work.keys().chain(run.others.keys()))
+        };
         let kinds: BTreeSet<&CallKind> = whole
             .iter()
             .flat_map(|block| cells.iter().flat_map(move |cell| found(cell, *block)))
@@ -217,23 +242,38 @@ impl<'a> Drafted<'a> {
             let all = whole.iter().filter_map(|block| Some(of(&runs.get(cell, *block)?.run) as f64));
             median_of(all.collect())
         };
+        // The calls were counted under the tracer, so it is that time that they took; older datasets have the other alone.
+        let seconds = |run: &RunRow| if run.traced_wall_ns > 0 { run.traced_wall_ns } else { run.wall_ns };
         let work = |cell: &Cell| Work {
-            seconds: of_runs(cell, &|run| run.wall_ns).unwrap_or(f64::NAN) / 1e9,
+            seconds: of_runs(cell, &seconds).unwrap_or(f64::NAN) / 1e9,
             iterations: cell.iters as f64,
         };
         let work: Vec<Work> = cells.iter().map(work).collect();
-        let drafts = kinds.into_iter().filter_map(|kind| {
-            let values = whole.iter().map(|block| cells.iter().map(|cell| value(cell, *block, kind)).collect());
-            let series = Series::new(levels.clone(), values.collect()).ok()?.with_work(work.clone());
-            Some(Draft { kind: kind.clone(), series, is_rejected: false })
-        });
-        let noise = cells.last().and_then(|cell| {
+        let noise_of = |kind: &CallKind| {
+            let cell = cells.last()?;
             let twin = Cell { twin: true, ..cell.clone() };
             let both = whole.iter().filter(|block| has(&twin, **block));
             let (first, second): (Vec<f64>, Vec<f64>) =
-                both.map(|block| (count(cell, *block, &CallKind::All), count(&twin, *block, &CallKind::All))).unzip();
+                both.map(|block| (count(cell, *block, kind), count(&twin, *block, kind))).unzip();
             noise_floor(&first, &second)
+        };
+        // At the largest level, which takes longest.
+        let others = |kind: &CallKind| {
+            let Some(cell) = cells.last() else { return Others::Unknown };
+            let rates: Option<Vec<f64>> =
+                whole.iter().map(|block| runs.get(cell, *block)?.rate_of_others(kind)).collect();
+            rates.map_or(Others::Unknown, |rates| {
+                let (rate, interval) = median_interval(&rates, 0.95);
+                Others::Apart(rate, interval)
+            })
+        };
+        let drafts = kinds.into_iter().filter_map(|kind| {
+            let values = whole.iter().map(|block| cells.iter().map(|cell| value(cell, *block, kind)).collect());
+            let series = Series::new(levels.clone(), values.collect()).ok()?.with_work(work.clone());
+            let series = series.with_others(others(kind)).with_noise(noise_of(kind).unwrap_or_default());
+            Some(Draft { kind: kind.clone(), series, is_rejected: false })
         });
+        let noise = noise_of(&CallKind::All);
         let cost = cells.last().map(|cell| {
             let of = |of: fn(&RunRow) -> u64| of_runs(cell, &of).unwrap_or_default();
             let ratios = whole.iter().filter_map(|block| {
@@ -267,6 +307,10 @@ impl<'a> Drafted<'a> {
             medians: draft.series.medians(&(0..draft.series.blocks()).collect::<Vec<_>>()),
             intervals: intervals(&draft.series),
             verdict: judge(&draft.series, axis, draft.is_rejected),
+            others: match draft.series.others() {
+                Others::Unknown => None,
+                Others::Apart(per_second, interval) => Some(OtherThreads { per_second, interval }),
+            },
             kind: draft.kind,
         });
         SeriesFindings {
