@@ -456,7 +456,9 @@ impl Shape {
         let fits = power.left <= chance_leaves(drawn.levels.len() - 2);
         // The end of all exponents is none.
         let bounded = EXPONENTS.0 + 0.1 < interval.low && interval.high < EXPONENTS.1 - 0.1;
-        let is_a_power = fits && bounded && power_left + STEP_MARGIN <= stepped.criterion;
+        // Growth that goes on must be better than growth that ended before the first level.
+        let goes_on = |criterion: f64| criterion + STEP_MARGIN <= stepped.criterion.min(constant(drawn, &weights));
+        let is_a_power = fits && bounded && goes_on(power_left);
         let is_stepped = stepped.criterion + STEP_MARGIN <= power_left && stepped.explains;
         // What does not change after the first level is one step, right before it.
         let is_constant =
@@ -469,10 +471,18 @@ impl Shape {
         let (log_left, log_parameters) = logarithm(drawn, &weights);
         let log_criterion = aicc(log_left, log_parameters, levels.len());
         let is_a_logarithm = log_left <= chance_leaves(drawn.levels.len() - log_parameters)
-            && log_criterion + STEP_MARGIN <= stepped.criterion;
+            && goes_on(log_criterion)
+            && log_criterion + STEP_MARGIN <= power_left;
         let criterion = power_left.min(stepped.criterion);
         Some(Self { exponent, interval, is_a_power, is_a_logarithm, steps, criterion })
     }
+}
+
+/// Akaike's criterion of one value at every level.
+fn constant(drawn: &Drawn, weights: &[f64]) -> f64 {
+    let sum = |of: &dyn Fn(usize) -> f64| (0..weights.len()).map(|at| weights[at] * of(at)).sum::<f64>();
+    let mean = sum(&|at| drawn.values[at]) / sum(&|_| 1.0);
+    aicc(sum(&|at| (drawn.values[at] - mean).powi(2)), 1, weights.len() + 1)
 }
 
 /// What a logarithm of the level leaves, and how many numbers it has: growth with each doubling. Along iterations, what comes with
