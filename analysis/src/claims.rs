@@ -10,9 +10,10 @@ use crate::{
     counted::CallKind,
     execution::Execution,
     plan::SeriesPlan,
+    resample::Interval,
     series_findings::SeriesFindings,
     variants::{Contrast, VariantPair, options},
-    verdict::FLAT_CALLS,
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, Scaling},
 };
 
 /// Everything that was asked.
@@ -225,6 +226,66 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
     }
 }
 
+/// What a kind does along iterations, for a comparison.
+enum Seen {
+    /// The same calls however often: or none.
+    Flat,
+    /// So many calls a second, whatever the work does.
+    Heartbeat(f64),
+    /// It grows with the work.
+    Grows(Scaling, Interval),
+    /// Not shown.
+    Open,
+}
+
+impl Seen {
+    fn of(series: &SeriesFindings, kind: &CallKind) -> Self {
+        let Some(found) = series.kind(kind).map(|found| &found.verdict) else {
+            return if series.is_flat(kind) { Self::Flat } else { Self::Open };
+        };
+        match (found.scaling, found.per_second) {
+            (Scaling::Flat, _) => Self::Flat,
+            // Linear in repetition is linear in time: what comes at the rate of a heartbeat is taken for one.
+            (Scaling::Linear | Scaling::Timed, Some(rate)) => Self::Heartbeat(rate),
+            (Scaling::Inconclusive | Scaling::Timed, _) => Self::Open,
+            (scaling, _) => Self::Grows(scaling, found.slope_95),
+        }
+    }
+}
+
+/// Rates that are as many times apart at most are one.
+const SAME_RATE: f64 = 1.2;
+
+/// Whether a real model does what a series showed, and why. Kind, slope (within what is no growth) and rate must agree.
+fn holds(claim: &Seen, model: &Seen) -> (&'static str, String) {
+    match (claim, model) {
+        (Seen::Flat, Seen::Flat) => ("holds", String::new()),
+        (Seen::Flat, Seen::Heartbeat(rate)) => {
+            ("holds", format!("but for {} a second, as of a thread that wakes up now and then", short(*rate)))
+        }
+        (Seen::Heartbeat(one), Seen::Heartbeat(other)) if one.max(*other) <= SAME_RATE * one.min(*other) => {
+            ("holds", "the same rate".to_owned())
+        }
+        (Seen::Heartbeat(one), Seen::Heartbeat(other)) => {
+            ("does not hold", format!("{} a second there, {} here", short(*one), short(*other)))
+        }
+        (Seen::Grows(one, first), Seen::Grows(other, second)) => {
+            let apart = |a: &Interval, b: &Interval| a.high + FLAT_CALLS_PER_ITERATION < b.low;
+            if one != other {
+                ("does not hold", format!("{} there, {} here", one.name(), other.name()))
+            } else if apart(first, second) || apart(second, first) {
+                ("does not hold", "another number of calls an iteration".to_owned())
+            } else {
+                ("holds", String::new())
+            }
+        }
+        // Nothing of the kind is done in steady state: neither for nor against it.
+        (Seen::Grows(..), Seen::Flat | Seen::Heartbeat(_)) => ("not exercised", String::new()),
+        (Seen::Flat, Seen::Grows(..)) => ("does not hold", String::new()),
+        _ => ("not shown", String::new()),
+    }
+}
+
 /// What is known of repetition, beside the same kind in the inference of a real model on the same backend.
 fn in_inference(series: &[SeriesFindings]) -> Vec<InInference> {
     let along = || series.iter().filter(|series| series.axis == Axis::Iterations);
@@ -236,18 +297,13 @@ fn in_inference(series: &[SeriesFindings]) -> Vec<InInference> {
         for other in along().filter(alike) {
             let kinds = other.kinds.iter().map(|found| &found.kind);
             for kind in kinds.filter(|kind| !matches!(kind, CallKind::Category(_))) {
-                let outcome = match (other.is_flat(kind), other.grows(kind), model.is_flat(kind), model.grows(kind)) {
-                    (true, _, true, _) | (_, true, _, true) => "holds",
-                    (true, _, _, true) => "does not hold",
-                    // Nothing of the kind is done in steady state: neither for nor against it.
-                    (_, true, true, _) => "not exercised",
-                    _ => "not shown",
-                };
+                let (outcome, why) = holds(&Seen::of(other, kind), &Seen::of(model, kind));
+                let words = model.words(kind);
                 found.push(InInference {
                     claim: format!("{}: {kind}, {}", other.name, other.words(kind)),
                     model: model.name.clone(),
                     outcome,
-                    why: model.words(kind),
+                    why: if why.is_empty() { words } else { format!("{words}; {why}") },
                 });
             }
         }
@@ -321,5 +377,20 @@ iters = [100]
         let (shown, not_shown) = of(|bytes, iters| if bytes < 32 << 20 { 7 * iters } else { 10 * iters });
         assert!(shown.is_empty() && not_shown[0].starts_with("it depends on both"), "{not_shown:?}");
         assert_eq!(of(|_, _| 0), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_real_model_holds_to_a_claim_when_kind_slope_and_rate_agree() {
+        let grows = |slope: f64| Seen::Grows(Scaling::Linear, Interval { low: slope, high: slope });
+        let outcome = |claim: &Seen, model: &Seen| holds(claim, model).0;
+        // As on an H200: a launch makes no call, an allocation seven, and the runtime's thread polls ten times a second.
+        assert_eq!(outcome(&Seen::Flat, &Seen::Heartbeat(10.2)), "holds");
+        assert_eq!(outcome(&grows(7.0), &Seen::Heartbeat(10.2)), "not exercised");
+        assert_eq!(outcome(&grows(7.0), &grows(0.04)), "does not hold");
+        assert_eq!(outcome(&grows(7.0), &grows(7.0)), "holds");
+        assert_eq!(outcome(&Seen::Heartbeat(10.0), &Seen::Heartbeat(10.3)), "holds");
+        assert_eq!(outcome(&Seen::Heartbeat(10.0), &Seen::Heartbeat(100.0)), "does not hold");
+        assert_eq!(outcome(&Seen::Flat, &grows(1.0)), "does not hold");
+        assert_eq!(outcome(&Seen::Flat, &Seen::Open), "not shown");
     }
 }

@@ -20,9 +20,9 @@ use crate::{
     plan::Cell,
     plot::{self, Plot},
     report,
-    resample::median,
+    resample::{Interval, median},
     series_findings::{self, SeriesFindings},
-    verdict::{Scaling, Verdict},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, Scaling, Verdict},
 };
 
 /// Calls that less than this many times an iteration are made are not listed.
@@ -34,6 +34,8 @@ pub struct Source {
     pub name: String,
     /// What it shows.
     pub series: Vec<SeriesFindings>,
+    /// On what it was run, JSON.
+    environment: serde_json::Value,
     /// Which backends its study takes for vendors' own stacks.
     vendors: Vec<String>,
     /// Calls in the timed work at the largest level of each series along iterations, and without iterations: each system
@@ -49,7 +51,7 @@ impl Source {
     /// # Errors
     /// A file of it cannot be read.
     pub fn of(name: String, dataset: &Dataset) -> Result<Self, DatasetError> {
-        dataset.environment()?;
+        let environment = dataset.environment()?;
         let plan = &dataset.plan;
         let series = series_findings::judge_all(&plan.series, &Runs::of(dataset), plan.blocks);
         let mut calls = BTreeMap::new();
@@ -72,7 +74,28 @@ impl Source {
             }
         }
         let vendors = plan.study.clone().unwrap_or_default().vendors;
-        Ok(Self { name, series, vendors, calls })
+        Ok(Self { name, series, environment, vendors, calls })
+    }
+
+    /// Runtime and devices of a backend, as they were found there.
+    fn runtime(&self, backend: &str) -> String {
+        let found = self.environment["backends"].as_array().into_iter().flatten();
+        let found = found.filter(|found| found["name"] == backend).map(|found| &found["found"]["Ok"]).next();
+        let word = |name: &str| found.and_then(|found| found[name].as_str()).unwrap_or_default();
+        let devices = found.and_then(|found| found["devices"].as_array()).into_iter().flatten();
+        let devices: Vec<&str> = devices.filter_map(serde_json::Value::as_str).collect();
+        [word("runtime"), &devices.join(", ")]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The machine, in words.
+    fn machine(&self) -> String {
+        let host = &self.environment["host"];
+        let word = |value: &serde_json::Value| value.as_str().unwrap_or("unknown").to_owned();
+        format!("{}, Linux {}", word(&host["cpu"]), word(&host["kernel"]))
     }
 
     /// The calls of a cell and of its start-up, in each block that has both.
@@ -112,6 +135,10 @@ pub struct Member {
     pub backend: String,
     /// The series, in words.
     pub series: String,
+    /// Runtime and devices, which tell two of one name apart.
+    pub runtime: String,
+    /// Processor and kernel.
+    pub machine: String,
 }
 
 /// What a kind does on each stack.
@@ -180,6 +207,8 @@ fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindin
                 dataset: source.name.clone(),
                 backend: series.plan.backend.clone(),
                 series: series.name.clone(),
+                runtime: source.runtime(&series.plan.backend),
+                machine: source.machine(),
             })
             .collect(),
     }
@@ -187,7 +216,7 @@ fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindin
 
 /// How far what a kind does goes, and what is missing: two vendors' own stacks, at the same size and repetition, each with
 /// a verdict.
-fn reach(kind: &CallKind, members: &[(&Source, &SeriesFindings)]) -> (Tag, String) {
+fn reach<'a>(kind: &CallKind, members: &[(&'a Source, &'a SeriesFindings)]) -> (Tag, String) {
     let of = |vendor: &str| {
         members.iter().map(|(_, series)| *series).filter(|s| s.plan.backend == vendor).collect::<Vec<_>>()
     };
@@ -204,41 +233,75 @@ fn reach(kind: &CallKind, members: &[(&Source, &SeriesFindings)]) -> (Tag, Strin
     if !absent.is_empty() {
         return (Tag::Uncertain, format!("no series on {}", absent.join(" and ")));
     }
-    let alike = first.iter().find_map(|one| {
-        let other =
-            second.iter().find(|other| (&other.plan.bytes, &other.plan.iters) == (&one.plan.bytes, &one.plan.iters))?;
-        Some((*one, *other))
-    });
-    let Some((one, other)) = alike else {
+    let place = |series: &SeriesFindings| (series.plan.bytes.clone(), series.plan.iters.clone());
+    let Some(place_of_both) =
+        first.iter().map(|one| place(one)).find(|one| second.iter().any(|two| place(two) == *one))
+    else {
         return (Tag::Uncertain, "no series of both at the same size and repetition".to_owned());
     };
-    let unresolved: Vec<&str> = [one, other]
-        .into_iter()
+    // Every host of a stack has a say.
+    let at = |found: Vec<&'a SeriesFindings>| found.into_iter().filter(|series| place(series) == place_of_both);
+    let (first, second): (Vec<_>, Vec<_>) = (at(first).collect(), at(second).collect());
+    let unresolved: BTreeSet<&str> = first
+        .iter()
+        .chain(&second)
         .filter(|series| !series.is_flat(kind) && !series.grows(kind))
         .map(|series| series.plan.backend.as_str())
         .collect();
     if !unresolved.is_empty() {
-        return (Tag::Uncertain, format!("inconclusive on {}", unresolved.join(" and ")));
+        let names: Vec<&str> = unresolved.into_iter().collect();
+        return (Tag::Uncertain, format!("inconclusive on {}", names.join(" and ")));
     }
-    // A kind that made no call is flat at 0.
-    let [one, other] = [one, other].map(|series| series.kind(kind).map(|found| &found.verdict));
+    for (name, hosts) in [(one, &first), (other, &second)] {
+        let agree = |host: &&SeriesFindings| difference(hosts[0], host, kind).is_none();
+        if !hosts.iter().all(agree) {
+            return (Tag::Uncertain, format!("the hosts of {name} do not agree"));
+        }
+    }
+    match difference(first[0], second[0], kind) {
+        Some(_) => (Tag::VendorSpecific, String::new()),
+        None => (Tag::VendorAgnostic, String::new()),
+    }
+}
+
+/// In what two series differ in a kind: the verdict, its direction or places, the exponent, the calls; `None` where in nothing.
+/// No call in any run is a count of 0, and not a verdict of its own.
+fn difference(one: &SeriesFindings, other: &SeriesFindings, kind: &CallKind) -> Option<&'static str> {
+    let [first, second] = [one, other].map(|series| series.kind(kind).map(|found| &found.verdict));
     let word = |verdict: Option<&Verdict>| verdict.map_or(Scaling::Flat, |verdict| verdict.scaling);
-    if word(one) != word(other) {
-        return (Tag::VendorSpecific, String::new());
+    if word(first) != word(second) {
+        return Some("the verdict");
     }
     // Where the steps are, and whether it grows or falls, belong to the verdict.
     let steps = |verdict: Option<&Verdict>| verdict.map(|verdict| verdict.steps.clone()).unwrap_or_default();
     let falls = |verdict: Option<&Verdict>| verdict.is_some_and(|verdict| verdict.difference < 0.0);
-    let is_step = word(one) == Scaling::Step;
-    if is_step && steps(one) != steps(other) || word(one) != Scaling::Flat && falls(one) != falls(other) {
-        return (Tag::VendorSpecific, String::new());
+    let is_step = word(first) == Scaling::Step;
+    if is_step && steps(first) != steps(second) || word(first) != Scaling::Flat && falls(first) != falls(second) {
+        return Some("its places or direction");
     }
-    let exponents = [one, other].map(|verdict| verdict.filter(|_| !is_step).and_then(|verdict| verdict.exponent_95));
-    match exponents {
-        // Counts without any noise have exponents without an interval, as exact as they were looked for.
-        [Some(a), Some(b)] if a.high + APART < b.low || b.high + APART < a.low => (Tag::VendorSpecific, String::new()),
-        _ => (Tag::VendorAgnostic, String::new()),
+    let exponents = [first, second].map(|verdict| verdict.filter(|_| !is_step).and_then(|verdict| verdict.exponent_95));
+    // Counts without any noise have exponents without an interval, as exact as they were looked for.
+    if let [Some(a), Some(b)] = exponents
+        && (a.high + APART < b.low || b.high + APART < a.low)
+    {
+        return Some("the exponent");
     }
+    // As many calls, within what is no growth: seven an iteration are not three.
+    let level = one.levels.last().copied().unwrap_or_default();
+    let ends = |series: &SeriesFindings| {
+        let found = series.kind(kind);
+        let at = |place: usize| found.and_then(|found| found.intervals.get(place).copied());
+        let last = series.levels.len().saturating_sub(1);
+        [at(0), at(last)].map(|interval| interval.unwrap_or(Interval { low: 0.0, high: 0.0 }))
+    };
+    let apart = ends(one).into_iter().zip(ends(other)).any(|(a, b)| {
+        let tolerance = match one.axis {
+            Axis::Iterations => FLAT_CALLS_PER_ITERATION * level,
+            Axis::Bytes => FLAT_CALLS.max(FLAT_SHARE * a.low.abs().max(b.low.abs())),
+        };
+        a.high + tolerance < b.low || b.high + tolerance < a.low
+    });
+    apart.then_some("the number of calls")
 }
 
 /// Calls for each iteration at the largest level of each member, start-up subtracted.
@@ -293,10 +356,20 @@ pub fn markdown(groups: &[Group]) -> String {
     let vendors = groups.first().map_or_else(String::new, |group| format!(" ({})", group.vendors.join(", ")));
     let _ = writeln!(
         text,
-        "A verdict is `vendor-agnostic` when it is the same, with exponents that overlap, on the own stacks of two vendors{vendors}, `vendor-specific` when a difference between them is resolved, and else `uncertain`: what a CPU executes says nothing about a vendor.\n"
+        "A verdict is vendor-agnostic when it is the same, with exponents that overlap and as many calls (within {FLAT_CALLS_PER_ITERATION} an iteration; along size within {FLAT_CALLS} or {} %), on the own stacks of two vendors{vendors}, all hosts of each agreeing; vendor-specific when a difference between them is resolved; and else uncertain: what a CPU executes says nothing about a vendor.\n",
+        100.0 * FLAT_SHARE
     );
     if groups.is_empty() {
         text.push_str("Nothing to compare: no workload was run on two backends, or in two datasets.\n");
+    }
+    let stacks: BTreeSet<[&str; 4]> = groups
+        .iter()
+        .flat_map(|group| &group.members)
+        .map(|member| [member.dataset.as_str(), &member.backend, &member.runtime, &member.machine])
+        .collect();
+    if !stacks.is_empty() {
+        let rows = stacks.into_iter().map(|stack| stack.map(str::to_owned).to_vec());
+        report::table(&mut text, &["dataset", "backend", "runtime and devices", "machine"], rows);
     }
     for (place, group) in groups.iter().enumerate() {
         let axis = if group.axis == Axis::Bytes { "size" } else { "repetition" };
@@ -304,13 +377,20 @@ pub fn markdown(groups: &[Group]) -> String {
         if group.plot.is_some() {
             let _ = writeln!(text, "![{} along {axis}]({})\n", plain(&group.workload), plot_name(place, "svg"));
         }
+        // Two of one name are told apart by their runtimes.
+        let is_twice = |member: &Member| {
+            let alike = |other: &&Member| (&other.dataset, &other.series) == (&member.dataset, &member.series);
+            group.members.iter().filter(alike).count() > 1
+        };
         let several = group.members.iter().map(|member| &member.dataset).collect::<BTreeSet<_>>().len() > 1;
         let heads: Vec<String> = group
             .members
             .iter()
-            .map(
-                |member| if several { format!("{}: {}", member.dataset, member.series) } else { member.series.clone() },
-            )
+            .map(|member| {
+                let name =
+                    if several { format!("{}: {}", member.dataset, member.series) } else { member.series.clone() };
+                if is_twice(member) { format!("{name} ({})", member.runtime) } else { name }
+            })
             .map(|name| plain(&name))
             .collect();
         let mut head = vec!["of what"];
@@ -380,8 +460,12 @@ mod tests {
 
     /// A source in which each iteration polls so many times, along iterations on one backend.
     fn source(name: &str, backend: &str, polls: impl Fn(u64) -> u64) -> Source {
+        source_along(name, backend, polls, "bytes = [\"1M\"]\niters = [1, 3, 10, 30, 100, 300, 1000]")
+    }
+
+    fn source_along(name: &str, backend: &str, polls: impl Fn(u64) -> u64, levels: &str) -> Source {
         let plan = format!(
-            "name = \"t\"\nseed = 1\nblocks = 11\n[[series]]\nbackend = \"{backend}\"\nmodel = \"kernel\"\nbytes = [\"1M\"]\niters = [1, 3, 10, 30, 100, 300, 1000]\n"
+            "name = \"t\"\nseed = 1\nblocks = 11\n[[series]]\nbackend = \"{backend}\"\nmodel = \"kernel\"\n{levels}\n"
         );
         let plan = Plan::parse(&plan).unwrap();
         let (mut runs, mut calls) = (Runs::default(), BTreeMap::new());
@@ -405,7 +489,7 @@ mod tests {
         }
         let series = series_findings::judge_all(&plan.series, &runs, plan.blocks);
         let vendors = crate::study::Study::default().vendors;
-        Source { name: name.to_owned(), series, vendors, calls }
+        Source { name: name.to_owned(), series, vendors, calls, environment: serde_json::Value::Null }
     }
 
     fn tag(sources: &[Source]) -> (Tag, String) {
@@ -417,7 +501,18 @@ mod tests {
     #[test]
     fn two_vendors_decide_and_one_does_not() {
         let cuda = || source("a", "cuda", |n| 2 * n);
-        assert_eq!(tag(&[cuda(), source("b", "hip", |n| 5 * n)]), (Tag::VendorAgnostic, String::new()));
+        assert_eq!(tag(&[cuda(), source("b", "hip", |n| 2 * n)]), (Tag::VendorAgnostic, String::new()));
+        // As many: seven calls an iteration are not three, and 700 at once are not none.
+        assert_eq!(tag(&[cuda(), source("b", "hip", |n| 5 * n)]), (Tag::VendorSpecific, String::new()));
+        let at_once = |name, backend, calls: u64| {
+            let levels = "bytes = [\"4K\", \"64K\", \"1M\", \"8M\", \"32M\", \"64M\", \"256M\"]\niters = [100]";
+            source_along(name, backend, move |iters| if iters > 0 { calls } else { 0 }, levels)
+        };
+        assert_eq!(tag(&[at_once("a", "cuda", 700), at_once("b", "hip", 700)]).0, Tag::VendorAgnostic);
+        assert_eq!(tag(&[at_once("a", "cuda", 700), at_once("b", "hip", 0)]).0, Tag::VendorSpecific);
+        // Two hosts of one stack must say the same.
+        let (tag_of_two, missing) = tag(&[cuda(), source("c", "cuda", |n| 4 * n), source("b", "hip", |n| 2 * n)]);
+        assert_eq!((tag_of_two, missing.as_str()), (Tag::Uncertain, "the hosts of cuda do not agree"));
         assert_eq!(tag(&[cuda(), source("b", "hip", |_| 3)]), (Tag::VendorSpecific, String::new()));
         assert_eq!(tag(&[cuda(), source("b", "hip-cpu", |n| 2 * n)]), (Tag::Uncertain, "no series on hip".to_owned()));
         assert_eq!(tag(&[cuda(), source("b", "hip", |n| if n == 30 { 900 } else { 2 * n })]).0, Tag::Uncertain);

@@ -227,6 +227,17 @@ pub enum DatasetError {
         /// Its version.
         found: u64,
     },
+    /// Two datasets that are to be judged as one have a series in common.
+    #[error("more than one of the datasets has the series `{0}`\nhint: `gpuos-trace compare` sets them side by side")]
+    SeriesTwice(String),
+    /// Or are of machines that differ.
+    #[error(
+        "`{0}` is of another kernel, driver or GPU than the first dataset\nhint: `gpuos-trace compare` sets machines side by side"
+    )]
+    OtherMachine(String),
+    /// No run can be used.
+    #[error("no run of the dataset can be used; the first is left out because: {0}")]
+    NothingUsed(String),
     /// What was asked, or the rules, were changed after the first run.
     #[error(
         "`{0}` was begun with another plan or other rules (its registration.json differs), and what was registered is not changed\nhint: choose another folder"
@@ -356,6 +367,11 @@ impl Dataset {
         let dataset = Self { folder: folder.to_owned(), plan: Plan::parse(&text)? };
         dataset.environment()?;
         Ok(dataset)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// On what it was run.

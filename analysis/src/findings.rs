@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     claims::{self, Claims},
     counted::Runs,
-    dataset::{Dataset, DatasetError},
+    dataset::{Dataset, DatasetError, Registration},
     execution::{self, Execution},
     interaction::{self, Interaction},
     predictions::{self, Prediction},
@@ -19,8 +19,13 @@ use crate::{
 pub struct Findings {
     /// Of the plan.
     pub plan: String,
-    /// On what it was run, JSON.
+    /// On what it was run, JSON; the first of several.
     pub environment: serde_json::Value,
+    /// What was settled before the first run; empty for datasets that do not say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registrations: Vec<Registration>,
+    /// Whether counts are those of the threads that issue the work, the others apart.
+    pub knows_threads: bool,
     /// Runs that could be used, of all that were asked for.
     pub used: u64,
     /// See `used`.
@@ -35,7 +40,7 @@ pub struct Findings {
     pub variants: Vec<VariantPair>,
     /// What follows.
     pub claims: Claims,
-    /// What was predicted before anything was run.
+    /// What came of the predictions.
     pub predictions: Vec<Prediction>,
     /// Who calls what, one for each runtime.
     pub interactions: Vec<Interaction>,
@@ -44,25 +49,54 @@ pub struct Findings {
     pub questions: Questions,
 }
 
-/// Reads a dataset and judges it.
+/// Reads datasets of one kind of machine, of which none has a series of another, and judges them as one.
 ///
 /// # Errors
-/// A file of it cannot be read.
-pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
-    let environment = dataset.environment()?;
-    let plan = &dataset.plan;
-    let runs = Runs::of(dataset);
-    let series = judge_all(&plan.series, &runs, plan.blocks);
-    let execution = execution::find(&plan.series, &runs);
-    let variants = variants::find(&plan.series, &runs);
+/// A file of them cannot be read, nothing of them can be used, or they do not belong together.
+pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
+    let mut environments = Vec::new();
+    let (mut plans, mut runs, mut blocks) = (Vec::new(), Runs::default(), 0);
+    let (mut names, mut registrations) = (Vec::new(), Vec::new());
+    let mut interactions: Vec<Interaction> = Vec::new();
+    for dataset in datasets {
+        let environment = dataset.environment()?;
+        let plan = &dataset.plan;
+        if let Some(twice) = plan.series.iter().find(|series| plans.contains(*series)) {
+            return Err(DatasetError::SeriesTwice(twice.name()));
+        }
+        if environments.first().is_some_and(|first| machine(first) != machine(&environment)) {
+            return Err(DatasetError::OtherMachine(dataset.folder().display().to_string()));
+        }
+        let of_dataset = Runs::of(dataset);
+        runs.used.extend(of_dataset.used);
+        runs.wanted += of_dataset.wanted;
+        runs.left_out.extend(of_dataset.left_out);
+        plans.extend(plan.series.iter().cloned());
+        blocks = blocks.max(plan.blocks);
+        names.push(plan.name.clone());
+        registrations.push(dataset.registration()?);
+        for map in interaction::draw_from(dataset, &environment) {
+            if !interactions.iter().any(|other| other.backend == map.backend) {
+                interactions.push(map);
+            }
+        }
+        environments.push(environment);
+    }
+    if runs.used.is_empty() {
+        return Err(DatasetError::NothingUsed(runs.left_out.into_iter().next().unwrap_or_default()));
+    }
+    let series = judge_all(&plans, &runs, blocks);
+    let execution = execution::find(&plans, &runs);
+    let variants = variants::find(&plans, &runs);
     let claims = claims::form(&series, &execution, &variants);
-    let study = plan.study.clone().unwrap_or_default();
-    let data = predictions::Data { series: &series, variants: &variants, plans: &plan.series, runs: &runs };
+    let study = datasets.first().and_then(|dataset| dataset.plan.study.clone()).unwrap_or_default();
+    let data = predictions::Data { series: &series, variants: &variants, plans: &plans, runs: &runs };
     let predictions = predictions::judge(&study, &data);
-    let interactions = interaction::draw_from(dataset, &environment);
     Ok(Findings {
-        plan: plan.name.clone(),
-        environment,
+        plan: names.join(" + "),
+        knows_threads: runs.used.values().all(|run| run.knows_threads),
+        registrations: registrations.into_iter().flatten().collect(),
+        environment: environments.into_iter().next().unwrap_or_default(),
         used: runs.used.len() as u64,
         wanted: runs.wanted,
         left_out: shortened(runs.left_out),
@@ -74,6 +108,12 @@ pub fn find(dataset: &Dataset) -> Result<Findings, DatasetError> {
         interactions,
         questions: study.questions,
     })
+}
+
+/// What datasets that are judged as one must have in common.
+fn machine(environment: &serde_json::Value) -> [serde_json::Value; 3] {
+    let models = environment["nvidia_gpus"].as_array().into_iter().flatten().map(|gpu| gpu["model"].clone());
+    [environment["host"]["kernel"].clone(), environment["nvidia_driver"].clone(), models.collect()]
 }
 
 /// The first of many lines, and how many more there are.

@@ -47,9 +47,9 @@ pub(crate) struct SweepArgs {
 /// What is reported.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Folder of the dataset
-    #[arg(value_name = "DATASET", value_hint = ValueHint::DirPath)]
-    pub(crate) dataset: PathBuf,
+    /// Folders of datasets of one kind of machine, judged as one: such as a sweep, and the inference of real models
+    #[arg(value_name = "DATASET", required = true, value_hint = ValueHint::DirPath)]
+    pub(crate) datasets: Vec<PathBuf>,
 
     /// Folder of the report: `report.md`, `report.html`, `verdicts.json` and plots
     #[arg(short, long, value_name = "REPORT", value_hint = ValueHint::DirPath)]

@@ -9,7 +9,8 @@ use gpuos_host::{diagnostics, screen};
 use super::{CompareArgs, ReportArgs};
 
 pub(super) fn report(args: &ReportArgs) -> Result<()> {
-    let findings = findings::find(&open(&args.dataset)?)?;
+    let datasets = args.datasets.iter().map(|folder| open(folder)).collect::<Result<Vec<_>>>()?;
+    let findings = findings::find(&datasets)?;
     report::write(&findings, &args.output)?;
     screen::print(&report::summary(&findings))?;
     diagnostics::report(&format!("wrote {}", args.output.join("report.html").display()));
