@@ -49,6 +49,11 @@ pub(crate) fn short(value: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
+/// An upper bound with three places, never below what it bounds.
+pub fn upper_bound(bound: f64) -> String {
+    format!("{:.3}", (bound * 1000.0).ceil() / 1000.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

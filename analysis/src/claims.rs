@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
+    answers::number,
     axis::{Axis, short},
     counted::CallKind,
     execution::Execution,
@@ -44,6 +45,8 @@ pub struct Claim {
     pub insensitive_to: String,
     /// The explanation that this rules out.
     pub rules_out: String,
+    /// All of it as a person would say it.
+    pub spoken: String,
     /// How far it goes: what was seen on one stack says nothing about others.
     pub tag: Tag,
 }
@@ -125,7 +128,14 @@ fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &CallKin
         format!("size ({}, with {repetition} iterations)", bytes.words(kind)),
     ];
     let calls = |at: Option<f64>| at.is_some_and(|calls| calls > FLAT_CALLS);
+    let on = format!("{backend} {model} {options}");
+    let on = on.trim_end();
+    let spoken = |depends_on: usize| match depends_on {
+        0 => format!("{on} makes {} each time, whatever the size", of_kind(iterations, kind)),
+        _ => format!("{on}, {kind}: {}, however often", bytes.words(kind)),
+    };
     let claim = |depends_on: usize, rules_out: &str| Claim {
+        spoken: spoken(depends_on),
         backend: backend.to_owned(),
         model: model.to_owned(),
         options: options.clone(),
@@ -155,6 +165,19 @@ fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &CallKin
     }
 }
 
+/// How many calls of a kind each iteration makes, as a person says it.
+fn of_kind(series: &SeriesFindings, kind: &CallKind) -> String {
+    let verdict = series.kind(kind).map(|found| &found.verdict);
+    let count = verdict.map_or_else(String::new, |verdict| {
+        if verdict.slope_words() == short(verdict.slope) { number(verdict.slope) } else { verdict.slope_words() }
+    });
+    match kind {
+        CallKind::All => format!("{count} calls"),
+        CallKind::Role(role) => format!("{count} calls for {role}"),
+        CallKind::Category(category) => format!("{count} calls of {category}"),
+    }
+}
+
 /// Execution against size: a category that only a runtime brings, that is there in the timed work, and that the size does
 /// not change.
 fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Claims) {
@@ -165,6 +188,7 @@ fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Cl
             if bytes.is_flat(&kind) && bytes.least(&kind).is_some_and(|calls| calls > FLAT_CALLS) {
                 let (backend, model, options) = stack(&bytes.plan);
                 claims.shown.push(Claim {
+                    spoken: format!("{} comes with {backend}'s runtime, whatever the size", found.category),
                     backend: backend.to_owned(),
                     model: model.to_owned(),
                     options,
@@ -208,6 +232,18 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
             );
             match flat_along_bytes(&found.kind) {
                 Some(insensitive_to) => claims.shown.push(Claim {
+                    spoken: {
+                        let more = if found.per_iteration < 0.0 { "fewer" } else { "more" };
+                        let calls = number(found.per_iteration.abs());
+                        let what = match &found.kind {
+                            CallKind::All => "calls".to_owned(),
+                            kind @ (CallKind::Role(_) | CallKind::Category(_)) => format!("calls ({kind})"),
+                        };
+                        format!(
+                            "{} {}: {calls} {more} {what} each time with {} {second} than with {first}, whatever the size",
+                            pair.backend, pair.model, pair.option
+                        )
+                    },
                     backend: pair.backend.clone(),
                     model: pair.model.clone(),
                     options: format!("{} {first} and {second}", pair.option),

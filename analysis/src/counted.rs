@@ -147,9 +147,10 @@ impl Runs {
         let mut runs = Self::default();
         let cells = dataset.plan.cells();
         for block in 2..=dataset.plan.blocks {
+            let places: BTreeMap<Cell, u32> = dataset.plan.block(block).into_iter().zip(0..).collect();
             for cell in &cells {
                 runs.wanted += 1;
-                match usable(dataset, cell, block) {
+                match usable(dataset, cell, block, places.get(cell).copied().unwrap_or_default()) {
                     Ok(counted) => drop(runs.used.insert((cell.clone(), block), counted)),
                     Err(why) => {
                         runs.left_out.push(format!("block {block}, {}: {why}", cell.arguments().join(" ")));
@@ -172,8 +173,15 @@ impl Runs {
 }
 
 /// The counts of a run, or why it is not used.
-fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Counted, String> {
+fn usable(dataset: &Dataset, cell: &Cell, block: u32, place: u32) -> Result<Counted, String> {
     let (run, rows) = rows_of(dataset, cell, block)?;
+    if run.place != place {
+        // Blocks have orders of their own, so that one that was copied over another is seen.
+        return Err(format!(
+            "its place in the block is {}, and that of the plan is {place}: a copy of another block",
+            run.place
+        ));
+    }
     let mut sums = Sums::default();
     rows.each(|row| sums.add(row)).map_err(|error| error.to_string())?;
     Ok(Counted { run, ..sums.counted() })

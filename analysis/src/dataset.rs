@@ -36,6 +36,20 @@ pub const REGISTRATION: &str = "registration.json";
 const RUNS: &str = "runs";
 const COUNTS: &str = "counts";
 
+/// What `environment.json` must say, of version 3 on; what a machine has not is said in words.
+const NEEDED: [&str; 10] = [
+    "host",
+    "tool_version",
+    "bench_checksum",
+    "backends",
+    "variables",
+    "governor",
+    "hypervisor",
+    "container",
+    "cgroup_cpu",
+    "cgroup_memory",
+];
+
 /// One run of a cell.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunRow {
@@ -217,6 +231,14 @@ pub enum DatasetError {
     /// It has no environment.
     #[error("`{0}` does not say on what it was run (environment.json is absent or damaged), so it is not used")]
     NoEnvironment(String),
+    /// It does not say enough.
+    #[error("`{folder}` does not say on what it was run: `{missing}` is not in environment.json, so it is not used")]
+    Incomplete {
+        /// The dataset.
+        folder: String,
+        /// The first field that is absent.
+        missing: &'static str,
+    },
     /// Its files are of another version.
     #[error(
         "`{folder}` has files of version {found}, and this program reads versions {OLDEST} and {SCHEMA_VERSION}\nhint: sweep again, or read it with the gpuos-trace that made it"
@@ -235,9 +257,6 @@ pub enum DatasetError {
         "`{0}` is of another kernel, driver or GPU than the first dataset\nhint: `gpuos-trace compare` sets machines side by side"
     )]
     OtherMachine(String),
-    /// No run can be used.
-    #[error("no run of the dataset can be used; the first is left out because: {0}")]
-    NothingUsed(String),
     /// What was asked, or the rules, were changed after the first run.
     #[error(
         "`{0}` was begun with another plan or other rules (its registration.json differs), and what was registered is not changed\nhint: choose another folder"
@@ -388,6 +407,8 @@ impl Dataset {
             Err(DatasetError::NoEnvironment(folder()))
         } else if !(OLDEST..=SCHEMA_VERSION).contains(&found) {
             Err(DatasetError::OtherSchema { folder: folder(), found })
+        } else if let Some(missing) = NEEDED.iter().find(|name| found >= 3 && environment[**name].is_null()) {
+            Err(DatasetError::Incomplete { folder: folder(), missing })
         } else {
             Ok(environment)
         }

@@ -1,5 +1,7 @@
 //! What a dataset shows: what its series show, what comes with a runtime, what follows from both, and what was left out.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{
@@ -40,6 +42,8 @@ pub struct Findings {
     pub variants: Vec<VariantPair>,
     /// What follows.
     pub claims: Claims,
+    /// Fewest and most calls on devices before the work, by backend; of those that make any.
+    pub start_up: BTreeMap<String, (f64, f64)>,
     /// What came of the predictions.
     pub predictions: Vec<Prediction>,
     /// Who calls what, one for each runtime.
@@ -52,7 +56,7 @@ pub struct Findings {
 /// Reads datasets of one kind of machine, of which none has a series of another, and judges them as one.
 ///
 /// # Errors
-/// A file of them cannot be read, nothing of them can be used, or they do not belong together.
+/// A file of them cannot be read, or they do not belong together.
 pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
     let mut environments = Vec::new();
     let (mut plans, mut runs, mut blocks) = (Vec::new(), Runs::default(), 0);
@@ -82,10 +86,15 @@ pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
         }
         environments.push(environment);
     }
-    if runs.used.is_empty() {
-        return Err(DatasetError::NothingUsed(runs.left_out.into_iter().next().unwrap_or_default()));
-    }
     let series = judge_all(&plans, &runs, blocks);
+    let mut start_up: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for ((cell, _), run) in &runs.used {
+        let calls = run.start_up_on_devices();
+        if calls > 0.0 {
+            let (fewest, most) = start_up.entry(cell.backend.clone()).or_insert((calls, calls));
+            (*fewest, *most) = (fewest.min(calls), most.max(calls));
+        }
+    }
     let execution = execution::find(&plans, &runs);
     let variants = variants::find(&plans, &runs);
     let claims = claims::form(&series, &execution, &variants);
@@ -104,6 +113,7 @@ pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
         execution,
         variants,
         claims,
+        start_up,
         predictions,
         interactions,
         questions: study.questions,

@@ -5,6 +5,7 @@
 //! say what follows, [`findings`] holds all of it, [`report`] writes it for people; [`compare`] sets stacks beside each
 //! other. Nothing here needs rights; the same numbers give the same words on every machine.
 
+pub mod answers;
 pub mod axis;
 pub mod bytes;
 pub mod claims;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
-    axis::{Axis, short},
+    axis::{Axis, short, upper_bound},
     counted::{CallKind, Counted, Runs},
     execution::all_runs,
     plan::SeriesPlan,
@@ -67,6 +67,13 @@ pub(crate) struct Data<'a> {
 }
 
 type Answer = (Outcome, String);
+
+/// What is expected below a size.
+struct Below<'a> {
+    scalings: &'a [Scaling],
+    /// Fewer calls an iteration than this confirm it, too.
+    each: f64,
+}
 
 /// Judges every prediction of a study. Backends of which the plan has no series are said together.
 pub(crate) fn judge(study: &Study, data: &Data<'_>) -> Vec<Prediction> {
@@ -149,8 +156,8 @@ impl<'a> Data<'a> {
             Rule::Scaling { models, axis, expected, direction } => {
                 self.scales(backend, models, *axis, expected, direction)
             }
-            Rule::SizeDecides { models, bytes, from_there, below } => {
-                self.size_decides(backend, models, bytes.0, from_there, below)
+            Rule::SizeDecides { models, bytes, from_there, below, below_each } => {
+                self.size_decides(backend, models, bytes.0, from_there, &Below { scalings: below, each: *below_each })
             }
             Rule::OptionsDecide { options, models } => self.options_decide(backend, options, models),
             Rule::StartUp { least, below, share } => self.start_up(backend, *least, *below, *share),
@@ -190,13 +197,23 @@ impl<'a> Data<'a> {
         models: &[String],
         bytes: u64,
         from_there: &[Scaling],
-        below: &[Scaling],
+        below: &Below<'_>,
     ) -> Answer {
         let all = self.along(backend, models, Axis::Iterations);
         let plain = all.into_iter().filter(|series| series.plan.options.is_empty());
         let is_large = |series: &&SeriesFindings| series.plan.bytes.first().is_some_and(|first| first.0 >= bytes);
         let (large, small): (Vec<_>, Vec<_>) = plain.partition(is_large);
-        let outcomes = [all_scale(&large, from_there), all_scale(&small, below)];
+        // Fewer calls than iterations are a staircase, whatever its shape is called.
+        let is_rare = |series: &&SeriesFindings| {
+            let verdict = series.kind(&CallKind::All).map(|found| &found.verdict);
+            verdict.is_some_and(|verdict| series.grows(&CallKind::All) && verdict.slope_95.high < below.each)
+        };
+        let (rare, other): (Vec<_>, Vec<_>) = small.iter().copied().partition(is_rare);
+        let of_small = match (rare.is_empty(), other.is_empty()) {
+            (false, true) => Outcome::Confirmed,
+            _ => all_scale(&other, below.scalings),
+        };
+        let outcomes = [all_scale(&large, from_there), of_small];
         let none = format!("no series of the model {} along iterations", models.join(" or "));
         (together(&outcomes), words(&[large, small].concat(), &none))
     }
@@ -208,7 +225,7 @@ impl<'a> Data<'a> {
             let found = pair.kinds.iter().find(|found| found.kind == CallKind::All)?;
             let name = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
             let text = format!(
-                "{option} {} against {} in `{}`: {} calls an iteration more ({})",
+                "{option} {} against {} in {}: {} calls an iteration more ({})",
                 name(&pair.second),
                 name(&pair.first),
                 pair.cell,
@@ -288,7 +305,7 @@ impl<'a> Data<'a> {
             (Outcome::Refuted, evidence)
         } else if all >= LEAST_BLOCKS {
             // The rule of three.
-            (Outcome::Confirmed, format!("{evidence} (true rate below {:.3}, 95 %)", 3.0 / all as f64))
+            (Outcome::Confirmed, format!("{evidence} (true rate below {}, 95 %)", upper_bound(3.0 / all as f64)))
         } else {
             (Outcome::Unresolved, evidence)
         }

@@ -7,18 +7,20 @@ use std::{
 };
 
 use crate::{
-    axis::{Axis, short},
+    answers,
+    axis::{Axis, short, upper_bound},
     claims::{Claim, NotShown},
     counted::CallKind,
-    dataset::DatasetError,
+    dataset::{DatasetError, Registration},
     execution::{Appearance, Share},
     findings::Findings,
     interaction::{self, Interaction},
     page::{html, plain},
     plot::{self, Phases, Plot},
+    predictions::Prediction,
     series_findings::{KindFindings, SeriesFindings},
     variants::Contrast,
-    verdict::{LEAST_BLOCKS, LEAST_LEVELS},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS, LEAST_LEVELS},
 };
 use gpuos_model::{Role, phase};
 
@@ -40,7 +42,15 @@ fn ground(found: &KindFindings, axis: Axis) -> String {
 
 /// Every verdict by role, a line each, and what was predicted.
 pub fn summary(findings: &Findings) -> String {
-    let mut text = format!("{}: {} of {} runs used\n", findings.plan, findings.used, findings.wanted);
+    let mut text = answers::answers(findings).join("\n") + "\n\n";
+    let (spoken, more) = answers::spoken(&findings.claims.shown);
+    for claim in spoken {
+        let _ = writeln!(text, "  {claim}");
+    }
+    if more > 0 {
+        let _ = writeln!(text, "  and {more} claims more in the report");
+    }
+    let _ = writeln!(text, "\n{}: {} of {} runs used", findings.plan, findings.used, findings.wanted);
     for series in &findings.series {
         let axis = series.axis.name();
         let _ = writeln!(text, "\n{} along {axis}, {} blocks", series.name, series.blocks);
@@ -108,14 +118,15 @@ fn environment(text: &mut String, findings: &Findings) {
     let driver = environment["nvidia_driver"].as_str().map(|version| format!(", NVIDIA's driver {}", plain(version)));
     let _ = writeln!(
         text,
-        "On {}, Linux {}, {} CPUs{}{}. {} of {} runs used. A verdict needs {LEAST_BLOCKS} blocks beside the first, which is not used, and {LEAST_LEVELS} levels over three decades. Counts are of the phase `work` (of inference: `infer`), less those of the same block's run without iterations.\n",
+        "On {}, Linux {}, {} CPUs{}{}. {} of {} runs used. A verdict needs {LEAST_BLOCKS} blocks beside the first, which is not used, and {LEAST_LEVELS} levels over three decades. Counts are of the phase work (of inference: infer), less those of the same block's run without iterations. No growth is fewer than {FLAT_CALLS_PER_ITERATION} calls an iteration; along size, {FLAT_CALLS} call or {} %, whichever is more.\n",
         word("cpu"),
         word("kernel"),
         host["cpus"].as_u64().unwrap_or_default(),
         gpus.concat(),
         driver.unwrap_or_default(),
         findings.used,
-        findings.wanted
+        findings.wanted,
+        100.0 * FLAT_SHARE
     );
     let used = |name: &str| findings.series.iter().any(|series| series.plan.backend == name);
     let backends = environment["backends"].as_array().into_iter().flatten();
@@ -141,15 +152,57 @@ fn answers(text: &mut String, findings: &Findings) {
             "None: a claim needs a resolved effect on one thing and a passed test of equivalence on another.\n\n",
         );
     } else {
-        text.push_str("Each is a resolved effect on one thing and a passed test of equivalence on another. All of one machine: what they say beyond the stack that they name is `uncertain`; `gpuos-trace compare` sets vendors beside each other.\n\n");
+        text.push_str("Each is a resolved effect on one thing and a passed test of equivalence on another. All of one machine: what they say beyond the stack that they name is uncertain; gpuos-trace compare sets vendors beside each other.\n\n");
         table(text, &["claim", "reach"], sentences(&claims.shown));
     }
-    text.push_str("## Predictions\n\nMade before anything was run; each can be refuted.\n\n");
-    let rows = findings.predictions.iter().map(|found| {
+    text.push_str("## Predictions\n\nEach can be refuted. ");
+    if findings.registrations.is_empty() {
+        text.push_str("Their texts are of 2026-11-20, before anything was run; this dataset does not say by which rules it was begun, and several thresholds and the rule on time were changed after data was seen (docs/decisions/0015-verdicts.md).\n\n");
+    }
+    for registration in &findings.registrations {
+        let Registration { registered, rules, plan_sha256, .. } = registration;
+        let _ = writeln!(
+            text,
+            "Registered {} by rules {}, plan {}, before the first run.\n",
+            plain(registered),
+            plain(rules),
+            plan_sha256.get(..12).unwrap_or_default()
+        );
+    }
+    let is_absent = |found: &&Prediction| found.evidence.starts_with("the plan has no");
+    let rows = findings.predictions.iter().filter(|found| !is_absent(found)).map(|found| {
         let words = [found.name.as_str(), &found.text, &found.backend, found.outcome.name(), &found.evidence];
         words.map(str::to_owned).to_vec()
     });
     table(text, &["", "prediction", "on", "came", "evidence"], rows);
+    let absent: Vec<String> = findings
+        .predictions
+        .iter()
+        .filter(is_absent)
+        .map(|found| format!("{} on {}", found.name, found.backend))
+        .collect();
+    if !absent.is_empty() {
+        let _ = writeln!(text, "The plan has no series for: {}.\n", plain(&absent.join(", ")));
+    }
+}
+
+/// What a reader wants to know first.
+fn first_screen(text: &mut String, findings: &Findings) {
+    for answer in answers::answers(findings) {
+        let _ = writeln!(text, "- {}", plain(&answer));
+    }
+    text.push('\n');
+    let (spoken, more) = answers::spoken(&findings.claims.shown);
+    for claim in spoken {
+        let _ = writeln!(text, "1. {}", plain(&claim));
+    }
+    if more > 0 {
+        let _ = writeln!(text, "\n{more} claims more are below.");
+    }
+    text.push('\n');
+    if !findings.knows_threads {
+        text.push_str("These counts are those of all threads: the dataset does not say who made a call, so that a runtime's own thread that wakes up now and then is among them.\n\n");
+    }
 }
 
 /// What came of an axis, in a paragraph.
@@ -247,7 +300,7 @@ fn appearances(text: &mut String, appears: &[Appearance]) {
         let backend = found.cell.split(' ').next().unwrap_or_default();
         let (with, without) = (format!("{with} of {of}"), format!("0 of {}", found.without));
         let runtime = format!("{backend} {}", models.join(", "));
-        vec![runtime, found.category.clone(), with, without, format!("below {:.3}", found.bound)]
+        vec![runtime, found.category.clone(), with, without, format!("below {}", upper_bound(found.bound))]
     });
     table(text, &["runtime", "category", "runs with it", "on the CPU", "true rate there, 95 %"], rows);
 }
@@ -367,6 +420,7 @@ fn map_name(map: &Interaction) -> String {
 /// The report as Markdown.
 fn markdown(findings: &Findings) -> String {
     let mut text = format!("# {}\n\n", plain(&findings.plan));
+    first_screen(&mut text, findings);
     environment(&mut text, findings);
     answers(&mut text, findings);
     let questions = &findings.questions;

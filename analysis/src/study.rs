@@ -77,6 +77,9 @@ pub enum Rule {
         from_there: Vec<Scaling>,
         /// And how below.
         below: Vec<Scaling>,
+        /// Or with fewer calls an iteration than this, as a staircase has that makes some for many iterations at once.
+        #[serde(default)]
+        below_each: f64,
     },
     /// Series that differ in one of these options alone differ in calls, and those of these models that hold the last of the
     /// options constant are flat along bytes.

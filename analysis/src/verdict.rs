@@ -549,6 +549,8 @@ fn blocks_needed(drawn: &Drawn, shape: Option<&Shape>) -> Option<usize> {
     let of_level = |level: usize| more(drawn.interval(level, 0.90).half(), drawn.tolerance - drawn.values[level].abs());
     let flat = (0..=last).map(of_level).reduce(|most, blocks| Some(most?.max(blocks?))).flatten();
     let grows = match shape {
+        // Blocks narrow an exponent; they make no power of what is none.
+        Some(shape) if !shape.is_a_power => None,
         Some(shape) => {
             let border =
                 [LINEAR.0, LINEAR.1].into_iter().map(|border| (shape.exponent - border).abs()).fold(f64::MAX, f64::min);

@@ -262,5 +262,9 @@ fn verdicts_are_hardly_ever_wrong() {
     let undecided = 100.0 * tallies.iter().map(|tally| tally.undecided).sum::<u64>() as f64
         / tallies.iter().map(|tally| tally.decidable).sum::<u64>() as f64;
     println!("of those that ten blocks can decide: inconclusive {undecided:.1} %");
+    let page = include_str!("../../docs/simulation.md");
+    for line in tallies.iter().flat_map(|tally| tally.lines.lines()) {
+        assert!(page.contains(line), "docs/simulation.md does not have: {line}");
+    }
     assert!(undecided <= 20.0, "{undecided} % of what can be decided is not");
 }

@@ -13,7 +13,12 @@ pub(super) fn report(args: &ReportArgs) -> Result<()> {
     let findings = findings::find(&datasets)?;
     report::write(&findings, &args.output)?;
     screen::print(&report::summary(&findings))?;
-    diagnostics::report(&format!("wrote {}", args.output.join("report.html").display()));
+    let page = args.output.join("report.html");
+    diagnostics::report(&format!("wrote {}", page.display()));
+    if findings.used == 0 {
+        let why = findings.left_out.first().map_or("the plan has no cell", String::as_str);
+        bail!("no run can be used: {why}\nhint: `{}` lists why each is left out", page.display());
+    }
     Ok(())
 }
 

@@ -81,19 +81,39 @@ pub(super) fn environment_of(bench: &Path) -> String {
         "host": host,
         "nvidia_driver": text("/sys/module/nvidia/version"),
         "nvidia_gpus": nvidia_gpus(),
-        "backends": backends(bench),
+        "backends": backends(bench).unwrap_or_else(|| json!([])),
         "amdgpu": text("/sys/module/amdgpu/version"),
-        "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "hypervisor": text("/sys/hypervisor/type").or_else(|| text("/sys/class/dmi/id/product_name")),
-        "container": text("/proc/1/cgroup"),
-        "cgroup_cpu": text("/sys/fs/cgroup/cpu.max"),
-        "cgroup_memory": text("/sys/fs/cgroup/memory.max"),
+        "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").unwrap_or_else(|| "none: no cpufreq".to_owned()),
+        "hypervisor": hypervisor(),
+        "container": text("/proc/self/cgroup").unwrap_or_else(|| "none".to_owned()),
+        "cgroup_cpu": limit_of_cgroup("cpu.max"),
+        "cgroup_memory": limit_of_cgroup("memory.max"),
         "load": text("/proc/loadavg"),
         "variables": variables,
         "environment_bytes": size,
         "bench_checksum": binary,
     })
     .to_string()
+}
+
+/// Under which hypervisor this runs, as far as it says.
+fn hypervisor() -> String {
+    let text = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
+    let named = text("/sys/hypervisor/type").or_else(|| text("/sys/class/dmi/id/product_name"));
+    let processor = text("/proc/cpuinfo").unwrap_or_default();
+    let is_guest =
+        || proc_text::field(&processor, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
+    named.unwrap_or_else(|| if is_guest() { "one that does not say its name" } else { "none that is seen" }.to_owned())
+}
+
+/// A limit of the cgroup of this process, or of the nearest one above it that has the file.
+fn limit_of_cgroup(file: &str) -> String {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let folders = Path::new("/sys/fs/cgroup").join(path);
+    let found = folders.ancestors().take_while(|folder| folder.starts_with("/sys/fs/cgroup"));
+    let mut limits = found.filter_map(|folder| fs::read_to_string(folder.join(file)).ok());
+    limits.next().map_or_else(|| "none: the root of all cgroups has no limit".to_owned(), |text| text.trim().to_owned())
 }
 
 /// Model and UUID of each GPU, as NVIDIA's driver says them.

@@ -250,3 +250,93 @@ fn what_cannot_be_swept_or_reported_is_said() {
     let report = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
     assert!(report.contains("## Left out") && report.contains("libcuda"), "{report}");
 }
+
+/// Unpacks a committed dataset into a folder of its own.
+fn unpacked(folder: &Path, dataset: &str) -> String {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../study/phase1").join(dataset).join("dataset.tar.gz");
+    let unpacked = folder.join(dataset.replace('/', "-"));
+    std::fs::create_dir(&unpacked).unwrap();
+    let status = Command::new("tar").arg("-xzf").arg(packed).arg("-C").arg(&unpacked).status();
+    assert!(status.unwrap().success());
+    unpacked.display().to_string()
+}
+
+#[test]
+fn a_committed_report_is_made_again_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../study/phase1/h200/inference");
+    let dataset = unpacked(folder.path(), "h200/inference");
+    let output = run(&["report", &dataset, "-o", "report"], folder.path());
+    assert!(output.status.success(), "{}", text(&output));
+    let mut compared = 0;
+    for entry in std::fs::read_dir(folder.path().join("report")).unwrap().flatten() {
+        let (made, there) = (std::fs::read(entry.path()).unwrap(), std::fs::read(committed.join(entry.file_name())));
+        assert!(
+            there.is_ok_and(|there| there == made),
+            "{:?} is another one\nhint: study/phase1/h200/README.md says how reports are made again",
+            entry.file_name()
+        );
+        compared += 1;
+    }
+    assert!(compared >= 6, "{compared}");
+}
+
+#[test]
+fn real_models_hold_to_what_was_found_of_launches_and_allocations() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sweep, inference) = (unpacked(folder.path(), "h200/sweep"), unpacked(folder.path(), "h200/inference"));
+    let output = run(&["report", &sweep, &inference, "-o", "report"], folder.path());
+    assert!(output.status.success(), "{}", text(&output));
+    let findings: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("report/verdicts.json")).unwrap()).unwrap();
+    let rows = findings["claims"]["in_inference"].as_array().unwrap();
+    for (series, expected) in [
+        ("cuda launch: all calls", "holds"),
+        ("cuda kernel 1 MiB: all calls", "holds"),
+        ("cuda alloc 4 MiB: all calls", "not exercised"),
+    ] {
+        let outcomes: Vec<&str> = rows
+            .iter()
+            .filter(|row| row["claim"].as_str().unwrap().starts_with(series))
+            .map(|row| row["outcome"].as_str().unwrap())
+            .collect();
+        assert_eq!(outcomes, [expected; 2], "{series}");
+    }
+    // The same series twice is no larger dataset.
+    let twice = run(&["report", &inference, &inference, "-o", "twice"], folder.path());
+    assert!(
+        !twice.status.success() && text(&twice).contains("more than one of the datasets has the series"),
+        "{}",
+        text(&twice)
+    );
+}
+
+#[test]
+fn what_was_registered_and_run_is_not_changed_or_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = unpacked(folder.path(), "h200/inference");
+    let report = |words: &[&str]| {
+        let output = run(&[&["report"], words, &["-o", "report"]].concat(), folder.path());
+        (output.status.success(), text(&output))
+    };
+    // A block over eight others: their places in the plan's order are not those of the copy.
+    let first = format!("{dataset}/runs/backend=cuda/model=infer/block=2");
+    for block in 3..=10 {
+        let other = format!("{dataset}/runs/backend=cuda/model=infer/block={block}");
+        assert!(
+            Command::new("sh")
+                .args(["-c", &format!("rm {other}/* && cp {first}/* {other}/")])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let (_, said) = report(&[&dataset]);
+    let page = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(page.contains("a copy of another block") && !said.contains("180 of 180"), "{said}");
+    // An environment that says little is refused by the name of what is missing.
+    let environment = format!("{dataset}/environment.json");
+    std::fs::write(&environment, r#"{"schema": 3, "host": {"kernel": "6.1"}}"#).unwrap();
+    let (is_good, said) = report(&[&dataset]);
+    assert!(!is_good && said.contains("`tool_version` is not in environment.json"), "{said}");
+}

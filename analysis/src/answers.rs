@@ -1,0 +1,180 @@
+//! The first screen of a report: what a dataset answers to the three questions, in three sentences, and its claims as a person
+//! would say them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    axis::{Axis, short},
+    claims::Claim,
+    counted::CallKind,
+    findings::Findings,
+    series_findings::SeriesFindings,
+    verdict::{FLAT_CALLS_PER_ITERATION, Scaling},
+};
+
+/// As many claims are on the first screen.
+const MOST_CLAIMS: usize = 6;
+
+/// A number of calls, in words where it is a small whole one.
+pub(crate) fn number(calls: f64) -> String {
+    const WORDS: [&str; 11] = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    let whole = calls.round();
+    // Nearer than what is no growth along iterations.
+    if (calls - whole).abs() <= FLAT_CALLS_PER_ITERATION && (0.0..=10.0).contains(&whole) {
+        WORDS[whole as usize].to_owned()
+    } else {
+        short(calls)
+    }
+}
+
+/// `call` or `calls`.
+fn calls(number: f64) -> &'static str {
+    if (number - 1.0).abs() <= FLAT_CALLS_PER_ITERATION { "call" } else { "calls" }
+}
+
+/// What is named in a sentence: the workload without what is varied.
+fn name(series: &SeriesFindings) -> String {
+    let plan = &series.plan;
+    [plan.backend.as_str(), &plan.model, &plan.options.join(" ")].join(" ").trim_end().to_owned()
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The answers to the three questions.
+pub fn answers(findings: &Findings) -> [String; 3] {
+    [size(findings), repetition(findings), execution(findings)]
+}
+
+fn along(findings: &Findings, axis: Axis) -> impl Iterator<Item = &SeriesFindings> {
+    findings.series.iter().filter(move |series| series.axis == axis)
+}
+
+fn size(findings: &Findings) -> String {
+    let (mut changes, mut same, mut open) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for series in along(findings, Axis::Bytes) {
+        let Some(verdict) = series.kind(&CallKind::All).map(|found| &found.verdict) else {
+            if series.is_flat(&CallKind::All) {
+                same.insert(name(series))
+            } else {
+                open.insert(name(series))
+            };
+            continue;
+        };
+        let each = verdict.difference / series.plan.iters.first().copied().unwrap_or(1).max(1) as f64;
+        let sign = if verdict.difference < 0.0 { "fewer" } else { "more" };
+        match (verdict.scaling, verdict.steps.as_slice()) {
+            (Scaling::Flat, _) => drop(same.insert(name(series))),
+            (Scaling::Step, [(below, above)]) => changes.push(format!(
+                "{} makes {} {} {sign} for each iteration somewhere between {} and {}, and otherwise as many",
+                name(series),
+                number(each.abs()),
+                calls(each.abs()),
+                Axis::Bytes.level(*below),
+                Axis::Bytes.level(*above)
+            )),
+            _ if series.grows(&CallKind::All) => {
+                changes.push(format!("{}: {}", name(series), series.words(&CallKind::All)));
+            }
+            _ => drop(open.insert(name(series))),
+        }
+    }
+    if changes.is_empty() && same.is_empty() && open.is_empty() {
+        return "Size: the plan does not vary it.".to_owned();
+    }
+    let mut text = "Size: ".to_owned();
+    text += &if changes.is_empty() { "no change is shown".to_owned() } else { changes.join("; ") };
+    if !same.is_empty() {
+        text += &format!("; the same for every size: {}", list(&same));
+    }
+    if !open.is_empty() {
+        text += &format!("; not shown: {}", list(&open));
+    }
+    text + "."
+}
+
+fn repetition(findings: &Findings) -> String {
+    let mut each: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let (mut none, mut open) = (BTreeSet::new(), BTreeSet::new());
+    for series in along(findings, Axis::Iterations) {
+        let kind = series.kind(&CallKind::All);
+        match kind.map(|found| &found.verdict) {
+            None if series.is_flat(&CallKind::All) => drop(none.insert(name(series))),
+            Some(verdict) if verdict.scaling == Scaling::Flat => drop(none.insert(name(series))),
+            Some(verdict) if verdict.scaling == Scaling::Linear => {
+                let rate = verdict.per_second.map(|rate| format!(" (or {} a second)", short(rate)));
+                let calls = if verdict.slope_words() == short(verdict.slope) {
+                    format!("{} {}", number(verdict.slope), calls(verdict.slope))
+                } else {
+                    format!("{} calls", verdict.slope_words())
+                };
+                each.entry(format!("{calls}{}", rate.unwrap_or_default())).or_default().insert(name(series));
+            }
+            Some(_) if series.grows(&CallKind::All) => {
+                each.entry(series.words(&CallKind::All)).or_default().insert(name(series));
+            }
+            _ => drop(open.insert(name(series))),
+        }
+    }
+    let mut parts: Vec<String> =
+        each.iter().map(|(calls, names)| format!("{calls} each time: {}", list(names))).collect();
+    if !none.is_empty() {
+        parts.push(format!("none (fewer than {FLAT_CALLS_PER_ITERATION} each time): {}", list(&none)));
+    }
+    if !open.is_empty() {
+        parts.push(format!("not shown: {}", list(&open)));
+    }
+    if parts.is_empty() {
+        return "Repetition: the plan does not vary it.".to_owned();
+    }
+    format!("Repetition: {}.", parts.join("; "))
+}
+
+fn execution(findings: &Findings) -> String {
+    let start: Vec<String> = findings
+        .start_up
+        .iter()
+        .map(|(backend, (fewest, most))| {
+            let calls = if fewest == most { short(*fewest) } else { format!("{} to {}", short(*fewest), short(*most)) };
+            format!("{backend} makes {calls} calls on devices before the work")
+        })
+        .collect();
+    let execution = &findings.execution;
+    let brought: BTreeSet<&str> = execution.appears.iter().map(|found| found.category.as_str()).collect();
+    let mut text = "Execution: ".to_owned();
+    text += &if start.is_empty() { "no runtime calls a device before the work".to_owned() } else { start.join("; ") };
+    if !execution.has_cpu {
+        text += "; the plan has no work on the CPU to compare with";
+    } else if brought.is_empty() {
+        text += "; no category of calls is there with a runtime alone";
+    } else {
+        text += &format!("; {} categories of calls are there with a runtime alone", brought.len());
+    }
+    text + "."
+}
+
+/// Claims as a person would say them, each once, those of all calls first; and how many more there are.
+pub fn spoken(claims: &[Claim]) -> (Vec<String>, usize) {
+    let mut sentences: Vec<&str> = Vec::new();
+    let all = claims.iter().filter(|claim| claim.kind == CallKind::All);
+    for claim in all.chain(claims) {
+        if !sentences.contains(&claim.spoken.as_str()) {
+            sentences.push(&claim.spoken);
+        }
+    }
+    let more = sentences.len().saturating_sub(MOST_CLAIMS);
+    (sentences.into_iter().take(MOST_CLAIMS).map(str::to_owned).collect(), more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_whole_numbers_are_words() {
+        let words = [0.0, 5.998, 6.5, 7.0, 10.004, 299.9].map(number);
+        assert_eq!(words, ["no", "six", "6.5", "seven", "ten", "299.9"]);
+        assert_eq!([0.999, 2.0].map(calls), ["call", "calls"]);
+    }
+}
