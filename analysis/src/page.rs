@@ -36,6 +36,7 @@ pub fn html(title: &str, markdown: &str, plots: &BTreeMap<String, String>) -> St
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}\
 .table{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem}td,th{padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884;text-align:left;vertical-align:top}\
 figure{margin:1rem 0;background:#fff;overflow-x:auto}svg{max-width:100%;height:auto;display:block}code{font-size:.875em}\
+@media (prefers-color-scheme:dark){figure{filter:invert(.93) hue-rotate(180deg)}}\
 @media print{body{max-width:none;margin:0}figure,tr{break-inside:avoid}h2{break-after:avoid}}";
 
 /// Text of which no character means anything to XML, without those that XML has not.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Once};
 
 use gpuos_model::Role;
 use plotters::{
-    coord::Shift,
+    coord::{
+        Shift,
+        ranged1d::{DefaultFormatting, KeyPointHint, Ranged},
+    },
     prelude::*,
     style::{FontStyle, register_font},
 };
@@ -24,8 +27,6 @@ const LEGEND: u32 = 30;
 const ALL_CALLS: &str = "all calls";
 /// How dark they are.
 const ALL: f64 = 0.2;
-/// Counts below are drawn here.
-const LEAST: f64 = 0.5;
 /// Pixels of a PNG for one of an SVG.
 const FINE: u32 = 2;
 
@@ -93,8 +94,32 @@ fn color(role: Role) -> RGBColor {
     RGBColor(red, green, blue)
 }
 
-/// Calls in the timed work along every series of an axis, start-up subtracted; both axes logarithmic, medians with their
-/// 95 % intervals, the fitted power dashed, steps marked. Nothing where there is no series.
+/// An axis of counts up to one: logarithmic, with a place for zero.
+struct CountAxis(f64);
+
+impl Ranged for CountAxis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, calls: &f64, (bottom, top): (i32, i32)) -> i32 {
+        let share = calls.max(0.0).ln_1p() / self.0.ln_1p();
+        bottom + (share * f64::from(top - bottom)).round() as i32
+    }
+
+    /// Zero and the powers of ten.
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        let powers = std::iter::successors(Some(1.0), |mark| Some(mark * 10.0)).take_while(|mark| *mark <= self.0);
+        std::iter::once(0.0).chain(powers).collect()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        0.0..self.0
+    }
+}
+
+/// Calls in the timed work along every series of an axis, start-up subtracted; both axes logarithmic, calls from zero on,
+/// medians with their 95 % intervals, the verdict in words, the fitted power dashed, steps marked. Nothing where there is no
+/// series.
 pub fn scaling(series: &[&SeriesFindings]) -> Option<Plot> {
     drawn(&AlongAxis(series))
 }
@@ -152,7 +177,7 @@ where
         .margin_right(24 * zoom)
         .x_label_area_size(34 * zoom)
         .y_label_area_size(50 * zoom)
-        .build_cartesian_2d((first * 0.8..last * 1.25).log_scale().base(base), (LEAST..most * 2.0).log_scale())?;
+        .build_cartesian_2d((first * 0.8..last * 1.25).log_scale().base(base), CountAxis(most * 3.0))?;
     chart
         .configure_mesh()
         .label_style(("sans-serif", 11 * zoom))
@@ -166,18 +191,15 @@ where
         .x_label_formatter(&|value| short(*value, series.axis))
         .y_label_formatter(&|value| short(*value, Axis::Iterations))
         .draw()?;
-    if series.kinds.iter().all(|found| found.medians.iter().all(|calls| *calls == 0.0)) {
-        let words = if series.blocks == 0 { "no usable block" } else { "no call" };
-        let middle = ((first * last).sqrt(), 1.0);
-        chart.draw_series(std::iter::once(Text::new(words, middle, ("sans-serif", 14 * zoom))))?;
-    }
+    let words = Text::new(series.words(&CallKind::All), (*first, most * 2.6), ("sans-serif", 12 * zoom));
+    chart.draw_series(std::iter::once(words))?;
     for found in &series.kinds {
         let color = match &found.kind {
             CallKind::All => BLACK,
             CallKind::Role(role) => color(*role),
             CallKind::Category(_) => continue,
         };
-        let points = || series.levels.iter().zip(&found.medians).map(|(level, calls)| (*level, calls.max(LEAST)));
+        let points = || series.levels.iter().zip(&found.medians).map(|(level, calls)| (*level, *calls));
         // All together lie below, broad and pale, so that a role which is all of them is seen.
         let style = if color == BLACK { color.mix(ALL).stroke_width(7 * zoom) } else { color.stroke_width(2 * zoom) };
         chart.draw_series(LineSeries::new(points(), style))?;
@@ -186,7 +208,7 @@ where
         }
         chart.draw_series(points().map(|point| Circle::new(point, 3 * zoom, color.filled())))?;
         let bars = series.levels.iter().zip(&found.intervals).map(|(level, interval)| {
-            let ends = [(*level, interval.low.max(LEAST)), (*level, interval.high.max(LEAST))];
+            let ends = [(*level, interval.low), (*level, interval.high)];
             PathElement::new(ends, color.stroke_width(zoom))
         });
         chart.draw_series(bars)?;
@@ -197,7 +219,7 @@ where
         // A step stands where it is.
         for (below, above) in &found.verdict.steps {
             let place = (below.max(first * 0.8) * above).sqrt();
-            let line = [(place, LEAST), (place, most * 2.0)];
+            let line = [(place, 0.0), (place, most * 2.0)];
             chart.draw_series(std::iter::once(PathElement::new(line, color.mix(0.5).stroke_width(zoom))))?;
         }
     }
@@ -217,8 +239,7 @@ fn fitted(series: &SeriesFindings, found: &KindFindings) -> Option<Vec<(f64, f64
         (Axis::Iterations, Some(_)) | (Axis::Bytes, _) => (first.powf(exponent), *found.medians.first()?),
     };
     let growth = (found.medians.last()? - from) / (last.powf(exponent) - ground);
-    let points =
-        series.levels.iter().map(|level| (*level, (from + growth * (level.powf(exponent) - ground)).max(LEAST)));
+    let points = series.levels.iter().map(|level| (*level, from + growth * (level.powf(exponent) - ground)));
     Some(points.collect())
 }
 

@@ -155,7 +155,8 @@ fn a_timer_from_before_the_tracer_ends_the_command() {
 
 #[privileged]
 fn a_stop_of_the_tracer_stops_the_command_until_it_goes_on() {
-    let mut child = traced(&["sleep", "1"]).spawn().unwrap();
+    // Of a process group of its own, whose parent is this test: SIGTSTP stops nobody whose group is an orphan.
+    let mut child = traced(&["sleep", "1"]).process_group(0).spawn().unwrap();
     let command = wait_for_child(child.id(), "sleep");
     let tracer = Pid::from_raw(child.id() as i32);
     let is_stopped = |pid: Pid| {
