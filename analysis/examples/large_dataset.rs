@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let environment = format!(
-        r#"{{"schema": {}, "host": {{"kernel": "none", "cpu": "none", "cpus": 0}}, "tool_version": "", "bench_checksum": "", "backends": [], "variables": {{}}, "governor": "", "hypervisor": "", "container": "", "cgroup_cpu": "", "cgroup_memory": ""}}"#,
+        r#"{{"schema": {}, "host": {{"kernel": "none", "cpu": "none", "cpus": 0}}, "tool_version": "none", "bench_checksum": "none", "backends": [], "variables": {{}}, "governor": "none", "hypervisor": "none", "container": "none", "cgroup_cpu": "none", "cgroup_memory": "none"}}"#,
         gpuos_analysis::dataset::SCHEMA_VERSION
     );
     let cells = Plan::parse(&plan)?.cells().len() * blocks;

@@ -32,10 +32,9 @@ fn calls(number: f64) -> &'static str {
     if (number - 1.0).abs() <= FLAT_CALLS_PER_ITERATION { "call" } else { "calls" }
 }
 
-/// What is named in a sentence: the workload without what is varied.
+/// What is named in a sentence: the workload with what it holds constant.
 fn name(series: &SeriesFindings) -> String {
-    let plan = &series.plan;
-    [plan.backend.as_str(), &plan.model, &plan.options.join(" ")].join(" ").trim_end().to_owned()
+    series.name.clone()
 }
 
 fn list(names: &BTreeSet<String>) -> String {
@@ -62,15 +61,14 @@ fn size(findings: &Findings) -> String {
             };
             continue;
         };
-        let each = verdict.difference / series.plan.iters.first().copied().unwrap_or(1).max(1) as f64;
         let sign = if verdict.difference < 0.0 { "fewer" } else { "more" };
         match (verdict.scaling, verdict.steps.as_slice()) {
             (Scaling::Flat, _) => drop(same.insert(name(series))),
             (Scaling::Step, [(below, above)]) => changes.push(format!(
-                "{} makes {} {} {sign} for each iteration somewhere between {} and {}, and otherwise as many",
+                "{} makes {} {} {sign} in all, by one step between {} and {}",
                 name(series),
-                number(each.abs()),
-                calls(each.abs()),
+                short(verdict.difference.abs()),
+                calls(verdict.difference.abs()),
                 Axis::Bytes.level(*below),
                 Axis::Bytes.level(*above)
             )),
@@ -109,7 +107,7 @@ fn repetition(findings: &Findings) -> String {
                 } else {
                     format!("{} calls", verdict.slope_words())
                 };
-                each.entry(format!("{calls}{}", rate.unwrap_or_default())).or_default().insert(name(series));
+                each.entry(format!("{calls}{} each time", rate.unwrap_or_default())).or_default().insert(name(series));
             }
             Some(_) if series.grows(&CallKind::All) => {
                 each.entry(series.words(&CallKind::All)).or_default().insert(name(series));
@@ -117,8 +115,7 @@ fn repetition(findings: &Findings) -> String {
             _ => drop(open.insert(name(series))),
         }
     }
-    let mut parts: Vec<String> =
-        each.iter().map(|(calls, names)| format!("{calls} each time: {}", list(names))).collect();
+    let mut parts: Vec<String> = each.iter().map(|(calls, names)| format!("{calls}: {}", list(names))).collect();
     if !none.is_empty() {
         parts.push(format!("none (fewer than {FLAT_CALLS_PER_ITERATION} each time): {}", list(&none)));
     }
@@ -152,6 +149,20 @@ fn execution(findings: &Findings) -> String {
         text += &format!("; {} categories of calls are there with a runtime alone", brought.len());
     }
     text + "."
+}
+
+/// What other threads did, as those of a runtime: calls a second with their interval, by series; `None` where no dataset says.
+pub fn others(findings: &Findings) -> Option<String> {
+    let rate = |series: &SeriesFindings| {
+        let others = series.kind(&CallKind::All)?.others?;
+        let (low, high) = (short(others.interval.low), short(others.interval.high));
+        Some(format!("{} {} a second ({low} to {high})", name(series), short(others.per_second)))
+    };
+    if !findings.knows_threads {
+        return None;
+    }
+    let rates: Vec<String> = findings.series.iter().filter_map(rate).collect();
+    Some(if rates.is_empty() { "none was seen".to_owned() } else { rates.join("; ") })
 }
 
 /// Claims as a person would say them, each once, those of all calls first; and how many more there are.

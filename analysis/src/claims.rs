@@ -14,7 +14,7 @@ use crate::{
     resample::Interval,
     series_findings::SeriesFindings,
     variants::{Contrast, VariantPair, options},
-    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, Scaling},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, SAME_RATE, Scaling},
 };
 
 /// Everything that was asked.
@@ -103,11 +103,26 @@ pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &
     let mut claims = Claims::default();
     let along = |axis: Axis| series.iter().filter(move |series| series.axis == axis && series.plan.model != "infer");
     for iterations in along(Axis::Iterations) {
-        for bytes in along(Axis::Bytes).filter(|bytes| stack(&bytes.plan) == stack(&iterations.plan)) {
+        let alike = |bytes: &&SeriesFindings| stack(&bytes.plan) == stack(&iterations.plan);
+        for bytes in along(Axis::Bytes).filter(alike) {
             let kinds: BTreeSet<&CallKind> =
                 iterations.kinds.iter().chain(&bytes.kinds).map(|found| &found.kind).collect();
             for kind in kinds {
-                both_axes(iterations, bytes, kind, &mut claims);
+                // What another series along the same axis shows to grow is not flat there.
+                let others_agree = along(Axis::Bytes).filter(alike).all(|other| !other.grows(kind))
+                    || along(Axis::Bytes).filter(alike).all(|other| other.grows(kind));
+                if others_agree && lie_within_each_other(iterations, bytes) {
+                    both_axes(iterations, bytes, kind, &mut claims);
+                } else {
+                    claims.not_shown.push(NotShown {
+                        what: format!("{} and {}: {kind}", iterations.name, bytes.name),
+                        why: if others_agree {
+                            "what one holds constant is outside of what the other varies".to_owned()
+                        } else {
+                            "series along size contradict each other".to_owned()
+                        },
+                    });
+                }
             }
         }
     }
@@ -115,6 +130,16 @@ pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &
     of_variants(series, variants, &mut claims);
     claims.in_inference = in_inference(series);
     claims
+}
+
+/// Whether what each of two series holds constant is within what the other varies.
+fn lie_within_each_other(iterations: &SeriesFindings, bytes: &SeriesFindings) -> bool {
+    let within = |level: Option<f64>, of: &SeriesFindings| {
+        let ends = of.levels.first().zip(of.levels.last());
+        level.zip(ends).is_none_or(|(level, (first, last))| (*first..=*last).contains(&level))
+    };
+    within(iterations.plan.bytes.first().map(|bytes| bytes.0 as f64), bytes)
+        && within(bytes.plan.iters.first().map(|iters| *iters as f64), iterations)
 }
 
 /// Size against repetition. What one is shown to be insensitive to must have been varied where there are calls: below a
@@ -148,7 +173,11 @@ fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &CallKin
     let not_shown =
         |why: String| NotShown { what: format!("{backend} {model} {options}: {kind}").replace(" :", ":"), why };
     let [first, second] = &both;
-    match ([iterations.grows(kind), bytes.grows(kind)], [iterations.is_flat(kind), bytes.is_flat(kind)]) {
+    // What may be a heartbeat is no cost.
+    let costs = |series: &SeriesFindings| {
+        series.grows(kind) && series.kind(kind).is_some_and(|found| found.verdict.per_second.is_none())
+    };
+    match ([costs(iterations), costs(bytes)], [iterations.is_flat(kind), bytes.is_flat(kind)]) {
         ([true, _], [_, true]) if calls(bytes.least(kind)) => {
             claims.shown.push(claim(0, "a cost for each byte or page: the same calls are made for any size"));
         }
@@ -188,7 +217,11 @@ fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Cl
             if bytes.is_flat(&kind) && bytes.least(&kind).is_some_and(|calls| calls > FLAT_CALLS) {
                 let (backend, model, options) = stack(&bytes.plan);
                 claims.shown.push(Claim {
-                    spoken: format!("{} comes with {backend}'s runtime, whatever the size", found.category),
+                    spoken: format!(
+                        "{} comes with the runtime in {}, whatever the size",
+                        found.category,
+                        format!("{backend} {model} {options}").trim_end()
+                    ),
                     backend: backend.to_owned(),
                     model: model.to_owned(),
                     options,
@@ -213,13 +246,18 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
         |one: &str, other: &str| one == other || [one, other].iter().all(|model| ["sync", "kernel"].contains(model));
     for pair in variants {
         let flat_along_bytes = |kind: &CallKind| {
-            let found = series.iter().filter(|series| series.axis == Axis::Bytes).find(|series| {
+            let is_alike = |series: &&SeriesFindings| {
                 let mut options = options(&series.plan);
                 let value = options.remove(&pair.option).unwrap_or_default();
                 let is_of = series.plan.backend == pair.backend && alike(&series.plan.model, &pair.model);
-                let same = (value == pair.first || value == pair.second) && options == pair.others;
-                is_of && same && series.is_flat(kind) && series.least(kind).is_some_and(|calls| calls > FLAT_CALLS)
-            })?;
+                is_of && (value == pair.first || value == pair.second) && options == pair.others
+            };
+            let along_bytes = || series.iter().filter(|series| series.axis == Axis::Bytes).filter(is_alike);
+            // With neither value may it be shown to grow, or be open.
+            if !along_bytes().all(|series| series.is_flat(kind)) {
+                return None;
+            }
+            let found = along_bytes().find(|series| series.least(kind).is_some_and(|calls| calls > FLAT_CALLS))?;
             Some(format!("size ({}, by {})", found.words(kind), found.name))
         };
         let value = |value: &str| if value.is_empty() { "default".to_owned() } else { value.to_owned() };
@@ -289,9 +327,6 @@ impl Seen {
     }
 }
 
-/// Rates that are as many times apart at most are one.
-const SAME_RATE: f64 = 1.2;
-
 /// Whether a real model does what a series showed, and why. Kind, slope (within what is no growth) and rate must agree.
 fn holds(claim: &Seen, model: &Seen) -> (&'static str, String) {
     match (claim, model) {
@@ -360,6 +395,11 @@ mod tests {
 
     /// The claims and what is not shown, where one iteration of so many bytes makes so many polls, as `what → shown`.
     fn of(polls: impl Fn(u64, u64) -> u64) -> (Vec<String>, Vec<String>) {
+        of_plan("1M", polls)
+    }
+
+    /// Repetition is varied at this size.
+    fn of_plan(size: &str, polls: impl Fn(u64, u64) -> u64) -> (Vec<String>, Vec<String>) {
         let plan = "
 name = \"t\"
 seed = 1
@@ -375,7 +415,7 @@ model = \"alloc\"
 bytes = [\"4K\", \"64K\", \"1M\", \"8M\", \"32M\", \"64M\", \"256M\"]
 iters = [100]
 ";
-        let plan = Plan::parse(plan).unwrap();
+        let plan = Plan::parse(&plan.replacen("1M", size, 1)).unwrap();
         let mut runs = Runs::default();
         for block in 2..=11 {
             for cell in plan.cells() {
@@ -413,6 +453,12 @@ iters = [100]
         let (shown, not_shown) = of(|bytes, iters| if bytes < 32 << 20 { 7 * iters } else { 10 * iters });
         assert!(shown.is_empty() && not_shown[0].starts_with("it depends on both"), "{not_shown:?}");
         assert_eq!(of(|_, _| 0), (Vec::new(), Vec::new()));
+        // Repetition was varied at a size beyond those that were: nothing is said of it.
+        let (shown, not_shown) = of_plan("1G", |_, iters| 7 * iters);
+        assert!(
+            shown.is_empty() && not_shown[0].contains("outside of what the other varies"),
+            "{shown:?} {not_shown:?}"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     axis::{Axis, short},
     claims::Tag,
     counted::{CallKind, Runs, call_name, rows_of},
-    dataset::{Dataset, DatasetError},
+    dataset::{Dataset, DatasetError, Thread},
     fit::APART,
     page::{html, plain},
     plan::Cell,
@@ -22,7 +22,7 @@ use crate::{
     report,
     resample::{Interval, median},
     series_findings::{self, SeriesFindings},
-    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, Scaling, Verdict},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, SAME_RATE, Scaling, Verdict},
 };
 
 /// Calls that less than this many times an iteration are made are not listed.
@@ -41,6 +41,10 @@ pub struct Source {
     /// Calls in the timed work at the largest level of each series along iterations, and without iterations: each system
     /// call apart, and each command of a GPU device.
     calls: BTreeMap<(Cell, u32), Calls>,
+    /// Runs that can be used.
+    pub used: usize,
+    /// Why the first is not that cannot.
+    pub left_out: Option<String>,
 }
 
 type Calls = BTreeMap<String, f64>;
@@ -53,17 +57,21 @@ impl Source {
     pub fn of(name: String, dataset: &Dataset) -> Result<Self, DatasetError> {
         let environment = dataset.environment()?;
         let plan = &dataset.plan;
-        let series = series_findings::judge_all(&plan.series, &Runs::of(dataset), plan.blocks);
+        let runs = Runs::of(dataset);
+        let series = series_findings::judge_all(&plan.series, &runs, plan.blocks);
         let mut calls = BTreeMap::new();
         for series in plan.series.iter().filter(|series| series.axis() == Axis::Iterations) {
             let Some(cell) = series.cells().pop() else { continue };
             for cell in [cell.without_work(), cell] {
                 for block in 2..=plan.blocks {
-                    // What cannot be used is left out, as it is of verdicts.
+                    // What cannot be used is left out, as it is of verdicts, and so are other threads.
+                    if runs.get(&cell, block).is_none() {
+                        continue;
+                    }
                     let Ok((_, rows)) = rows_of(dataset, &cell, block) else { continue };
                     let mut found = Calls::new();
                     let read = rows.each(|row| {
-                        if phase::is_measured(row.phase) {
+                        if phase::is_measured(row.phase) && row.thread != Thread::Other {
                             *found.entry(call_name(row)).or_default() += row.calls as f64;
                         }
                     });
@@ -74,7 +82,8 @@ impl Source {
             }
         }
         let vendors = plan.study.clone().unwrap_or_default().vendors;
-        Ok(Self { name, series, environment, vendors, calls })
+        let (used, left_out) = (runs.used.len(), runs.left_out.into_iter().next());
+        Ok(Self { name, series, environment, vendors, calls, used, left_out })
     }
 
     /// Runtime and devices of a backend, as they were found there.
@@ -234,74 +243,115 @@ fn reach<'a>(kind: &CallKind, members: &[(&'a Source, &'a SeriesFindings)]) -> (
         return (Tag::Uncertain, format!("no series on {}", absent.join(" and ")));
     }
     let place = |series: &SeriesFindings| (series.plan.bytes.clone(), series.plan.iters.clone());
-    let Some(place_of_both) =
-        first.iter().map(|one| place(one)).find(|one| second.iter().any(|two| place(two) == *one))
-    else {
+    let mut places: Vec<_> =
+        first.iter().map(|one| place(one)).filter(|one| second.iter().any(|two| place(two) == *one)).collect();
+    places.dedup();
+    if places.is_empty() {
         return (Tag::Uncertain, "no series of both at the same size and repetition".to_owned());
+    }
+    // Every size and repetition that both have, and every host of a stack, has a say: one resolved difference is one.
+    let at = |found: &[&'a SeriesFindings], wanted: &_| -> Vec<&'a SeriesFindings> {
+        found.iter().copied().filter(|series| place(series) == *wanted).collect()
     };
-    // Every host of a stack has a say.
-    let at = |found: Vec<&'a SeriesFindings>| found.into_iter().filter(|series| place(series) == place_of_both);
-    let (first, second): (Vec<_>, Vec<_>) = (at(first).collect(), at(second).collect());
+    let tags: Vec<(Tag, String)> =
+        places.iter().map(|wanted| reach_at(kind, (one, &at(&first, wanted)), (other, &at(&second, wanted)))).collect();
+    let found = |tag: Tag| tags.iter().find(|(found, _)| *found == tag).cloned();
+    found(Tag::VendorSpecific).or_else(|| found(Tag::Uncertain)).unwrap_or((Tag::VendorAgnostic, String::new()))
+}
+
+/// The same at one size and repetition: the series of two vendors by their names, those of several hosts.
+fn reach_at(
+    kind: &CallKind,
+    (one, first): (&str, &[&SeriesFindings]),
+    (other, second): (&str, &[&SeriesFindings]),
+) -> (Tag, String) {
     let unresolved: BTreeSet<&str> = first
         .iter()
-        .chain(&second)
-        .filter(|series| !series.is_flat(kind) && !series.grows(kind))
+        .chain(second)
+        .filter(|series| !series.is_flat(kind) && !series.grows(kind) && rate(series, kind).is_none())
         .map(|series| series.plan.backend.as_str())
         .collect();
     if !unresolved.is_empty() {
         let names: Vec<&str> = unresolved.into_iter().collect();
         return (Tag::Uncertain, format!("inconclusive on {}", names.join(" and ")));
     }
-    for (name, hosts) in [(one, &first), (other, &second)] {
-        let agree = |host: &&SeriesFindings| difference(hosts[0], host, kind).is_none();
+    for (name, hosts) in [(one, first), (other, second)] {
+        let agree = |host: &&SeriesFindings| difference(hosts[0], host, kind) == Difference::None;
         if !hosts.iter().all(agree) {
             return (Tag::Uncertain, format!("the hosts of {name} do not agree"));
         }
     }
     match difference(first[0], second[0], kind) {
-        Some(_) => (Tag::VendorSpecific, String::new()),
-        None => (Tag::VendorAgnostic, String::new()),
+        Difference::Shown => (Tag::VendorSpecific, String::new()),
+        Difference::None => (Tag::VendorAgnostic, String::new()),
+        Difference::Open(why) => (Tag::Uncertain, why.to_owned()),
     }
 }
 
-/// In what two series differ in a kind: the verdict, its direction or places, the exponent, the calls; `None` where in nothing.
+/// Whether two series differ in a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Difference {
+    /// In nothing, by equivalence.
+    None,
+    /// In the verdict, its places or direction, the exponent, or the calls.
+    Shown,
+    /// Neither is shown, and why.
+    Open(&'static str),
+}
+
+/// The rate at which a kind may be made whatever the work does.
+fn rate(series: &SeriesFindings, kind: &CallKind) -> Option<f64> {
+    series.kind(kind)?.verdict.per_second
+}
+
 /// No call in any run is a count of 0, and not a verdict of its own.
-fn difference(one: &SeriesFindings, other: &SeriesFindings, kind: &CallKind) -> Option<&'static str> {
+fn difference(one: &SeriesFindings, other: &SeriesFindings, kind: &CallKind) -> Difference {
+    match (rate(one, kind), rate(other, kind)) {
+        (Some(a), Some(b)) if a.max(b) <= SAME_RATE * a.min(b) => return Difference::None,
+        (Some(_), Some(_)) => return Difference::Shown,
+        (None, None) => {}
+        _ => return Difference::Open("not told from time on one of them"),
+    }
     let [first, second] = [one, other].map(|series| series.kind(kind).map(|found| &found.verdict));
     let word = |verdict: Option<&Verdict>| verdict.map_or(Scaling::Flat, |verdict| verdict.scaling);
     if word(first) != word(second) {
-        return Some("the verdict");
+        return Difference::Shown;
     }
     // Where the steps are, and whether it grows or falls, belong to the verdict.
     let steps = |verdict: Option<&Verdict>| verdict.map(|verdict| verdict.steps.clone()).unwrap_or_default();
     let falls = |verdict: Option<&Verdict>| verdict.is_some_and(|verdict| verdict.difference < 0.0);
     let is_step = word(first) == Scaling::Step;
     if is_step && steps(first) != steps(second) || word(first) != Scaling::Flat && falls(first) != falls(second) {
-        return Some("its places or direction");
+        return Difference::Shown;
     }
     let exponents = [first, second].map(|verdict| verdict.filter(|_| !is_step).and_then(|verdict| verdict.exponent_95));
     // Counts without any noise have exponents without an interval, as exact as they were looked for.
     if let [Some(a), Some(b)] = exponents
         && (a.high + APART < b.low || b.high + APART < a.low)
     {
-        return Some("the exponent");
+        return Difference::Shown;
     }
-    // As many calls, within what is no growth: seven an iteration are not three.
+    // As many calls at every level, within what is no growth and what the same cell differs from itself by.
+    let noise = [first, second].into_iter().flatten().map(|verdict| verdict.noise).fold(0.0, f64::max);
     let level = one.levels.last().copied().unwrap_or_default();
-    let ends = |series: &SeriesFindings| {
-        let found = series.kind(kind);
-        let at = |place: usize| found.and_then(|found| found.intervals.get(place).copied());
-        let last = series.levels.len().saturating_sub(1);
-        [at(0), at(last)].map(|interval| interval.unwrap_or(Interval { low: 0.0, high: 0.0 }))
+    let at = |series: &SeriesFindings, place: usize| {
+        let found = series.kind(kind).and_then(|found| found.intervals.get(place).copied());
+        found.unwrap_or(Interval { low: 0.0, high: 0.0 })
     };
-    let apart = ends(one).into_iter().zip(ends(other)).any(|(a, b)| {
-        let tolerance = match one.axis {
+    let mut all_alike = true;
+    for place in 0..one.levels.len() {
+        let (a, b) = (at(one, place), at(other, place));
+        let no_growth = match one.axis {
             Axis::Iterations => FLAT_CALLS_PER_ITERATION * level,
             Axis::Bytes => FLAT_CALLS.max(FLAT_SHARE * a.low.abs().max(b.low.abs())),
         };
-        a.high + tolerance < b.low || b.high + tolerance < a.low
-    });
-    apart.then_some("the number of calls")
+        let tolerance = no_growth.max(noise);
+        if a.high + tolerance < b.low || b.high + tolerance < a.low {
+            return Difference::Shown;
+        }
+        all_alike &= (a.high - b.low).max(b.high - a.low) <= tolerance;
+    }
+    if all_alike { Difference::None } else { Difference::Open("the numbers of calls are not shown to be the same") }
 }
 
 /// Calls for each iteration at the largest level of each member, start-up subtracted.
@@ -451,11 +501,7 @@ pub fn write(groups: &[Group], folder: &Path) -> Result<(), DatasetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        counted::Counted,
-        dataset::{Count, Thread},
-        plan::Plan,
-    };
+    use crate::{counted::Counted, dataset::Count, plan::Plan};
     use gpuos_model::Role;
 
     /// A source in which each iteration polls so many times, along iterations on one backend.
@@ -489,7 +535,15 @@ mod tests {
         }
         let series = series_findings::judge_all(&plan.series, &runs, plan.blocks);
         let vendors = crate::study::Study::default().vendors;
-        Source { name: name.to_owned(), series, vendors, calls, environment: serde_json::Value::Null }
+        Source {
+            name: name.to_owned(),
+            series,
+            vendors,
+            calls,
+            environment: serde_json::Value::Null,
+            used: 1,
+            left_out: None,
+        }
     }
 
     fn tag(sources: &[Source]) -> (Tag, String) {
@@ -510,6 +564,11 @@ mod tests {
         };
         assert_eq!(tag(&[at_once("a", "cuda", 700), at_once("b", "hip", 700)]).0, Tag::VendorAgnostic);
         assert_eq!(tag(&[at_once("a", "cuda", 700), at_once("b", "hip", 0)]).0, Tag::VendorSpecific);
+        // 5 to 7 calls and 6 to 8 are neither shown to be the same nor to differ.
+        let between = |name, backend, low: u64| {
+            source(name, backend, move |iters| if iters > 0 { (low + iters % 3) * iters } else { 0 })
+        };
+        assert_ne!(tag(&[between("a", "cuda", 5), between("b", "hip", 6)]).0, Tag::VendorAgnostic);
         // Two hosts of one stack must say the same.
         let (tag_of_two, missing) = tag(&[cuda(), source("c", "cuda", |n| 4 * n), source("b", "hip", |n| 2 * n)]);
         assert_eq!((tag_of_two, missing.as_str()), (Tag::Uncertain, "the hosts of cuda do not agree"));

@@ -148,9 +148,18 @@ impl Runs {
         let cells = dataset.plan.cells();
         for block in 2..=dataset.plan.blocks {
             let places: BTreeMap<Cell, u32> = dataset.plan.block(block).into_iter().zip(0..).collect();
+            // One run that is a copy says that the others may be.
+            let is_copy = cells.iter().any(|cell| {
+                let place = dataset.run(cell, block).ok().flatten().map(|run| run.place);
+                place.is_some_and(|place| places.get(cell) != Some(&place))
+            });
             for cell in &cells {
                 runs.wanted += 1;
-                match usable(dataset, cell, block, places.get(cell).copied().unwrap_or_default()) {
+                if is_copy {
+                    runs.left_out.push(format!("block {block}, {}: {COPIED}", cell.arguments().join(" ")));
+                    continue;
+                }
+                match usable(dataset, cell, block) {
                     Ok(counted) => drop(runs.used.insert((cell.clone(), block), counted)),
                     Err(why) => {
                         runs.left_out.push(format!("block {block}, {}: {why}", cell.arguments().join(" ")));
@@ -172,16 +181,13 @@ impl Runs {
     }
 }
 
+/// Why a whole block is not used.
+const COPIED: &str =
+    "places in the block are not those of the plan, which has an order for each: it is a copy of another block";
+
 /// The counts of a run, or why it is not used.
-fn usable(dataset: &Dataset, cell: &Cell, block: u32, place: u32) -> Result<Counted, String> {
+fn usable(dataset: &Dataset, cell: &Cell, block: u32) -> Result<Counted, String> {
     let (run, rows) = rows_of(dataset, cell, block)?;
-    if run.place != place {
-        // Blocks have orders of their own, so that one that was copied over another is seen.
-        return Err(format!(
-            "its place in the block is {}, and that of the plan is {place}: a copy of another block",
-            run.place
-        ));
-    }
     let mut sums = Sums::default();
     rows.each(|row| sums.add(row)).map_err(|error| error.to_string())?;
     Ok(Counted { run, ..sums.counted() })

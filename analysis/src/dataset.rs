@@ -50,6 +50,9 @@ const NEEDED: [&str; 10] = [
     "cgroup_memory",
 ];
 
+/// More calls no run makes: a thousand years of a million a second.
+const MOST_CALLS: u64 = 1 << 55;
+
 /// One run of a cell.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunRow {
@@ -187,13 +190,20 @@ impl Counts {
             words.push(self.0.column(name)?.str()?.iter());
         }
         for calls in self.0.column(Self::CALLS)?.u64()?.iter() {
-            let mut word = |place: usize| words[place].next().flatten().unwrap_or_default();
-            let [phase, role, category, syscall, device, ioctl, thread] = std::array::from_fn(&mut word);
+            let mut word = |place: usize| words[place].next().flatten();
             let wrong = |what: String| PolarsError::ComputeError(what.into());
+            let read: [Option<&str>; 7] = std::array::from_fn(&mut word);
+            if let Some(place) = read.iter().position(Option::is_none) {
+                return Err(wrong(format!("`{}` is null", Self::WORDS[place])));
+            }
+            let [phase, role, category, syscall, device, ioctl, thread] = read.map(Option::unwrap_or_default);
             let role = role.parse().map_err(|()| wrong(format!("`{role}` is no role")))?;
             let thread = Thread::from_name(thread).ok_or_else(|| wrong(format!("`{thread}` is no thread")))?;
             // Nothing is not none.
             let calls = calls.ok_or_else(|| wrong("a number of calls is null".to_owned()))?;
+            if calls > MOST_CALLS {
+                return Err(wrong(format!("{calls} calls are more than a run can make")));
+            }
             take(Count { phase, thread, role, category, syscall, device, ioctl, calls });
         }
         Ok(())
@@ -249,8 +259,13 @@ pub enum DatasetError {
         /// Its version.
         found: u64,
     },
-    /// Two datasets that are to be judged as one have a series in common.
-    #[error("more than one of the datasets has the series `{0}`\nhint: `gpuos-trace compare` sets them side by side")]
+    /// Two datasets that are to be judged as one ask other questions.
+    #[error("`{0}` has other questions or predictions than the first dataset\nhint: report each by itself")]
+    OtherQuestions(String),
+    /// Two datasets that are to be judged as one have a series or a cell in common.
+    #[error(
+        "more than one of the datasets has the series or cell `{0}`\nhint: `gpuos-trace compare` sets them side by side"
+    )]
     SeriesTwice(String),
     /// Or are of machines that differ.
     #[error(
@@ -262,6 +277,11 @@ pub enum DatasetError {
         "`{0}` was begun with another plan or other rules (its registration.json differs), and what was registered is not changed\nhint: choose another folder"
     )]
     OtherRegistration(String),
+    /// It does not say what was settled before the first run.
+    #[error(
+        "`{0}` does not say what was registered before the first run (registration.json is absent), so it is not used"
+    )]
+    NotRegistered(String),
     /// It was made with another program.
     #[error(
         "`{0}` was made with other programs, on another machine or with other variables (its environment.json differs)\nhint: choose another folder, or what it was made with"
@@ -294,6 +314,8 @@ pub struct Dataset {
     folder: PathBuf,
     /// What is run.
     pub plan: Plan,
+    /// Version of its files.
+    schema: u64,
 }
 
 /// SHA-256, in hexadecimal.
@@ -329,7 +351,7 @@ impl Dataset {
                 return Err(DatasetError::NotEmpty(folder.display().to_string()));
             }
         }
-        let dataset = Self { folder: folder.to_owned(), plan: parsed };
+        let dataset = Self { folder: folder.to_owned(), plan: parsed, schema: SCHEMA_VERSION };
         // What was run stays what it was run on.
         if there.exists() && folder.join(ENVIRONMENT).exists() {
             let (old, new) = (dataset.environment()?, serde_json::from_str(environment).unwrap_or_default());
@@ -383,8 +405,16 @@ impl Dataset {
     pub fn open(folder: &Path) -> Result<Self, DatasetError> {
         let path = folder.join(PLAN);
         let text = files::read_to_string(&path).map_err(file_error(&path))?;
-        let dataset = Self { folder: folder.to_owned(), plan: Plan::parse(&text)? };
-        dataset.environment()?;
+        let mut dataset = Self { folder: folder.to_owned(), plan: Plan::parse(&text)?, schema: SCHEMA_VERSION };
+        dataset.schema = dataset.environment()?["schema"].as_u64().unwrap_or(1);
+        // What was registered is what is there, and what is judged by.
+        if dataset.schema >= 3 {
+            let shown = || folder.display().to_string();
+            let registration = dataset.registration()?.ok_or_else(|| DatasetError::NotRegistered(shown()))?;
+            if registration.plan_sha256 != checksum(text.as_bytes()) {
+                return Err(DatasetError::OtherRegistration(shown()));
+            }
+        }
         Ok(dataset)
     }
 
@@ -407,7 +437,7 @@ impl Dataset {
             Err(DatasetError::NoEnvironment(folder()))
         } else if !(OLDEST..=SCHEMA_VERSION).contains(&found) {
             Err(DatasetError::OtherSchema { folder: folder(), found })
-        } else if let Some(missing) = NEEDED.iter().find(|name| found >= 3 && environment[**name].is_null()) {
+        } else if let Some(missing) = NEEDED.iter().find(|name| found >= 3 && is_nothing(&environment[**name])) {
             Err(DatasetError::Incomplete { folder: folder(), missing })
         } else {
             Ok(environment)
@@ -483,7 +513,13 @@ impl Dataset {
         let path = self.place(COUNTS, cell, block);
         let Some(mut frame) = read(&path)? else { return Ok(None) };
         is_of(&frame, cell).map_err(table_error(&path))?;
-        if frame.column(Counts::THREAD).is_err() {
+        let says = |name: &str| frame.column(name).is_ok();
+        if self.schema >= 3 && !says(Counts::THREAD) {
+            return Err(table_error(&path)(PolarsError::ComputeError(
+                "it does not say which thread made a call".into(),
+            )));
+        }
+        if !says(Counts::THREAD) {
             // Version 2 does not say.
             let unknown = Column::new(Counts::THREAD.into(), vec![Thread::Unknown.name(); frame.height()]);
             frame.with_column(unknown).map_err(table_error(&path))?;
@@ -493,6 +529,11 @@ impl Dataset {
         counts.each(|_| {}).map_err(table_error(&path))?;
         Ok(Some(counts))
     }
+}
+
+/// Whether a field of an environment says nothing.
+fn is_nothing(value: &serde_json::Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(str::is_empty)
 }
 
 /// What must be the same for runs to belong together.
@@ -601,12 +642,14 @@ fn numbers(run: &mut RunRow) -> [(&'static str, &mut u64); 14] {
 }
 
 fn run_row(frame: &DataFrame, block: u32) -> PolarsResult<RunRow> {
-    let word =
-        |name: &str| -> PolarsResult<String> { Ok(frame.column(name)?.str()?.get(0).unwrap_or_default().to_owned()) };
-    let real = |name: &str| -> PolarsResult<f64> { Ok(frame.column(name)?.f64()?.get(0).unwrap_or_default()) };
+    let null = |name: &str| PolarsError::ComputeError(format!("`{name}` is null").into());
+    let word = |name: &str| -> PolarsResult<String> {
+        Ok(frame.column(name)?.str()?.get(0).ok_or_else(|| null(name))?.to_owned())
+    };
+    let real = |name: &str| -> PolarsResult<f64> { frame.column(name)?.f64()?.get(0).ok_or_else(|| null(name)) };
     let mut run = RunRow {
         block,
-        place: frame.column("place")?.u32()?.get(0).unwrap_or_default(),
+        place: frame.column("place")?.u32()?.get(0).ok_or_else(|| null("place"))?,
         command: word("command")?,
         load: real("load")?,
         load_after: real("load_after")?,
@@ -615,8 +658,7 @@ fn run_row(frame: &DataFrame, block: u32) -> PolarsResult<RunRow> {
     };
     for (name, value) in numbers(&mut run) {
         if name != TRACED_WALL || frame.column(name).is_ok() {
-            let null = || PolarsError::ComputeError(format!("`{name}` is null").into());
-            *value = frame.column(name)?.u64()?.get(0).ok_or_else(null)?;
+            *value = frame.column(name)?.u64()?.get(0).ok_or_else(|| null(name))?;
         }
     }
     Ok(run)
@@ -642,4 +684,30 @@ fn counts_frame(cell: &Cell, counts: &[CountRow]) -> PolarsResult<DataFrame> {
         numbers("total_ns", |row| row.total_ns),
     ]);
     DataFrame::new(counts.len(), columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(phase: Option<&str>, thread: Option<&str>, calls: Option<u64>) -> PolarsResult<u64> {
+        let word = |name: &str, word: Option<&str>| Column::new(name.into(), [word]);
+        let mut columns: Vec<Column> =
+            ["category", "syscall", "device", "ioctl"].into_iter().map(|name| word(name, Some("x"))).collect();
+        columns.extend([word("role", Some("memory")), word("phase", phase), word("thread", thread)]);
+        columns.push(Column::new("calls".into(), [calls]));
+        let mut sum = 0;
+        Counts(DataFrame::new(1, columns)?).each(|row| sum += row.calls).map(|()| sum)
+    }
+
+    #[test]
+    fn nothing_is_not_none() {
+        assert_eq!(counts(Some("work"), Some("caller"), Some(7)).unwrap(), 7);
+        let complaint = |found: PolarsResult<u64>| found.unwrap_err().to_string();
+        assert!(complaint(counts(None, Some("caller"), Some(7))).contains("`phase` is null"));
+        assert!(complaint(counts(Some("work"), None, Some(7))).contains("`thread` is null"));
+        assert!(complaint(counts(Some("work"), Some("caller"), None)).contains("calls is null"));
+        assert!(complaint(counts(Some("work"), Some("whoever"), Some(7))).contains("no thread"));
+        assert!(complaint(counts(Some("work"), Some("caller"), Some(u64::MAX))).contains("more than a run can make"));
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
     counted::{CallKind, Counted, Runs},
     plan::{Cell, SeriesPlan},
     resample::{Interval, median_interval},
-    verdict::LEAST_BLOCKS,
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, LEAST_BLOCKS},
 };
 
 /// A category is with a runtime when this share of its runs has it.
@@ -69,7 +69,8 @@ pub(crate) fn find(series: &[SeriesPlan], runs: &Runs) -> Execution {
     let of_cpu = all_runs(series.iter().filter(|series| series.model == "cpu"), runs);
     Execution {
         has_cpu: !of_cpu.is_empty(),
-        appears: if of_cpu.is_empty() { Vec::new() } else { appearances(series, runs, &of_cpu) },
+        // Fewer runs bound no rate.
+        appears: if of_cpu.len() < LEAST_BLOCKS { Vec::new() } else { appearances(series, runs, &of_cpu) },
         shares: shares(series, runs),
     }
 }
@@ -122,6 +123,10 @@ struct Asked {
     cell: String,
     category: String,
     values: Vec<(f64, f64)>,
+    /// Calls with the runtime in each block.
+    calls: Vec<f64>,
+    /// As many calls are none.
+    none: f64,
 }
 
 fn shares(series: &[SeriesPlan], runs: &Runs) -> Vec<Share> {
@@ -144,11 +149,13 @@ fn shares(series: &[SeriesPlan], runs: &Runs) -> Vec<Share> {
             let values =
                 both.iter().map(|[run, start, cpu, cpu_start]| (share(run, start, kind), share(cpu, cpu_start, kind)));
             let cell = with.arguments().join(" ");
-            asked.push(Asked { cell, category: category.clone(), values: values.collect() });
+            let calls = both.iter().map(|[run, start, ..]| run.work(kind) - start.work(kind)).collect();
+            let none = FLAT_CALLS.max(FLAT_CALLS_PER_ITERATION * with.iters as f64);
+            asked.push(Asked { cell, category: category.clone(), values: values.collect(), calls, none });
         }
     }
     let certainty = 1.0 - WRONG / asked.len().max(1) as f64;
-    let found = asked.into_iter().map(|Asked { cell, category, values }| {
+    let found = asked.into_iter().map(|Asked { cell, category, values, calls, none }| {
         let differences: Vec<f64> = values.iter().map(|(with, without)| with - without).collect();
         let (difference, wide) = median_interval(&differences, certainty);
         // No difference of shares is larger than all.
@@ -161,7 +168,8 @@ fn shares(series: &[SeriesPlan], runs: &Runs) -> Vec<Share> {
             without: middle(|pair| pair.1),
             difference,
             interval,
-            dominates: values.len() >= LEAST_BLOCKS && interval.low > 0.0,
+            // All of next to nothing is nothing.
+            dominates: values.len() >= LEAST_BLOCKS && interval.low > 0.0 && median_interval(&calls, 0.95).0 > none,
         }
     });
     found.collect()

@@ -1,6 +1,6 @@
 //! What a dataset shows: what its series show, what comes with a runtime, what follows from both, and what was left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use crate::{
     dataset::{Dataset, DatasetError, Registration},
     execution::{self, Execution},
     interaction::{self, Interaction},
+    plan::Cell,
     predictions::{self, Prediction},
     series_findings::{SeriesFindings, judge_all},
     study::Questions,
@@ -26,6 +27,8 @@ pub struct Findings {
     /// What was settled before the first run; empty for datasets that do not say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub registrations: Vec<Registration>,
+    /// Datasets that do not say.
+    pub unregistered: usize,
     /// Whether counts are those of the threads that issue the work, the others apart.
     pub knows_threads: bool,
     /// Runs that could be used, of all that were asked for.
@@ -71,7 +74,15 @@ pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
         if environments.first().is_some_and(|first| machine(first) != machine(&environment)) {
             return Err(DatasetError::OtherMachine(dataset.folder().display().to_string()));
         }
+        if dataset.plan.study != datasets[0].plan.study {
+            return Err(DatasetError::OtherQuestions(dataset.folder().display().to_string()));
+        }
         let of_dataset = Runs::of(dataset);
+        // A run belongs beside the run without work of its own dataset.
+        let cells: BTreeSet<&Cell> = runs.used.keys().map(|(cell, _): &(Cell, u32)| cell).collect();
+        if let Some((cell, _)) = of_dataset.used.keys().find(|(cell, _)| cells.contains(cell)) {
+            return Err(DatasetError::SeriesTwice(cell.arguments().join(" ")));
+        }
         runs.used.extend(of_dataset.used);
         runs.wanted += of_dataset.wanted;
         runs.left_out.extend(of_dataset.left_out);
@@ -104,7 +115,8 @@ pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
     Ok(Findings {
         plan: names.join(" + "),
         knows_threads: runs.used.values().all(|run| run.knows_threads),
-        registrations: registrations.into_iter().flatten().collect(),
+        registrations: registrations.iter().flatten().cloned().collect(),
+        unregistered: registrations.iter().filter(|one| one.is_none()).count(),
         environment: environments.into_iter().next().unwrap_or_default(),
         used: runs.used.len() as u64,
         wanted: runs.wanted,

@@ -13,7 +13,7 @@ use crate::{
     series_findings::SeriesFindings,
     study::{Rule, Study},
     variants::{Contrast, VariantPair},
-    verdict::{LEAST_BLOCKS, Scaling},
+    verdict::{LEAST_BLOCKS, Scaling, Verdict},
 };
 
 /// What came of a prediction.
@@ -112,11 +112,25 @@ fn words(series: &[&SeriesFindings], none: &str) -> String {
         .join("; ")
 }
 
-/// Whether all of some series are flat: refuted where one grows.
+/// What may be a heartbeat, or is told from time by nothing.
+fn may_be_a_heartbeat(series: &SeriesFindings) -> bool {
+    series.kind(&CallKind::All).is_some_and(|found| found.verdict.per_second.is_some())
+}
+
+/// Whether all of some series are flat: refuted where one grows. What comes with the first iteration and not again is not
+/// growth, and a heartbeat is open.
 fn all_flat(series: &[&SeriesFindings]) -> Outcome {
-    if series.iter().any(|series| series.grows(&CallKind::All)) {
+    let once = |series: &SeriesFindings| {
+        series.axis == Axis::Iterations
+            && series.kind(&CallKind::All).is_some_and(|found| {
+                let first = series.levels.first().copied().unwrap_or_default();
+                found.verdict.scaling == Scaling::Step && found.verdict.steps == [(0.0, first)]
+            })
+    };
+    let grows = |series: &&SeriesFindings| series.grows(&CallKind::All) && !once(series) && !may_be_a_heartbeat(series);
+    if series.iter().any(grows) {
         Outcome::Refuted
-    } else if !series.is_empty() && series.iter().all(|series| series.is_flat(&CallKind::All)) {
+    } else if !series.is_empty() && series.iter().all(|series| series.is_flat(&CallKind::All) || once(series)) {
         Outcome::Confirmed
     } else {
         Outcome::Unresolved
@@ -206,7 +220,8 @@ impl<'a> Data<'a> {
         // Fewer calls than iterations are a staircase, whatever its shape is called.
         let is_rare = |series: &&SeriesFindings| {
             let verdict = series.kind(&CallKind::All).map(|found| &found.verdict);
-            verdict.is_some_and(|verdict| series.grows(&CallKind::All) && verdict.slope_95.high < below.each)
+            let is_linear = |verdict: &Verdict| verdict.scaling == Scaling::Linear && !may_be_a_heartbeat(series);
+            verdict.is_some_and(|verdict| is_linear(verdict) && verdict.slope_95.high < below.each)
         };
         let (rare, other): (Vec<_>, Vec<_>) = small.iter().copied().partition(is_rare);
         let of_small = match (rare.is_empty(), other.is_empty()) {

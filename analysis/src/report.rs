@@ -20,7 +20,7 @@ use crate::{
     predictions::Prediction,
     series_findings::{KindFindings, SeriesFindings},
     variants::Contrast,
-    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS, LEAST_LEVELS},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS, LEAST_LEVELS, RULES},
 };
 use gpuos_model::{Role, phase};
 
@@ -156,17 +156,18 @@ fn answers(text: &mut String, findings: &Findings) {
         table(text, &["claim", "reach"], sentences(&claims.shown));
     }
     text.push_str("## Predictions\n\nEach can be refuted. ");
-    if findings.registrations.is_empty() {
-        text.push_str("Their texts are of 2026-11-20, before anything was run; this dataset does not say by which rules it was begun, and several thresholds and the rule on time were changed after data was seen (docs/decisions/0015-verdicts.md).\n\n");
+    if findings.unregistered > 0 {
+        text.push_str("Their texts are of 2026-11-20, before anything was run; a dataset of before version 3 does not say by which rules it was begun, and several thresholds and the rule on time were changed after data was seen (docs/decisions/0015-verdicts.md).\n\n");
     }
     for registration in &findings.registrations {
         let Registration { registered, rules, plan_sha256, .. } = registration;
         let _ = writeln!(
             text,
-            "Registered {} by rules {}, plan {}, before the first run.\n",
+            "Registered {} by rules {}, plan {}, before the first run{}.\n",
             plain(registered),
             plain(rules),
-            plan_sha256.get(..12).unwrap_or_default()
+            plan_sha256.get(..12).unwrap_or_default(),
+            if rules == RULES { String::new() } else { format!("; judged by rules {RULES}, which are later") }
         );
     }
     let is_absent = |found: &&Prediction| found.evidence.starts_with("the plan has no");
@@ -200,7 +201,13 @@ fn first_screen(text: &mut String, findings: &Findings) {
         let _ = writeln!(text, "\n{more} claims more are below.");
     }
     text.push('\n');
-    if !findings.knows_threads {
+    if let Some(others) = answers::others(findings) {
+        let _ = writeln!(
+            text,
+            "Counts are those of the thread that issues the work. Other threads, at the largest level: {}.\n",
+            plain(&others)
+        );
+    } else {
         text.push_str("These counts are those of all threads: the dataset does not say who made a call, so that a runtime's own thread that wakes up now and then is among them.\n\n");
     }
 }

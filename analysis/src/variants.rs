@@ -10,7 +10,7 @@ use crate::{
     counted::{CallKind, Runs},
     plan::{Cell, SeriesPlan},
     resample::{Interval, median, median_interval},
-    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS, noise_floor},
 };
 
 /// Two series that differ in one option.
@@ -101,12 +101,12 @@ pub(crate) fn find(series: &[SeriesPlan], runs: &Runs) -> Vec<VariantPair> {
             let Some(option) = one_difference(first, second) else { continue };
             let (Some(one), Some(other)) = (first.cells().pop(), second.cells().pop()) else { continue };
             let values = values(runs, &one, &other);
-            drafted.push((first, option, one, values));
+            drafted.push((first, option, [one, other], values));
         }
     }
     let asked: usize = drafted.iter().map(|(.., values)| values.len()).sum();
     let certainty = 1.0 - 0.05 / asked.max(1) as f64;
-    let pairs = drafted.into_iter().map(|(plan, (option, first, second), cell, values)| VariantPair {
+    let pairs = drafted.into_iter().map(|(plan, (option, first, second), [cell, other], values)| VariantPair {
         backend: plan.backend.clone(),
         model: plan.model.clone(),
         others: options(plan).into_iter().filter(|(name, _)| *name != option).collect(),
@@ -115,7 +115,13 @@ pub(crate) fn find(series: &[SeriesPlan], runs: &Runs) -> Vec<VariantPair> {
         second,
         cell: cell.arguments().join(" "),
         blocks: values.first().map_or(0, |(_, values)| values.len()),
-        kinds: values.into_iter().map(|(kind, values)| judge(plan, &cell, kind, &values, certainty)).collect(),
+        kinds: values
+            .into_iter()
+            .map(|(kind, values)| {
+                let noise = noise(runs, &cell, &kind).max(noise(runs, &other, &kind));
+                judge(plan, &cell, kind, &values, certainty, noise)
+            })
+            .collect(),
     });
     pairs.collect()
 }
@@ -140,7 +146,22 @@ fn values(runs: &Runs, one: &Cell, other: &Cell) -> Vec<(CallKind, Vec<(f64, f64
     kinds.into_iter().map(|kind| (kind.clone(), of(kind))).collect()
 }
 
-fn judge(plan: &SeriesPlan, cell: &Cell, kind: CallKind, values: &[(f64, f64)], certainty: f64) -> VariantKind {
+/// By how much a cell differs from itself; 0 where it was not run twice.
+fn noise(runs: &Runs, cell: &Cell, kind: &CallKind) -> f64 {
+    let twin = Cell { twin: true, ..cell.clone() };
+    let both = runs.of_cell(cell).filter_map(|(block, run)| Some((run.work(kind), runs.get(&twin, block)?.work(kind))));
+    let (first, second): (Vec<f64>, Vec<f64>) = both.unzip();
+    noise_floor(&first, &second).unwrap_or_default()
+}
+
+fn judge(
+    plan: &SeriesPlan,
+    cell: &Cell,
+    kind: CallKind,
+    values: &[(f64, f64)],
+    certainty: f64,
+    noise: f64,
+) -> VariantKind {
     let differences: Vec<f64> = values.iter().map(|(first, second)| second - first).collect();
     let tolerance = match plan.axis() {
         Axis::Iterations => FLAT_CALLS_PER_ITERATION * cell.iters as f64,
@@ -153,7 +174,7 @@ fn judge(plan: &SeriesPlan, cell: &Cell, kind: CallKind, values: &[(f64, f64)], 
     let (_, narrow) = median_interval(&differences, 0.90);
     let outcome = if values.len() < LEAST_BLOCKS {
         Contrast::Undecided
-    } else if interval.low > tolerance || interval.high < -tolerance {
+    } else if interval.low > tolerance.max(noise) || interval.high < -tolerance.max(noise) {
         Contrast::Differs
     } else if narrow.is_inside(-tolerance, tolerance) {
         Contrast::Same

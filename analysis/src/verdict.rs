@@ -44,6 +44,8 @@ const SEED: u64 = 0x6770_756f_7300_0001;
 const WHOLE: f64 = 1.0 / 3.0;
 const INEXACT: f64 = 0.01;
 const NEGLIGIBLE: f64 = 0.15;
+/// Rates that are as many times apart at most are one.
+pub const SAME_RATE: f64 = 1.2;
 /// The fastest heartbeat, in calls a second, that is believed of a thread that nobody saw: where a dataset does not say who made
 /// a call, a faster one is a cost of the work.
 const FASTEST_HEARTBEAT: f64 = 100.0;
@@ -372,7 +374,11 @@ fn compare_with_time(verdict: &mut Verdict, series: &Series, drawn: &Drawn, shap
     // A constant rate is a hypothesis: somebody must be seen to have it, or it is one that a heartbeat may have.
     let rate = rate.filter(|rate| match series.others() {
         Others::Unknown => rate.per_second <= FASTEST_HEARTBEAT,
-        Others::Apart(_, seen) => seen.contains(rate.per_second),
+        // Known to a factor of two, so that it is not absence of evidence.
+        Others::Apart(_, seen) => {
+            let is_known = seen.low > 0.0 && seen.high <= 2.0 * seen.low;
+            is_known && (seen.low / SAME_RATE..=seen.high * SAME_RATE).contains(&rate.per_second)
+        }
     });
     verdict.per_second = rate.map(|rate| rate.per_second);
     // In proportion to repetition is in proportion to time: both are said, and the verdict stays.

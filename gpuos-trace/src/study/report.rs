@@ -42,10 +42,18 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
         if is_own { last.clone() } else { args.datasets[place].display().to_string() }
     };
     let sources = args.datasets.iter().enumerate().map(|(place, folder)| Ok(Source::of(name(place), &open(folder)?)?));
-    let groups = compare::compare(&sources.collect::<Result<Vec<_>>>()?);
+    let sources = sources.collect::<Result<Vec<_>>>()?;
+    let groups = compare::compare(&sources);
     compare::write(&groups, &args.output)?;
     screen::print(&compare::markdown(&groups))?;
     diagnostics::report(&format!("wrote {}", args.output.join("comparison.html").display()));
+    if let Some(source) = sources.iter().find(|source| source.used == 0) {
+        bail!(
+            "no run of {} can be used: {}\nhint: `gpuos-trace report` lists why each is left out",
+            source.name,
+            source.left_out.as_deref().unwrap_or("its plan has no cell")
+        );
+    }
     Ok(())
 }
 
