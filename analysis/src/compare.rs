@@ -205,7 +205,9 @@ fn group(workload: String, along_bytes: bool, members: &[(&Source, &SeriesFindin
     let kinds = kinds.collect();
     Group {
         vendors: members.first().map_or_else(Vec::new, |(source, _)| source.vendors.clone()),
-        plot: plot::scaling(&members.iter().map(|(_, series)| *series).collect::<Vec<_>>()),
+        plot: plot::scaling_named(
+            members.iter().map(|(source, series)| (format!("{}: {}", source.name, series.name), *series)).collect(),
+        ),
         workload,
         axis: if along_bytes { Axis::Bytes } else { Axis::Iterations },
         kinds,

@@ -121,10 +121,15 @@ impl Ranged for CountAxis {
 /// medians with their 95 % intervals, the verdict in words, the fitted power dashed, steps marked. Nothing where there is no
 /// series.
 pub fn scaling(series: &[&SeriesFindings]) -> Option<Plot> {
+    scaling_named(series.iter().map(|series| (series.name.clone(), *series)).collect())
+}
+
+/// The same with names of their own, such as those of their datasets before them.
+pub fn scaling_named(series: Vec<(String, &SeriesFindings)>) -> Option<Plot> {
     drawn(&AlongAxis(series))
 }
 
-struct AlongAxis<'a>(&'a [&'a SeriesFindings]);
+struct AlongAxis<'a>(Vec<(String, &'a SeriesFindings)>);
 
 impl Facets for AlongAxis<'_> {
     fn count(&self) -> usize {
@@ -133,7 +138,7 @@ impl Facets for AlongAxis<'_> {
 
     fn has(&self, role: Option<Role>) -> bool {
         let kind = role.map_or(CallKind::All, CallKind::Role);
-        self.0.iter().any(|series| series.kind(&kind).is_some())
+        self.0.iter().any(|(_, series)| series.kind(&kind).is_some())
     }
 
     fn facet<DB>(&self, place: usize, on: &Area<DB>, zoom: u32) -> Drawn
@@ -141,7 +146,8 @@ impl Facets for AlongAxis<'_> {
         DB: DrawingBackend,
         DB::ErrorType: 'static,
     {
-        facet(self.0[place], on, zoom)
+        let (name, series) = &self.0[place];
+        facet(name, series, on, zoom)
     }
 }
 
@@ -162,7 +168,7 @@ where
     Ok(())
 }
 
-fn facet<DB>(series: &SeriesFindings, area: &Area<DB>, zoom: u32) -> Drawn
+fn facet<DB>(name: &str, series: &SeriesFindings, area: &Area<DB>, zoom: u32) -> Drawn
 where
     DB: DrawingBackend,
     DB::ErrorType: 'static,
@@ -172,7 +178,7 @@ where
     // Sizes grow by powers of two, iterations by powers of ten.
     let (axis, base) = if series.axis == Axis::Bytes { ("bytes", 4.0) } else { ("iterations", 10.0) };
     let mut chart = ChartBuilder::on(area)
-        .caption(&series.name, ("sans-serif", 14 * zoom))
+        .caption(name, ("sans-serif", 14 * zoom))
         .margin(8 * zoom)
         .margin_right(24 * zoom)
         .x_label_area_size(34 * zoom)

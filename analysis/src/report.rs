@@ -54,6 +54,9 @@ pub fn summary(findings: &Findings) -> String {
     for series in &findings.series {
         let axis = series.axis.name();
         let _ = writeln!(text, "\n{} along {axis}, {} blocks", series.name, series.blocks);
+        if series.blocks == 0 {
+            text.push_str("  nothing: no block has every cell and the one without iterations\n");
+        }
         for found in series.kinds.iter().filter(|found| !matches!(found.kind, CallKind::Category(_))) {
             let name = match &found.kind {
                 CallKind::Role(role) => role.to_string(),
@@ -369,7 +372,7 @@ fn inference(text: &mut String, findings: &Findings) {
 
 /// Counts alone mislead: a wait that spins makes no call and takes a core.
 fn cost(text: &mut String, findings: &Findings) {
-    text.push_str("## What the work costs, and the tracer\n\nCounts alone mislead: a wait that spins makes no call and takes a core. The largest level of each series, medians of the blocks without the tracer; the tracer's overhead is the ratio of median latencies in the same block, with its 95 % interval.\n\n");
+    text.push_str("## What the work costs, and the tracer\n\nCounts alone mislead: a wait that spins makes no call and takes a core. The largest level of each series without the tracer: latencies are medians of the blocks, the rest is of one run, whose work took the middle of all times; the tracer's overhead is the ratio of median latencies in the same block, with its 95 % interval.\n\n");
     let micros = |ns: f64| format!("{:.1} µs", ns / 1e3);
     let millis = |ns: f64| format!("{:.1} ms", ns / 1e6);
     let rows = findings.series.iter().filter_map(|series| {

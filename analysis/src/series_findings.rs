@@ -35,7 +35,8 @@ pub struct SeriesFindings {
     pub kinds: Vec<KindFindings>,
 }
 
-/// What the timed work of a cell costs: medians of the blocks, without the tracer but for the overhead.
+/// What the timed work of a cell costs, without the tracer but for the overhead: latencies are medians of the blocks, the rest is
+/// of one run, whose work took the middle of all times.
 #[derive(Debug, Serialize)]
 pub struct Cost {
     /// Which cell.
@@ -276,6 +277,12 @@ impl<'a> Drafted<'a> {
         let noise = noise_of(&CallKind::All);
         let cost = cells.last().map(|cell| {
             let of = |of: fn(&RunRow) -> u64| of_runs(cell, &of).unwrap_or_default();
+            // Of one run, so that its parts add up: the one whose work took the middle of all times.
+            let mut of_cell: Vec<&RunRow> =
+                whole.iter().filter_map(|block| Some(&runs.get(cell, *block)?.run)).collect();
+            of_cell.sort_by_key(|run| (run.wall_ns, run.block));
+            let middle = of_cell.get(of_cell.len().saturating_sub(1) / 2).copied();
+            let of_middle = |of: fn(&RunRow) -> u64| middle.map_or(0.0, |run| of(run) as f64);
             let ratios = whole.iter().filter_map(|block| {
                 let run = &runs.get(cell, *block)?.run;
                 (run.bare_p50_ns > 0).then(|| run.traced_p50_ns as f64 / run.bare_p50_ns as f64)
@@ -287,13 +294,13 @@ impl<'a> Drafted<'a> {
                 p99_ns: of(|run| run.bare_p99_ns),
                 overhead,
                 overhead_95,
-                wall_ns: of(|run| run.wall_ns),
-                user_ns: of(|run| run.usage.user_ns),
-                system_ns: of(|run| run.usage.system_ns),
-                voluntary_switches: of(|run| run.usage.voluntary_switches),
-                involuntary_switches: of(|run| run.usage.involuntary_switches),
-                minor_faults: of(|run| run.usage.minor_faults),
-                major_faults: of(|run| run.usage.major_faults),
+                wall_ns: of_middle(|run| run.wall_ns),
+                user_ns: of_middle(|run| run.usage.user_ns),
+                system_ns: of_middle(|run| run.usage.system_ns),
+                voluntary_switches: of_middle(|run| run.usage.voluntary_switches),
+                involuntary_switches: of_middle(|run| run.usage.involuntary_switches),
+                minor_faults: of_middle(|run| run.usage.minor_faults),
+                major_faults: of_middle(|run| run.usage.major_faults),
             }
         });
         let cost = cost.filter(|_| !whole.is_empty());
