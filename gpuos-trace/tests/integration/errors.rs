@@ -178,17 +178,22 @@ fn a_newer_schema_is_refused() {
 #[privileged]
 fn a_full_disk_is_one_message_and_the_tables_are_there() {
     // A file system of one page, in a mount namespace of our own. The run is larger than that.
-    // What was there before stays.
+    // What was there before stays, and the counts are kept in the working folder.
+    let folder = tempfile::tempdir().unwrap();
+    let in_own_mounts = |script: &str| {
+        Command::new("unshare").args(["--mount", "sh", "-c", script]).current_dir(folder.path()).output().unwrap()
+    };
     let script = format!(
         "mount -t tmpfs -o size=64k none /mnt && {TRACER} run -q -o /mnt/run.json -- true && cp /mnt/run.json /tmp/before.$$ && \
          head -c 60k /dev/zero >/mnt/full; {TRACER} run -q -o /mnt/run.json -- true; echo status $?; \
          cmp /mnt/run.json /tmp/before.$$ && echo same; rm /tmp/before.$$"
     );
-    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    let output = in_own_mounts(&script);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "status 125\nsame\n", "{output:?}");
     let script = format!("mount -t tmpfs -o size=4k none /mnt && exec {TRACER} run -o /mnt/run.json -- sh -c 'exit 3'");
-    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    let output = in_own_mounts(&script);
     expect(&output, 125, &["cannot write `/mnt/run.json`", "No space left", "system calls"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
 #[privileged]
