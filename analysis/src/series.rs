@@ -21,7 +21,7 @@ pub struct Series {
 /// What other threads do while the work is done, as those of a runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Others {
-    /// The counts are those of all threads, and nobody knows which.
+    /// The counts are those of all threads together: the dataset does not say which thread made a call.
     #[default]
     Unknown,
     /// They are not among the counts. They make calls at this rate, a second, with its 95 % interval.

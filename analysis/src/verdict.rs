@@ -46,8 +46,8 @@ const INEXACT: f64 = 0.01;
 const NEGLIGIBLE: f64 = 0.15;
 /// Rates that are as many times apart at most are one.
 pub const SAME_RATE: f64 = 1.2;
-/// The fastest heartbeat, in calls a second, that is believed of a thread that nobody saw: where a dataset does not say who made
-/// a call, a faster one is a cost of the work.
+/// The fastest heartbeat, in calls a second, that is accepted where a dataset does not say which thread made a call. A faster
+/// one counts as a cost of the work. A choice, not a measurement.
 const FASTEST_HEARTBEAT: f64 = 100.0;
 /// A power that leaves more than chance does with this probability is no power.
 const UNLIKELY: f64 = 0.001;

@@ -29,7 +29,7 @@ fn every_format_prints_the_same_tables_again() {
         assert_eq!(header.processes.len(), 3);
         assert!(header.clocks.realtime_ns > header.clocks.boottime_ns && header.wall_ns > 0);
         assert!(!header.host.kernel.is_empty() && !header.user.name.is_empty() && header.started.ends_with('Z'));
-        // A file of a traced program is nobody else's business.
+        // What a program does is for the owner of the file only.
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

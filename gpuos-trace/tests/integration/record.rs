@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::support::{TRACER, example, known_calls, privileged};
+use gpuos_host::environment::kernel_version;
 use gpuos_recording::{RecordingError, counts::Counts, file::Recording, rows::column, table::word};
 use gpuos_runs::run::End;
 use gpuos_test_macros::privileged;
@@ -540,7 +541,8 @@ time.sleep(3)
 fn calls_in_flight_are_there_in_a_container_too() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recording.parquet");
-    let script = "sleep 60 & echo $! > pid; sleep 0.2";
+    // Nothing that outlives the tracer may hold its output, which this test reads to the end.
+    let script = "sleep 60 >/dev/null 2>&1 & echo $! > pid; sleep 0.2";
     for enters in [false, true] {
         let mut command = if enters { Command::new("unshare") } else { Command::new(TRACER) };
         if enters {
@@ -553,9 +555,10 @@ fn calls_in_flight_are_there_in_a_container_too() {
             .current_dir(folder.path())
             .output()
             .unwrap();
-        if enters && output.status.code() == Some(125) {
-            // Where tasks are followed by number, nothing is traced from inside.
-            assert!(String::from_utf8_lossy(&output.stderr).contains("outside of containers"));
+        if enters && kernel_version() < (5, 13) {
+            // Tasks are followed by number there, and nothing is traced from inside.
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(125) && said.contains("outside of containers"), "{said}");
             return;
         }
         if !enters {

@@ -12,7 +12,7 @@ use gpuos_testprogs::skip;
 
 use crate::support::{TRACER, copy_for_everybody, example, wait_until};
 
-/// A user that is nobody else.
+/// A user that owns nothing else on the machine.
 const USER: u32 = 65534;
 
 fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {

@@ -78,7 +78,7 @@ pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<Metadata> {
 /// Who may read a file that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
-    /// Its owner: what a traced program does is nobody else's business.
+    /// Its owner only, since it says what a program does.
     Owner,
     /// Whom the file mode creation mask lets.
     Everybody,
