@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     axis::{Axis, short},
-    claims::Claim,
+    claims::{Claim, Spoken},
     counted::CallKind,
     findings::Findings,
     series_findings::SeriesFindings,
@@ -165,27 +165,60 @@ pub fn others(findings: &Findings) -> Option<String> {
     Some(if rates.is_empty() { "none was seen".to_owned() } else { rates.join("; ") })
 }
 
-/// Claims as a person would say them, each once, those of all calls first; and how many more there are.
+/// Claims as a person would say them, each once, those that differ in what is counted as one, those of all calls first; and how
+/// many more there are.
 pub fn spoken(claims: &[Claim]) -> (Vec<String>, usize) {
-    let mut sentences: Vec<&str> = Vec::new();
+    let mut groups: Vec<(&Spoken, Vec<(&CallKind, &str)>)> = Vec::new();
     let all = claims.iter().filter(|claim| claim.kind == CallKind::All);
-    for claim in all.chain(claims) {
-        if !sentences.contains(&claim.spoken.as_str()) {
-            sentences.push(&claim.spoken);
+    for Claim { spoken, kind, .. } in all.chain(claims) {
+        let what = (kind, spoken.what.as_str());
+        match groups.iter_mut().find(|(other, _)| (&other.before, &other.after) == (&spoken.before, &spoken.after)) {
+            Some((_, whats)) if whats.contains(&what) => {}
+            Some((_, whats)) => whats.push(what),
+            None => groups.push((spoken, vec![what])),
         }
     }
+    let mut sentences: Vec<String> =
+        groups.iter().map(|(spoken, whats)| Spoken::of_all(&spoken.before, whats, &spoken.after)).collect();
     let more = sentences.len().saturating_sub(MOST_CLAIMS);
-    (sentences.into_iter().take(MOST_CLAIMS).map(str::to_owned).collect(), more)
+    sentences.truncate(MOST_CLAIMS);
+    (sentences, more)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims::Tag;
 
     #[test]
     fn small_whole_numbers_are_words() {
         let words = [0.0, 5.998, 6.5, 7.0, 10.004, 299.9].map(number);
         assert_eq!(words, ["no", "six", "6.5", "seven", "ten", "299.9"]);
         assert_eq!([0.999, 2.0].map(calls), ["call", "calls"]);
+    }
+
+    #[test]
+    fn claims_that_differ_in_what_is_counted_are_one_sentence() {
+        let claim = |what: &str, kind: CallKind| Claim {
+            backend: String::new(),
+            model: String::new(),
+            options: String::new(),
+            kind,
+            depends_on: String::new(),
+            insensitive_to: String::new(),
+            rules_out: String::new(),
+            spoken: Spoken { before: "it makes".to_owned(), what: what.to_owned(), after: "each time".to_owned() },
+            tag: Tag::Uncertain,
+        };
+        let category = |name: &str| CallKind::Category(name.to_owned());
+        // At two sizes the same is claimed.
+        let parts = [
+            claim("three calls of uvm", category("uvm")),
+            claim("four calls of ctl", category("ctl")),
+            claim("four calls of ctl", category("ctl")),
+        ];
+        assert_eq!(spoken(&parts), (vec!["it makes three calls of uvm and four calls of ctl each time".to_owned()], 0));
+        let with_all = [parts[0].clone(), claim("seven calls", CallKind::All)];
+        assert_eq!(spoken(&with_all).0, ["it makes seven calls each time"]);
     }
 }

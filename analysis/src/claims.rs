@@ -46,9 +46,43 @@ pub struct Claim {
     /// The explanation that this rules out.
     pub rules_out: String,
     /// All of it as a person would say it.
-    pub spoken: String,
+    pub spoken: Spoken,
     /// How far it goes: what was seen on one stack says nothing about others.
     pub tag: Tag,
+}
+
+/// A claim as a person would say it: what is counted stands in the middle, so that claims that differ in that alone are one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct Spoken {
+    /// Before it.
+    pub before: String,
+    /// What is counted.
+    pub what: String,
+    /// After it.
+    pub after: String,
+}
+
+impl From<Spoken> for String {
+    fn from(spoken: Spoken) -> Self {
+        let Spoken { before, what, after } = spoken;
+        [before, what, after].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Spoken {
+    /// Several that differ in what is counted as one; of all calls together, where that is one of them.
+    pub(crate) fn of_all(before: &str, whats: &[(&CallKind, &str)], after: &str) -> String {
+        let all = whats.iter().find(|(kind, _)| **kind == CallKind::All);
+        let what = match (all, whats) {
+            (Some((_, what)), _) => (*what).to_owned(),
+            (None, [one @ .., (_, last)]) if !one.is_empty() => {
+                format!("{} and {last}", one.iter().map(|(_, what)| *what).collect::<Vec<_>>().join(", "))
+            }
+            (None, _) => whats.iter().map(|(_, what)| *what).collect(),
+        };
+        String::from(Self { before: before.to_owned(), what, after: after.to_owned() })
+    }
 }
 
 /// How far a claim goes.
@@ -156,8 +190,16 @@ fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &CallKin
     let on = format!("{backend} {model} {options}");
     let on = on.trim_end();
     let spoken = |depends_on: usize| match depends_on {
-        0 => format!("{on} makes {} each time, whatever the size", of_kind(iterations, kind)),
-        _ => format!("{on}, {kind}: {}, however often", bytes.words(kind)),
+        0 => Spoken {
+            before: format!("{on} makes"),
+            what: of_kind(iterations, kind),
+            after: "each time, whatever the size".to_owned(),
+        },
+        _ => Spoken {
+            before: format!("{on},"),
+            what: kind.to_string(),
+            after: format!("changes with size ({}), however often it is done", bytes.words(kind)),
+        },
     };
     let claim = |depends_on: usize, rules_out: &str| Claim {
         spoken: spoken(depends_on),
@@ -217,11 +259,14 @@ fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Cl
             if bytes.is_flat(&kind) && bytes.least(&kind).is_some_and(|calls| calls > FLAT_CALLS) {
                 let (backend, model, options) = stack(&bytes.plan);
                 claims.shown.push(Claim {
-                    spoken: format!(
-                        "{} comes with the runtime in {}, whatever the size",
-                        found.category,
-                        format!("{backend} {model} {options}").trim_end()
-                    ),
+                    spoken: Spoken {
+                        before: format!(
+                            "the runtime alone brings {} its calls of",
+                            format!("{backend} {model} {options}").trim_end()
+                        ),
+                        what: found.category.clone(),
+                        after: "whatever the size".to_owned(),
+                    },
                     backend: backend.to_owned(),
                     model: model.to_owned(),
                     options,
@@ -273,14 +318,18 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
                     spoken: {
                         let more = if found.per_iteration < 0.0 { "fewer" } else { "more" };
                         let calls = number(found.per_iteration.abs());
-                        let what = match &found.kind {
-                            CallKind::All => "calls".to_owned(),
-                            kind @ (CallKind::Role(_) | CallKind::Category(_)) => format!("calls ({kind})"),
-                        };
-                        format!(
-                            "{} {}: {calls} {more} {what} each time with {} {second} than with {first}, whatever the size",
-                            pair.backend, pair.model, pair.option
-                        )
+                        Spoken {
+                            before: format!("{} {} makes", pair.backend, pair.model),
+                            what: match &found.kind {
+                                CallKind::All => format!("{calls} {more} calls"),
+                                CallKind::Role(role) => format!("{calls} {more} for {role}"),
+                                CallKind::Category(category) => format!("{calls} {more} of {category}"),
+                            },
+                            after: format!(
+                                "each time with {} {second} than with {first}, whatever the size",
+                                pair.option
+                            ),
+                        }
                     },
                     backend: pair.backend.clone(),
                     model: pair.model.clone(),

@@ -10,6 +10,7 @@ pub mod axis;
 pub mod bytes;
 pub mod claims;
 pub mod compare;
+pub mod contact;
 pub mod counted;
 pub mod dataset;
 pub mod execution;

@@ -9,7 +9,8 @@ use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 pub fn html(title: &str, markdown: &str, plots: &BTreeMap<String, String>) -> String {
     let mut alternative = None;
     let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).filter_map(|event| match event {
-        // Nothing that was traced becomes markup.
+        // Of markup there is what folds a section; nothing that was traced becomes any.
+        Event::Html(text) if is_fold(&text) => Some(Event::Html(text)),
         Event::Html(text) | Event::InlineHtml(text) => Some(Event::Text(text)),
         Event::Start(Tag::Image { dest_url, .. }) => {
             alternative = Some(String::new());
@@ -33,9 +34,24 @@ pub fn html(title: &str, markdown: &str, plots: &BTreeMap<String, String>) -> St
     )
 }
 
+/// Begins a part that is folded; [`fold_ends`] ends it.
+pub(crate) fn fold(summary: &str) -> String {
+    format!("<details><summary>{}</summary>\n\n", escaped(summary))
+}
+
+/// See [`fold`].
+pub(crate) const FOLD_ENDS: &str = "</details>\n\n";
+
+/// Whether a block of markup is one that [`fold`] makes.
+fn is_fold(text: &str) -> bool {
+    let text = text.trim();
+    let summary = text.strip_prefix("<details><summary>").and_then(|rest| rest.strip_suffix("</summary>"));
+    text == FOLD_ENDS.trim() || summary.is_some_and(|words| !words.contains(['<', '>']))
+}
+
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}\
 .table{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem}td,th{padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884;text-align:left;vertical-align:top}\
-figure{margin:1rem 0;background:#fff;overflow-x:auto}svg{max-width:100%;height:auto;display:block}code{font-size:.875em}\
+summary{cursor:pointer;padding:.2rem 0;font-weight:600}figure{margin:1rem 0;background:#fff;overflow-x:auto}svg{max-width:100%;height:auto;display:block}code{font-size:.875em}\
 @media (prefers-color-scheme:dark){figure{filter:invert(.93) hue-rotate(180deg)}}\
 @media print{body{max-width:none;margin:0}figure,tr{break-inside:avoid}h2{break-after:avoid}}";
 
@@ -82,6 +98,11 @@ mod tests {
         assert!(page.contains("<figure><svg></svg></figure>") && !page.contains("words"), "{page}");
         assert!(page.contains("<td>&lt;b&gt;|*x*</td>") && page.contains("&lt;script&gt;"), "{page}");
         assert!(!page.contains("<script") && page.contains("<title>t&lt;</title>"));
+        let folded = html("t", &format!("{}| a |\n|---|\n| 1 |\n\n{FOLD_ENDS}b\n", fold("All <b>")), &plots);
+        assert!(
+            folded.contains("<details><summary>All &lt;b&gt;</summary>") && folded.contains("</table></div></details>"),
+            "{folded}"
+        );
         assert!(page.contains("<div class=table><table><thead>") && page.contains("</tbody></table></div>"), "{page}");
     }
 }

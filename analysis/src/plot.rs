@@ -13,7 +13,7 @@ use plotters::{
 };
 
 use crate::{
-    axis::{Axis, in_units},
+    axis::{self, Axis, in_units},
     counted::CallKind,
     series_findings::{KindFindings, SeriesFindings},
     verdict::Scaling,
@@ -176,9 +176,10 @@ where
     let (Some(first), Some(last)) = (series.levels.first(), series.levels.last()) else { return Ok(()) };
     let most = series.kinds.iter().flat_map(|kind| kind.medians.iter().copied()).fold(1.0, f64::max);
     // Sizes grow by powers of two, iterations by powers of ten.
-    let (axis, base) = if series.axis == Axis::Bytes { ("bytes", 4.0) } else { ("iterations", 10.0) };
+    let (axis, varied, base) =
+        if series.axis == Axis::Bytes { ("bytes", "by size", 4.0) } else { ("iterations", "by repetition", 10.0) };
     let mut chart = ChartBuilder::on(area)
-        .caption(name, ("sans-serif", 14 * zoom))
+        .caption(format!("{name}, {varied}"), ("sans-serif", 14 * zoom))
         .margin(8 * zoom)
         .margin_right(24 * zoom)
         .x_label_area_size(34 * zoom)
@@ -197,6 +198,7 @@ where
         .x_label_formatter(&|value| short(*value, series.axis))
         .y_label_formatter(&|value| short(*value, Axis::Iterations))
         .draw()?;
+    let mut labelled: Vec<String> = Vec::new();
     let words = Text::new(series.words(&CallKind::All), (*first, most * 2.6), ("sans-serif", 12 * zoom));
     chart.draw_series(std::iter::once(words))?;
     for found in &series.kinds {
@@ -220,16 +222,44 @@ where
         chart.draw_series(bars)?;
         if let Some(fitted) = fitted(series, found) {
             let dash = (3 * zoom) as i32;
+            let (at, label) = (fitted[fitted.len() / 2], fitted_label(series, found));
             chart.draw_series(DashedLineSeries::new(fitted, dash, dash, BLACK.mix(0.6).stroke_width(zoom)))?;
+            // Below the line, where it is not drawn over; roles that lie on each other have one label.
+            if !labelled.contains(&label) {
+                let style = ("sans-serif", 11 * zoom).into_font().color(&BLACK);
+                let offset = (6 * zoom as i32, (2 + 12 * labelled.len() as i32) * zoom as i32);
+                let text = EmptyElement::at(at) + Text::new(label.clone(), offset, style);
+                chart.draw_series(std::iter::once(text))?;
+                labelled.push(label);
+            }
         }
         // A step stands where it is.
         for (below, above) in &found.verdict.steps {
             let place = (below.max(first * 0.8) * above).sqrt();
             let line = [(place, 0.0), (place, most * 2.0)];
             chart.draw_series(std::iter::once(PathElement::new(line, color.mix(0.5).stroke_width(zoom))))?;
+            let label = format!("{} to {}", short(*below, series.axis), short(*above, series.axis));
+            if !labelled.contains(&label) {
+                let style = ("sans-serif", 11 * zoom).into_font().color(&BLACK);
+                let offset = (4 * zoom as i32, 14 * labelled.len() as i32 * zoom as i32);
+                let text = EmptyElement::at((place, most * 1.4)) + Text::new(label.clone(), offset, style);
+                chart.draw_series(std::iter::once(text))?;
+                labelled.push(label);
+            }
         }
     }
     Ok(())
+}
+
+/// The rule that is drawn, in a few letters.
+fn fitted_label(series: &SeriesFindings, found: &KindFindings) -> String {
+    let verdict = &found.verdict;
+    let once = verdict.once.map_or_else(String::new, |once| format!(" + {}", axis::short(once)));
+    match (series.axis, verdict.scaling, verdict.exponent) {
+        (Axis::Iterations, Scaling::Linear, _) => format!("{} each{once}", verdict.slope_words()),
+        (_, _, Some(exponent)) => format!("power {exponent:.2}{once}"),
+        (_, scaling, None) => scaling.name().to_owned(),
+    }
 }
 
 /// The power that the verdict is: through the largest level, from the smallest on or from 0.

@@ -15,7 +15,7 @@ use crate::{
     execution::{Appearance, Share},
     findings::Findings,
     interaction::{self, Interaction},
-    page::{html, plain},
+    page::{FOLD_ENDS, fold, html, plain},
     plot::{self, Phases, Plot},
     predictions::Prediction,
     series_findings::{KindFindings, SeriesFindings},
@@ -82,34 +82,53 @@ pub(crate) fn table(text: &mut String, head: &[&str], rows: impl IntoIterator<It
     text.push('\n');
 }
 
-/// Claims as sentences, with how far each goes; those that differ only in what is counted are one.
+/// A table that is folded until a reader asks for it.
+fn folded(text: &mut String, summary: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    text.push_str(&fold(summary));
+    table(text, head, rows);
+    text.push_str(FOLD_ENDS);
+}
+
+/// Claims as sentences, with how far each goes; those that differ only in what is counted, or in what repetition was varied
+/// at, are one.
 fn sentences(claims: &[Claim]) -> Vec<Vec<String>> {
-    let mut rows: Vec<(&Claim, Vec<String>)> = Vec::new();
+    type Of<'a> = [&'a str; 5];
+    let mut rows: Vec<(Of<'_>, &Claim, Vec<&str>)> = Vec::new();
     for claim in claims {
-        let key = |claim: &Claim| {
-            let Claim { backend, model, options, depends_on, insensitive_to, rules_out, tag, .. } = claim.clone();
-            (backend, model, options, depends_on, insensitive_to, rules_out, tag)
-        };
-        match rows.iter_mut().find(|(other, _)| key(other) == key(claim)) {
-            Some((_, kinds)) => kinds.push(claim.kind.to_string()),
-            None => rows.push((claim, vec![claim.kind.to_string()])),
+        let of: Of<'_> = [&claim.backend, &claim.model, &claim.options, &claim.insensitive_to, &claim.rules_out];
+        match rows.iter_mut().find(|(other, one, _)| *other == of && one.kind == claim.kind && one.tag == claim.tag) {
+            Some((_, _, on)) => on.push(&claim.depends_on),
+            None => rows.push((of, claim, vec![&claim.depends_on])),
         }
     }
-    let sentence = |(claim, kinds): (&Claim, Vec<String>)| {
-        let on = [claim.backend.as_str(), &claim.model, &claim.options].join(" ");
+    let mut merged: Vec<(Of<'_>, &Claim, Vec<&str>, Vec<String>)> = Vec::new();
+    for (of, claim, on) in rows {
+        let same = |(other, one, their, _): &&mut (Of<'_>, &Claim, Vec<&str>, Vec<String>)| {
+            *other == of && *their == on && one.tag == claim.tag
+        };
+        match merged.iter_mut().find(same) {
+            Some((.., kinds)) => kinds.push(claim.kind.to_string()),
+            None => merged.push((of, claim, on, vec![claim.kind.to_string()])),
+        }
+    }
+    let sentence = |([backend, model, options, insensitive_to, rules_out], claim, on, kinds): (
+        Of<'_>,
+        &Claim,
+        Vec<&str>,
+        Vec<String>,
+    )| {
+        let name = [backend, model, options].join(" ");
         let depend = if kinds.len() == 1 && kinds[0] != "all calls" { "depends" } else { "depend" };
         let are = if depend == "depends" { "is" } else { "are" };
         let text = format!(
-            "On {}, {} {depend} on {} but {are} insensitive to {}, ruling out {}.",
-            on.trim_end(),
+            "On {}, {} {depend} on {} but {are} insensitive to {insensitive_to}, ruling out {rules_out}.",
+            name.trim_end(),
             kinds.join(", "),
-            claim.depends_on,
-            claim.insensitive_to,
-            claim.rules_out
+            on.join(" and "),
         );
         vec![text, claim.tag.to_string()]
     };
-    rows.into_iter().map(sentence).collect()
+    merged.into_iter().map(sentence).collect()
 }
 
 fn environment(text: &mut String, findings: &Findings) {
@@ -147,7 +166,7 @@ fn environment(text: &mut String, findings: &Findings) {
     }
 }
 
-fn answers(text: &mut String, findings: &Findings) {
+fn claims(text: &mut String, findings: &Findings) {
     text.push_str("## Claims\n\n");
     let claims = &findings.claims;
     if claims.shown.is_empty() {
@@ -156,8 +175,11 @@ fn answers(text: &mut String, findings: &Findings) {
         );
     } else {
         text.push_str("Each is a resolved effect on one thing and a passed test of equivalence on another. All of one machine: what they say beyond the stack that they name is uncertain; gpuos-trace compare sets vendors beside each other.\n\n");
-        table(text, &["claim", "reach"], sentences(&claims.shown));
+        folded(text, "Every claim, with the verdicts that it rests on", &["claim", "reach"], sentences(&claims.shown));
     }
+}
+
+fn predictions(text: &mut String, findings: &Findings) {
     text.push_str("## Predictions\n\nEach can be refuted. ");
     if findings.unregistered > 0 {
         text.push_str("Their texts are of 2026-11-20, before anything was run; a dataset of before version 3 does not say by which rules it was begun, and several thresholds and the rule on time were changed after data was seen (docs/decisions/0015-verdicts.md).\n\n");
@@ -254,7 +276,8 @@ fn along(text: &mut String, findings: &Findings, axis: Axis, question: &str, plo
             vec![name, found.kind.to_string(), first, last, series.words(&found.kind), ground(found, axis)]
         })
     });
-    table(text, &["series", "of what", "calls at the smallest", "at the largest", "verdict", "95 %"], rows);
+    let head = ["series", "of what", "calls at the smallest", "at the largest", "verdict", "95 %"];
+    folded(text, "Every verdict, by role and category", &head, rows);
 }
 
 fn execution(text: &mut String, findings: &Findings) {
@@ -312,7 +335,12 @@ fn appearances(text: &mut String, appears: &[Appearance]) {
         let runtime = format!("{backend} {}", models.join(", "));
         vec![runtime, found.category.clone(), with, without, format!("below {}", upper_bound(found.bound))]
     });
-    table(text, &["runtime", "category", "runs with it", "on the CPU", "true rate there, 95 %"], rows);
+    folded(
+        text,
+        "Categories that are there with a runtime alone",
+        &["runtime", "category", "runs with it", "on the CPU", "true rate there, 95 %"],
+        rows,
+    );
 }
 
 /// Shares of the timed work, beside the CPU's.
@@ -328,7 +356,8 @@ fn shares(text: &mut String, shares: &[Share]) {
         let cell = share.cell.clone();
         vec![cell, share.category.clone(), percent(share.with), percent(share.without), interval, dominates.to_owned()]
     });
-    table(text, &["workload", "category", "share", "on the CPU", "difference", ""], rows);
+    let head = ["workload", "category", "share", "on the CPU", "difference", ""];
+    folded(text, "Shares of the work, category by category", &head, rows);
 }
 
 fn options(text: &mut String, findings: &Findings) {
@@ -353,7 +382,7 @@ fn options(text: &mut String, findings: &Findings) {
             ]
         })
     });
-    table(text, &["workload", "option", "of what", "calls more", ""], rows);
+    folded(text, "Every pair, by role", &["workload", "option", "of what", "calls more", ""], rows);
 }
 
 fn inference(text: &mut String, findings: &Findings) {
@@ -367,7 +396,7 @@ fn inference(text: &mut String, findings: &Findings) {
         .in_inference
         .iter()
         .map(|found| vec![found.claim.clone(), found.model.clone(), found.outcome.to_owned(), found.why.clone()]);
-    table(text, &["verdict", "model", "", "verdict there"], rows);
+    folded(text, "Every verdict beside the model's", &["verdict", "model", "", "verdict there"], rows);
 }
 
 /// Counts alone mislead: a wait that spins makes no call and takes a core.
@@ -401,7 +430,7 @@ fn cost(text: &mut String, findings: &Findings) {
         "switches: own + forced",
         "faults: minor + major",
     ];
-    table(text, &head, rows);
+    folded(text, "Cost of every series", &head, rows);
 }
 
 fn controls(text: &mut String, findings: &Findings) {
@@ -410,7 +439,7 @@ fn controls(text: &mut String, findings: &Findings) {
         .series
         .iter()
         .filter_map(|series| Some(vec![series.name.clone(), series.blocks.to_string(), short(series.noise?)]));
-    table(text, &["series", "blocks", "noise, calls"], rows);
+    folded(text, "Noise of every series", &["series", "blocks", "noise, calls"], rows);
     if !findings.left_out.is_empty() {
         text.push_str("## Left out\n\n");
         for line in &findings.left_out {
@@ -420,7 +449,7 @@ fn controls(text: &mut String, findings: &Findings) {
     }
     text.push_str("## Not shown\n\n");
     let rows = findings.claims.not_shown.iter().map(|NotShown { what, why }| vec![what.clone(), why.clone()]);
-    table(text, &["of what", "why no claim"], rows);
+    folded(text, "Everything that was asked and is no claim", &["of what", "why no claim"], rows);
 }
 
 fn map_name(map: &Interaction) -> String {
@@ -431,15 +460,16 @@ fn map_name(map: &Interaction) -> String {
 fn markdown(findings: &Findings) -> String {
     let mut text = format!("# {}\n\n", plain(&findings.plan));
     first_screen(&mut text, findings);
+    predictions(&mut text, findings);
     environment(&mut text, findings);
-    answers(&mut text, findings);
+    claims(&mut text, findings);
     let questions = &findings.questions;
     along(&mut text, findings, Axis::Bytes, &questions.bytes, "size.svg");
     along(&mut text, findings, Axis::Iterations, &questions.iterations, "repetition.svg");
     execution(&mut text, findings);
     options(&mut text, findings);
     inference(&mut text, findings);
-    text.push_str("## Who calls what\n\nOne run of each backend, medians of the blocks; the width of a band is its number of calls. Which library made a call is not traced here: the program stands for itself and the runtime that it loads.\n\n");
+    text.push_str("## Who calls what\n\nMedians of the blocks; the width of a band is its number of calls: above all phases of one workload of each backend, below the timed work of each series alone, at its own scale, and what the hardware does then, which is not observed. Which library made a call is not traced here: the program stands for itself and the runtime that it loads.\n\n");
     for map in &findings.interactions {
         let _ = writeln!(text, "![{} {}]({})\n", plain(&map.backend), plain(&map.cell), map_name(map));
     }

@@ -93,7 +93,8 @@ pub struct RunRow {
 }
 
 /// Who makes a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Thread {
     /// The thread that marks, launches and waits for the work.
     Caller,
