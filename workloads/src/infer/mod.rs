@@ -2,7 +2,8 @@
 
 mod minilm;
 mod onnx;
-mod resnet18;
+mod resnet;
+mod seeded;
 
 use std::{
     error::Error as _,
@@ -35,6 +36,10 @@ pub(crate) enum ModelChoice {
     Minilm,
     /// A convolutional network on images of 224 × 224, weights from a fixed seed (11 million)
     Resnet18,
+    /// The same, deeper (21 million)
+    Resnet34,
+    /// The same transformer, twice as wide, weights from a fixed seed (66 million)
+    Distilbert,
 }
 
 /// Who executes the model.
@@ -186,23 +191,25 @@ impl Loaded {
 }
 
 fn load(inference: &Inference, environment: &ort::environment::Environment) -> Result<Loaded, InferError> {
+    let batch = inference.batch;
     let (model, inputs) = match inference.model {
-        ModelChoice::Resnet18 => {
-            let inputs = Inputs::Images {
-                shape: resnet18::input_shape(inference.batch),
-                values: resnet18::images(inference.batch),
-            };
-            (resnet18::model(inference.batch), inputs)
+        ModelChoice::Resnet18 | ModelChoice::Resnet34 => {
+            let is_deep = inference.model == ModelChoice::Resnet34;
+            let depth = if is_deep { resnet::RESNET_34 } else { resnet::RESNET_18 };
+            let inputs = Inputs::Images { shape: resnet::input_shape(batch), values: resnet::images(batch) };
+            (resnet::model(depth, batch), inputs)
         }
-        ModelChoice::Minilm => {
+        ModelChoice::Minilm | ModelChoice::Distilbert => {
             let folder = models().map(|models| models.join("minilm"));
             let named = folder.as_ref().map(|folder| format!("folder `{}`", folder.display()));
             let folder = folder.filter(|folder| folder.is_dir()).ok_or_else(|| {
                 let beside = || "folder `models/minilm` beside or above this program".to_owned();
                 InferError::NoModels(named.unwrap_or_else(beside))
             })?;
-            let tokens = minilm::tokens(&folder, inference.batch)?;
-            (minilm::model(&folder, &tokens)?, Inputs::Tokens(tokens))
+            let tokens = minilm::tokens(&folder, batch)?;
+            let is_wide = inference.model == ModelChoice::Distilbert;
+            let model = if is_wide { minilm::wide_model(&tokens)? } else { minilm::model(&folder, &tokens)? };
+            (model, Inputs::Tokens(tokens))
         }
     };
     let mut builder = Session::builder(environment).map_err(runtime)?;
@@ -334,7 +341,9 @@ fn compare(model: ModelChoice, values: &[f32]) -> Result<f32, InferError> {
     }
     let text = match model {
         ModelChoice::Resnet18 => include_str!("../../models/resnet18.json"),
+        ModelChoice::Resnet34 => include_str!("../../models/resnet34.json"),
         ModelChoice::Minilm => include_str!("../../models/minilm.json"),
+        ModelChoice::Distilbert => include_str!("../../models/distilbert.json"),
     };
     let Reference { first } = serde_json::from_str(text).expect("the references are in order");
     let far = first.iter().zip(values).map(|(expected, found)| (expected - found).abs()).fold(0.0, f32::max);

@@ -1,7 +1,18 @@
-//! ResNet-18 (He et al. 2016, as torchvision builds it) with weights from a fixed seed: the real topology and its real
-//! cost, but no trained network, because no package registry ships one. `models/reference.py` makes the same weights.
+//! ResNet-18 and ResNet-34 (He et al. 2016, as torchvision builds them) with weights from a fixed seed: the real topology and
+//! its real cost, but no trained network, because no package registry ships one. `models/reference.py` makes the same weights.
 
-use super::onnx::{Graph, Value, With};
+use super::{
+    onnx::{Graph, Value, With},
+    seeded::{spread, uniform},
+};
+
+/// Pairs of convolutions in each of four stages.
+pub(super) type Depth = [u32; 4];
+
+/// With 18 layers that have weights.
+pub(super) const RESNET_18: Depth = [2, 2, 2, 2];
+/// With 34.
+pub(super) const RESNET_34: Depth = [3, 4, 6, 3];
 
 /// Height and width of an image, and what comes out.
 const SIDE: i64 = 224;
@@ -19,8 +30,8 @@ pub(super) fn images(batch: usize) -> Vec<f32> {
 }
 
 /// The model as ONNX writes it, for one size of batch.
-pub(super) fn model(batch: usize) -> Vec<u8> {
-    let mut network = Network { graph: Graph::new("resnet18") };
+pub(super) fn model(depth: Depth, batch: usize) -> Vec<u8> {
+    let mut network = Network { graph: Graph::new("resnet") };
     let batch = batch as i64;
     let images = network.graph.floats_in("images", &[batch, 3, SIDE, SIDE]);
     let mut value = network.convolution(&images, "conv1", [64, 3, 7, 7], 2, 3);
@@ -36,8 +47,8 @@ pub(super) fn model(batch: usize) -> Vec<u8> {
         ],
     );
     let mut channels = 64;
-    for (layer, width) in [64, 128, 256, 512].into_iter().enumerate() {
-        for block in 0..2 {
+    for (layer, (width, blocks)) in [64, 128, 256, 512].into_iter().zip(depth).enumerate() {
+        for block in 0..blocks {
             let stride = if layer > 0 && block == 0 { 2 } else { 1 };
             value = network.block(&value, &format!("layer{}.{block}", layer + 1), channels, width, stride);
             channels = width;
@@ -101,23 +112,4 @@ impl Network {
             uniform(name, shape.iter().product::<i64>() as u64).map(|value| value * half + middle).collect();
         self.graph.weight(name, shape, &values)
     }
-}
-
-/// Half of the range that keeps the spread of what comes in: a variance of 1 through the number of inputs.
-fn spread(inputs: i64) -> (f32, f32) {
-    ((3.0 / inputs as f64).sqrt() as f32, 0.0)
-}
-
-/// Numbers from −1 to 1, exact in 24 bits: splitmix64 (Steele et al. 2014) from the name's FNV-1a hash on.
-fn uniform(name: &str, count: u64) -> impl Iterator<Item = f32> {
-    let seed = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    (1..=count).map(move |index| {
-        let mut z = seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
-    })
 }

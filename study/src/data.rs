@@ -1,0 +1,217 @@
+//! What a text may ask of committed data: JSON, rows of CSV files, the verdicts of reports, a number in a printed table.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context as _, Result, bail};
+use minijinja::{Environment, Error, ErrorKind, Value, value::Kwargs};
+
+/// The folder `study/`, and the JSON files that were read.
+#[derive(Clone)]
+pub(crate) struct Study {
+    folder: Arc<PathBuf>,
+    read: Arc<Mutex<BTreeMap<String, Arc<serde_json::Value>>>>,
+}
+
+impl Study {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: Arc::new(folder.to_owned()), read: Arc::default() }
+    }
+
+    fn text(&self, path: &str) -> Result<String> {
+        let path = self.folder.join(path);
+        std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
+    fn json(&self, path: &str) -> Result<Arc<serde_json::Value>> {
+        if let Some(known) = self.read.lock().ok().and_then(|read| read.get(path).cloned()) {
+            return Ok(known);
+        }
+        let value: Arc<serde_json::Value> =
+            Arc::new(serde_json::from_str(&self.text(path)?).with_context(|| path.to_owned())?);
+        if let Ok(mut read) = self.read.lock() {
+            read.insert(path.to_owned(), Arc::clone(&value));
+        }
+        Ok(value)
+    }
+
+    /// The series of a report by its name and axis (`bytes`, `iterations`), its kinds by their names as `by`.
+    fn series(&self, folder: &str, name: &str, axis: &str) -> Result<Value> {
+        let verdicts = self.json(&format!("{folder}/verdicts.json"))?;
+        let all = verdicts["series"].as_array().context("no series")?;
+        let found = all.iter().find(|one| one["name"] == name && one["axis"] == axis);
+        let mut found = found.with_context(|| format!("{folder} has no series `{name}` along {axis}"))?.clone();
+        let by = found["kinds"].as_array().into_iter().flatten().map(|kind| {
+            let word = |name: &str| kind["kind"][name].as_str().unwrap_or_default();
+            (if word("by") == "all" { "all".to_owned() } else { word("name").to_owned() }, kind.clone())
+        });
+        found["by"] = serde_json::Value::Object(by.collect());
+        Ok(Value::from_serialize(&found))
+    }
+
+    /// Rows of a CSV file whose columns have these words; a value that begins with `^` is a regular expression.
+    fn rows(&self, path: &str, filters: &[(String, String)]) -> Result<Vec<BTreeMap<String, String>>> {
+        let text = self.text(path)?;
+        // A table of the tracer has a line of its own before the header.
+        let table = if text.starts_with('#') { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
+        let mut reader = csv::Reader::from_reader(table.as_bytes());
+        let head: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
+        if let Some((absent, _)) = filters.iter().find(|(name, _)| !head.contains(name)) {
+            bail!("{path} has no column `{absent}`");
+        }
+        let patterns: Vec<(&String, regex::Regex)> = filters
+            .iter()
+            .map(|(name, value)| {
+                let pattern = value.strip_prefix('^').map_or_else(|| regex::escape(value), str::to_owned);
+                Ok((name, regex::Regex::new(&format!("^(?:{pattern})$"))?))
+            })
+            .collect::<Result<_>>()?;
+        let mut rows = Vec::new();
+        for record in reader.records() {
+            let row: BTreeMap<String, String> = head.iter().cloned().zip(record?.iter().map(str::to_owned)).collect();
+            if patterns.iter().all(|(name, pattern)| pattern.is_match(&row[*name])) {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What the first group of a pattern matches first in a text; lines are matched one by one with `(?m)`.
+    fn find(&self, path: &str, pattern: &str) -> Result<String> {
+        let text = self.text(path)?;
+        let found = regex::Regex::new(pattern)?.captures(&text);
+        let group =
+            found.as_ref().and_then(|found| found.get(1)).with_context(|| format!("{path} has no `{pattern}`"))?;
+        Ok(group.as_str().to_owned())
+    }
+}
+
+/// A number of a table or of a text: thousands may be separated.
+fn number(word: &str) -> Option<f64> {
+    word.trim().replace([',', '+'], "").replace('\u{2212}', "-").parse().ok()
+}
+
+fn failed(error: &anyhow::Error) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("{error:#}"))
+}
+
+fn real(value: &Value) -> Result<f64, Error> {
+    let number = value.as_str().map_or_else(|| f64::try_from(value.clone()).ok(), number);
+    number.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("`{value}` is no number")))
+}
+
+/// A whole number with its thousands apart: `1,234`.
+pub(crate) fn thousands(number: f64) -> String {
+    let digits = format!("{:.0}", number.abs());
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0.0 && digits != "0" { format!("\u{2212}{text}") } else { text }
+}
+
+/// With so many digits behind the point; a minus is one.
+pub(crate) fn decimals(number: f64, digits: usize) -> String {
+    format!("{number:.digits$}").replace('-', "\u{2212}")
+}
+
+/// Adds everything that a text may ask.
+pub(crate) fn add(environment: &mut Environment<'_>, study: &Study) {
+    let of = study.clone();
+    environment.add_function("json", move |path: &str| {
+        of.json(path).map(|value| Value::from_serialize(&*value)).map_err(|error| failed(&error))
+    });
+    let of = study.clone();
+    environment.add_function("series", move |folder: &str, name: &str, axis: &str| {
+        of.series(folder, name, axis).map_err(|error| failed(&error))
+    });
+    let of = study.clone();
+    environment.add_function("rows", move |path: &str, filters: Kwargs| {
+        let rows = of.rows(path, &words(&filters)?).map_err(|error| failed(&error))?;
+        Ok::<_, Error>(Value::from_serialize(rows))
+    });
+    let of = study.clone();
+    environment.add_function("sum", move |path: &str, column: &str, filters: Kwargs| {
+        let rows = of.rows(path, &words(&filters)?).map_err(|error| failed(&error))?;
+        let mut sum = 0.0;
+        for row in rows {
+            let word = row.get(column).map_or("", String::as_str);
+            sum += number(word).ok_or_else(|| {
+                Error::new(ErrorKind::InvalidOperation, format!("{path}: `{column}` has `{word}`, which is no number"))
+            })?;
+        }
+        Ok(sum)
+    });
+    let of = study.clone();
+    environment
+        .add_function("find", move |path: &str, pattern: &str| of.find(path, pattern).map_err(|error| failed(&error)));
+    environment.add_function("must", |holds: bool, what: &str| {
+        if holds {
+            Ok("")
+        } else {
+            Err(Error::new(ErrorKind::InvalidOperation, format!("the data do not say: {what}")))
+        }
+    });
+    environment.add_filter("n", |value: Value| real(&value).map(thousands));
+    environment.add_filter("dec", |value: Value, digits: usize| real(&value).map(|number| decimals(number, digits)));
+    environment.add_filter("num", |value: Value| real(&value));
+    environment.add_filter("us", |value: Value, digits: usize| real(&value).map(|ns| decimals(ns / 1e3, digits)));
+    environment.add_filter("ms", |value: Value, digits: usize| real(&value).map(|ns| decimals(ns / 1e6, digits)));
+    environment.add_filter("cell", |value: &str| value.replace('|', "\\|"));
+    environment.add_filter("median", |values: Vec<Value>| {
+        let mut numbers = values.iter().map(real).collect::<Result<Vec<f64>, _>>()?;
+        numbers.sort_by(f64::total_cmp);
+        match numbers.len() {
+            0 => Err(Error::new(ErrorKind::InvalidOperation, "nothing has no median")),
+            len => Ok(f64::midpoint(numbers[(len - 1) / 2], numbers[len / 2])),
+        }
+    });
+}
+
+fn words(filters: &Kwargs) -> Result<Vec<(String, String)>, Error> {
+    filters.args().map(|name| Ok((name.to_owned(), filters.get::<Value>(name)?.to_string()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(text: &str) -> Result<String, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.csv"), "# gpuos-trace {}\nname,calls\nread,3\nwrite,\"1,200\"\n").unwrap();
+        std::fs::write(folder.path().join("a.txt"), "total 1,234 calls\n").unwrap();
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+        add(&mut environment, &Study::new(folder.path()));
+        environment.render_str(text, ())
+    }
+
+    #[test]
+    fn texts_read_numbers_from_data() {
+        assert_eq!(render("{{ sum('a.csv', 'calls') | n }}").unwrap(), "1,203");
+        assert_eq!(render("{{ sum('a.csv', 'calls', name='^r.*') }}").unwrap(), "3.0");
+        assert_eq!(render("{{ rows('a.csv', name='write')[0].calls | num / 8 }}").unwrap(), "150.0");
+        assert_eq!(render("{{ find('a.txt', 'total ([0-9,]+) calls') }}").unwrap(), "1,234");
+        assert_eq!(render("{{ -0.125 | dec(2) }} {{ 1500 | us(1) }}").unwrap(), "\u{2212}0.12 1.5");
+    }
+
+    #[test]
+    fn what_the_data_do_not_say_is_an_error() {
+        for text in [
+            "{{ must(1 > 2, 'more') }}",
+            "{{ find('a.txt', 'none ([0-9]+)') }}",
+            "{{ sum('a.csv', 'name') }}",
+            "{{ sum('a.csv', 'calls', nobody='1') }}",
+            "{{ json('absent.json') }}",
+            "{{ rows('a.csv')[0].absent }}",
+        ] {
+            assert!(render(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The texts of the study: every `*.md.j2` under `study/` becomes the `*.md` beside it, with numbers read from committed data;
+//! every committed dataset becomes its report; figures and diagrams are drawn. `--check` compares and writes nothing.
+#![expect(clippy::print_stdout, reason = "what a chore did, for people and scripts")]
+#![expect(clippy::disallowed_methods, reason = "a chore runs as who develops, in a tree of theirs")]
+
+mod data;
+mod diagram;
+mod figures;
+mod reports;
+mod text;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+
+/// Write the texts, plots and reports of the study from committed data
+#[derive(Debug, Parser)]
+struct Options {
+    /// Compare with what is committed and write nothing; fail where something is stale
+    #[arg(long)]
+    check: bool,
+    /// Only files whose path has these letters
+    #[arg(value_name = "WORDS")]
+    only: Option<String>,
+}
+
+/// Files by their path under `study/`.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let study = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Files::new();
+    // Texts read the verdicts of reports, so these come first.
+    for report in reports::all() {
+        if options.only.as_ref().is_none_or(|only| report.folder.contains(only.as_str())) {
+            eprintln!("study: report of {}", report.folder);
+            files.extend(report.make(&study)?);
+        }
+    }
+    let stale = settle(&study, &files, options.check)?;
+    let mut others = Files::new();
+    others.extend(diagram::all(&study)?);
+    others.extend(figures::all(&study)?);
+    others.extend(text::all(&study)?);
+    others.retain(|path, _| options.only.as_ref().is_none_or(|only| path.to_string_lossy().contains(only.as_str())));
+    let stale = stale + settle(&study, &others, options.check)?;
+    println!(
+        "study: {} files, {stale} of them {}",
+        files.len() + others.len(),
+        if options.check { "stale" } else { "new" }
+    );
+    if options.check && stale > 0 {
+        bail!(
+            "the study does not say what its data say\nhint: `cargo xtask study`, look at what changed, and commit it"
+        );
+    }
+    Ok(())
+}
+
+/// Writes what is new, or names it; how many files that are.
+fn settle(study: &Path, files: &Files, is_check: bool) -> Result<usize> {
+    let mut stale = 0;
+    for (path, bytes) in files {
+        let whole = study.join(path);
+        let old = fs::read(&whole).unwrap_or_default();
+        if old == *bytes {
+            continue;
+        }
+        stale += 1;
+        println!("{} {}", if is_check { "stale:" } else { "wrote" }, path.display());
+        if is_check {
+            for line in difference(&old, bytes) {
+                println!("    {line}");
+            }
+        } else {
+            fs::create_dir_all(whole.parent().context("a file has a folder")?)?;
+            fs::write(&whole, bytes).with_context(|| whole.display().to_string())?;
+        }
+    }
+    Ok(stale)
+}
+
+/// The first lines that differ, where both are text.
+fn difference(old: &[u8], new: &[u8]) -> Vec<String> {
+    const MOST: usize = 8;
+    const WIDTH: usize = 160;
+    let (Ok(old), Ok(new)) = (std::str::from_utf8(old), std::str::from_utf8(new)) else { return Vec::new() };
+    let changes = similar::TextDiff::from_lines(old, new);
+    let lines = changes.iter_all_changes().filter(|change| change.tag() != similar::ChangeTag::Equal);
+    let line = |change: similar::Change<&str>| {
+        format!("{}{}", change.tag(), change.value().trim_end().chars().take(WIDTH).collect::<String>())
+    };
+    lines.take(MOST).map(line).collect()
+}
