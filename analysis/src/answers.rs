@@ -28,7 +28,7 @@ pub(crate) fn number(calls: f64) -> String {
 }
 
 /// `call` or `calls`.
-fn calls(number: f64) -> &'static str {
+pub(crate) fn calls(number: f64) -> &'static str {
     if (number - 1.0).abs() <= FLAT_CALLS_PER_ITERATION { "call" } else { "calls" }
 }
 
@@ -155,8 +155,13 @@ fn execution(findings: &Findings) -> String {
 pub fn others(findings: &Findings) -> Option<String> {
     let rate = |series: &SeriesFindings| {
         let others = series.kind(&CallKind::All)?.others?;
-        let (low, high) = (short(others.interval.low), short(others.interval.high));
-        Some(format!("{} {} a second ({low} to {high})", name(series), short(others.per_second)))
+        // A thread that was not seen to make a call is not named.
+        (others.interval.high > 0.0).then_some(())?;
+        let rate = |rate: f64| if rate.abs() < 100.0 { short(rate) } else { format!("{rate:.0}") };
+        let (low, high) = (rate(others.interval.low), rate(others.interval.high));
+        let each = format!(", {} an iteration", short(others.per_iteration));
+        let each = if others.per_iteration < FLAT_CALLS_PER_ITERATION { "" } else { &each };
+        Some(format!("{} {} a second ({low} to {high}){each}", name(series), rate(others.per_second)))
     };
     if !findings.knows_threads {
         return None;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
-    answers::number,
+    answers::{calls, number},
     axis::{Axis, short},
     counted::CallKind,
     execution::Execution,
@@ -242,10 +242,11 @@ fn of_kind(series: &SeriesFindings, kind: &CallKind) -> String {
     let count = verdict.map_or_else(String::new, |verdict| {
         if verdict.slope_words() == short(verdict.slope) { number(verdict.slope) } else { verdict.slope_words() }
     });
+    let calls = calls(verdict.map_or(0.0, |verdict| verdict.slope));
     match kind {
-        CallKind::All => format!("{count} calls"),
-        CallKind::Role(role) => format!("{count} calls for {role}"),
-        CallKind::Category(category) => format!("{count} calls of {category}"),
+        CallKind::All => format!("{count} {calls}"),
+        CallKind::Role(role) => format!("{count} {calls} for {role}"),
+        CallKind::Category(category) => format!("{count} {calls} of {category}"),
     }
 }
 

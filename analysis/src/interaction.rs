@@ -108,8 +108,8 @@ fn map_of(dataset: &Dataset, backend: &str, cell: &Cell, environment: &serde_jso
 
 type Key = (String, Thread, String, String, Role);
 
-/// Medians of the runs of a cell, and how many there are.
-fn flows_of(dataset: &Dataset, cell: &Cell) -> (Vec<Flow>, usize) {
+/// Who calls what in a cell: medians of its runs but the first, and how many there are.
+pub fn flows_of(dataset: &Dataset, cell: &Cell) -> (Vec<Flow>, usize) {
     let mut counts: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
     let mut runs = 0;
     for block in 2..=dataset.plan.blocks {

@@ -58,6 +58,16 @@ pub struct Prediction {
     pub evidence: String,
 }
 
+/// Evidence of what a plan has no series for begins so.
+const NO_SERIES: [&str; 2] = ["the plan has no series", "no series"];
+
+impl Prediction {
+    /// Whether the dataset cannot speak to it: its plan has no series that would.
+    pub fn is_unasked(&self) -> bool {
+        self.outcome == Outcome::Unresolved && NO_SERIES.iter().any(|start| self.evidence.starts_with(start))
+    }
+}
+
 /// What the rules read.
 pub(crate) struct Data<'a> {
     pub(crate) series: &'a [SeriesFindings],

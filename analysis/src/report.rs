@@ -66,7 +66,7 @@ pub fn summary(findings: &Findings) -> String {
         }
     }
     let _ = writeln!(text, "\n{} claims, {} not shown", findings.claims.shown.len(), findings.claims.not_shown.len());
-    for found in findings.predictions.iter().filter(|found| !found.evidence.starts_with("the plan has no")) {
+    for found in findings.predictions.iter().filter(|found| !found.is_unasked()) {
         let _ = writeln!(text, "  {} on {}: {}", found.name, found.backend, found.outcome.name());
     }
     text
@@ -195,7 +195,7 @@ fn predictions(text: &mut String, findings: &Findings) {
             if rules == RULES { String::new() } else { format!("; judged by rules {RULES}, which are later") }
         );
     }
-    let is_absent = |found: &&Prediction| found.evidence.starts_with("the plan has no");
+    let is_absent = |found: &&Prediction| found.is_unasked();
     let rows = findings.predictions.iter().filter(|found| !is_absent(found)).map(|found| {
         let words = [found.name.as_str(), &found.text, &found.backend, found.outcome.name(), &found.evidence];
         words.map(str::to_owned).to_vec()
@@ -283,11 +283,18 @@ fn along(text: &mut String, findings: &Findings, axis: Axis, question: &str, plo
 fn execution(text: &mut String, findings: &Findings) {
     let _ = writeln!(text, "## {}\n", findings.questions.execution);
     let found = &findings.execution;
-    let dominant: Vec<String> = found
-        .shares
-        .iter()
-        .filter(|share| share.dominates)
-        .map(|share| format!("{} of `{}` ({:.0} %)", share.category, share.cell, 100.0 * share.with))
+    // By category, each workload once with the largest of its shares.
+    let mut dominant: BTreeMap<&str, BTreeMap<String, f64>> = BTreeMap::new();
+    for share in found.shares.iter().filter(|share| share.dominates) {
+        let of_workload = dominant.entry(&share.category).or_default().entry(workload(&share.cell)).or_default();
+        *of_workload = of_workload.max(share.with);
+    }
+    let dominant: Vec<String> = dominant
+        .into_iter()
+        .map(|(category, workloads)| {
+            let shares = workloads.iter().map(|(workload, share)| format!("{workload} {:.0} %", 100.0 * share));
+            format!("{category} of {}", shares.collect::<Vec<_>>().join(", "))
+        })
         .collect();
     if found.has_cpu {
         let _ = writeln!(
@@ -308,6 +315,14 @@ fn execution(text: &mut String, findings: &Findings) {
     }
     appearances(text, &found.appears);
     shares(text, &found.shares);
+}
+
+/// The backend and the model of a cell, as in `alloc --backend cuda --bytes 4096`.
+fn workload(cell: &str) -> String {
+    let mut words = cell.split(' ');
+    let model = words.next().unwrap_or_default();
+    let backend = words.skip_while(|word| *word != "--backend").nth(1).unwrap_or_default();
+    format!("{backend} {model}").trim_start().to_owned()
 }
 
 /// Categories that are there only with a runtime; the models of a backend side by side, where they are alike.

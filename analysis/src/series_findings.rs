@@ -183,6 +183,8 @@ pub struct OtherThreads {
     pub per_second: f64,
     /// Its 95 % interval.
     pub interval: Interval,
+    /// The same for each iteration of that level: threads that do work make calls with it, and not with time.
+    pub per_iteration: f64,
 }
 
 /// A verdict for every kind along every series; each question is asked of all at once.
@@ -316,7 +318,11 @@ impl<'a> Drafted<'a> {
             verdict: judge(&draft.series, axis, draft.is_rejected),
             others: match draft.series.others() {
                 Others::Unknown => None,
-                Others::Apart(per_second, interval) => Some(OtherThreads { per_second, interval }),
+                Others::Apart(per_second, interval) => {
+                    let of_work = |work: &Work| per_second * work.seconds / work.iterations;
+                    let last = draft.series.work().and_then(<[Work]>::last);
+                    Some(OtherThreads { per_second, interval, per_iteration: last.map_or(0.0, of_work) })
+                }
             },
             kind: draft.kind,
         });

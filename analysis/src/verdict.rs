@@ -13,7 +13,7 @@ use crate::{
 
 /// Version of all rules here and in [`crate::claims`], [`crate::variants`], [`crate::execution`] and [`crate::predictions`]: a
 /// dataset says by which it was begun. `docs/decisions/0015-verdicts.md` says which were changed after data was seen.
-pub const RULES: &str = "3";
+pub const RULES: &str = "4";
 
 /// Blocks that a verdict needs.
 pub const LEAST_BLOCKS: usize = 10;
@@ -29,6 +29,8 @@ pub const FLAT_CALLS: f64 = 1.0;
 pub const FLAT_SHARE: f64 = 0.02;
 /// Exponents that are called linear.
 pub const LINEAR: (f64, f64) = (0.85, 1.15);
+/// Growth must have begun before the last level: by this share of the largest value at the one before.
+const SEEN_TWICE: f64 = 0.02;
 /// Exponents that are called no growth, where there is an effect.
 const CONSTANT: f64 = 0.15;
 /// Share of all growth that one or two steps must explain.
@@ -464,7 +466,10 @@ impl Shape {
         let bounded = EXPONENTS.0 + 0.1 < interval.low && interval.high < EXPONENTS.1 - 0.1;
         // Growth that goes on must be better than growth that ended before the first level.
         let goes_on = |criterion: f64| criterion + STEP_MARGIN <= stepped.criterion.min(constant(drawn, &weights));
-        let is_a_power = fits && bounded && goes_on(power_left);
+        // What only the last level has is a step or a steep power, and neither is shown.
+        let before_the_last = drawn.last().checked_sub(1).map_or(0.0, |level| drawn.values[level]);
+        let is_seen_twice = before_the_last.abs() >= SEEN_TWICE * drawn.values[drawn.last()].abs();
+        let is_a_power = fits && bounded && is_seen_twice && goes_on(power_left);
         let is_stepped = stepped.criterion + STEP_MARGIN <= power_left && stepped.explains;
         // What does not change after the first level is one step, right before it.
         let is_constant =
@@ -703,6 +708,21 @@ mod tests {
         let row = levels.map(|bytes| if bytes < 5000.0 { 1596.0 } else { 1500.0 }).to_vec();
         let fall = judge(&Series::new(levels.to_vec(), vec![row; 10]).unwrap(), Axis::Bytes, true);
         assert_eq!((fall.scaling, fall.difference), (Scaling::Step, -96.0));
+    }
+
+    /// As `malloc` of HIP-CPU, which asks for each piece from its threshold on, the last size of the plan.
+    #[test]
+    fn what_only_the_largest_size_has_is_neither_a_step_nor_a_power() {
+        let levels = [4, 16, 64, 256, 1024, 4096, 16_384, 65_536].map(|kib| f64::from(kib) * 1024.0);
+        let counts = [101.0, 101.0, 101.0, 102.0, 102.0, 102.0, 102.0, 301.0];
+        let series = Series::new(levels.to_vec(), vec![counts.to_vec(); 10]).unwrap();
+        assert_eq!(judge(&series, Axis::Bytes, true).scaling, Scaling::Inconclusive);
+        // A level beyond it settles it.
+        let mut beyond = levels.to_vec();
+        beyond.push(4.0 * levels[7]);
+        let row = [&counts[..], &counts[7..]].concat();
+        let settled = judge(&Series::new(beyond, vec![row; 10]).unwrap(), Axis::Bytes, true);
+        assert_eq!((settled.scaling, settled.steps), (Scaling::Step, vec![(levels[6], levels[7])]));
     }
 
     #[test]

@@ -7,18 +7,22 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use gpuos_analysis::interaction::{Flow, flows_of};
 use minijinja::{Environment, Error, ErrorKind, Value, value::Kwargs};
 
-/// The folder `study/`, and the JSON files that were read.
+use crate::reports::Unpacked;
+
+/// The folder `study/`, and what was read of it.
 #[derive(Clone)]
 pub(crate) struct Study {
     folder: Arc<PathBuf>,
     read: Arc<Mutex<BTreeMap<String, Arc<serde_json::Value>>>>,
+    datasets: Arc<Mutex<BTreeMap<String, Arc<Unpacked>>>>,
 }
 
 impl Study {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: Arc::new(folder.to_owned()), read: Arc::default() }
+        Self { folder: Arc::new(folder.to_owned()), read: Arc::default(), datasets: Arc::default() }
     }
 
     fn text(&self, path: &str) -> Result<String> {
@@ -38,7 +42,7 @@ impl Study {
         Ok(value)
     }
 
-    /// The series of a report by its name and axis (`bytes`, `iterations`), its kinds by their names as `by`.
+    /// The series of a report by its name and axis (`bytes`, `iterations`), its kinds as `by`: `all`, `role memory`, `category ipc`.
     fn series(&self, folder: &str, name: &str, axis: &str) -> Result<Value> {
         let verdicts = self.json(&format!("{folder}/verdicts.json"))?;
         let all = verdicts["series"].as_array().context("no series")?;
@@ -46,7 +50,8 @@ impl Study {
         let mut found = found.with_context(|| format!("{folder} has no series `{name}` along {axis}"))?.clone();
         let by = found["kinds"].as_array().into_iter().flatten().map(|kind| {
             let word = |name: &str| kind["kind"][name].as_str().unwrap_or_default();
-            (if word("by") == "all" { "all".to_owned() } else { word("name").to_owned() }, kind.clone())
+            let name = format!("{} {}", word("by"), word("name"));
+            (name.trim_end().to_owned(), kind.clone())
         });
         found["by"] = serde_json::Value::Object(by.collect());
         Ok(Value::from_serialize(&found))
@@ -79,13 +84,68 @@ impl Study {
         Ok(rows)
     }
 
-    /// What the first group of a pattern matches first in a text; lines are matched one by one with `(?m)`.
-    fn find(&self, path: &str, pattern: &str) -> Result<String> {
+    /// Who calls what in a cell of a dataset, by the arguments of `bench`; medians of the blocks.
+    fn flows(&self, folder: &str, arguments: &str) -> Result<Vec<Flow>> {
+        let known = self.datasets.lock().ok().and_then(|known| known.get(folder).cloned());
+        let unpacked = match known {
+            Some(known) => known,
+            None => Arc::new(Unpacked::new(&self.folder, folder)?),
+        };
+        if let Ok(mut datasets) = self.datasets.lock() {
+            datasets.insert(folder.to_owned(), Arc::clone(&unpacked));
+        }
+        let dataset = unpacked.open()?;
+        let cells = dataset.plan.cells();
+        let cell = cells.iter().find(|cell| !cell.twin && cell.arguments().join(" ") == arguments);
+        let cell = cell.with_context(|| format!("{folder} has no cell `{arguments}`"))?;
+        let (flows, runs) = flows_of(&dataset, cell);
+        if runs == 0 {
+            bail!("{folder}: no run of `{arguments}` can be used");
+        }
+        Ok(flows)
+    }
+
+    /// Calls for each iteration of the timed work, side by side. A column is a name, a folder, a backend and a series; a stack that
+    /// makes none of a call has nothing in its place.
+    fn side_by_side(&self, columns: &[[String; 4]]) -> Result<Value> {
+        let mut rows: BTreeMap<(String, String), Vec<Option<f64>>> = BTreeMap::new();
+        for (place, [_, folder, backend, series]) in columns.iter().enumerate() {
+            let verdicts = self.json(&format!("{folder}/verdicts.json"))?;
+            let maps = verdicts["interactions"].as_array().into_iter().flatten();
+            let mut work =
+                maps.filter(|map| map["backend"] == *backend).filter_map(|map| map["work"].as_array()).flatten();
+            let work = work.find(|work| work["series"] == *series);
+            let work = work.with_context(|| format!("{folder} has no work of `{series}` on {backend}"))?;
+            let iterations = work["iterations"].as_f64().context("no iterations")?;
+            for flow in work["flows"].as_array().into_iter().flatten() {
+                let word = |name: &str| flow[name].as_str().unwrap_or_default().to_owned();
+                let each = flow["calls"].as_f64().unwrap_or_default() / iterations;
+                let call = match (word("device"), word("call")) {
+                    (device, call) if device.is_empty() || call.starts_with(&device) => call,
+                    (device, call) => format!("{device} {call}"),
+                };
+                let row = rows.entry((word("role"), call)).or_insert_with(|| vec![None; columns.len()]);
+                *row[place].get_or_insert(0.0) += each;
+            }
+        }
+        // What comes less often than what is no growth is a heartbeat or noise.
+        let least = gpuos_analysis::verdict::FLAT_CALLS_PER_ITERATION;
+        let rows = rows.into_iter().filter(|(_, cells)| cells.iter().flatten().any(|each| *each >= least)).map(
+            |((role, call), cells)| {
+                let having = cells.iter().flatten().filter(|each| **each >= least).count();
+                serde_json::json!({ "role": role, "call": call, "cells": cells, "having": having })
+            },
+        );
+        Ok(Value::from_serialize(rows.collect::<Vec<_>>()))
+    }
+
+    /// What the first group of a pattern matches first in a text; lines are matched one by one with `(?m)`. Nothing where the
+    /// pattern matches without its group.
+    fn find(&self, path: &str, pattern: &str) -> Result<Option<String>> {
         let text = self.text(path)?;
-        let found = regex::Regex::new(pattern)?.captures(&text);
-        let group =
-            found.as_ref().and_then(|found| found.get(1)).with_context(|| format!("{path} has no `{pattern}`"))?;
-        Ok(group.as_str().to_owned())
+        let found =
+            regex::Regex::new(pattern)?.captures(&text).with_context(|| format!("{path} has no `{pattern}`"))?;
+        Ok(found.get(1).map(|group| group.as_str().to_owned()))
     }
 }
 
@@ -151,6 +211,19 @@ pub(crate) fn add(environment: &mut Environment<'_>, study: &Study) {
     let of = study.clone();
     environment
         .add_function("find", move |path: &str, pattern: &str| of.find(path, pattern).map_err(|error| failed(&error)));
+    let of = study.clone();
+    environment.add_function("flows", move |folder: &str, arguments: &str| {
+        of.flows(folder, arguments).map(Value::from_serialize).map_err(|error| failed(&error))
+    });
+    let of = study.clone();
+    environment.add_function("side_by_side", move |columns: Vec<Vec<String>>| {
+        let columns = columns.into_iter().map(|column| {
+            <[String; 4]>::try_from(column).map_err(|_| {
+                Error::new(ErrorKind::InvalidOperation, "a column is a name, a folder, a backend and a series")
+            })
+        });
+        of.side_by_side(&columns.collect::<Result<Vec<_>, _>>()?).map_err(|error| failed(&error))
+    });
     environment.add_function("must", |holds: bool, what: &str| {
         if holds {
             Ok("")

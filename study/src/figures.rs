@@ -42,19 +42,19 @@ const ALL: [Figure; 4] = [
     },
     Figure {
         folder: "figures/4-hip-cpu",
-        dataset: "phase1/without-gpu",
+        dataset: "phase1/hip-cpu",
         axis: Axis::Iterations,
         series: &["hip-cpu alloc 4 MiB", "hip-cpu kernel 64 KiB"],
     },
 ];
 
-/// Every figure as SVG and PNG.
+/// Every figure that is asked for as SVG and PNG.
 ///
 /// # Errors
 /// A dataset cannot be read or has not a series.
-pub(crate) fn all(study: &Path) -> Result<Files> {
+pub(crate) fn all(study: &Path, is_asked: &dyn Fn(&Path) -> bool) -> Result<Files> {
     let mut files = Files::new();
-    for figure in &ALL {
+    for figure in ALL.iter().filter(|figure| is_asked(Path::new(figure.folder))) {
         let unpacked = Unpacked::new(study, figure.dataset)?;
         let found = findings::find(&[unpacked.open()?])?;
         let series = figure.series.iter().map(|name| {

@@ -24,9 +24,15 @@ struct Options {
     /// Compare with what is committed and write nothing; fail where something is stale
     #[arg(long)]
     check: bool,
+    /// Write the interim report as a page that needs nothing else, and nothing more
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// The folder of the study
+    #[arg(long, value_name = "FOLDER", default_value = env!("CARGO_MANIFEST_DIR"))]
+    study: PathBuf,
     /// Only files whose path has these letters
-    #[arg(value_name = "WORDS")]
-    only: Option<String>,
+    #[arg(value_name = "WORDS", default_value = "")]
+    only: String,
 }
 
 /// Files by their path under `study/`.
@@ -34,11 +40,17 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let study = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let study = options.study;
+    let is_asked = |path: &Path| path.to_string_lossy().contains(&options.only);
+    if let Some(page) = options.page {
+        let text = fs::read_to_string(study.join("interim-report.md"))?;
+        let page_text = gpuos_analysis::page::html("Interim report of phase 1", &text, &BTreeMap::new());
+        return fs::write(&page, page_text).with_context(|| page.display().to_string());
+    }
     let mut files = Files::new();
     // Texts read the verdicts of reports, so these come first.
     for report in reports::all() {
-        if options.only.as_ref().is_none_or(|only| report.folder.contains(only.as_str())) {
+        if is_asked(Path::new(report.folder)) {
             eprintln!("study: report of {}", report.folder);
             files.extend(report.make(&study)?);
         }
@@ -46,9 +58,9 @@ fn main() -> Result<()> {
     let stale = settle(&study, &files, options.check)?;
     let mut others = Files::new();
     others.extend(diagram::all(&study)?);
-    others.extend(figures::all(&study)?);
-    others.extend(text::all(&study)?);
-    others.retain(|path, _| options.only.as_ref().is_none_or(|only| path.to_string_lossy().contains(only.as_str())));
+    others.extend(figures::all(&study, &is_asked)?);
+    others.extend(text::all(&study, &is_asked)?);
+    others.retain(|path, _| is_asked(path));
     let stale = stale + settle(&study, &others, options.check)?;
     println!(
         "study: {} files, {stale} of them {}",

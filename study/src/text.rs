@@ -1,4 +1,4 @@
-//! Texts: Markdown in which numbers are questions to data.
+//! Texts: Markdown in which numbers are questions to data. Files that end with `.j2` alone are parts that texts include.
 
 use std::path::Path;
 
@@ -8,25 +8,28 @@ use walkdir::WalkDir;
 
 use crate::{Files, data};
 
-/// What a text ends with that is made into another.
-const SUFFIX: &str = ".j2";
+/// A text ends with this, and what is made of it with the first of the two.
+const SUFFIX: &str = ".md.j2";
 
-/// Every text of the study, made.
+/// Every text of the study that is asked for, made.
 ///
 /// # Errors
 /// A text asks for what the data do not have.
-pub(crate) fn all(study: &Path) -> Result<Files> {
+pub(crate) fn all(study: &Path, is_asked: &dyn Fn(&Path) -> bool) -> Result<Files> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_keep_trailing_newline(true);
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
+    environment.set_loader(minijinja::path_loader(study));
     data::add(&mut environment, &data::Study::new(study));
     let mut files = Files::new();
     for entry in WalkDir::new(study).sort_by_file_name() {
         let entry = entry?;
         let path = entry.path();
-        let Some(made) = path.to_str().and_then(|path| path.strip_suffix(SUFFIX)) else { continue };
+        if !path.to_string_lossy().ends_with(SUFFIX) || !is_asked(path.strip_prefix(study)?) {
+            continue;
+        }
         let template = std::fs::read_to_string(path)?;
         let shown = path.strip_prefix(study)?.display().to_string();
         let text = environment
@@ -34,7 +37,7 @@ pub(crate) fn all(study: &Path) -> Result<Files> {
             .and_then(|template| template.render(()))
             .map_err(|error| anyhow::anyhow!("{error:#}"))
             .with_context(|| shown)?;
-        files.insert(Path::new(made).strip_prefix(study)?.to_owned(), text.into_bytes());
+        files.insert(path.with_extension("").strip_prefix(study)?.to_owned(), text.into_bytes());
     }
     Ok(files)
 }

@@ -17,6 +17,7 @@ mod models;
 mod process;
 mod setup;
 mod soak;
+mod study;
 mod test;
 mod variant;
 mod vmtest;
@@ -52,6 +53,8 @@ enum Chore {
     Models,
     /// Build the library of `bench --backend hip-cpu` from the project ROCm/HIP-CPU (`HIP_CPU_ROOT`)
     HipCpu,
+    /// Write the texts, reports, diagrams and figures of the study from committed data
+    Study(study::Options),
     /// Check licences, sources and advisories of everything that is linked
     Deny,
     /// Check that the committed BPF object belongs to its sources
@@ -73,6 +76,7 @@ fn main() -> Result<()> {
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Models => models::fetch(),
         Chore::HipCpu => hip_cpu::build(),
+        Chore::Study(options) => study::run(&options),
         Chore::Deny => deny::run(),
         Chore::CheckEbpf => bytecode::check(),
     }
