@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gpuos_model::{Role, phase};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::{Count, Counts, Dataset, RunRow, Thread},
@@ -33,6 +33,28 @@ impl std::fmt::Display for CallKind {
     }
 }
 
+impl std::str::FromStr for CallKind {
+    type Err = String;
+
+    /// As it is shown: `all calls`, `role memory`, `category ioctl on nvidia-uvm`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let none =
+            || format!("`{text}` is no kind of call: `all calls`, `role memory` or `category ioctl on nvidiactl`");
+        match text.split_once(' ') {
+            Some(("all", "calls")) => Ok(Self::All),
+            Some(("role", name)) => name.parse().map(Self::Role).map_err(|()| none()),
+            Some(("category", name)) => Ok(Self::Category(name.to_owned())),
+            _ => Err(none()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CallKind {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Counts of one run.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
@@ -42,6 +64,8 @@ pub struct Counted {
     pub others: BTreeMap<CallKind, f64>,
     /// Whether the dataset says who made a call.
     pub knows_threads: bool,
+    /// Calls of all threads before the warm-up: while the program and its runtime start.
+    pub start_up: BTreeMap<CallKind, f64>,
     /// Calls on GPU devices in each phase.
     pub driver: BTreeMap<String, f64>,
     /// Categories with a call, in all phases.
@@ -71,17 +95,18 @@ impl Counted {
 
     /// Calls on GPU devices before the work: while the runtime starts, warm-up apart.
     pub fn start_up_on_devices(&self) -> f64 {
-        let before = ["", phase::INIT, phase::LOAD];
-        self.driver
-            .iter()
-            .filter(|(phase, _)| before.contains(&phase.as_str()))
-            .fold(0.0, |sum, (_, calls)| sum + calls)
+        self.driver.iter().filter(|(phase, _)| is_start_up(phase)).fold(0.0, |sum, (_, calls)| sum + calls)
     }
 
     /// Calls on GPU devices in all phases.
     pub fn on_devices(&self) -> f64 {
         self.driver.values().fold(0.0, |sum, calls| sum + calls)
     }
+}
+
+/// Whether a phase is before the warm-up.
+fn is_start_up(phase: &str) -> bool {
+    ["", phase::INIT, phase::LOAD].contains(&phase)
 }
 
 /// Sums of the rows of a run by what is counted together, names borrowed: there are many rows and few of these.
@@ -106,9 +131,15 @@ impl<'a> Sums<'a> {
                 "" => category.to_owned(),
                 device => format!("{category} on {device}"),
             };
+            let kinds = || [CallKind::All, CallKind::Role(role), CallKind::Category(category.clone())];
+            if is_start_up(phase) {
+                for kind in kinds() {
+                    *counted.start_up.entry(kind).or_default() += calls;
+                }
+            }
             if phase::is_measured(phase) {
                 let sums = if thread == Thread::Other { &mut counted.others } else { &mut counted.work };
-                for kind in [CallKind::All, CallKind::Role(role), CallKind::Category(category.clone())] {
+                for kind in kinds() {
                     *sums.entry(kind).or_default() += calls;
                 }
             }

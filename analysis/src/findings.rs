@@ -10,6 +10,7 @@ use crate::{
     dataset::{Dataset, DatasetError, Registration},
     execution::{self, Execution},
     interaction::{self, Interaction},
+    intervention::{self, InterventionFindings},
     plan::Cell,
     predictions::{self, Prediction},
     series_findings::{SeriesFindings, judge_all},
@@ -43,6 +44,9 @@ pub struct Findings {
     pub execution: Execution,
     /// Series that differ in options alone: waits, durations, lifetimes.
     pub variants: Vec<VariantPair>,
+    /// What was restructured, with what came of what was predicted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interventions: Vec<InterventionFindings>,
     /// What follows.
     pub claims: Claims,
     /// Fewest and most calls on devices before the work, by backend; of those that make any.
@@ -63,6 +67,7 @@ pub struct Findings {
 pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
     let mut environments = Vec::new();
     let (mut plans, mut runs, mut blocks) = (Vec::new(), Runs::default(), 0);
+    let mut interventions: Vec<intervention::Intervention> = Vec::new();
     let (mut names, mut registrations) = (Vec::new(), Vec::new());
     let mut interactions: Vec<Interaction> = Vec::new();
     for dataset in datasets {
@@ -87,6 +92,7 @@ pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
         runs.wanted += of_dataset.wanted;
         runs.left_out.extend(of_dataset.left_out);
         plans.extend(plan.series.iter().cloned());
+        interventions.extend(plan.interventions.iter().cloned());
         blocks = blocks.max(plan.blocks);
         names.push(plan.name.clone());
         registrations.push(dataset.registration()?);
@@ -108,6 +114,7 @@ pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
     }
     let execution = execution::find(&plans, &runs);
     let variants = variants::find(&plans, &runs);
+    let interventions = intervention::find(&interventions, &runs, blocks);
     let claims = claims::form(&series, &execution, &variants);
     let study = datasets.first().and_then(|dataset| dataset.plan.study.clone()).unwrap_or_default();
     let data = predictions::Data { series: &series, variants: &variants, plans: &plans, runs: &runs };
@@ -124,6 +131,7 @@ pub fn find(datasets: &[Dataset]) -> Result<Findings, DatasetError> {
         series,
         execution,
         variants,
+        interventions,
         claims,
         start_up,
         predictions,

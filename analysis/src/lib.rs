@@ -17,6 +17,7 @@ pub mod execution;
 pub mod findings;
 pub mod fit;
 pub mod interaction;
+pub mod intervention;
 pub mod page;
 pub mod plan;
 pub mod plot;

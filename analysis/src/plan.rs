@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
 
-use crate::{axis::Axis, bytes::Bytes, study::Study};
+use crate::{axis::Axis, bytes::Bytes, intervention::Intervention, study::Study};
 
 /// More blocks than this are a mistake.
 const MOST_BLOCKS: u32 = 1000;
@@ -22,7 +22,11 @@ pub struct Plan {
     /// Blocks that are run; the first is kept and not used (cold caches).
     pub blocks: u32,
     /// What is varied.
+    #[serde(default)]
     pub series: Vec<SeriesPlan>,
+    /// What is restructured, with what is predicted of it.
+    #[serde(default, rename = "intervention")]
+    pub interventions: Vec<Intervention>,
     /// What is asked and predicted; where a plan states nothing, that of phase 1.
     #[serde(default)]
     pub study: Option<Study>,
@@ -183,13 +187,19 @@ impl Plan {
         if plan.name.chars().any(|c| c.is_control() || c == '<') {
             return Err(PlanError("`name` is one line of plain text".to_owned()));
         }
-        if plan.series.is_empty() {
-            return Err(PlanError("a plan needs a `[[series]]`".to_owned()));
+        if plan.series.is_empty() && plan.interventions.is_empty() {
+            return Err(PlanError("a plan needs a `[[series]]` or an `[[intervention]]`".to_owned()));
         }
         if !(2..=MOST_BLOCKS).contains(&plan.blocks) {
             return Err(PlanError(format!("`blocks` is 2 at least (the first is not used) and {MOST_BLOCKS} at most")));
         }
         plan.series.iter().try_for_each(SeriesPlan::check)?;
+        plan.interventions.iter().try_for_each(Intervention::check)?;
+        for (place, one) in plan.interventions.iter().enumerate() {
+            if plan.interventions[..place].iter().any(|other| other.name == one.name) {
+                return Err(PlanError(format!("intervention {} is there twice", one.name)));
+            }
+        }
         for (place, series) in plan.series.iter().enumerate() {
             if plan.series[..place].contains(series) {
                 return Err(PlanError(format!("series {} is there twice", series.name())));
@@ -210,6 +220,7 @@ impl Plan {
             }
             cells.extend(of_series);
         }
+        cells.extend(self.interventions.iter().flat_map(Intervention::cells));
         cells.into_iter().collect()
     }
 

@@ -30,8 +30,8 @@ const ALL: f64 = 0.2;
 /// Pixels of a PNG for one of an SVG.
 const FINE: u32 = 2;
 
-type Area<DB> = DrawingArea<DB, Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+pub(crate) type Area<DB> = DrawingArea<DB, Shift>;
+pub(crate) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// A drawing in two formats.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct Plot {
 }
 
 /// Facets in two columns under a line of roles, on any backend; `zoom` is pixels for each pixel of an SVG.
-trait Facets {
+pub(crate) trait Facets {
     fn count(&self) -> usize;
     /// Whether a role is in any of them.
     fn has(&self, role: Option<Role>) -> bool;
@@ -54,7 +54,7 @@ trait Facets {
 }
 
 /// Draws in both formats; nothing where there is nothing to draw.
-fn drawn(what: &impl Facets) -> Option<Plot> {
+pub(crate) fn drawn(what: &impl Facets) -> Option<Plot> {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         // Its error is for fonts that cannot be read; the text is then absent.
@@ -89,13 +89,13 @@ where
     Ok(whole.present()?)
 }
 
-fn color(role: Role) -> RGBColor {
+pub(crate) fn role_color(role: Role) -> RGBColor {
     let (red, green, blue) = role.color();
     RGBColor(red, green, blue)
 }
 
 /// An axis of counts up to one: logarithmic, with a place for zero.
-struct CountAxis(f64);
+pub(crate) struct CountAxis(pub(crate) f64);
 
 impl Ranged for CountAxis {
     type FormatOption = DefaultFormatting;
@@ -160,7 +160,7 @@ where
     let at = |pixels: i32| pixels * zoom as i32;
     for (place, role) in roles.enumerate() {
         let left = 12 + 108 * place as i32;
-        let color = role.map_or(BLACK, color);
+        let color = role.map_or(BLACK, role_color);
         let style = if color == BLACK { color.mix(ALL).filled() } else { color.filled() };
         area.draw(&Rectangle::new([(at(left), at(10)), (at(left + 12), at(22))], style))?;
         area.draw(&Text::new(role.map_or(ALL_CALLS, Role::name), (at(left + 17), at(10)), ("sans-serif", 12 * zoom)))?;
@@ -204,7 +204,7 @@ where
     for found in &series.kinds {
         let color = match &found.kind {
             CallKind::All => BLACK,
-            CallKind::Role(role) => color(*role),
+            CallKind::Role(role) => role_color(*role),
             CallKind::Category(_) => continue,
         };
         let points = || series.levels.iter().zip(&found.medians).map(|(level, calls)| (*level, *calls));
@@ -352,7 +352,7 @@ where
                 continue;
             }
             let corners = [(SegmentValue::Exact(place), low), (SegmentValue::Exact(place + 1), low + calls)];
-            let mut bar = Rectangle::new(corners, color(role).filled());
+            let mut bar = Rectangle::new(corners, role_color(role).filled());
             bar.set_margin(0, 0, 12 * zoom, 12 * zoom);
             chart.draw_series(std::iter::once(bar))?;
             low += calls;

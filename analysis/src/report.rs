@@ -15,6 +15,7 @@ use crate::{
     execution::{Appearance, Share},
     findings::Findings,
     interaction::{self, Interaction},
+    intervention,
     page::{FOLD_ENDS, fold, html, plain},
     plot::{self, Phases, Plot},
     predictions::Prediction,
@@ -65,6 +66,9 @@ pub fn summary(findings: &Findings) -> String {
             let _ = writeln!(text, "  {name:<18}{} ({})", series.words(&found.kind), ground(found, series.axis));
         }
     }
+    if !findings.interventions.is_empty() {
+        let _ = write!(text, "\nmechanisms\n{}", intervention::summary(&findings.interventions));
+    }
     let _ = writeln!(text, "\n{} claims, {} not shown", findings.claims.shown.len(), findings.claims.not_shown.len());
     for found in findings.predictions.iter().filter(|found| !found.is_unasked()) {
         let _ = writeln!(text, "  {} on {}: {}", found.name, found.backend, found.outcome.name());
@@ -83,7 +87,7 @@ pub(crate) fn table(text: &mut String, head: &[&str], rows: impl IntoIterator<It
 }
 
 /// A table that is folded until a reader asks for it.
-fn folded(text: &mut String, summary: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+pub(crate) fn folded(text: &mut String, summary: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     text.push_str(&fold(summary));
     table(text, head, rows);
     text.push_str(FOLD_ENDS);
@@ -483,6 +487,7 @@ fn markdown(findings: &Findings) -> String {
     along(&mut text, findings, Axis::Iterations, &questions.iterations, "repetition.svg");
     execution(&mut text, findings);
     options(&mut text, findings);
+    intervention::section(&mut text, &findings.interventions);
     inference(&mut text, findings);
     text.push_str("## Who calls what\n\nMedians of the blocks; the width of a band is its number of calls: above all phases of one workload of each backend, below the timed work of each series alone, at its own scale, and what the hardware does then, which is not observed. Which library made a call is not traced here: the program stands for itself and the runtime that it loads.\n\n");
     for map in &findings.interactions {
@@ -517,8 +522,12 @@ pub fn write(findings: &Findings, folder: &Path) -> Result<(), DatasetError> {
     let of_axis =
         |axis| plot::scaling(&findings.series.iter().filter(|series| series.axis == axis).collect::<Vec<_>>());
     let bars: Vec<Phases> = findings.interactions.iter().map(phases).collect();
-    let plots =
-        [("size", of_axis(Axis::Bytes)), ("repetition", of_axis(Axis::Iterations)), ("phases", plot::phases(&bars))];
+    let plots = [
+        ("size", of_axis(Axis::Bytes)),
+        ("repetition", of_axis(Axis::Iterations)),
+        ("phases", plot::phases(&bars)),
+        ("doses", intervention::plot::doses(&findings.interventions)),
+    ];
     let text = markdown(findings);
     let mut drawings: BTreeMap<String, String> =
         findings.interactions.iter().map(|map| (map_name(map), interaction::svg(map))).collect();

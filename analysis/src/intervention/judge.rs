@@ -1,0 +1,411 @@
+//! What came of an intervention: each dose against its base within the blocks, an interval by the bootstrap, a sign-flip test
+//! of whether anything moved, corrected by Holm for all that is asked of an intervention at once.
+
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use serde::Serialize;
+
+use super::{Dose, Expected, Held, Intervention, Shape, Threads, Where};
+use crate::{
+    counted::{CallKind, Counted, Runs},
+    plan::Cell,
+    resample::{Interval, median, median_interval},
+    verdict::{FLAT_CALLS, FLAT_CALLS_PER_ITERATION, FLAT_SHARE, LEAST_BLOCKS, holm, noise_floor},
+};
+
+/// What came of a prediction, a dose or a whole intervention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The 95 % interval lies inside what was predicted, at every dose, and placebos stay.
+    Confirmed,
+    /// It moves as predicted, and how far is not settled.
+    DirectionOnly,
+    /// The 95 % interval lies outside at a dose.
+    Refuted,
+    /// Neither.
+    Unresolved,
+    /// A placebo moved: something else changed, and nothing follows.
+    Void,
+}
+
+impl Outcome {
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::DirectionOnly => "direction only",
+            Self::Refuted => "refuted",
+            Self::Unresolved => "unresolved",
+            Self::Void => "void",
+        }
+    }
+}
+
+/// Whether a placebo stayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlaceboOutcome {
+    /// Equivalence is shown at every dose.
+    Stays,
+    /// A dose moves it beyond what counts.
+    Moved,
+    /// Neither is shown.
+    Undecided,
+}
+
+/// An intervention, with what came of it.
+#[derive(Debug, Serialize)]
+pub struct InterventionFindings {
+    /// As in the plan.
+    pub plan: Intervention,
+    /// The base, as arguments of `bench`.
+    pub base: String,
+    /// Blocks that have every cell of it.
+    pub blocks: usize,
+    /// Kinds that are predicted.
+    pub kinds: Vec<KindFinding>,
+    /// Placebos, and whether they stayed.
+    pub placebos: Vec<(KindFinding, PlaceboOutcome)>,
+    /// What follows.
+    pub outcome: Outcome,
+    /// Too few blocks for a verdict: what is there is a pilot.
+    pub is_pilot: bool,
+}
+
+impl InterventionFindings {
+    /// What follows for the mechanism, in words.
+    pub fn mechanism(&self) -> &'static str {
+        match (self.outcome, self.plan.rules_out) {
+            (Outcome::Confirmed, false) => "confirmed",
+            (Outcome::Confirmed, true) | (Outcome::Refuted, false) => "ruled out",
+            (Outcome::DirectionOnly | Outcome::Unresolved | Outcome::Void, _) | (Outcome::Refuted, true) => "open",
+        }
+    }
+}
+
+/// A kind of call along the doses.
+#[derive(Debug, Serialize)]
+pub struct KindFinding {
+    /// Of what.
+    pub kind: CallKind,
+    /// What was predicted; of a placebo that it is constant.
+    pub shape: Shape,
+    /// Calls of a unit at the base: the median of the blocks.
+    pub base: f64,
+    /// By which it differs from itself, for a unit.
+    pub noise: f64,
+    /// Every dose but the base.
+    pub doses: Vec<DoseFinding>,
+    /// What follows.
+    pub outcome: Outcome,
+}
+
+/// A kind of call at a dose.
+#[derive(Debug, Serialize)]
+pub struct DoseFinding {
+    /// Which.
+    pub dose: Dose,
+    /// Calls of a unit: the median of the blocks, and its 95 % interval.
+    pub calls: f64,
+    /// See `calls`.
+    pub interval: Interval,
+    /// Between which calls of a unit the prediction puts it, at the base's median.
+    pub predicted: Interval,
+    /// Whether a difference from the base is shown, corrected for all that is asked.
+    pub is_moved: bool,
+    /// What follows.
+    pub outcome: Outcome,
+}
+
+/// A kind at a dose, before it is judged: what each block has, for a unit.
+struct Draft {
+    kind: usize,
+    dose: Dose,
+    base: Vec<f64>,
+    value: Vec<f64>,
+    probability: f64,
+}
+
+/// What came of every intervention of a plan.
+pub(crate) fn find(plans: &[Intervention], runs: &Runs, blocks: u32) -> Vec<InterventionFindings> {
+    plans.iter().map(|plan| judge(plan, runs, blocks)).collect()
+}
+
+fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings {
+    let cells: Vec<Cell> = plan.doses.iter().map(|dose| plan.cell(dose)).collect();
+    let whole: Vec<u32> =
+        (2..=blocks).filter(|block| plan.cells().iter().all(|cell| runs.get(cell, *block).is_some())).collect();
+    let calls = |cell: &Cell, block: u32, kind: &CallKind| {
+        let of = |cell: &Cell| runs.get(cell, block).map_or(0.0, |run| counted(plan, run, kind));
+        match plan.phase {
+            Where::Work => (of(cell) - of(&cell.without_work())) / units(plan),
+            Where::StartUp => of(cell),
+        }
+    };
+    let of_cell =
+        |cell: &Cell, kind: &CallKind| -> Vec<f64> { whole.iter().map(|block| calls(cell, *block, kind)).collect() };
+    let twin = Cell { twin: true, ..cells[0].clone() };
+    let constant = |kind: &CallKind| {
+        let tolerance = tolerance(plan, median(&mut of_cell(&cells[0], kind).clone()));
+        Expected { kind: kind.clone(), shape: Shape::Constant, interval: [-tolerance, tolerance] }
+    };
+    let is_empty = whole.is_empty();
+    let placebos: Vec<Expected> = if is_empty { Vec::new() } else { plan.placebos.iter().map(constant).collect() };
+    let asked: Vec<&Expected> = plan.predictions.iter().chain(&placebos).collect();
+    let mut drafts = Vec::new();
+    for (place, expected) in asked.iter().enumerate().filter(|_| !is_empty) {
+        let base = of_cell(&cells[0], &expected.kind);
+        for (dose, cell) in plan.doses.iter().zip(&cells).skip(1) {
+            let value = of_cell(cell, &expected.kind);
+            let differences: Vec<f64> = value.iter().zip(&base).map(|(value, base)| value - base).collect();
+            let probability = sign_flip(&differences);
+            drafts.push(Draft { kind: place, dose: dose.clone(), base: base.clone(), value, probability });
+        }
+    }
+    let moved = holm(&drafts.iter().map(|draft| draft.probability).collect::<Vec<_>>());
+    let noise = |kind: &CallKind| noise_floor(&of_cell(&cells[0], kind), &of_cell(&twin, kind)).unwrap_or_default();
+    let mut kinds: Vec<KindFinding> = asked
+        .iter()
+        .enumerate()
+        .map(|(place, expected)| {
+            let noise = noise(&expected.kind);
+            let of_kind = drafts.iter().zip(&moved).filter(|(draft, _)| draft.kind == place);
+            let doses: Vec<DoseFinding> =
+                of_kind.map(|(draft, is_moved)| at_dose(expected, draft, *is_moved, noise)).collect();
+            KindFinding {
+                kind: expected.kind.clone(),
+                shape: expected.shape,
+                base: if is_empty { 0.0 } else { median(&mut of_cell(&cells[0], &expected.kind)) },
+                noise,
+                outcome: together(doses.iter().map(|dose| dose.outcome)),
+                doses,
+            }
+        })
+        .collect();
+    let placebos: Vec<(KindFinding, PlaceboOutcome)> = kinds
+        .split_off(plan.predictions.len())
+        .into_iter()
+        .map(|kind| {
+            let outcome = match kind.outcome {
+                Outcome::Confirmed => PlaceboOutcome::Stays,
+                // Beyond what counts, resolved, and beyond what the base differs from itself by.
+                Outcome::Refuted => PlaceboOutcome::Moved,
+                Outcome::DirectionOnly | Outcome::Unresolved | Outcome::Void => PlaceboOutcome::Undecided,
+            };
+            (kind, outcome)
+        })
+        .collect();
+    let is_pilot = whole.len() < LEAST_BLOCKS;
+    let outcome = if is_pilot { Outcome::Unresolved } else { overall(&kinds, &placebos) };
+    InterventionFindings {
+        plan: plan.clone(),
+        base: cells[0].arguments().join(" "),
+        blocks: whole.len(),
+        kinds,
+        placebos,
+        outcome,
+        is_pilot,
+    }
+}
+
+/// Calls of a kind in a run, where and of whom the intervention counts them.
+fn counted(plan: &Intervention, run: &Counted, kind: &CallKind) -> f64 {
+    let of_others = |sums: &std::collections::BTreeMap<CallKind, f64>| match plan.threads {
+        Threads::Caller => 0.0,
+        Threads::All => sums.get(kind).copied().unwrap_or_default(),
+    };
+    match plan.phase {
+        Where::Work => run.work(kind) + of_others(&run.others),
+        // A runtime starts in whichever thread it likes.
+        Where::StartUp => run.start_up.get(kind).copied().unwrap_or_default(),
+    }
+}
+
+fn units(plan: &Intervention) -> f64 {
+    match plan.held {
+        Held::Iterations | Held::Work => plan.base.iters as f64,
+    }
+}
+
+/// What is no change of calls a unit.
+fn tolerance(plan: &Intervention, base: f64) -> f64 {
+    match plan.phase {
+        Where::Work => FLAT_CALLS_PER_ITERATION.max(FLAT_SHARE * base.abs()),
+        Where::StartUp => FLAT_CALLS.max(FLAT_SHARE * base.abs()),
+    }
+}
+
+fn at_dose(expected: &Expected, draft: &Draft, is_moved: bool, noise: f64) -> DoseFinding {
+    let factor = match (&draft.dose, expected.shape) {
+        (Dose::Number(k), Shape::Inverse) => 1.0 / f64::from(*k),
+        (Dose::Number(k), Shape::Proportional) => f64::from(*k),
+        (_, Shape::Constant | Shape::Zero) | (Dose::Word(_), _) => 1.0,
+    };
+    let base = median(&mut draft.base.clone());
+    let pairs = || draft.value.iter().zip(&draft.base);
+    let [low, high] = expected.interval;
+    // What is compared with the interval of the plan, block by block; nothing where the base makes no call to be divided.
+    let compared: Option<Vec<f64>> = match expected.shape {
+        Shape::Zero => Some(draft.value.clone()),
+        Shape::Constant => Some(pairs().map(|(value, base)| value - base).collect()),
+        Shape::Inverse | Shape::Proportional if draft.base.iter().all(|base| *base > 0.0) => {
+            Some(pairs().map(|(value, base)| value / (base * factor)).collect())
+        }
+        Shape::Inverse | Shape::Proportional => None,
+    };
+    let predicted = match expected.shape {
+        Shape::Zero => Interval { low, high },
+        Shape::Constant => Interval { low: base + low, high: base + high },
+        Shape::Inverse | Shape::Proportional => Interval { low: base * factor * low, high: base * factor * high },
+    };
+    let (calls, interval) = median_interval(&draft.value, 0.95);
+    let difference = median(&mut pairs().map(|(value, base)| value - base).collect::<Vec<_>>());
+    // A change that counts is one beyond what the base differs from itself by.
+    let is_moved = is_moved && difference.abs() > noise;
+    let towards = match expected.shape {
+        Shape::Inverse | Shape::Zero => difference < 0.0,
+        Shape::Proportional => difference > 0.0,
+        Shape::Constant => false,
+    };
+    let outcome = match compared.map(|compared| median_interval(&compared, 0.95).1) {
+        None => Outcome::Unresolved,
+        // A prediction of change needs a change: where nothing was to be seen at the base, nothing is shown.
+        Some(found)
+            if found.is_inside(low, high) && (is_moved || expected.shape == Shape::Constant || base <= high) =>
+        {
+            Outcome::Confirmed
+        }
+        Some(found) if found.low > high || found.high < low => {
+            let is_chance = expected.shape == Shape::Constant && !is_moved;
+            if is_chance { Outcome::Unresolved } else { Outcome::Refuted }
+        }
+        Some(_) if is_moved && towards => Outcome::DirectionOnly,
+        Some(_) => Outcome::Unresolved,
+    };
+    DoseFinding { dose: draft.dose.clone(), calls, interval, predicted, is_moved, outcome }
+}
+
+/// One outcome for several: the worst of them.
+fn together(outcomes: impl Iterator<Item = Outcome>) -> Outcome {
+    const WORST_FIRST: [Outcome; 5] =
+        [Outcome::Void, Outcome::Refuted, Outcome::Unresolved, Outcome::DirectionOnly, Outcome::Confirmed];
+    let rank = |outcome: &Outcome| WORST_FIRST.iter().position(|other| other == outcome);
+    outcomes.min_by_key(rank).unwrap_or(Outcome::Unresolved)
+}
+
+fn overall(kinds: &[KindFinding], placebos: &[(KindFinding, PlaceboOutcome)]) -> Outcome {
+    if placebos.iter().any(|(_, outcome)| *outcome == PlaceboOutcome::Moved) {
+        return Outcome::Void;
+    }
+    let outcome = together(kinds.iter().map(|kind| kind.outcome));
+    let all_stay = placebos.iter().all(|(_, outcome)| *outcome == PlaceboOutcome::Stays);
+    // Nothing is confirmed beside a placebo that may have moved.
+    if outcome == Outcome::Confirmed && !all_stay { Outcome::DirectionOnly } else { outcome }
+}
+
+/// Blocks up to which every assignment of signs is looked at.
+const MOST_EXACT: usize = 14;
+/// Assignments that are drawn beyond.
+const FLIPS: usize = 20_000;
+/// Their seed.
+const SEED: u64 = 0x6770_756f_7300_0003;
+
+/// How often a sum as far from 0 comes when each difference is as likely to be its opposite (two-sided).
+fn sign_flip(differences: &[f64]) -> f64 {
+    let observed = differences.iter().sum::<f64>().abs();
+    let scale = differences.iter().map(|difference| difference.abs()).sum::<f64>();
+    // Sums that are the same but for rounding are the same.
+    let is_as_far = |sum: f64| sum.abs() >= observed - 1e-9 * scale;
+    if observed <= 0.0 {
+        return 1.0;
+    }
+    if differences.len() <= MOST_EXACT {
+        let all = 1_usize << differences.len();
+        let sum = |signs: usize| {
+            let signed = differences.iter().enumerate();
+            signed.map(|(place, one)| if signs >> place & 1 == 1 { -one } else { *one }).sum::<f64>()
+        };
+        return (0..all).filter(|signs| is_as_far(sum(*signs))).count() as f64 / all as f64;
+    }
+    let mut random = SmallRng::seed_from_u64(SEED);
+    let mut flipped = || differences.iter().map(|one| if random.random() { -one } else { *one }).sum::<f64>();
+    let far = (0..FLIPS).filter(|_| is_as_far(flipped())).count();
+    (far + 1) as f64 / (FLIPS + 1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dataset::{Count, Thread},
+        intervention::tests::PLAN,
+        plan::Plan,
+    };
+    use gpuos_model::Role;
+
+    /// What comes of the plan where a unit makes so many calls at a dose, in a block: waits and memory.
+    fn of(blocks: u32, calls: impl Fn(f64, u32) -> (f64, f64)) -> InterventionFindings {
+        let plan = Plan::parse(&PLAN.replace("blocks = 11", &format!("blocks = {blocks}"))).unwrap();
+        let mut runs = Runs::default();
+        for block in 2..=blocks {
+            for cell in plan.cells() {
+                let k: f64 = cell.options.rsplit(' ').next().unwrap().parse().unwrap();
+                let (waits, memory) = calls(k, block);
+                let row = |role, calls: f64| Count {
+                    phase: "work",
+                    thread: Thread::Caller,
+                    role,
+                    category: "x",
+                    syscall: "",
+                    device: "",
+                    ioctl: "",
+                    calls: (calls * cell.iters as f64).round() as u64 + 3,
+                };
+                let rows = [row(Role::Synchronization, waits), row(Role::Memory, memory)];
+                runs.used.insert((cell, block), Counted::of(rows));
+            }
+        }
+        judge(&plan.interventions[0], &runs, blocks)
+    }
+
+    fn noise(k: f64, block: u32) -> f64 {
+        f64::from((block * 7 + k as u32 * 3) % 5) - 2.0
+    }
+
+    #[test]
+    fn an_inverse_is_confirmed_and_what_saturates_is_not() {
+        assert_eq!(of(11, |k, _| (6.0 / k, 2.0)).outcome, Outcome::Confirmed);
+        assert_eq!(of(11, |k, block| (6.0 / k + 0.01 * noise(k, block), 2.0)).outcome, Outcome::Confirmed);
+        assert_eq!(of(11, |_, _| (6.0, 2.0)).outcome, Outcome::Refuted);
+        assert_eq!(of(11, |k, _| (6.0 / k.min(4.0), 2.0)).outcome, Outcome::Refuted);
+        // Wide noise: the direction is there.
+        let wide = of(11, |k, block| (6.0 / k * (1.0 + 0.1 * noise(k, block)), 2.0));
+        assert_eq!(wide.outcome, Outcome::DirectionOnly, "{wide:?}");
+        // Nothing to divide.
+        assert_eq!(of(11, |_, _| (0.0, 2.0)).outcome, Outcome::Unresolved);
+    }
+
+    #[test]
+    fn a_placebo_that_moves_voids_it_and_one_that_may_have_moved_confirms_nothing() {
+        assert_eq!(of(11, |k, _| (6.0 / k, 2.0 * k)).outcome, Outcome::Void);
+        assert_eq!(of(11, |k, block| (6.0 / k, 2.0 + 0.2 * noise(k, block))).outcome, Outcome::DirectionOnly);
+        assert_eq!(of(11, |k, _| (6.0 / k, 0.0)).outcome, Outcome::Confirmed);
+    }
+
+    #[test]
+    fn fewer_than_ten_blocks_are_a_pilot() {
+        let pilot = of(6, |k, _| (6.0 / k, 2.0));
+        assert!(pilot.is_pilot && pilot.outcome == Outcome::Unresolved && pilot.blocks == 5);
+        assert_eq!(pilot.kinds[0].doses[0].calls, 3.0);
+    }
+
+    #[test]
+    fn signs_are_flipped_as_by_hand() {
+        // Of eight assignments two are as far: all as they are, and all turned.
+        assert_eq!(sign_flip(&[1.0, 1.0, 1.0]), 0.25);
+        assert_eq!(sign_flip(&[1.0, -1.0, 1.0]), 1.0);
+        assert_eq!(sign_flip(&[0.0; 10]), 1.0);
+        assert_eq!(sign_flip(&[2.0; 10]), 2.0 / 1024.0);
+        assert!(sign_flip(&[1.0; 20]) < 0.001);
+    }
+}
