@@ -191,6 +191,11 @@ export! {
         if is("plain") { NOT_SUPPORTED } else { allocate(address, bytes) }
     }
     cuMemFreeAsync(address: Address, _stream: Handle) { free(address) }
+    cuDeviceGetDefaultMemPool(pool: *mut Handle, _device: c_int) { *pool = 0x20 as Handle; SUCCESS }
+    cuMemPoolSetAttribute(pool: Handle, attribute: c_int, value: *mut c_void) {
+        // Of the attributes the threshold has this number.
+        if pool == 0x20 as Handle && attribute == 4 && !value.is_null() { SUCCESS } else { INVALID_VALUE }
+    }
     cuMemHostAlloc(address: *mut Address, bytes: usize, _flags: c_uint) { allocate(address, bytes) }
     cuMemFreeHost(address: Address) { free(address) }
     cuMemsetD8Async(address: Address, value: u8, bytes: usize, _stream: Handle) {

@@ -99,6 +99,12 @@ pub(crate) struct Runtime {
     /// How threads wait for the device
     #[arg(long, value_enum, default_value_t)]
     wait: Wait,
+    /// Do the same in N processes at once, each with the runtime for itself; the first one reports
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    processes: u32,
+    /// Bytes that the runtime's own pool (`--memory async-pool`) keeps when somebody waits; max keeps all
+    #[arg(long, value_name = "SIZE", value_parser = threshold)]
+    pool_threshold: Option<u64>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -140,6 +146,9 @@ pub(crate) struct AllocOptions {
     /// Whether the runtime allocates every time, or a pool of `bench`'s own keeps the buffers
     #[arg(long, value_enum, default_value_t = Lifetime::PerIter)]
     lifetime: Lifetime,
+    /// Keep a buffer for N iterations before it is freed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    free_every: u64,
     /// Wait after every N iterations; 0 waits at the end (alone, only memory of `async-pool` needs it)
     #[arg(long, value_name = "N", default_value_t = 0)]
     sync_every: u64,
@@ -307,7 +316,8 @@ impl Task {
 
 impl Runtime {
     fn setup(&self, streams: usize) -> Setup {
-        Setup { device: self.device, wait: self.wait, streams }
+        let Self { device, wait, processes, pool_threshold, .. } = *self;
+        Setup { device, wait, streams, processes, pool_threshold }
     }
 }
 
@@ -338,6 +348,7 @@ impl AllocOptions {
         self.batch.of(Workload {
             memory: self.memory,
             lifetime: self.lifetime,
+            free_every: self.free_every,
             sync_every: self.sync_every,
             setup: self.runtime.setup(1),
             ..self.repetition.workload(Model::Alloc, self.size.bytes)
@@ -413,6 +424,20 @@ impl InferOptions {
     }
 }
 
+impl Request {
+    /// So many processes are to do it at once.
+    pub(crate) fn processes(&self) -> u32 {
+        match &self.task {
+            Task::Model(workload, _) | Task::Api(workload, _) => workload.setup.processes,
+            Task::Cpu(_) => 1,
+            #[cfg(feature = "infer")]
+            Task::Infer(_) => 1,
+            #[cfg(not(feature = "infer"))]
+            Task::NotBuiltIn => 1,
+        }
+    }
+}
+
 impl Command {
     pub(crate) fn request(&self) -> Request {
         let of_model = |workload, runtime: &Runtime| Task::Model(workload, runtime.backend);
@@ -440,6 +465,10 @@ fn size(text: &str) -> Result<usize, String> {
         .parse_size(text)
         .map_err(|error| format!("{error}; write a size such as 4096, 64K, 1M or 2GiB"))?;
     usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+fn threshold(text: &str) -> Result<u64, String> {
+    if text == "max" { Ok(u64::MAX) } else { size(text).map(|bytes| bytes as u64) }
 }
 
 #[cfg(feature = "infer")]
@@ -489,6 +518,8 @@ mod tests {
         assert!(parse("bench cpu --backend host").is_err());
         assert!(parse("bench kernel --streams 0").is_err());
         assert!(parse("bench kernel --batch 0").is_err());
+        assert!(parse("bench alloc --free-every 0").is_err() && parse("bench alloc --processes 0").is_err());
+        assert_eq!([threshold("max"), threshold("1M")], [Ok(u64::MAX), Ok(1 << 20)]);
         assert!(parse("bench --json").is_err());
         assert!(parse("bench --list kernel").is_err());
     }

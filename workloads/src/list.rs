@@ -38,13 +38,18 @@ pub(crate) fn print(json: bool) -> io::Result<()> {
 }
 
 fn can(capabilities: &Capabilities) -> String {
-    let Capabilities { waits, memory, pinned_copies, streams, graphs, durations } = capabilities;
+    let Capabilities { waits, memory, pinned_copies, streams, graphs, durations, pool_thresholds } = capabilities;
     let mut lines = vec![format!("memory: {}", names(memory)), format!("waits: {}", names(waits))];
-    let also: Vec<_> =
-        [(*pinned_copies, "pinned copies"), (*streams, "streams"), (*graphs, "graphs"), (*durations, "durations")]
-            .into_iter()
-            .filter_map(|(can, what)| can.then_some(what))
-            .collect();
+    let also: Vec<_> = [
+        (*pinned_copies, "pinned copies"),
+        (*streams, "streams"),
+        (*graphs, "graphs"),
+        (*durations, "durations"),
+        (*pool_thresholds, "pool thresholds"),
+    ]
+    .into_iter()
+    .filter_map(|(can, what)| can.then_some(what))
+    .collect();
     if !also.is_empty() {
         lines.push(also.join(", "));
     }

@@ -8,6 +8,7 @@ mod infer;
 mod list;
 mod measure;
 mod model;
+mod processes;
 mod report;
 mod workload;
 
@@ -38,6 +39,7 @@ fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
     };
     let request = command.request();
     let json = request.json;
+    let others = processes::Others::start(request.processes() - 1)?;
     if request.task.begins_with_init() {
         gpuos_phase::switch(phase::INIT);
     }
@@ -50,6 +52,7 @@ fn run(arguments: &cli::Cli) -> Result<(), Box<dyn std::error::Error>> {
         #[cfg(not(feature = "infer"))]
         Task::NotBuiltIn => return Err(backend::BackendError::NotBuiltIn { backend: "infer".to_owned() }.into()),
     };
+    others.wait()?;
     Ok(report::print(&text)?)
 }
 

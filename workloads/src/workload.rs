@@ -106,6 +106,8 @@ pub(crate) struct Workload {
     pub(crate) sync_every: u64,
     pub(crate) memory: Memory,
     pub(crate) lifetime: Lifetime,
+    /// Iterations of `alloc` that have the same buffer before it is freed.
+    pub(crate) free_every: u64,
     pub(crate) direction: Direction,
     /// Whether a batch is recorded once and launched as a graph.
     pub(crate) graph: bool,
@@ -123,6 +125,10 @@ pub(crate) struct Setup {
     pub(crate) wait: Wait,
     /// Iterations take turns on so many streams.
     pub(crate) streams: usize,
+    /// So many processes do the same at once.
+    pub(crate) processes: u32,
+    /// Bytes that the runtime's own pool keeps at a wait, where that is set.
+    pub(crate) pool_threshold: Option<u64>,
 }
 
 impl Workload {
@@ -138,10 +144,11 @@ impl Workload {
             sync_every: 1,
             memory: Memory::Device,
             lifetime: Lifetime::Once,
+            free_every: 1,
             direction: Direction::H2d,
             graph: false,
             duration_us: 0,
-            setup: Setup { device: 0, wait: Wait::Default, streams: 1 },
+            setup: Setup { device: 0, wait: Wait::Default, streams: 1, processes: 1, pool_threshold: None },
         }
     }
 

@@ -32,6 +32,10 @@ fn the_calls_of_work_are_those_of_the_work() {
         ("alloc --backend host --bytes 1G --iters 100 --batch 3", pairs(300)),
         ("alloc --backend host --bytes 64K --iters 100 --batch 3 --fused", pairs(100)),
         ("alloc --backend host --bytes 64K --iters 100 --lifetime pooled", none.clone()),
+        // A buffer has four iterations.
+        ("alloc --backend host --bytes 64K --iters 100 --free-every 4", pairs(25)),
+        // Of all processes together.
+        ("alloc --backend host --bytes 64K --iters 100 --processes 3", pairs(300)),
         ("alloc --backend host --bytes 64K --iters 0", none.clone()),
         ("kernel --backend host --bytes 64K --iters 100", none.clone()),
         ("kernel --backend host --bytes 64K --iters 100 --lifetime per-iter --batch 4", pairs(100)),

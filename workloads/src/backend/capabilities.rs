@@ -17,6 +17,8 @@ pub(crate) struct Capabilities {
     pub(crate) graphs: bool,
     /// Whether a kernel can tell the time.
     pub(crate) durations: bool,
+    /// Whether what its own pool keeps can be set.
+    pub(crate) pool_thresholds: bool,
 }
 
 impl Capabilities {
@@ -28,6 +30,7 @@ impl Capabilities {
         streams: false,
         graphs: false,
         durations: false,
+        pool_thresholds: false,
     };
 
     /// Of CUDA and HIP.
@@ -39,6 +42,7 @@ impl Capabilities {
         streams: true,
         graphs: true,
         durations: true,
+        pool_thresholds: false,
     };
 
     /// The first thing in the workload that the backend cannot do.
@@ -68,6 +72,7 @@ impl Capabilities {
             (workload.setup.streams > 1, self.streams, "--streams"),
             (workload.graph, self.graphs, "--graph"),
             (workload.duration_us > 0, self.durations, "--duration-us"),
+            (workload.setup.pool_threshold.is_some(), self.pool_thresholds, "--pool-threshold"),
         ] {
             if asked && !can {
                 return refuse(format!("`{option}`"), "`bench --list` shows which backend can");
@@ -106,6 +111,7 @@ mod tests {
         assert!(said(|workload| workload.graph = true).contains("`--graph`"));
         assert!(said(|workload| workload.setup.streams = 2).contains("`--streams`"));
         assert!(said(|workload| workload.duration_us = 1).contains("`--duration-us`"));
+        assert!(said(|workload| workload.setup.pool_threshold = Some(0)).contains("`--pool-threshold`"));
         let copy = said(|workload| {
             workload.model = Model::Copy;
             workload.memory = Memory::Pinned;

@@ -52,6 +52,8 @@ const NEEDED: &[&str] = &[
     "cuMemAllocManaged",
     "cuMemAllocAsync",
     "cuMemFreeAsync",
+    "cuDeviceGetDefaultMemPool",
+    "cuMemPoolSetAttribute",
     "cuMemHostAlloc",
     "cuMemFreeHost",
     "cuMemsetD8Async",
@@ -151,11 +153,25 @@ fn flags(wait: Wait) -> sys::CUctx_flags {
     }
 }
 
+/// Lets the device's own pool keep so many bytes at a wait; without it, it keeps none.
+fn keep_in_pool(ordinal: sys::CUdevice, mut threshold: u64) -> Result<(), BackendError> {
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: the pointer is valid.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, ordinal) }
+        .result()
+        .map_err(call("cuDeviceGetDefaultMemPool"))?;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the value of this attribute is a `cuuint64_t`.
+    unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast::<c_void>()) }
+        .result()
+        .map_err(call("cuMemPoolSetAttribute"))
+}
+
 impl Backend for Cuda {
     type Buffer = Buffer;
     type Graph = Graph;
     const NAME: &'static str = NAME;
-    const CAPABILITIES: Capabilities = Capabilities::ALL;
+    const CAPABILITIES: Capabilities = Capabilities { pool_thresholds: true, ..Capabilities::ALL };
 
     fn probe() -> Result<Probe, BackendError> {
         let (runtime, count) = load()?;
@@ -179,6 +195,9 @@ impl Backend for Cuda {
             }
             let context = result::primary_ctx::retain(ordinal).map_err(call("cuDevicePrimaryCtxRetain"))?;
             result::ctx::set_current(context).map_err(call("cuCtxSetCurrent"))?;
+            if let Some(threshold) = setup.pool_threshold {
+                keep_in_pool(ordinal, threshold)?;
+            }
             let streams = (0..setup.streams)
                 .map(|_| result::stream::create(StreamKind::NonBlocking).map_err(call("cuStreamCreate")))
                 .collect::<Result<_, _>>()?;

@@ -43,11 +43,13 @@ fn complaint(output: &Output) -> String {
 }
 
 /// What every backend can do that can anything.
-const EVERYWHERE: [&str; 14] = [
+const EVERYWHERE: [&str; 16] = [
     "alloc --bytes 64K",
     "alloc --bytes 64K --batch 3",
     "alloc --bytes 64K --batch 3 --fused",
     "alloc --bytes 64K --lifetime pooled",
+    "alloc --bytes 64K --free-every 4 --iters 9",
+    "alloc --bytes 64K --processes 3",
     "kernel --bytes 4096",
     "kernel --bytes 4095 --iters 7",
     "kernel --bytes 4096 --iters 0",
@@ -142,6 +144,7 @@ fn cuda_does_everything_on_the_fake() {
     let more = [
         "alloc --bytes 64K --memory managed",
         "alloc --bytes 64K --memory pinned",
+        "alloc --bytes 64K --memory async-pool --sync-every 1 --pool-threshold max",
         "alloc --bytes 64K --memory async-pool --sync-every 1",
         "kernel --bytes 4096 --memory managed --wait spin",
         "kernel --bytes 4096 --memory pinned --wait block",
