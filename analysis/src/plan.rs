@@ -48,9 +48,13 @@ pub struct SeriesPlan {
     /// Further arguments of `bench`.
     #[serde(default)]
     pub options: Vec<String>,
+    /// What is run in place of `bench`, such as `python3 study/phase2/models.py`. It takes `--iters N` and `--json`, marks its phases as
+    /// `bench` does, and prints the same report. `backend` and `model` are then its names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub program: Vec<String>,
 }
 
-/// One run of `bench`.
+/// One run of `bench`, or of another program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cell {
     /// As in [`SeriesPlan`].
@@ -65,14 +69,20 @@ pub struct Cell {
     pub options: String,
     /// The second run of the same cell in a block: the control that shows the noise.
     pub twin: bool,
+    /// What is run in place of `bench`, joined by blanks; empty where it is `bench`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program: String,
 }
 
 impl Cell {
-    /// The arguments of `bench`.
+    /// The arguments of `bench`, or of the program, of which the first is its name.
     pub fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec![self.model.clone()];
-        if self.model != "cpu" {
-            arguments.extend(["--backend".to_owned(), self.backend.clone()]);
+        let mut arguments: Vec<String> = self.program.split_whitespace().map(str::to_owned).collect();
+        if arguments.is_empty() {
+            arguments.push(self.model.clone());
+            if self.model != "cpu" {
+                arguments.extend(["--backend".to_owned(), self.backend.clone()]);
+            }
         }
         if let Some(bytes) = self.bytes {
             arguments.extend(["--bytes".to_owned(), bytes.to_string()]);
@@ -116,6 +126,7 @@ impl SeriesPlan {
             iters,
             options: self.options.join(" "),
             twin: false,
+            program: self.program.join(" "),
         };
         match self.axis() {
             Axis::Iterations => self.iters.iter().map(|iters| cell(self.bytes.first().map(|b| b.0), *iters)).collect(),
@@ -153,8 +164,10 @@ impl SeriesPlan {
             return Err(PlanError("`backend` and `model` are names of letters, digits and `-`".to_owned()));
         }
         let is_plain = |option: &String| option.chars().all(|c| c.is_ascii_graphic() && !"|<>`\"".contains(c));
-        if !self.options.iter().all(is_plain) {
-            return Err(PlanError("`options` are plain words without blanks, quotes, `|`, `<` and `>`".to_owned()));
+        if !self.options.iter().chain(&self.program).all(is_plain) {
+            return Err(PlanError(
+                "`options` and `program` are plain words without blanks, quotes, `|`, `<` and `>`".to_owned(),
+            ));
         }
         if self.iters.is_empty() {
             return Err(PlanError(format!("series of {} {}: `iters` is empty", self.backend, self.model)));
@@ -295,5 +308,20 @@ options = [\"--batch\", \"2\"]
         assert!(error("blocks = 11", "blocks = 4000000").contains("1000 at most"));
         let twice = TEXT.to_owned() + &TEXT[TEXT.find("[[series]]").unwrap()..];
         assert!(Plan::parse(&twice).unwrap_err().0.contains("is there twice"));
+    }
+
+    #[test]
+    fn the_plans_of_the_study_are_read() {
+        let study = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../study");
+        let mut plans = 0;
+        for phase in ["phase1", "phase2"] {
+            for file in std::fs::read_dir(study.join(phase).join("plans")).unwrap() {
+                let path = file.unwrap().path();
+                let plan = Plan::parse(&std::fs::read_to_string(&path).unwrap());
+                assert!(plan.is_ok(), "{}: {plan:?}", path.display());
+                plans += 1;
+            }
+        }
+        assert!(plans >= 8, "{plans}");
     }
 }

@@ -463,6 +463,9 @@ impl Dataset {
             // Options differ in characters that no file name should have.
             name += &format!("-{}", &checksum(cell.options.as_bytes())[..12]);
         }
+        if !cell.program.is_empty() {
+            name += &format!("-{}", &checksum(cell.program.as_bytes())[..12]);
+        }
         if cell.twin {
             name.push_str("-twin");
         }

@@ -77,6 +77,8 @@ impl InterventionFindings {
     pub fn mechanism(&self) -> &'static str {
         match (self.outcome, self.plan.rules_out) {
             (Outcome::Confirmed, false) => "confirmed",
+            // It moves as predicted, and not by as much: something else is there as well.
+            (Outcome::Refuted, false) if self.kinds.iter().any(KindFinding::moves_as_predicted) => "not alone",
             (Outcome::Confirmed, true) | (Outcome::Refuted, false) => "ruled out",
             (Outcome::DirectionOnly | Outcome::Unresolved | Outcome::Void, _) | (Outcome::Refuted, true) => "open",
         }
@@ -98,6 +100,18 @@ pub struct KindFinding {
     pub doses: Vec<DoseFinding>,
     /// What follows.
     pub outcome: Outcome,
+}
+
+impl KindFinding {
+    /// Whether the largest dose moves it in the direction that is predicted.
+    fn moves_as_predicted(&self) -> bool {
+        let Some(last) = self.doses.last().filter(|last| last.is_moved) else { return false };
+        match self.shape {
+            Shape::Inverse | Shape::Zero => last.calls < self.base,
+            Shape::Proportional => last.calls > self.base,
+            Shape::Constant => false,
+        }
+    }
 }
 
 /// A kind of call at a dose.
@@ -376,7 +390,10 @@ mod tests {
     fn an_inverse_is_confirmed_and_what_saturates_is_not() {
         assert_eq!(of(11, |k, _| (6.0 / k, 2.0)).outcome, Outcome::Confirmed);
         assert_eq!(of(11, |k, block| (6.0 / k + 0.01 * noise(k, block), 2.0)).outcome, Outcome::Confirmed);
-        assert_eq!(of(11, |_, _| (6.0, 2.0)).outcome, Outcome::Refuted);
+        let constant = of(11, |_, _| (6.0, 2.0));
+        assert_eq!((constant.outcome, constant.mechanism()), (Outcome::Refuted, "ruled out"));
+        let half = of(11, |k, _| (3.0 + 3.0 / k, 2.0));
+        assert_eq!((half.outcome, half.mechanism()), (Outcome::Refuted, "not alone"));
         assert_eq!(of(11, |k, _| (6.0 / k.min(4.0), 2.0)).outcome, Outcome::Refuted);
         // Wide noise: the direction is there.
         let wide = of(11, |k, block| (6.0 / k * (1.0 + 0.1 * noise(k, block)), 2.0));

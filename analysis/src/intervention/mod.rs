@@ -180,6 +180,7 @@ impl Intervention {
             iters: self.base.iters / k,
             options: options.collect::<Vec<_>>().join(" "),
             twin: false,
+            program: String::new(),
         }
     }
 

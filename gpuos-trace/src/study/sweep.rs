@@ -176,8 +176,17 @@ impl Sweep {
         (run, counts)
     }
 
+    /// What is run for a cell, with its arguments.
+    fn program(&self, cell: &Cell) -> (PathBuf, Vec<String>) {
+        let mut arguments = cell.arguments();
+        let is_bench = cell.program.is_empty();
+        let program = if is_bench { self.bench.clone() } else { PathBuf::from(arguments.remove(0)) };
+        (program, arguments)
+    }
+
     fn bare(&self, cell: &Cell, run: &mut RunRow) -> Result<(), String> {
-        let report = self.report(Command::new(&self.bench).args(cell.arguments()))?;
+        let (program, arguments) = self.program(cell);
+        let report = self.report(Command::new(program).args(arguments))?;
         let latency = report.latency.unwrap_or_default();
         run.bare_p50_ns = latency.p50_ns;
         run.bare_p90_ns = latency.p90_ns;
@@ -192,8 +201,9 @@ impl Sweep {
         let file = tempfile::Builder::new().suffix(".parquet").tempfile().map_err(|error| error.to_string())?;
         let tracer = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(tracer);
-        command.args(["run", "--quiet", "--per-thread", "--output"]).arg(file.path()).arg("--").arg(&self.bench);
-        let report = self.report(command.args(cell.arguments()))?;
+        let (program, arguments) = self.program(cell);
+        command.args(["run", "--quiet", "--per-thread", "--output"]).arg(file.path()).arg("--").arg(program);
+        let report = self.report(command.args(arguments))?;
         let traced = files::read(file.path()).map_err(|error| error.to_string())?;
         // Without the phase there would be no calls in it, and that is not the same as none.
         if !traced.header.phases.iter().any(|marked| phase::is_measured(&marked.path)) {
@@ -205,7 +215,7 @@ impl Sweep {
         counts(&traced).map(Some).map_err(|error| error.to_string())
     }
 
-    /// Runs `bench --json`; what it says on standard error when it fails is the reason.
+    /// Runs a program with `--json`; what it says on standard error when it fails is the reason.
     fn report(&self, command: &mut Command) -> Result<Report, String> {
         let output = output(command.arg("--json"), self.limit).map_err(|error| error.to_string())?;
         let Some(output) = output else {
@@ -216,7 +226,8 @@ impl Sweep {
             let line = said.lines().find(|line| Chosen::parse(line).is_none()).unwrap_or_default();
             return Err(format!("{}: {}", output.status, units::printable(line)));
         }
-        serde_json::from_slice(&output.stdout).map_err(|error| format!("what bench printed: {error}"))
+        serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("what the program printed is no report: {error}"))
     }
 }
 

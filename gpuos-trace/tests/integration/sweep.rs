@@ -118,6 +118,60 @@ fn a_sweep_is_cut_off_resumed_and_reported() {
     assert_eq!(json("report"), json("report2"));
 }
 
+/// A program that asks for its parent's number so often in `work`, once for every k iterations.
+const OTHER_PROGRAM: &str = "
+import argparse, json, os, sys
+sys.path.insert(0, sys.argv.pop(1))
+import gpuos_phase
+parser = argparse.ArgumentParser()
+for name in ('--iters', '--every'):
+    parser.add_argument(name, type=int, default=1)
+parser.add_argument('--json', action='store_true')
+options = parser.parse_args()
+gpuos_phase.switch('work')
+for number in range(options.iters):
+    if number % options.every == 0:
+        os.getppid()
+gpuos_phase.iterations(options.iters)
+gpuos_phase.switch('teardown')
+usage = dict.fromkeys(['user_ns', 'system_ns', 'voluntary_switches', 'involuntary_switches', 'minor_faults', 'major_faults'], 0)
+print(json.dumps({'wall_ns': 1000, 'usage': usage, 'latency': None}))
+";
+
+#[privileged]
+fn another_program_is_a_cell_and_an_intervention_is_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("other.py");
+    std::fs::write(&program, OTHER_PROGRAM).unwrap();
+    let markers = concat!(env!("CARGO_MANIFEST_DIR"), "/../client/phase/python");
+    let plan = format!(
+        "name = \"other\"\nseed = 1\nblocks = 3\n
+[[series]]\nbackend = \"python\"\nmodel = \"parent\"\niters = [10, 20, 40]\noptions = [\"--every\", \"2\"]
+program = [\"/usr/bin/python3\", \"{}\", \"{markers}\"]
+[[intervention]]\nname = \"I1\"\nconstraint = \"C1\"\nmechanism = \"a mapping each\"\nreason = \"kept for k\"
+base = {{ backend = \"host\", model = \"alloc\", bytes = \"4K\", iters = 32 }}\noption = \"--free-every\"\ndoses = [1, 2, 4]
+placebos = [\"role synchronization\"]
+[[intervention.prediction]]\nkind = \"role memory\"\nshape = \"inverse\"\ninterval = [0.9, 1.1]\n",
+        program.display()
+    );
+    std::fs::write(folder.path().join("plan.toml"), plan).unwrap();
+    let swept = run(&["sweep", "plan.toml", "-o", "data"], folder.path());
+    assert!(swept.status.success() && text(&swept).contains("0 failed, 0 with losses"), "{}", text(&swept));
+    let report = run(&["report", "data", "-o", "report"], folder.path());
+    assert!(text(&report).contains("I1: a mapping each: open (unresolved, a pilot of 2 blocks)"), "{}", text(&report));
+    let verdicts = std::fs::read_to_string(folder.path().join("report/verdicts.json")).unwrap();
+    let verdicts: serde_json::Value = serde_json::from_str(&verdicts).unwrap();
+    assert_eq!(verdicts["series"][0]["kinds"][0]["middles"], serde_json::json!([5.0, 10.0, 20.0]));
+    let doses = &verdicts["interventions"][0]["kinds"][0]["doses"];
+    assert_eq!([&doses[0]["calls"], &doses[1]["calls"]], [1.0, 0.5]);
+    assert!(folder.path().join("report/doses.svg").exists());
+    // Another plan is refused when the sweep goes on: what was predicted stays.
+    let text_of = std::fs::read_to_string(folder.path().join("plan.toml")).unwrap();
+    std::fs::write(folder.path().join("plan.toml"), text_of.replace("[0.9, 1.1]", "[0.1, 9.9]")).unwrap();
+    let changed = run(&["sweep", "plan.toml", "-o", "data", "--resume"], folder.path());
+    assert!(!changed.status.success() && text(&changed).contains("another plan"), "{}", text(&changed));
+}
+
 /// DuckDB and polars sum the calls of the dataset as it is: two for each of 1,444 allocations in each of eleven blocks, and
 /// those of the level that is run twice.
 fn others_read_it(folder: &Path) {
