@@ -134,7 +134,8 @@ fn execution(findings: &Findings) -> String {
         .iter()
         .map(|(backend, (fewest, most))| {
             let calls = if fewest == most { short(*fewest) } else { format!("{} to {}", short(*fewest), short(*most)) };
-            format!("{backend} makes {calls} calls on devices before the work")
+            let word = if fewest == most { self::calls(*most) } else { "calls" };
+            format!("{backend} makes {calls} {word} on devices before the work")
         })
         .collect();
     let execution = &findings.execution;
@@ -146,7 +147,8 @@ fn execution(findings: &Findings) -> String {
     } else if brought.is_empty() {
         text += "; no category of calls is there with a runtime alone";
     } else {
-        text += &format!("; {} categories of calls are there with a runtime alone", brought.len());
+        let are = if brought.len() == 1 { "category of calls is" } else { "categories of calls are" };
+        text += &format!("; {} {are} there with a runtime alone", brought.len());
     }
     text + "."
 }
@@ -163,7 +165,7 @@ pub fn others(findings: &Findings) -> Option<String> {
         let each = if others.per_iteration < FLAT_CALLS_PER_ITERATION { "" } else { &each };
         Some(format!("{} {} a second ({low} to {high}){each}", name(series), rate(others.per_second)))
     };
-    if !findings.knows_threads {
+    if !findings.knows_threads || findings.series.is_empty() {
         return None;
     }
     let rates: Vec<String> = findings.series.iter().filter_map(rate).collect();
@@ -181,6 +183,12 @@ pub fn spoken(claims: &[Claim]) -> (Vec<String>, usize) {
             Some((_, whats)) if whats.contains(&what) => {}
             Some((_, whats)) => whats.push(what),
             None => groups.push((spoken, vec![what])),
+        }
+    }
+    // Roles and categories are two ways to part the same calls.
+    for (_, whats) in &mut groups {
+        if whats.iter().any(|(kind, _)| matches!(kind, CallKind::Role(_))) {
+            whats.retain(|(kind, _)| !matches!(kind, CallKind::Category(_)));
         }
     }
     let mut sentences: Vec<String> =
@@ -223,6 +231,9 @@ mod tests {
             claim("four calls of ctl", category("ctl")),
         ];
         assert_eq!(spoken(&parts), (vec!["it makes three calls of uvm and four calls of ctl each time".to_owned()], 0));
+        // The same calls by role are not more of them.
+        let by_role = [parts[0].clone(), claim("seven calls for memory", CallKind::Role(gpuos_model::Role::Memory))];
+        assert_eq!(spoken(&by_role).0, ["it makes seven calls for memory each time"]);
         let with_all = [parts[0].clone(), claim("seven calls", CallKind::All)];
         assert_eq!(spoken(&with_all).0, ["it makes seven calls each time"]);
     }

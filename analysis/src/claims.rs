@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
-    answers::{calls, number},
+    answers::{self, number},
     axis::{Axis, short},
     counted::CallKind,
     execution::Execution,
@@ -130,7 +130,7 @@ pub struct InInference {
 }
 
 fn stack(plan: &SeriesPlan) -> (&str, &str, String) {
-    (&plan.backend, &plan.model, plan.options.join(" "))
+    (&plan.backend, &plan.model, [plan.program.join(" "), plan.options.join(" ")].join(" ").trim().to_owned())
 }
 
 pub(crate) fn form(series: &[SeriesFindings], execution: &Execution, variants: &[VariantPair]) -> Claims {
@@ -190,15 +190,20 @@ fn both_axes(iterations: &SeriesFindings, bytes: &SeriesFindings, kind: &CallKin
     let on = format!("{backend} {model} {options}");
     let on = on.trim_end();
     let spoken = |depends_on: usize| match depends_on {
-        0 => Spoken {
+        0 if iterations.kind(kind).is_some_and(|found| found.verdict.scaling == Scaling::Linear) => Spoken {
             before: format!("{on} makes"),
             what: of_kind(iterations, kind),
-            after: "each time, whatever the size".to_owned(),
+            after: format!("each time, whatever the size{}", bytes.range()),
+        },
+        0 => Spoken {
+            before: format!("{on},"),
+            what: kind.to_string(),
+            after: format!("with repetition: {}, whatever the size{}", iterations.words(kind), bytes.range()),
         },
         _ => Spoken {
             before: format!("{on},"),
             what: kind.to_string(),
-            after: format!("changes with size ({}), however often it is done", bytes.words(kind)),
+            after: format!("with size: {}, however often it is done", bytes.words(kind)),
         },
     };
     let claim = |depends_on: usize, rules_out: &str| Claim {
@@ -242,7 +247,7 @@ fn of_kind(series: &SeriesFindings, kind: &CallKind) -> String {
     let count = verdict.map_or_else(String::new, |verdict| {
         if verdict.slope_words() == short(verdict.slope) { number(verdict.slope) } else { verdict.slope_words() }
     });
-    let calls = calls(verdict.map_or(0.0, |verdict| verdict.slope));
+    let calls = answers::calls(verdict.map_or(0.0, |verdict| verdict.slope));
     match kind {
         CallKind::All => format!("{count} {calls}"),
         CallKind::Role(role) => format!("{count} {calls} for {role}"),
@@ -266,7 +271,7 @@ fn of_runtimes(series: &[SeriesFindings], execution: &Execution, claims: &mut Cl
                             format!("{backend} {model} {options}").trim_end()
                         ),
                         what: found.category.clone(),
-                        after: "whatever the size".to_owned(),
+                        after: format!("whatever the size{}", bytes.range()),
                     },
                     backend: backend.to_owned(),
                     model: model.to_owned(),
@@ -322,7 +327,9 @@ fn of_variants(series: &[SeriesFindings], variants: &[VariantPair], claims: &mut
                         Spoken {
                             before: format!("{} {} makes", pair.backend, pair.model),
                             what: match &found.kind {
-                                CallKind::All => format!("{calls} {more} calls"),
+                                CallKind::All => {
+                                    format!("{calls} {more} {}", answers::calls(found.per_iteration.abs()))
+                                }
                                 CallKind::Role(role) => format!("{calls} {more} for {role}"),
                                 CallKind::Category(category) => format!("{calls} {more} of {category}"),
                             },

@@ -139,14 +139,15 @@ fn work_of(dataset: &Dataset, backend: &str) -> Vec<Work> {
         .filter(|series| series.backend == backend && series.axis() == Axis::Iterations)
         .filter_map(|series| {
             let cell = series.cells().pop()?;
-            let ((flows, runs), (without, _)) = (flows_of(dataset, &cell), flows_of(dataset, &cell.without_work()));
+            let ((flows, runs), (without, others)) =
+                (flows_of(dataset, &cell), flows_of(dataset, &cell.without_work()));
             let alike = |a: &Flow, b: &Flow| Flow { calls: 0.0, ..a.clone() } == Flow { calls: 0.0, ..b.clone() };
             let work = flows.into_iter().filter(|flow| phase::is_measured(&flow.phase)).filter_map(|flow| {
                 let before = without.iter().find(|other| alike(other, &flow)).map_or(0.0, |other| other.calls);
                 (flow.calls > before).then_some(Flow { calls: flow.calls - before, ..flow })
             });
             let flows = work.collect();
-            (runs > 0).then(|| Work { series: series.name(), iterations: cell.iters, flows })
+            (runs > 0 && others > 0).then(|| Work { series: series.name(), iterations: cell.iters, flows })
         })
         .collect()
 }

@@ -34,7 +34,7 @@ pub fn html(title: &str, markdown: &str, plots: &BTreeMap<String, String>) -> St
     )
 }
 
-/// Begins a part that is folded; [`fold_ends`] ends it.
+/// Begins a part that is folded; [`FOLD_ENDS`] ends it.
 pub(crate) fn fold(summary: &str) -> String {
     format!("<details><summary>{}</summary>\n\n", escaped(summary))
 }

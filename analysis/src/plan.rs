@@ -149,7 +149,9 @@ impl SeriesPlan {
             (Axis::Iterations, Some(bytes)) => Axis::Bytes.level(bytes.0 as f64),
             (Axis::Iterations, None) => String::new(),
         };
-        [self.backend.as_str(), &self.model, &self.options.join(" "), &fixed]
+        // Of another program the file that it is.
+        let file = self.program.iter().rev().find_map(|word| word.rsplit_once('/')).map_or("", |(_, file)| file);
+        [self.backend.as_str(), &self.model, file, &self.options.join(" "), &fixed]
             .into_iter()
             .filter(|word| !word.is_empty())
             .collect::<Vec<_>>()
@@ -158,16 +160,10 @@ impl SeriesPlan {
 
     fn check(&self) -> Result<(), PlanError> {
         let fail = |what: &str| Err(PlanError(format!("series {}: {what}", self.name())));
-        // Both are parts of file names, and everything stands in reports.
-        let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        if ![&self.backend, &self.model].into_iter().all(|word| is_word(word) && !word.starts_with('-')) {
-            return Err(PlanError("`backend` and `model` are names of letters, digits and `-`".to_owned()));
-        }
-        let is_plain = |option: &String| option.chars().all(|c| c.is_ascii_graphic() && !"|<>`\"".contains(c));
-        if !self.options.iter().chain(&self.program).all(is_plain) {
-            return Err(PlanError(
-                "`options` and `program` are plain words without blanks, quotes, `|`, `<` and `>`".to_owned(),
-            ));
+        check_words(&self.backend, &self.model, &self.options)?;
+        let is_program = |word: &String| !word.is_empty() && is_plain(word) && !is_taken(word);
+        if !self.program.iter().all(is_program) {
+            return Err(PlanError(format!("`program` has plain words alone, and none of {}", TAKEN.join(", "))));
         }
         if self.iters.is_empty() {
             return Err(PlanError(format!("series of {} {}: `iters` is empty", self.backend, self.model)));
@@ -182,12 +178,35 @@ impl SeriesPlan {
         if self.iters.len().max(self.bytes.len()) < 3 {
             return fail("an axis needs three levels or more");
         }
-        let taken = ["--iters", "--bytes", "--backend", "--json"];
-        if self.options.iter().any(|option| taken.iter().any(|word| option.starts_with(word))) {
-            return fail("`options` may not have --iters, --bytes, --backend or --json");
-        }
         Ok(())
     }
+}
+
+/// Options that a sweep sets itself.
+const TAKEN: [&str; 4] = ["--iters", "--bytes", "--backend", "--json"];
+
+fn is_plain(word: &str) -> bool {
+    word.chars().all(|c| c.is_ascii_graphic() && !"|<>`\"".contains(c))
+}
+
+fn is_taken(word: &str) -> bool {
+    TAKEN.iter().any(|taken| word == *taken || word.starts_with(&format!("{taken}=")))
+}
+
+/// Whether words can stand in a command line, in file names and in reports.
+pub(crate) fn check_words(backend: &str, model: &str, options: &[String]) -> Result<(), PlanError> {
+    // Both are parts of file names.
+    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if ![backend, model].into_iter().all(|word| is_word(word) && !word.starts_with('-')) {
+        return Err(PlanError("`backend` and `model` are names of letters, digits and `-`".to_owned()));
+    }
+    if !options.iter().all(|option| !option.is_empty() && is_plain(option)) {
+        return Err(PlanError("`options` are plain words without blanks, quotes, `|`, `<` and `>`".to_owned()));
+    }
+    if options.iter().any(|option| is_taken(option)) {
+        return Err(PlanError(format!("`options` may not have {}", TAKEN.join(", "))));
+    }
+    Ok(())
 }
 
 impl Plan {
@@ -214,7 +233,9 @@ impl Plan {
             }
         }
         for (place, series) in plan.series.iter().enumerate() {
-            if plan.series[..place].contains(series) {
+            // Of what differs in its program alone nothing would tell the cells apart.
+            let nameless = |series: &SeriesPlan| SeriesPlan { program: Vec::new(), ..series.clone() };
+            if plan.series[..place].iter().any(|other| nameless(other) == nameless(series)) {
                 return Err(PlanError(format!("series {} is there twice", series.name())));
             }
         }
@@ -235,6 +256,11 @@ impl Plan {
         }
         cells.extend(self.interventions.iter().flat_map(Intervention::cells));
         cells.into_iter().collect()
+    }
+
+    /// The words of the programs that are run in place of `bench`.
+    pub fn programs(&self) -> Vec<String> {
+        self.series.iter().flat_map(|series| series.program.iter().cloned()).collect()
     }
 
     /// The cells of a block in its random order; the same plan gives the same.

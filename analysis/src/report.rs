@@ -154,11 +154,13 @@ fn environment(text: &mut String, findings: &Findings) {
         findings.wanted,
         100.0 * FLAT_SHARE
     );
-    let used = |name: &str| findings.series.iter().any(|series| series.plan.backend == name);
+    let of_series = findings.series.iter().map(|series| &series.plan.backend);
+    let of_interventions = findings.interventions.iter().map(|one| &one.plan.base.backend);
+    let used: BTreeSet<&str> = of_series.chain(of_interventions).map(String::as_str).collect();
     let backends = environment["backends"].as_array().into_iter().flatten();
     let rows: Vec<Vec<String>> = backends
         .filter_map(|found| {
-            let name = found["name"].as_str().filter(|name| used(name))?;
+            let name = found["name"].as_str().filter(|name| used.contains(name))?;
             let ok = &found["found"]["Ok"];
             let word = |name: &str| ok[name].as_str().unwrap_or_default().to_owned();
             let devices: Vec<_> = ok["devices"].as_array()?.iter().filter_map(serde_json::Value::as_str).collect();
@@ -204,7 +206,10 @@ fn predictions(text: &mut String, findings: &Findings) {
         let words = [found.name.as_str(), &found.text, &found.backend, found.outcome.name(), &found.evidence];
         words.map(str::to_owned).to_vec()
     });
-    table(text, &["", "prediction", "on", "came", "evidence"], rows);
+    let rows: Vec<Vec<String>> = rows.collect();
+    if !rows.is_empty() {
+        table(text, &["", "prediction", "on", "came", "evidence"], rows);
+    }
     let absent: Vec<String> = findings
         .predictions
         .iter()
@@ -236,7 +241,7 @@ fn first_screen(text: &mut String, findings: &Findings) {
             "Counts are those of the thread that issues the work. Other threads, at the largest level: {}.\n",
             plain(&others)
         );
-    } else {
+    } else if !findings.knows_threads {
         text.push_str("These counts are those of all threads: the dataset does not say who made a call, so that a runtime's own thread that wakes up now and then is among them.\n\n");
     }
 }
@@ -325,8 +330,11 @@ fn execution(text: &mut String, findings: &Findings) {
 fn workload(cell: &str) -> String {
     let mut words = cell.split(' ');
     let model = words.next().unwrap_or_default();
-    let backend = words.skip_while(|word| *word != "--backend").nth(1).unwrap_or_default();
-    format!("{backend} {model}").trim_start().to_owned()
+    match words.skip_while(|word| *word != "--backend").nth(1) {
+        Some(backend) => format!("{backend} {model}"),
+        // The model of the CPU, or another program.
+        None => cell.split(" --iters").next().unwrap_or(cell).to_owned(),
+    }
 }
 
 /// Categories that are there only with a runtime; the models of a backend side by side, where they are alike.
@@ -489,13 +497,19 @@ fn markdown(findings: &Findings) -> String {
     options(&mut text, findings);
     intervention::section(&mut text, &findings.interventions);
     inference(&mut text, findings);
-    text.push_str("## Who calls what\n\nMedians of the blocks; the width of a band is its number of calls: above all phases of one workload of each backend, below the timed work of each series alone, at its own scale, and what the hardware does then, which is not observed. Which library made a call is not traced here: the program stands for itself and the runtime that it loads.\n\n");
-    for map in &findings.interactions {
-        let _ = writeln!(text, "![{} {}]({})\n", plain(&map.backend), plain(&map.cell), map_name(map));
+    if !findings.interactions.is_empty() {
+        who_calls_what(&mut text, &findings.interactions);
     }
     cost(&mut text, findings);
     controls(&mut text, findings);
     text
+}
+
+fn who_calls_what(text: &mut String, maps: &[Interaction]) {
+    text.push_str("## Who calls what\n\nMedians of the blocks; the width of a band is its number of calls: above all phases of one workload of each backend, below the timed work of each series alone, at its own scale, and what the hardware does then, which is not observed. Which library made a call is not traced here: the program stands for itself and the runtime that it loads.\n\n");
+    for map in maps {
+        let _ = writeln!(text, "![{} {}]({})\n", plain(&map.backend), plain(&map.cell), map_name(map));
+    }
 }
 
 /// The phases of each map, for the stacked bars.

@@ -76,6 +76,14 @@ impl SeriesFindings {
         self.kinds.iter().find(|found| found.kind == *kind)
     }
 
+    /// From where to where it goes, in words after others.
+    pub fn range(&self) -> String {
+        let ends = self.levels.first().zip(self.levels.last());
+        ends.map_or_else(String::new, |(first, last)| {
+            format!(" from {} to {}", self.axis.level(*first), self.axis.level(*last))
+        })
+    }
+
     /// Calls at a level, or at the next one below.
     pub fn at(&self, kind: &CallKind, level: f64) -> Option<f64> {
         let place = self.levels.iter().rposition(|other| *other <= level)?;

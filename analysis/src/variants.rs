@@ -81,8 +81,8 @@ pub(crate) fn options(series: &SeriesPlan) -> BTreeMap<String, String> {
 
 /// The one option in which two series differ, with its value in each.
 fn one_difference(first: &SeriesPlan, second: &SeriesPlan) -> Option<(String, String, String)> {
-    let alike = (&first.backend, &first.model, &first.bytes, &first.iters)
-        == (&second.backend, &second.model, &second.bytes, &second.iters);
+    let alike = (&first.backend, &first.model, &first.bytes, &first.iters, &first.program)
+        == (&second.backend, &second.model, &second.bytes, &second.iters, &second.program);
     if !alike {
         return None;
     }

@@ -29,8 +29,10 @@ pub const FLAT_CALLS: f64 = 1.0;
 pub const FLAT_SHARE: f64 = 0.02;
 /// Exponents that are called linear.
 pub const LINEAR: (f64, f64) = (0.85, 1.15);
-/// Growth must have begun before the last level: by this share of the largest value at the one before.
-const SEEN_TWICE: f64 = 0.02;
+/// Growth must have begun before the last level: the one before has this share of it.
+const BEGUN: f64 = 0.06;
+/// Or two levels before have so many calls, which are more than what comes once and is rounded.
+const MANY: f64 = 5.0;
 /// Exponents that are called no growth, where there is an effect.
 const CONSTANT: f64 = 0.15;
 /// Share of all growth that one or two steps must explain.
@@ -467,8 +469,10 @@ impl Shape {
         // Growth that goes on must be better than growth that ended before the first level.
         let goes_on = |criterion: f64| criterion + STEP_MARGIN <= stepped.criterion.min(constant(drawn, &weights));
         // What only the last level has is a step or a steep power, and neither is shown.
-        let before_the_last = drawn.last().checked_sub(1).map_or(0.0, |level| drawn.values[level]);
-        let is_seen_twice = before_the_last.abs() >= SEEN_TWICE * drawn.values[drawn.last()].abs();
+        let size = |level: usize| drawn.values[level].abs();
+        let last = drawn.last();
+        let has_begun = last > 0 && size(last - 1) >= BEGUN * size(last);
+        let is_seen_twice = has_begun || (0..last).filter(|level| size(*level) >= MANY).count() >= 2;
         let is_a_power = fits && bounded && is_seen_twice && goes_on(power_left);
         let is_stepped = stepped.criterion + STEP_MARGIN <= power_left && stepped.explains;
         // What does not change after the first level is one step, right before it.
@@ -717,6 +721,19 @@ mod tests {
         let counts = [101.0, 101.0, 101.0, 102.0, 102.0, 102.0, 102.0, 301.0];
         let series = Series::new(levels.to_vec(), vec![counts.to_vec(); 10]).unwrap();
         assert_eq!(judge(&series, Axis::Bytes, true).scaling, Scaling::Inconclusive);
+        let rising = [[&counts[..6], &[111.0, 301.0][..]].concat(), [&counts[..6], &[105.0, 301.0][..]].concat()];
+        for row in rising {
+            let series = Series::new(levels.to_vec(), vec![row; 10]).unwrap();
+            assert_eq!(judge(&series, Axis::Bytes, true).scaling, Scaling::Inconclusive);
+        }
+        // Where growth has begun, a last level that is far away hides nothing.
+        let far = |levels: &[f64], of: fn(f64) -> f64, axis| {
+            let row: Vec<f64> = levels.iter().map(|level| of(*level)).collect();
+            judge(&Series::new(levels.to_vec(), vec![row; 10]).unwrap(), axis, true).scaling
+        };
+        assert_eq!(far(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 2000.0], |n| 7.0 * n, Axis::Iterations), Scaling::Linear);
+        let decades = [1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6];
+        assert_eq!(far(&decades, |n| n * n, Axis::Iterations), Scaling::Superlinear);
         // A level beyond it settles it.
         let mut beyond = levels.to_vec();
         beyond.push(4.0 * levels[7]);

@@ -78,16 +78,22 @@ def train(options):
     module = resnet().to(options.device).train()
     optimizer, loss_of = torch.optim.SGD(module.parameters(), lr=0.01), torch.nn.CrossEntropyLoss()
     pinned = options.device == "cuda"
-    batches = iter(torch.utils.data.DataLoader(Images(), batch_size=options.batch, num_workers=2, pin_memory=pinned))
+    state = {}
+
+    def begin():
+        # Worker processes stay in the phase that they are started in.
+        loader = torch.utils.data.DataLoader(Images(), batch_size=options.batch, num_workers=2, pin_memory=pinned)
+        state["batches"] = iter(loader)
 
     def unit():
-        images, labels = (part.to(options.device, non_blocking=True) for part in next(batches))
+        images, labels = (part.to(options.device, non_blocking=True) for part in next(state["batches"]))
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(module(images), labels)
         loss.backward()
         optimizer.step()
         loss.item()
 
+    unit.begin = begin
     return unit
 
 
@@ -126,14 +132,15 @@ CELLS = {"infer": infer, "generate": generate, "train": train, "load": load, "co
 
 
 def usage():
-    of = resource.getrusage(resource.RUSAGE_SELF)
+    """Of this process and of those that it started and that have ended."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
-        "user_ns": int(of.ru_utime * 1e9),
-        "system_ns": int(of.ru_stime * 1e9),
-        "voluntary_switches": of.ru_nvcsw,
-        "involuntary_switches": of.ru_nivcsw,
-        "minor_faults": of.ru_minflt,
-        "major_faults": of.ru_majflt,
+        "user_ns": int(sum(of.ru_utime for of in both) * 1e9),
+        "system_ns": int(sum(of.ru_stime for of in both) * 1e9),
+        "voluntary_switches": sum(of.ru_nvcsw for of in both),
+        "involuntary_switches": sum(of.ru_nivcsw for of in both),
+        "minor_faults": sum(of.ru_minflt for of in both),
+        "major_faults": sum(of.ru_majflt for of in both),
     }
 
 
@@ -149,11 +156,14 @@ def main():
     options = parser.parse_args()
     gpuos_phase.switch("load")
     unit = CELLS[options.cell](options)
+    begin = getattr(unit, "begin", lambda: None)
     gpuos_phase.switch("warmup")
+    begin()
     for _ in range(options.warmup):
         unit()
     latencies, before = [], usage()
     gpuos_phase.switch("work")
+    begin()
     start = time.perf_counter_ns()
     for _ in range(options.iters):
         began = time.perf_counter_ns()
@@ -164,7 +174,8 @@ def main():
     gpuos_phase.switch("teardown")
     report = {"wall_ns": wall, "usage": {name: value - before[name] for name, value in usage().items()}, "latency": None}
     if latencies:
-        at = lambda share: sorted(latencies)[min(len(latencies) - 1, int(share * len(latencies)))]
+        latencies.sort()
+        at = lambda share: latencies[min(len(latencies) - 1, int(share * len(latencies)))]
         report["latency"] = {
             "count": len(latencies),
             "p50_ns": int(statistics.median(latencies)),

@@ -7,7 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use gpuos_analysis::interaction::{Flow, flows_of};
+use gpuos_analysis::{
+    dataset::Dataset,
+    interaction::{Flow, flows_of},
+    plan::Cell,
+};
 use minijinja::{Environment, Error, ErrorKind, Value, value::Kwargs};
 
 use crate::reports::Unpacked;
@@ -84,8 +88,7 @@ impl Study {
         Ok(rows)
     }
 
-    /// Who calls what in a cell of a dataset, by the arguments of `bench`; medians of the blocks.
-    fn flows(&self, folder: &str, arguments: &str) -> Result<Vec<Flow>> {
+    fn unpacked(&self, folder: &str) -> Result<Arc<Unpacked>> {
         let known = self.datasets.lock().ok().and_then(|known| known.get(folder).cloned());
         let unpacked = match known {
             Some(known) => known,
@@ -94,21 +97,42 @@ impl Study {
         if let Ok(mut datasets) = self.datasets.lock() {
             datasets.insert(folder.to_owned(), Arc::clone(&unpacked));
         }
+        Ok(unpacked)
+    }
+
+    /// Who calls what in a cell of a dataset, by the arguments of `bench`; medians of the blocks.
+    fn flows(&self, folder: &str, arguments: &str) -> Result<Vec<Flow>> {
+        let unpacked = self.unpacked(folder)?;
         let dataset = unpacked.open()?;
-        let cells = dataset.plan.cells();
-        let cell = cells.iter().find(|cell| !cell.twin && cell.arguments().join(" ") == arguments);
-        let cell = cell.with_context(|| format!("{folder} has no cell `{arguments}`"))?;
-        let (flows, runs) = flows_of(&dataset, cell);
+        let cell = cell_of(&dataset, folder, arguments)?;
+        let (flows, runs) = flows_of(&dataset, &cell);
         if runs == 0 {
             bail!("{folder}: no run of `{arguments}` can be used");
         }
         Ok(flows)
     }
 
-    /// Calls for each iteration of the timed work, side by side. A column is a name, a folder, a backend and a series; a stack that
-    /// makes none of a call has nothing in its place.
+    /// Calls in a phase of a cell in each block but the first, the fewest first.
+    fn by_block(&self, folder: &str, arguments: &str, phase: &str) -> Result<Vec<u64>> {
+        let unpacked = self.unpacked(folder)?;
+        let dataset = unpacked.open()?;
+        let cell = cell_of(&dataset, folder, arguments)?;
+        let mut sums = Vec::new();
+        for block in 2..=dataset.plan.blocks {
+            let Some(counts) = dataset.counts(&cell, block)? else { continue };
+            let mut sum = 0;
+            counts.each(|row| sum += if row.phase == phase { row.calls } else { 0 })?;
+            sums.push(sum);
+        }
+        sums.sort_unstable();
+        Ok(sums)
+    }
+
+    /// Calls for each iteration of the timed work, side by side. A column is a name, a folder, a backend and a series.
     fn side_by_side(&self, columns: &[[String; 4]]) -> Result<Value> {
-        let mut rows: BTreeMap<(String, String), Vec<Option<f64>>> = BTreeMap::new();
+        // What comes less often than what is no growth is a heartbeat or noise.
+        let least = gpuos_analysis::verdict::FLAT_CALLS_PER_ITERATION;
+        let mut table = SideBySide::new(columns.len(), least);
         for (place, [_, folder, backend, series]) in columns.iter().enumerate() {
             let verdicts = self.json(&format!("{folder}/verdicts.json"))?;
             let maps = verdicts["interactions"].as_array().into_iter().flatten();
@@ -120,23 +144,30 @@ impl Study {
             for flow in work["flows"].as_array().into_iter().flatten() {
                 let word = |name: &str| flow[name].as_str().unwrap_or_default().to_owned();
                 let each = flow["calls"].as_f64().unwrap_or_default() / iterations;
-                let call = match (word("device"), word("call")) {
-                    (device, call) if device.is_empty() || call.starts_with(&device) => call,
-                    (device, call) => format!("{device} {call}"),
-                };
-                let row = rows.entry((word("role"), call)).or_insert_with(|| vec![None; columns.len()]);
-                *row[place].get_or_insert(0.0) += each;
+                table.add(place, word("role"), call_of(&word("device"), &word("call")), each);
             }
         }
-        // What comes less often than what is no growth is a heartbeat or noise.
-        let least = gpuos_analysis::verdict::FLAT_CALLS_PER_ITERATION;
-        let rows = rows.into_iter().filter(|(_, cells)| cells.iter().flatten().any(|each| *each >= least)).map(
-            |((role, call), cells)| {
-                let having = cells.iter().flatten().filter(|each| **each >= least).count();
-                serde_json::json!({ "role": role, "call": call, "cells": cells, "having": having })
-            },
-        );
-        Ok(Value::from_serialize(rows.collect::<Vec<_>>()))
+        Ok(table.rows())
+    }
+
+    /// Calls of one traced run each, side by side: those in some phases, divided by a number. A column is a name and a CSV file. Calls
+    /// below `least` in every column are one row.
+    fn runs_side_by_side(&self, columns: &[[String; 2]], phases: &[String], units: f64, least: f64) -> Result<Value> {
+        let mut table = SideBySide::new(columns.len(), least);
+        for (place, [_, file]) in columns.iter().enumerate() {
+            for row in self.rows(file, &[])? {
+                let word = |name: &str| row.get(name).cloned().unwrap_or_default();
+                if !phases.contains(&word("phase")) {
+                    continue;
+                }
+                let is_on_gpu = word("decoded") == "true" || word("device").starts_with("nvidia");
+                let device = if is_on_gpu { word("device") } else { String::new() };
+                let call = if is_on_gpu && !word("ioctl").is_empty() { word("ioctl") } else { word("syscall") };
+                let calls = number(&word("calls")).with_context(|| format!("{file}: `calls` is no number"))?;
+                table.add(place, word("role"), call_of(&device, &call), calls / units);
+            }
+        }
+        Ok(table.rows())
     }
 
     /// What the first group of a pattern matches first in a text; lines are matched one by one with `(?m)`. Nothing where the
@@ -146,6 +177,52 @@ impl Study {
         let found =
             regex::Regex::new(pattern)?.captures(&text).with_context(|| format!("{path} has no `{pattern}`"))?;
         Ok(found.get(1).map(|group| group.as_str().to_owned()))
+    }
+}
+
+/// The cell of a dataset that has these arguments of `bench`.
+fn cell_of(dataset: &Dataset, folder: &str, arguments: &str) -> Result<Cell> {
+    let mut cells = dataset.plan.cells().into_iter();
+    let cell = cells.find(|cell| !cell.twin && cell.arguments().join(" ") == arguments);
+    cell.with_context(|| format!("{folder} has no cell `{arguments}`"))
+}
+
+/// A call with its device before it, where it is on one.
+fn call_of(device: &str, call: &str) -> String {
+    if device.is_empty() || call.starts_with(device) { call.to_owned() } else { format!("{device} {call}") }
+}
+
+/// Calls by role and name, a column for each stack.
+struct SideBySide {
+    columns: usize,
+    /// Calls that are fewer in every column have no row of their own.
+    least: f64,
+    rows: BTreeMap<(String, String), Vec<f64>>,
+}
+
+impl SideBySide {
+    fn new(columns: usize, least: f64) -> Self {
+        Self { columns, least, rows: BTreeMap::new() }
+    }
+
+    fn add(&mut self, place: usize, role: String, call: String, calls: f64) {
+        self.rows.entry((role, call)).or_insert_with(|| vec![0.0; self.columns])[place] += calls;
+    }
+
+    /// What a text shows: rows, what each column has in none of them, and how many kinds that is.
+    fn rows(self) -> Value {
+        let is_shown = |cells: &[f64]| cells.iter().any(|calls| *calls >= self.least);
+        let (mut rows, mut rest, mut left_out) = (Vec::new(), vec![0.0; self.columns], 0);
+        for ((role, call), cells) in self.rows {
+            if is_shown(&cells) {
+                let having = cells.iter().filter(|calls| **calls > 0.0).count();
+                rows.push(serde_json::json!({ "role": role, "call": call, "cells": cells, "having": having }));
+            } else {
+                left_out += 1;
+                rest.iter_mut().zip(cells).for_each(|(sum, calls)| *sum += calls);
+            }
+        }
+        Value::from_serialize(serde_json::json!({ "rows": rows, "rest": rest, "left_out": left_out }))
     }
 }
 
@@ -178,7 +255,9 @@ pub(crate) fn thousands(number: f64) -> String {
 
 /// With so many digits behind the point; a minus is one.
 pub(crate) fn decimals(number: f64, digits: usize) -> String {
-    format!("{number:.digits$}").replace('-', "\u{2212}")
+    let text = format!("{number:.digits$}");
+    let is_nothing = !text.contains(|c: char| ('1'..='9').contains(&c));
+    if is_nothing { text.replace('-', "") } else { text.replace('-', "\u{2212}") }
 }
 
 /// Adds everything that a text may ask.
@@ -198,7 +277,15 @@ pub(crate) fn add(environment: &mut Environment<'_>, study: &Study) {
     });
     let of = study.clone();
     environment.add_function("sum", move |path: &str, column: &str, filters: Kwargs| {
-        let rows = of.rows(path, &words(&filters)?).map_err(|error| failed(&error))?;
+        let filters = words(&filters)?;
+        let rows = of.rows(path, &filters).map_err(|error| failed(&error))?;
+        // A word that is misspelt is not none.
+        for (name, value) in &filters {
+            if of.rows(path, &[(name.clone(), value.clone())]).map_err(|error| failed(&error))?.is_empty() {
+                let what = format!("{path} has no row whose `{name}` is `{value}`");
+                return Err(Error::new(ErrorKind::InvalidOperation, what));
+            }
+        }
         let mut sum = 0.0;
         for row in rows {
             let word = row.get(column).map_or("", String::as_str);
@@ -224,6 +311,22 @@ pub(crate) fn add(environment: &mut Environment<'_>, study: &Study) {
         });
         of.side_by_side(&columns.collect::<Result<Vec<_>, _>>()?).map_err(|error| failed(&error))
     });
+    let of = study.clone();
+    environment.add_function("by_block", move |folder: &str, arguments: &str, phase: &str| {
+        of.by_block(folder, arguments, phase).map_err(|error| failed(&error))
+    });
+    let of = study.clone();
+    environment.add_function(
+        "runs_side_by_side",
+        move |columns: Vec<Vec<String>>, phases: Vec<String>, units: f64, least: f64| {
+            let columns = columns.into_iter().map(|column| {
+                <[String; 2]>::try_from(column)
+                    .map_err(|_| Error::new(ErrorKind::InvalidOperation, "a column is a name and a CSV file"))
+            });
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            of.runs_side_by_side(&columns, &phases, units, least).map_err(|error| failed(&error))
+        },
+    );
     environment.add_function("must", |holds: bool, what: &str| {
         if holds {
             Ok("")
@@ -272,6 +375,7 @@ mod tests {
         assert_eq!(render("{{ rows('a.csv', name='write')[0].calls | num / 8 }}").unwrap(), "150.0");
         assert_eq!(render("{{ find('a.txt', 'total ([0-9,]+) calls') }}").unwrap(), "1,234");
         assert_eq!(render("{{ -0.125 | dec(2) }} {{ 1500 | us(1) }}").unwrap(), "\u{2212}0.12 1.5");
+        assert_eq!(render("{{ -0.001 | dec(2) }}").unwrap(), "0.00");
     }
 
     #[test]
@@ -280,7 +384,8 @@ mod tests {
             "{{ must(1 > 2, 'more') }}",
             "{{ find('a.txt', 'none ([0-9]+)') }}",
             "{{ sum('a.csv', 'name') }}",
-            "{{ sum('a.csv', 'calls', nobody='1') }}",
+            "{{ sum('a.csv', 'calls', colour='1') }}",
+            "{{ sum('a.csv', 'calls', name='reed') }}",
             "{{ json('absent.json') }}",
             "{{ rows('a.csv')[0].absent }}",
         ] {

@@ -29,6 +29,7 @@ const LEFT: usize = 12;
 const NAMES: usize = 96;
 const WIDE: usize = 1000;
 const LINE: usize = 14;
+
 /// How wide a word is in the font, in pixels.
 fn pixels(word: &str) -> f64 {
     let of = |letter: char| match letter {
@@ -177,7 +178,8 @@ fn is_observed(study: &Path, named: &str) -> Result<bool> {
         return Ok(false);
     }
     for name in named.split("; ") {
-        let path = study.join(name.trim_start_matches("study/"));
+        let inside = name.strip_prefix("study/").filter(|inside| !inside.is_empty());
+        let path = study.join(inside.with_context(|| format!("`{name}` is no file of the study"))?);
         path.exists().then_some(()).with_context(|| format!("`{name}` is named as data and is not there"))?;
     }
     Ok(true)

@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     let is_asked = |path: &Path| path.to_string_lossy().contains(&options.only);
     if let Some(page) = options.page {
         let text = fs::read_to_string(study.join("interim-report.md"))?;
-        let page_text = gpuos_analysis::page::html("Interim report of phase 1", &text, &BTreeMap::new());
+        let page_text =
+            gpuos_analysis::page::html("Interim report of phase 1", &without_links(&text)?, &pictures(&study, &text)?);
         return fs::write(&page, page_text).with_context(|| page.display().to_string());
     }
     let mut files = Files::new();
@@ -73,6 +74,22 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The pictures of a text, by the names that it has for them.
+fn pictures(study: &Path, text: &str) -> Result<BTreeMap<String, String>> {
+    let image = regex::Regex::new(r"!\[[^\]]*\]\(([^)]*\.svg)\)")?;
+    let names = image.captures_iter(text).map(|found| found[1].to_owned());
+    names.map(|name| Ok((name.clone(), fs::read_to_string(study.join(&name))?))).collect()
+}
+
+/// A text that is read alone: where a link leads is said in words, since paper has no repository around it.
+fn without_links(text: &str) -> Result<String> {
+    let link = regex::Regex::new(r"(!?)\[([^\]]*)\]\(([^)]*)\)")?;
+    let in_words = |found: &regex::Captures<'_>| {
+        if found[1].is_empty() { found[2].to_owned() } else { found[0].to_owned() }
+    };
+    Ok(link.replace_all(text, in_words).into_owned())
 }
 
 /// Writes what is new, or names it; how many files that are.
@@ -109,4 +126,13 @@ fn difference(old: &[u8], new: &[u8]) -> Vec<String> {
         format!("{}{}", change.tag(), change.value().trim_end().chars().take(WIDTH).collect::<String>())
     };
     lines.take(MOST).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paper_has_no_links() {
+        let text = "see [the page](a/b.md), [c](d) ![e](f.svg)";
+        assert_eq!(super::without_links(text).unwrap(), "see the page, c ![e](f.svg)");
+    }
 }

@@ -102,7 +102,7 @@ pub(crate) struct Runtime {
     /// Do the same in N processes at once, each with the runtime for itself; the first one reports
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: u32,
-    /// Bytes that the runtime's own pool (`--memory async-pool`) keeps when somebody waits; max keeps all
+    /// Bytes that the runtime's own pool (`--memory async-pool`) keeps at a wait; max keeps all
     #[arg(long, value_name = "SIZE", value_parser = threshold)]
     pool_threshold: Option<u64>,
 }
@@ -425,7 +425,7 @@ impl InferOptions {
 }
 
 impl Request {
-    /// So many processes are to do it at once.
+    /// Number of processes that do it at once.
     pub(crate) fn processes(&self) -> u32 {
         match &self.task {
             Task::Model(workload, _) | Task::Api(workload, _) => workload.setup.processes,

@@ -14,16 +14,22 @@ const OPTION: &str = "--processes";
 pub(crate) struct Others(Vec<Child>);
 
 impl Others {
-    /// Starts so many. What they find goes nowhere; what they complain of goes where ours does.
+    /// Starts more processes. They begin as they come, and are not held back for each other. What they print goes nowhere, what
+    /// they complain of goes where this one's complaints go.
+    ///
+    /// # Errors
+    /// One cannot be started.
     pub(crate) fn start(count: u32) -> io::Result<Self> {
+        let failed = |error: io::Error| io::Error::other(format!("starting {count} other processes: {error}"));
+        let parent = std::process::id();
         let mut others = Self(Vec::new());
         for _ in 0..count {
-            let mut command = Command::new(std::env::current_exe()?);
+            let mut command = Command::new(std::env::current_exe().map_err(failed)?);
             command.args(without_option(std::env::args_os().skip(1))).stdout(Stdio::null());
             // By fork and exec: glibc's posix_spawn asks for the handler of every signal, 126 calls that no runtime makes.
-            // SAFETY: nothing is done between the two.
-            unsafe { command.pre_exec(|| Ok(())) };
-            others.0.push(command.spawn()?);
+            // SAFETY: two system calls, between fork and exec.
+            unsafe { command.pre_exec(move || end_with(parent)) };
+            others.0.push(command.spawn().map_err(failed)?);
         }
         Ok(others)
     }
@@ -33,7 +39,7 @@ impl Others {
     /// # Errors
     /// One of them failed.
     pub(crate) fn wait(mut self) -> io::Result<()> {
-        for mut child in self.0.drain(..) {
+        for child in &mut self.0 {
             let status = child.wait()?;
             if !status.success() {
                 return Err(io::Error::other(format!("one of the other processes failed: {status}")));
@@ -43,11 +49,22 @@ impl Others {
     }
 }
 
+/// Lets the kernel end this process with its parent, which may have ended already.
+fn end_with(parent: u32) -> io::Result<()> {
+    // SAFETY: the option takes a signal.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it takes nothing and cannot fail.
+    let is_there = unsafe { libc::getppid() } == parent.cast_signed();
+    if is_there { Ok(()) } else { Err(io::Error::other("the first process has ended")) }
+}
+
 impl Drop for Others {
-    /// Where this process fails, the others have nothing to be compared with.
+    /// Where one process fails, the others have nothing to be compared with.
     fn drop(&mut self) {
         for child in &mut self.0 {
-            // It may have ended already.
+            // Those that were waited for are left alone.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -125,7 +125,7 @@ pub(crate) struct Setup {
     pub(crate) wait: Wait,
     /// Iterations take turns on so many streams.
     pub(crate) streams: usize,
-    /// So many processes do the same at once.
+    /// Number of processes that do the same at once.
     pub(crate) processes: u32,
     /// Bytes that the runtime's own pool keeps at a wait, where that is set.
     pub(crate) pool_threshold: Option<u64>,

@@ -463,9 +463,6 @@ impl Dataset {
             // Options differ in characters that no file name should have.
             name += &format!("-{}", &checksum(cell.options.as_bytes())[..12]);
         }
-        if !cell.program.is_empty() {
-            name += &format!("-{}", &checksum(cell.program.as_bytes())[..12]);
-        }
         if cell.twin {
             name.push_str("-twin");
         }
@@ -545,9 +542,18 @@ fn is_nothing(value: &serde_json::Value) -> bool {
 }
 
 /// What must be the same for runs to belong together.
-fn identity(environment: &serde_json::Value) -> [&serde_json::Value; 7] {
-    ["bench_checksum", "tool_version", "host", "nvidia_driver", "nvidia_gpus", "backends", "variables"]
-        .map(|name| &environment[name])
+fn identity(environment: &serde_json::Value) -> [&serde_json::Value; 8] {
+    [
+        "bench_checksum",
+        "program_checksums",
+        "tool_version",
+        "host",
+        "nvidia_driver",
+        "nvidia_gpus",
+        "backends",
+        "variables",
+    ]
+    .map(|name| &environment[name])
 }
 
 fn read(path: &Path) -> Result<Option<DataFrame>, DatasetError> {

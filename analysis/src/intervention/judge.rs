@@ -4,7 +4,7 @@
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde::Serialize;
 
-use super::{Dose, Expected, Held, Intervention, Shape, Threads, Where};
+use super::{Dose, Expected, Intervention, Shape, Threads, Where};
 use crate::{
     counted::{CallKind, Counted, Runs},
     plan::Cell,
@@ -47,10 +47,19 @@ impl Outcome {
 pub enum PlaceboOutcome {
     /// Equivalence is shown at every dose.
     Stays,
+    /// It makes no call at the base nor at any dose, so that it could not have moved but by appearing.
+    NotExercised,
     /// A dose moves it beyond what counts.
     Moved,
     /// Neither is shown.
     Undecided,
+}
+
+impl PlaceboOutcome {
+    /// Whether it does not stand against what else is shown.
+    const fn is_no_doubt(self) -> bool {
+        matches!(self, Self::Stays | Self::NotExercised)
+    }
 }
 
 /// An intervention, with what came of it.
@@ -75,12 +84,15 @@ pub struct InterventionFindings {
 impl InterventionFindings {
     /// What follows for the mechanism, in words.
     pub fn mechanism(&self) -> &'static str {
+        let all_stay = self.placebos.iter().all(|(_, outcome)| outcome.is_no_doubt());
         match (self.outcome, self.plan.rules_out) {
             (Outcome::Confirmed, false) => "confirmed",
+            (Outcome::Confirmed, true) => "ruled out",
             // It moves as predicted, and not by as much: something else is there as well.
-            (Outcome::Refuted, false) if self.kinds.iter().any(KindFinding::moves_as_predicted) => "not alone",
-            (Outcome::Confirmed, true) | (Outcome::Refuted, false) => "ruled out",
-            (Outcome::DirectionOnly | Outcome::Unresolved | Outcome::Void, _) | (Outcome::Refuted, true) => "open",
+            (Outcome::Refuted, false) if self.kinds.iter().any(|kind| kind.moves_as_predicted) => "not alone",
+            // Nothing moves at any dose, which is shown and not only not seen.
+            (Outcome::Refuted, false) if all_stay && self.kinds.iter().all(|kind| kind.stays) => "ruled out",
+            (Outcome::Refuted | Outcome::DirectionOnly | Outcome::Unresolved | Outcome::Void, _) => "open",
         }
     }
 }
@@ -98,20 +110,12 @@ pub struct KindFinding {
     pub noise: f64,
     /// Every dose but the base.
     pub doses: Vec<DoseFinding>,
+    /// Whether a dose moves it in the direction that is predicted.
+    pub moves_as_predicted: bool,
+    /// Whether it is shown to be as at the base at every dose.
+    pub stays: bool,
     /// What follows.
     pub outcome: Outcome,
-}
-
-impl KindFinding {
-    /// Whether the largest dose moves it in the direction that is predicted.
-    fn moves_as_predicted(&self) -> bool {
-        let Some(last) = self.doses.last().filter(|last| last.is_moved) else { return false };
-        match self.shape {
-            Shape::Inverse | Shape::Zero => last.calls < self.base,
-            Shape::Proportional => last.calls > self.base,
-            Shape::Constant => false,
-        }
-    }
 }
 
 /// A kind of call at a dose.
@@ -127,6 +131,8 @@ pub struct DoseFinding {
     pub predicted: Interval,
     /// Whether a difference from the base is shown, corrected for all that is asked.
     pub is_moved: bool,
+    /// Whether equivalence to the base is shown.
+    pub stays: bool,
     /// What follows.
     pub outcome: Outcome,
 }
@@ -172,7 +178,7 @@ fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings 
         for (dose, cell) in plan.doses.iter().zip(&cells).skip(1) {
             let value = of_cell(cell, &expected.kind);
             let differences: Vec<f64> = value.iter().zip(&base).map(|(value, base)| value - base).collect();
-            let probability = sign_flip(&differences);
+            let probability = sign_flip(&signed_ranks(&differences));
             drafts.push(Draft { kind: place, dose: dose.clone(), base: base.clone(), value, probability });
         }
     }
@@ -185,12 +191,20 @@ fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings 
             let noise = noise(&expected.kind);
             let of_kind = drafts.iter().zip(&moved).filter(|(draft, _)| draft.kind == place);
             let doses: Vec<DoseFinding> =
-                of_kind.map(|(draft, is_moved)| at_dose(expected, draft, *is_moved, noise)).collect();
+                of_kind.map(|(draft, is_moved)| at_dose(plan, expected, draft, *is_moved, noise)).collect();
+            let base = if is_empty { 0.0 } else { median(&mut of_cell(&cells[0], &expected.kind)) };
+            let is_towards = |dose: &DoseFinding| match expected.shape {
+                Shape::Inverse | Shape::Zero => dose.calls < base,
+                Shape::Proportional => dose.calls > base,
+                Shape::Constant => false,
+            };
             KindFinding {
                 kind: expected.kind.clone(),
                 shape: expected.shape,
-                base: if is_empty { 0.0 } else { median(&mut of_cell(&cells[0], &expected.kind)) },
+                base,
                 noise,
+                moves_as_predicted: doses.iter().any(|dose| dose.is_moved && is_towards(dose)),
+                stays: doses.iter().all(|dose| dose.stays),
                 outcome: together(doses.iter().map(|dose| dose.outcome)),
                 doses,
             }
@@ -200,7 +214,9 @@ fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings 
         .split_off(plan.predictions.len())
         .into_iter()
         .map(|kind| {
+            let is_nothing = kind.base == 0.0 && kind.doses.iter().all(|dose| dose.calls == 0.0);
             let outcome = match kind.outcome {
+                Outcome::Confirmed if is_nothing => PlaceboOutcome::NotExercised,
                 Outcome::Confirmed => PlaceboOutcome::Stays,
                 // Beyond what counts, resolved, and beyond what the base differs from itself by.
                 Outcome::Refuted => PlaceboOutcome::Moved,
@@ -235,10 +251,9 @@ fn counted(plan: &Intervention, run: &Counted, kind: &CallKind) -> f64 {
     }
 }
 
+/// Units of work of every cell: the iterations of the base, whichever is held.
 fn units(plan: &Intervention) -> f64 {
-    match plan.held {
-        Held::Iterations | Held::Work => plan.base.iters as f64,
-    }
+    plan.base.iters as f64
 }
 
 /// What is no change of calls a unit.
@@ -249,7 +264,7 @@ fn tolerance(plan: &Intervention, base: f64) -> f64 {
     }
 }
 
-fn at_dose(expected: &Expected, draft: &Draft, is_moved: bool, noise: f64) -> DoseFinding {
+fn at_dose(plan: &Intervention, expected: &Expected, draft: &Draft, is_moved: bool, noise: f64) -> DoseFinding {
     let factor = match (&draft.dose, expected.shape) {
         (Dose::Number(k), Shape::Inverse) => 1.0 / f64::from(*k),
         (Dose::Number(k), Shape::Proportional) => f64::from(*k),
@@ -258,14 +273,22 @@ fn at_dose(expected: &Expected, draft: &Draft, is_moved: bool, noise: f64) -> Do
     let base = median(&mut draft.base.clone());
     let pairs = || draft.value.iter().zip(&draft.base);
     let [low, high] = expected.interval;
+    // What is no change of calls a unit is none of a ratio either.
+    let [low, high] = match expected.shape {
+        Shape::Inverse | Shape::Proportional if base > 0.0 => {
+            let least = FLAT_CALLS_PER_ITERATION / (base * factor);
+            [low.min(1.0 - least), high.max(1.0 + least)]
+        }
+        Shape::Inverse | Shape::Proportional | Shape::Constant | Shape::Zero => [low, high],
+    };
     // What is compared with the interval of the plan, block by block; nothing where the base makes no call to be divided.
     let compared: Option<Vec<f64>> = match expected.shape {
         Shape::Zero => Some(draft.value.clone()),
         Shape::Constant => Some(pairs().map(|(value, base)| value - base).collect()),
-        Shape::Inverse | Shape::Proportional if draft.base.iter().all(|base| *base > 0.0) => {
-            Some(pairs().map(|(value, base)| value / (base * factor)).collect())
+        Shape::Inverse | Shape::Proportional => {
+            let ratios = pairs().filter(|(_, base)| **base > 0.0).map(|(value, base)| value / (base * factor));
+            Some(ratios.collect::<Vec<_>>()).filter(|ratios| ratios.len() >= draft.base.len().min(LEAST_BLOCKS))
         }
-        Shape::Inverse | Shape::Proportional => None,
     };
     let predicted = match expected.shape {
         Shape::Zero => Interval { low, high },
@@ -281,14 +304,16 @@ fn at_dose(expected: &Expected, draft: &Draft, is_moved: bool, noise: f64) -> Do
         Shape::Proportional => difference > 0.0,
         Shape::Constant => false,
     };
+    let tolerance = tolerance(plan, base).max(noise);
+    let differences: Vec<f64> = pairs().map(|(value, base)| value - base).collect();
+    let as_at_the_base = median_interval(&differences, 0.95).1.is_inside(-tolerance, tolerance);
+    // That nothing changes is shown where the base has nothing, either.
+    let stays_none = expected.shape == Shape::Zero && plan.rules_out && as_at_the_base;
+    let stays = expected.shape == Shape::Constant || stays_none;
     let outcome = match compared.map(|compared| median_interval(&compared, 0.95).1) {
         None => Outcome::Unresolved,
         // A prediction of change needs a change: where nothing was to be seen at the base, nothing is shown.
-        Some(found)
-            if found.is_inside(low, high) && (is_moved || expected.shape == Shape::Constant || base <= high) =>
-        {
-            Outcome::Confirmed
-        }
+        Some(found) if found.is_inside(low, high) && (is_moved || stays) => Outcome::Confirmed,
         Some(found) if found.low > high || found.high < low => {
             let is_chance = expected.shape == Shape::Constant && !is_moved;
             if is_chance { Outcome::Unresolved } else { Outcome::Refuted }
@@ -296,7 +321,7 @@ fn at_dose(expected: &Expected, draft: &Draft, is_moved: bool, noise: f64) -> Do
         Some(_) if is_moved && towards => Outcome::DirectionOnly,
         Some(_) => Outcome::Unresolved,
     };
-    DoseFinding { dose: draft.dose.clone(), calls, interval, predicted, is_moved, outcome }
+    DoseFinding { dose: draft.dose.clone(), calls, interval, predicted, is_moved, stays: as_at_the_base, outcome }
 }
 
 /// One outcome for several: the worst of them.
@@ -312,9 +337,20 @@ fn overall(kinds: &[KindFinding], placebos: &[(KindFinding, PlaceboOutcome)]) ->
         return Outcome::Void;
     }
     let outcome = together(kinds.iter().map(|kind| kind.outcome));
-    let all_stay = placebos.iter().all(|(_, outcome)| *outcome == PlaceboOutcome::Stays);
+    let all_stay = placebos.iter().all(|(_, outcome)| outcome.is_no_doubt());
     // Nothing is confirmed beside a placebo that may have moved.
     if outcome == Outcome::Confirmed && !all_stay { Outcome::DirectionOnly } else { outcome }
+}
+
+/// The rank of each difference among all, by its size, with its sign: one run that is far off weighs no more than the others.
+/// Equal ones share their ranks; what does not differ has none.
+fn signed_ranks(differences: &[f64]) -> Vec<f64> {
+    let rank = |one: f64| {
+        let smaller = differences.iter().filter(|other| other.abs() < one.abs() && **other != 0.0).count() as f64;
+        let equal = differences.iter().filter(|other| other.abs() == one.abs()).count() as f64;
+        smaller + f64::midpoint(equal, 1.0)
+    };
+    differences.iter().map(|one| if *one == 0.0 { 0.0 } else { rank(*one) * one.signum() }).collect()
 }
 
 /// Blocks up to which every assignment of signs is looked at.
@@ -410,10 +446,45 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_stays_nothing_confirms_no_mechanism() {
+        let of_zero = |line: &str| {
+            let text = PLAN.replace("shape = \"inverse\"", "shape = \"zero\"").replace("[0.9, 1.1]", "[0.0, 0.01]");
+            let plan = Plan::parse(&text.replace("option =", &format!("{line}\noption ="))).unwrap();
+            let mut runs = Runs::default();
+            for block in 2..=11 {
+                runs.used.extend(plan.cells().into_iter().map(|cell| ((cell, block), Counted::default())));
+            }
+            let found = judge(&plan.interventions[0], &runs, 11);
+            (found.outcome, found.mechanism())
+        };
+        assert_eq!(of_zero("rules_out = false"), (Outcome::Unresolved, "open"));
+        assert_eq!(of_zero("rules_out = true"), (Outcome::Confirmed, "ruled out"));
+    }
+
+    #[test]
     fn fewer_than_ten_blocks_are_a_pilot() {
         let pilot = of(6, |k, _| (6.0 / k, 2.0));
         assert!(pilot.is_pilot && pilot.outcome == Outcome::Unresolved && pilot.blocks == 5);
         assert_eq!(pilot.kinds[0].doses[0].calls, 3.0);
+    }
+
+    #[test]
+    fn ranks_are_those_of_scipy() {
+        // scipy.stats.rankdata([1, 2, 2, 5]) is [1, 2.5, 2.5, 4].
+        assert_eq!(signed_ranks(&[1.0, -2.0, 2.0, 0.0, 5.0]), [1.0, -2.5, 2.5, 0.0, 4.0]);
+    }
+
+    #[test]
+    fn a_mechanism_is_ruled_out_by_what_is_shown_to_stay() {
+        let with_spike = |k: f64, block: u32| (3.0 + 3.0 / k + if k > 8.0 && block == 5 { 12.0 } else { 0.0 }, 2.0);
+        assert_eq!(of(11, with_spike).mechanism(), "not alone");
+        // Back at the base at the last dose: the others moved.
+        assert_eq!(of(11, |k, _| (if k > 8.0 { 6.0 } else { 6.0 / k }, 2.0)).mechanism(), "not alone");
+        // A placebo that may have moved rules nothing out.
+        assert_eq!(of(11, |_, block| (6.0, 2.0 + 0.2 * noise(1.0, block))).mechanism(), "ruled out");
+        assert_eq!(of(11, |k, block| (6.0, 2.0 + 0.2 * noise(k, block))).mechanism(), "open");
+        // A few calls at once, with the first unit, are within a hundredth of a call a unit.
+        assert_eq!(of(11, |k, _| (6.0 / k + 1.0 / 160.0, 2.0)).outcome, Outcome::Confirmed);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bytes::Bytes,
     counted::CallKind,
-    plan::{Cell, PlanError},
+    plan::{Cell, PlanError, check_words},
 };
 
 pub(crate) use judge::find;
@@ -168,6 +168,10 @@ impl Shape {
     }
 }
 
+/// Kinds × doses of an intervention: of ten blocks the smallest probability of a sign-flip test is 2 in 1,024, and that of so many
+/// at once, by Holm, is just below 5 %.
+const MOST_ASKED: usize = 25;
+
 impl Intervention {
     /// The cell of a dose.
     pub fn cell(&self, dose: &Dose) -> Cell {
@@ -199,17 +203,17 @@ impl Intervention {
         if plain.into_iter().any(|text| text.is_empty() || text.contains(|c: char| c.is_control() || c == '<')) {
             return fail("`name`, `constraint`, `mechanism` and `reason` are one line of plain text each");
         }
-        let is_word =
-            |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_graphic() && !"|<>`\"".contains(c));
-        let words = self.base.options.iter().chain([&self.base.backend, &self.base.model, &self.option]);
         let doses: Vec<String> = self.doses.iter().map(Dose::to_string).collect();
-        if !words.chain(&doses).all(|word| is_word(word)) {
-            return fail("backend, model, options and doses are plain words without blanks, quotes, `|`, `<` and `>`");
+        let words = [self.base.options.clone(), vec![self.option.clone()], doses.clone()].concat();
+        if let Err(PlanError(why)) = check_words(&self.base.backend, &self.base.model, &words) {
+            return fail(&why);
         }
-        if !self.option.starts_with("--")
-            || ["--iters", "--bytes", "--backend", "--json"].contains(&self.option.as_str())
-        {
-            return fail("`option` is one of `bench` (`--batch`), and not --iters, --bytes, --backend or --json");
+        let has_option = |word: &String| *word == self.option || word.starts_with(&format!("{}=", self.option));
+        if !self.option.starts_with("--") || self.base.options.iter().any(has_option) {
+            return fail("`option` is one of `bench` (`--batch`) that the base's options do not have");
+        }
+        if doses.iter().enumerate().any(|(place, dose)| doses[..place].contains(dose)) {
+            return fail("every dose is there once");
         }
         if self.doses.len() < 2 || self.base.iters == 0 {
             return fail("it needs a base with iterations and a dose beside it");
@@ -221,6 +225,21 @@ impl Intervention {
             || self.predictions.iter().any(|one| matches!(one.shape, Shape::Inverse | Shape::Proportional));
         if needs_numbers && !(are_numbers && numbers[0] == 1 && numbers.is_sorted_by(|a, b| a < b)) {
             return fail("doses of an inverse, a proportion or held work are numbers that grow from 1 on");
+        }
+        let smallest = numbers.get(1).map_or(f64::INFINITY, |k| f64::from(*k));
+        let allows_no_change = |one: &Expected| match one.shape {
+            Shape::Inverse => one.interval[1] >= smallest,
+            Shape::Proportional => one.interval[0] <= 1.0 / smallest,
+            Shape::Constant | Shape::Zero => false,
+        };
+        if self.predictions.iter().any(allows_no_change) {
+            return fail("an interval of an inverse or a proportion leaves out that nothing changes");
+        }
+        let asked = (self.predictions.len() + self.placebos.len()) * (self.doses.len() - 1);
+        if asked > MOST_ASKED {
+            return fail(&format!(
+                "{asked} kinds × doses are more than ten blocks can tell at once ({MOST_ASKED}): leave some out, or make two of it"
+            ));
         }
         if self.held == Held::Work && numbers.iter().any(|k| !self.base.iters.is_multiple_of(u64::from(*k))) {
             return fail("where work is held, each dose divides the iterations of the base");
@@ -292,7 +311,14 @@ interval = [0.9, 1.1]
         assert!(complaint("[\"role memory\"]", "[\"role synchronization\"]").contains("predicted and a placebo"));
         assert!(complaint("role memory", "role nothing").contains("role nothing"));
         assert!(complaint("[0.9, 1.1]", "[1.1, 0.9]").contains("lower and an upper"));
-        assert!(complaint("--sync-every", "--iters").contains("`option` is one of `bench`"));
+        assert!(complaint("--sync-every", "--iters").contains("may not have --iters"));
+        assert!(complaint("[1, 2, 4, 8, 16]", "[1, 2, 2]").contains("every dose is there once"));
+        assert!(complaint("\"--wait\", \"block\"", "\"--iters=9\"").contains("may not have --iters"));
+        assert!(complaint("\"--wait\", \"block\"", "\"--sync-every\"").contains("the base's options do not have"));
+        assert!(complaint("[0.9, 1.1]", "[0.5, 2.0]").contains("leaves out that nothing changes"));
+        // Names become folders.
+        assert!(complaint("\"cuda\"", "\"../host\"").contains("names of letters"));
+        assert!(complaint("\"kernel\"", "\"--list\"").contains("names of letters"));
         let odd = PLAN.replace("iters = 160", "iters = 100").replace("option =", "held = \"work\"\noption =");
         assert!(Plan::parse(&odd).unwrap_err().0.contains("divides the iterations"));
     }

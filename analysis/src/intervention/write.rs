@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{InterventionFindings, KindFinding, PlaceboOutcome, Shape, judge::DoseFinding};
+use super::{Held, InterventionFindings, KindFinding, PlaceboOutcome, Shape, Threads, Where, judge::DoseFinding};
 use crate::{
     axis::short,
     page::plain,
@@ -44,6 +44,11 @@ fn measured(doses: &[DoseFinding]) -> String {
     doses.iter().map(of).collect::<Vec<_>>().join("; ")
 }
 
+/// What came of a kind; of a pilot nothing is settled.
+fn outcome_of(one: &InterventionFindings, kind: &KindFinding) -> String {
+    if one.is_pilot { format!("pilot, {} so far", kind.outcome.name()) } else { kind.outcome.name().to_owned() }
+}
+
 /// The section of a report; nothing where a plan has none.
 pub(crate) fn section(text: &mut String, found: &[InterventionFindings]) {
     if found.is_empty() {
@@ -62,13 +67,27 @@ pub(crate) fn section(text: &mut String, found: &[InterventionFindings]) {
         vec![one.plan.name.clone(), one.plan.constraint.clone(), mechanism, one.mechanism().to_owned(), outcome]
     });
     table(text, &["", "constraint", "mechanism", "is", "prediction"], rows);
-    text.push_str("![Calls of a unit along the doses, with what was predicted](doses.svg)\n\n");
+    if found.iter().any(|one| one.blocks > 0) {
+        text.push_str("![Calls of a unit along the doses, with what was predicted](doses.svg)\n\n");
+    }
     for one in found {
         let _ = writeln!(
             text,
-            "{}: {}. Base: {}; {} {}.\n",
+            "{}: {}. Counted {}, of {}, with {} held. Base: {}; {} {}.\n",
             plain(&one.plan.name),
             plain(&one.plan.reason),
+            match one.plan.phase {
+                Where::Work => "in the timed work",
+                Where::StartUp => "before the warm-up and outside of phases, for the whole run",
+            },
+            match (one.plan.phase, one.plan.threads) {
+                (Where::Work, Threads::Caller) => "the issuing thread",
+                (Where::Work, Threads::All) | (Where::StartUp, _) => "all threads",
+            },
+            match one.plan.held {
+                Held::Iterations => "iterations",
+                Held::Work => "the amount of work",
+            },
             plain(&one.base),
             plain(&one.plan.option),
             plain(&one.plan.doses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
@@ -86,7 +105,7 @@ pub(crate) fn section(text: &mut String, found: &[InterventionFindings]) {
         };
         let kinds = one.kinds.iter().zip(&one.plan.predictions);
         let mut rows: Vec<Vec<String>> =
-            kinds.map(|(kind, expected)| of(kind, expected.interval, kind.outcome.name())).collect();
+            kinds.map(|(kind, expected)| of(kind, expected.interval, &outcome_of(one, kind))).collect();
         rows.extend(one.placebos.iter().map(|(kind, outcome)| {
             let within = kind
                 .doses
@@ -94,6 +113,7 @@ pub(crate) fn section(text: &mut String, found: &[InterventionFindings]) {
                 .map_or([0.0; 2], |dose| [dose.predicted.low - kind.base, dose.predicted.high - kind.base]);
             let outcome = match outcome {
                 PlaceboOutcome::Stays => "placebo, stays",
+                PlaceboOutcome::NotExercised => "placebo, no call at the base nor at any dose",
                 PlaceboOutcome::Moved => "placebo, moved",
                 PlaceboOutcome::Undecided => "placebo, not shown to stay",
             };

@@ -1,6 +1,7 @@
 //! `gpuos-trace sweep`: every cell of a plan, block after block, under the tracer and without it, into a dataset.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{IsTerminal as _, Read as _, Seek as _},
     os::unix::process::CommandExt as _,
@@ -68,14 +69,14 @@ pub(super) struct Done {
 }
 
 /// On what a sweep is run, JSON.
-pub(super) fn environment_of(bench: &Path) -> String {
+pub(super) fn environment_of(bench: &Path, programs: &[String]) -> String {
     let text = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
     let host = environment::host();
     let variables: serde_json::Map<String, Value> =
         VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?.into()))).collect();
     let size: usize = std::env::vars_os().map(|(name, value)| name.len() + value.len() + 2).sum();
     let binary = fs::read(bench).map(|bytes| gpuos_analysis::dataset::checksum(&bytes)).ok();
-    json!({
+    let mut environment = json!({
         "schema": SCHEMA_VERSION,
         "tool_version": env!("CARGO_PKG_VERSION"),
         "host": host,
@@ -92,8 +93,16 @@ pub(super) fn environment_of(bench: &Path) -> String {
         "variables": variables,
         "environment_bytes": size,
         "bench_checksum": binary,
-    })
-    .to_string()
+    });
+    // Files that other programs are named by: a changed one is another program.
+    let programs: serde_json::Map<String, Value> = programs
+        .iter()
+        .filter_map(|word| Some((word.clone(), gpuos_analysis::dataset::checksum(&fs::read(word).ok()?).into())))
+        .collect();
+    if !programs.is_empty() {
+        environment["program_checksums"] = programs.into();
+    }
+    environment.to_string()
 }
 
 /// Under which hypervisor this runs, as far as it says.
@@ -282,11 +291,16 @@ fn output(command: &mut Command, limit: Duration) -> std::io::Result<Option<Outp
 }
 
 /// Calls by phase, kind and who makes them, of all processes. Only GPU devices are named. `bench` marks, launches and waits in
-/// the first thread of its process.
+/// the first thread of its process; the caller is that thread of the command itself, not of processes that it starts.
 fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
     const WHO: &str = "who";
+    let processes: HashSet<u64> = run.header.processes.iter().map(|process| process.id).collect();
+    let roots = run.header.processes.iter().filter(|process| !processes.contains(&process.parent));
+    let commands: HashSet<u32> = roots.map(|process| process.pid).collect();
     let numbers = |name: &str| Ok::<_, PolarsError>(run.calls.column(name)?.u32()?.iter());
-    let is_caller = numbers(column::PID)?.zip(numbers(column::THREAD)?).map(|(pid, thread)| pid == thread);
+    let is_caller = numbers(column::PID)?
+        .zip(numbers(column::THREAD)?)
+        .map(|(pid, thread)| pid == thread && pid.is_some_and(|pid| commands.contains(&pid)));
     let who: Vec<&str> =
         is_caller.map(|is_caller| if is_caller { Thread::Caller } else { Thread::Other }.name()).collect();
     let mut calls = run.calls.clone();

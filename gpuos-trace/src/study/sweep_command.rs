@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use gpuos_analysis::dataset::Dataset;
+use gpuos_analysis::{dataset::Dataset, plan::Plan};
 use gpuos_host::files;
 
 use super::{
@@ -24,7 +24,9 @@ pub(super) fn sweep(args: &SweepArgs) -> Result<()> {
         );
     }
     let now = jiff::Timestamp::now().to_string();
-    let dataset = Dataset::create(&args.output, &plan, &sweep::environment_of(&bench), &now, args.resume)
+    // What is no plan is told by `create`, with the file's name.
+    let programs = Plan::parse(&plan).map_or_else(|_| Vec::new(), |plan| plan.programs());
+    let dataset = Dataset::create(&args.output, &plan, &sweep::environment_of(&bench, &programs), &now, args.resume)
         .with_context(|| format!("`{}`", args.plan.display()))?;
     let bar = sweep::progress(u64::from(dataset.plan.blocks) * dataset.plan.cells().len() as u64);
     let limit = Duration::from_secs(args.limit);

@@ -79,6 +79,14 @@ fn make_sense(workload: &Workload) -> Result<(), ModelError> {
             "`alloc --lifetime once` allocates nothing in an iteration\nhint: choose `per-iter` or `pooled`",
         );
     }
+    if workload.free_every > 1 && workload.lifetime == Lifetime::Pooled {
+        return senseless(
+            "a pool of `bench`'s own frees nothing\nhint: leave out `--free-every`, or `--lifetime pooled`",
+        );
+    }
+    if workload.setup.pool_threshold.is_some() && workload.memory != Memory::AsyncPool {
+        return senseless("only memory of the runtime's pool has a threshold\nhint: choose `--memory async-pool`");
+    }
     if workload.graph && workload.lifetime != Lifetime::Once {
         return senseless("a graph is recorded for one array\nhint: leave out `--graph`, or choose `--lifetime once`");
     }
@@ -210,6 +218,14 @@ mod tests {
             make_sense(&workload).unwrap_err().to_string()
         };
         assert!(refused(|workload| workload.model = Model::Alloc).contains("allocates nothing"));
+        assert!(refused(|workload| workload.setup.pool_threshold = Some(0)).contains("`--memory async-pool`"));
+        assert!(
+            refused(|workload| {
+                workload.free_every = 2;
+                workload.lifetime = Lifetime::Pooled;
+            })
+            .contains("frees nothing")
+        );
         assert!(
             refused(|workload| {
                 workload.graph = true;

@@ -323,3 +323,37 @@ fn the_list_has_every_backend_of_the_command_line() {
     let text = bench("--list").output().unwrap();
     assert!(String::from_utf8_lossy(&text.stdout).contains("this CPU"));
 }
+
+#[test]
+fn processes_end_with_the_one_that_started_them() {
+    let mut first = bench("launch --backend host --iters 100000000000 --processes 3").spawn().unwrap();
+    let children = || {
+        let text = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", first.id())).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let begun = std::time::Instant::now();
+    let patience = std::time::Duration::from_secs(60);
+    while children().len() < 2 {
+        assert!(begun.elapsed() < patience, "the others were not started");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let others = children();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // Whoever reaps them may be slow: one that has ended does nothing any more.
+    let runs = |pid: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    };
+    while others.iter().any(runs) {
+        assert!(begun.elapsed() < patience, "they run on: {others:?}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_process_that_fails_is_a_failure_of_all() {
+    // Both ask for a device that is not there.
+    let output = bench("launch --backend host --device 7 --iters 1 --processes 2").output().unwrap();
+    assert!(complaint(&output).contains("no device 7"), "{}", complaint(&output));
+}
