@@ -43,7 +43,7 @@ fn ground(found: &KindFindings, axis: Axis) -> String {
 
 /// Every verdict by role, a line each, and what was predicted.
 pub fn summary(findings: &Findings) -> String {
-    let mut text = answers::answers(findings).join("\n") + "\n\n";
+    let mut text = answers_of(findings).join("\n") + "\n\n";
     let (spoken, more) = answers::spoken(&findings.claims.shown);
     for claim in spoken {
         let _ = writeln!(text, "  {claim}");
@@ -65,9 +65,6 @@ pub fn summary(findings: &Findings) -> String {
             };
             let _ = writeln!(text, "  {name:<18}{} ({})", series.words(&found.kind), ground(found, series.axis));
         }
-    }
-    if !findings.interventions.is_empty() {
-        let _ = write!(text, "\nmechanisms\n{}", intervention::summary(&findings.interventions));
     }
     let _ = writeln!(text, "\n{} claims, {} not shown", findings.claims.shown.len(), findings.claims.not_shown.len());
     for found in findings.predictions.iter().filter(|found| !found.is_unasked()) {
@@ -185,8 +182,8 @@ fn claims(text: &mut String, findings: &Findings) {
     }
 }
 
-fn predictions(text: &mut String, findings: &Findings) {
-    text.push_str("## Predictions\n\nEach can be refuted. ");
+/// When and by which rules it was settled what would be asked.
+fn registered(text: &mut String, findings: &Findings) {
     if findings.unregistered > 0 {
         text.push_str("Their texts are of 2026-11-20, before anything was run; a dataset of before version 3 does not say by which rules it was begun, and several thresholds and the rule on time were changed after data was seen (docs/decisions/0015-verdicts.md).\n\n");
     }
@@ -200,6 +197,15 @@ fn predictions(text: &mut String, findings: &Findings) {
             plan_sha256.get(..12).unwrap_or_default(),
             if rules == RULES { String::new() } else { format!("; judged by rules {RULES}, which are later") }
         );
+    }
+}
+
+fn predictions(text: &mut String, findings: &Findings) {
+    text.push_str("## Predictions\n\nEach can be refuted. ");
+    registered(text, findings);
+    if findings.series.is_empty() {
+        // Those of the questions are about series.
+        return;
     }
     let is_absent = |found: &&Prediction| found.is_unasked();
     let rows = findings.predictions.iter().filter(|found| !is_absent(found)).map(|found| {
@@ -221,9 +227,17 @@ fn predictions(text: &mut String, findings: &Findings) {
     }
 }
 
+/// The answers to what a dataset was asked: to the three questions, and what came of interventions.
+fn answers_of(findings: &Findings) -> Vec<String> {
+    let is_asked = !findings.series.is_empty();
+    let mut answers: Vec<String> = if is_asked { answers::answers(findings).to_vec() } else { Vec::new() };
+    answers.extend(intervention::summary(&findings.interventions));
+    answers
+}
+
 /// What a reader wants to know first.
 fn first_screen(text: &mut String, findings: &Findings) {
-    for answer in answers::answers(findings) {
+    for answer in answers_of(findings) {
         let _ = writeln!(text, "- {}", plain(&answer));
     }
     text.push('\n');
@@ -461,12 +475,24 @@ fn cost(text: &mut String, findings: &Findings) {
 }
 
 fn controls(text: &mut String, findings: &Findings) {
+    if findings.series.is_empty() {
+        left_out(text, findings);
+        return;
+    }
     text.push_str("## Controls\n\nThe same cell twice in a block: calls by which it differs from itself in nine of ten blocks at most.\n\n");
     let rows = findings
         .series
         .iter()
         .filter_map(|series| Some(vec![series.name.clone(), series.blocks.to_string(), short(series.noise?)]));
     folded(text, "Noise of every series", &["series", "blocks", "noise, calls"], rows);
+    left_out(text, findings);
+    text.push_str("## Not shown\n\n");
+    let rows = findings.claims.not_shown.iter().map(|NotShown { what, why }| vec![what.clone(), why.clone()]);
+    folded(text, "Everything that was asked and is no claim", &["of what", "why no claim"], rows);
+}
+
+/// Runs that are not used.
+fn left_out(text: &mut String, findings: &Findings) {
     if !findings.left_out.is_empty() {
         text.push_str("## Left out\n\n");
         for line in &findings.left_out {
@@ -474,9 +500,6 @@ fn controls(text: &mut String, findings: &Findings) {
         }
         text.push('\n');
     }
-    text.push_str("## Not shown\n\n");
-    let rows = findings.claims.not_shown.iter().map(|NotShown { what, why }| vec![what.clone(), why.clone()]);
-    folded(text, "Everything that was asked and is no claim", &["of what", "why no claim"], rows);
 }
 
 fn map_name(map: &Interaction) -> String {
@@ -489,20 +512,27 @@ fn markdown(findings: &Findings) -> String {
     first_screen(&mut text, findings);
     predictions(&mut text, findings);
     environment(&mut text, findings);
-    claims(&mut text, findings);
-    let questions = &findings.questions;
-    along(&mut text, findings, Axis::Bytes, &questions.bytes, "size.svg");
-    along(&mut text, findings, Axis::Iterations, &questions.iterations, "repetition.svg");
-    execution(&mut text, findings);
-    options(&mut text, findings);
     intervention::section(&mut text, &findings.interventions);
-    inference(&mut text, findings);
+    if !findings.series.is_empty() {
+        of_series(&mut text, findings);
+    }
     if !findings.interactions.is_empty() {
         who_calls_what(&mut text, &findings.interactions);
     }
-    cost(&mut text, findings);
     controls(&mut text, findings);
     text
+}
+
+/// The three questions, what follows from them and what the work costs.
+fn of_series(text: &mut String, findings: &Findings) {
+    claims(text, findings);
+    let questions = &findings.questions;
+    along(text, findings, Axis::Bytes, &questions.bytes, "size.svg");
+    along(text, findings, Axis::Iterations, &questions.iterations, "repetition.svg");
+    execution(text, findings);
+    options(text, findings);
+    inference(text, findings);
+    cost(text, findings);
 }
 
 fn who_calls_what(text: &mut String, maps: &[Interaction]) {

@@ -13,7 +13,7 @@ use crate::{
 
 /// Version of all rules here and in [`crate::claims`], [`crate::variants`], [`crate::execution`] and [`crate::predictions`]: a
 /// dataset says by which it was begun. `docs/decisions/0015-verdicts.md` says which were changed after data was seen.
-pub const RULES: &str = "4";
+pub const RULES: &str = "5";
 
 /// Blocks that a verdict needs.
 pub const LEAST_BLOCKS: usize = 10;

@@ -56,13 +56,15 @@ fn main() -> Result<()> {
             files.extend(report.make(&study)?);
         }
     }
-    let stale = settle(&study, &files, options.check)?;
+    let stale = settle(&study, &files, options.check)? + orphans(&study, &files)?;
     let mut others = Files::new();
     others.extend(diagram::all(&study)?);
     others.extend(figures::all(&study, &is_asked)?);
     others.extend(text::all(&study, &is_asked)?);
     others.retain(|path, _| is_asked(path));
-    let stale = stale + settle(&study, &others, options.check)?;
+    let stale = stale
+        + settle(&study, &others, options.check)?
+        + usize::from(is_asked(Path::new(PAPER)) && is_old_paper(&study)?);
     println!(
         "study: {} files, {stale} of them {}",
         files.len() + others.len(),
@@ -74,6 +76,41 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The interim report on paper, and the checksum of the text that it was printed from.
+const PAPER: &str = "interim-report.pdf";
+const PRINTED_FROM: &str = "interim-report.pdf.sha256";
+
+/// Whether the report on paper is of another text.
+fn is_old_paper(study: &Path) -> Result<bool> {
+    let printed = fs::read_to_string(study.join(PRINTED_FROM)).unwrap_or_default();
+    let text = fs::read(study.join("interim-report.md"))?;
+    let is_old = printed.trim() != gpuos_analysis::dataset::checksum(&text);
+    if is_old {
+        println!("stale: {PAPER}: `cargo xtask study --pdf` prints it");
+    }
+    Ok(is_old)
+}
+
+/// Names files in the folders of reports that look like a report's and that no report has; how many they are.
+fn orphans(study: &Path, made: &Files) -> Result<usize> {
+    let of_a_report = regex::Regex::new(
+        r"^(map-.+|size|repetition|phases|doses|comparison.*|report|verdicts)\.(svg|png|html|md|json)$",
+    )?;
+    let folders: std::collections::BTreeSet<&Path> = made.keys().filter_map(|path| path.parent()).collect();
+    let mut count = 0;
+    for folder in folders {
+        for entry in fs::read_dir(study.join(folder))? {
+            let name = entry?.file_name();
+            let path = folder.join(&name);
+            if of_a_report.is_match(&name.to_string_lossy()) && !made.contains_key(&path) {
+                println!("stale: {}: no report makes it any more; remove it", path.display());
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
 }
 
 /// The pictures of a text, by the names that it has for them.

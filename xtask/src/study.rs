@@ -1,9 +1,12 @@
 //! `cargo xtask study`: the texts, reports, diagrams and figures of `study/` from committed data, and its report as PDF.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::process::{self, cargo, find_program};
+use crate::{
+    checksum::sha256,
+    process::{self, cargo, find_program},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -38,6 +41,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::run(study().arg("--page").arg(&page))?;
     let mut print = std::process::Command::new(browser);
     print.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]);
-    print.arg(format!("--print-to-pdf={}", process::root().join("study/interim-report.pdf").display()));
-    process::run(print.arg(format!("file://{}", page.display())).stderr(std::process::Stdio::null()))
+    print.arg(format!("--print-to-pdf={}", study_file("interim-report.pdf").display()));
+    let output = print.arg(format!("file://{}", page.display())).output().context("cannot start chromium")?;
+    if !output.status.success() {
+        bail!("chromium: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    // `--check` compares: what is printed is of this text.
+    let text = std::fs::read(study_file("interim-report.md"))?;
+    Ok(std::fs::write(study_file("interim-report.pdf.sha256"), sha256(&text) + "\n")?)
+}
+
+fn study_file(name: &str) -> std::path::PathBuf {
+    process::root().join("study").join(name)
 }

@@ -10,21 +10,14 @@ use crate::{
 };
 
 /// Which mechanisms are confirmed and which are ruled out, a line each.
-pub(crate) fn summary(found: &[InterventionFindings]) -> String {
-    let mut text = String::new();
-    for one in found {
+pub(crate) fn summary(found: &[InterventionFindings]) -> Vec<String> {
+    let line = |one: &InterventionFindings| {
         let postdiction = if one.plan.postdiction { ", a postdiction on this driver" } else { "" };
         let pilot = if one.is_pilot { format!(", a pilot of {} blocks", one.blocks) } else { String::new() };
-        let _ = writeln!(
-            text,
-            "  {}: {}: {} ({}{postdiction}{pilot})",
-            one.plan.name,
-            one.plan.mechanism,
-            one.mechanism(),
-            one.outcome.name()
-        );
-    }
-    text
+        let outcome = one.outcome.name();
+        format!("{}: {}: {} ({outcome}{postdiction}{pilot})", one.plan.name, one.plan.mechanism, one.mechanism())
+    };
+    found.iter().map(line).collect()
 }
 
 fn predicted(kind: &KindFinding, interval: [f64; 2]) -> String {
