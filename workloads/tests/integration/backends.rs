@@ -332,7 +332,7 @@ fn processes_end_with_the_one_that_started_them() {
         text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
     let begun = std::time::Instant::now();
-    let patience = std::time::Duration::from_secs(60);
+    let patience = std::time::Duration::from_mins(1);
     while children().len() < 2 {
         assert!(begun.elapsed() < patience, "the others were not started");
         std::thread::sleep(std::time::Duration::from_millis(10));

@@ -34,6 +34,8 @@ fn both_models_give_what_pytorch_gives() {
         "--model resnet18 --iters 2 --warmup 1",
         "--model minilm --batch 5 --iters 3 --threads 1",
         "--model minilm --iters 0",
+        "--model resnet34 --iters 1 --warmup 0",
+        "--model distilbert --batch 2 --iters 1 --warmup 0",
     ] {
         let output = infer(&format!("{line} --json")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
