@@ -56,7 +56,7 @@ summary{cursor:pointer;padding:.2rem 0;font-weight:600}figure{margin:1rem 0;back
 @media print{body{max-width:none;margin:0}figure,tr{break-inside:avoid}h2{break-after:avoid}}";
 
 /// Text of which no character means anything to XML, without those that XML has not.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let text: String = text.chars().filter(|letter| !letter.is_control()).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

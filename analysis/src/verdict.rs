@@ -31,7 +31,7 @@ pub const FLAT_SHARE: f64 = 0.02;
 pub const LINEAR: (f64, f64) = (0.85, 1.15);
 /// Growth must have begun before the last level: the one before has this share of it.
 const BEGUN: f64 = 0.06;
-/// Or two levels before have so many calls, which are more than what comes once and is rounded.
+/// Or two levels before it have at least this number of calls: more than a call that comes once, and rounding.
 const MANY: f64 = 5.0;
 /// Exponents that are called no growth, where there is an effect.
 const CONSTANT: f64 = 0.15;
@@ -375,7 +375,7 @@ fn compare_with_time(verdict: &mut Verdict, series: &Series, drawn: &Drawn, shap
     let Some(work) = series.work().filter(|_| changes).filter(is_rare) else { return };
     let seconds: Vec<f64> = work.iter().map(|work| work.seconds).collect();
     let rate = rate(drawn, &seconds, axis).filter(|rate| rate.criterion <= shape.criterion + STEP_MARGIN);
-    // A constant rate is a hypothesis: somebody must be seen to have it, or it is one that a heartbeat may have.
+    // A constant rate is a hypothesis: other threads must be seen to have it, or it is one that a heartbeat may have.
     let rate = rate.filter(|rate| match series.others() {
         Others::Unknown => rate.per_second <= FASTEST_HEARTBEAT,
         // Known to a factor of two, so that it is not absence of evidence.
@@ -676,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_nobody_has_is_no_heartbeat() {
+    fn a_rate_that_no_thread_has_is_no_heartbeat() {
         let levels = [4096, 65_536, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28].map(f64::from);
         let of = |per_second: f64, others: Others| {
             let seconds = levels.map(|bytes| 1e-3 + bytes * 1e-8);

@@ -14,7 +14,10 @@ use gpuos_analysis::{
 };
 use minijinja::{Environment, Error, ErrorKind, Value, value::Kwargs};
 
-use crate::reports::Unpacked;
+use crate::{
+    reports::Unpacked,
+    side_by_side::{SideBySide, call_of},
+};
 
 /// The folder `study/`, and what was read of it.
 #[derive(Clone)]
@@ -187,45 +190,6 @@ fn cell_of(dataset: &Dataset, folder: &str, arguments: &str) -> Result<Cell> {
     cell.with_context(|| format!("{folder} has no cell `{arguments}`"))
 }
 
-/// A call with its device before it, where it is on one.
-fn call_of(device: &str, call: &str) -> String {
-    if device.is_empty() || call.starts_with(device) { call.to_owned() } else { format!("{device} {call}") }
-}
-
-/// Calls by role and name, a column for each stack.
-struct SideBySide {
-    columns: usize,
-    /// Calls that are fewer in every column have no row of their own.
-    least: f64,
-    rows: BTreeMap<(String, String), Vec<f64>>,
-}
-
-impl SideBySide {
-    fn new(columns: usize, least: f64) -> Self {
-        Self { columns, least, rows: BTreeMap::new() }
-    }
-
-    fn add(&mut self, place: usize, role: String, call: String, calls: f64) {
-        self.rows.entry((role, call)).or_insert_with(|| vec![0.0; self.columns])[place] += calls;
-    }
-
-    /// What a text shows: rows, what each column has in none of them, and how many kinds that is.
-    fn rows(self) -> Value {
-        let is_shown = |cells: &[f64]| cells.iter().any(|calls| *calls >= self.least);
-        let (mut rows, mut rest, mut left_out) = (Vec::new(), vec![0.0; self.columns], 0);
-        for ((role, call), cells) in self.rows {
-            if is_shown(&cells) {
-                let having = cells.iter().filter(|calls| **calls > 0.0).count();
-                rows.push(serde_json::json!({ "role": role, "call": call, "cells": cells, "having": having }));
-            } else {
-                left_out += 1;
-                rest.iter_mut().zip(cells).for_each(|(sum, calls)| *sum += calls);
-            }
-        }
-        Value::from_serialize(serde_json::json!({ "rows": rows, "rest": rest, "left_out": left_out }))
-    }
-}
-
 /// A number of a table or of a text: thousands may be separated.
 fn number(word: &str) -> Option<f64> {
     word.trim().replace([',', '+'], "").replace('\u{2212}', "-").parse().ok()
@@ -253,7 +217,7 @@ pub(crate) fn thousands(number: f64) -> String {
     if number < 0.0 && digits != "0" { format!("\u{2212}{text}") } else { text }
 }
 
-/// With so many digits behind the point; a minus is one.
+/// A number with this count of digits behind the point, and a minus that is one.
 pub(crate) fn decimals(number: f64, digits: usize) -> String {
     let text = format!("{number:.digits$}");
     let is_nothing = !text.contains(|c: char| ('1'..='9').contains(&c));

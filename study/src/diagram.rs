@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use gpuos_analysis::contact;
+use gpuos_analysis::{contact, page::escaped};
 
 use crate::Files;
 
@@ -112,11 +112,7 @@ fn svg(title: &str, grids: &[Grid]) -> Vec<u8> {
     .into_bytes()
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// Lines of so many pixels at most; a longer word has a line of its own.
+/// Lines that fit into a width in pixels; a longer word has a line of its own.
 fn wrapped(text: &str, room: f64) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -7,6 +7,7 @@ mod data;
 mod diagram;
 mod figures;
 mod reports;
+mod side_by_side;
 mod text;
 
 use std::{

@@ -393,7 +393,7 @@ mod tests {
     };
     use gpuos_model::Role;
 
-    /// What comes of the plan where a unit makes so many calls at a dose, in a block: waits and memory.
+    /// What comes of the plan; `calls` gives those of a unit by dose and block, for waits and for memory.
     fn of(blocks: u32, calls: impl Fn(f64, u32) -> (f64, f64)) -> InterventionFindings {
         let plan = Plan::parse(&PLAN.replace("blocks = 11", &format!("blocks = {blocks}"))).unwrap();
         let mut runs = Runs::default();

@@ -168,8 +168,8 @@ impl Shape {
     }
 }
 
-/// Kinds × doses of an intervention: of ten blocks the smallest probability of a sign-flip test is 2 in 1,024, and that of so many
-/// at once, by Holm, is just below 5 %.
+/// The most kinds × doses of an intervention. Of ten blocks the smallest probability of a sign-flip test is 2 in 1,024, and 25 of
+/// these, as Holm asks for the first of 25 tests, are just below 5 %.
 const MOST_ASKED: usize = 25;
 
 impl Intervention {

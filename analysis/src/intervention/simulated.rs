@@ -1,4 +1,4 @@
-//! Interventions of known truth, and how often what is said of them is wrong.
+//! Error rates of the outcomes of interventions, on simulated runs whose truth is known.
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use rand_distr::{Distribution as _, Normal, Poisson};

@@ -132,6 +132,13 @@ gpuos_phase.switch('work')
 for number in range(options.iters):
     if number % options.every == 0:
         os.getppid()
+child = os.fork()
+if child == 0:
+    # Another process: its calls are none of the caller's.
+    for number in range(options.iters):
+        os.getppid()
+    os._exit(0)
+os.waitpid(child, 0)
 gpuos_phase.iterations(options.iters)
 gpuos_phase.switch('teardown')
 usage = dict.fromkeys(['user_ns', 'system_ns', 'voluntary_switches', 'involuntary_switches', 'minor_faults', 'major_faults'], 0)
@@ -162,6 +169,8 @@ placebos = [\"role synchronization\"]
     let verdicts = std::fs::read_to_string(folder.path().join("report/verdicts.json")).unwrap();
     let verdicts: serde_json::Value = serde_json::from_str(&verdicts).unwrap();
     assert_eq!(verdicts["series"][0]["kinds"][0]["middles"], serde_json::json!([5.0, 10.0, 20.0]));
+    let others = verdicts["series"][0]["kinds"][0]["others"]["per_iteration"].as_f64().unwrap();
+    assert!((1.0..10.0).contains(&others), "the child's calls are those of others: {others}");
     let doses = &verdicts["interventions"][0]["kinds"][0]["doses"];
     assert_eq!([&doses[0]["calls"], &doses[1]["calls"]], [1.0, 0.5]);
     assert!(folder.path().join("report/doses.svg").exists());

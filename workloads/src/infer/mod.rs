@@ -1,6 +1,6 @@
 //! `bench infer`: real models on ONNX Runtime, which is loaded at run time and executes them on the CPU or on GPUs.
 
-mod minilm;
+mod encoder;
 mod onnx;
 mod resnet;
 mod seeded;
@@ -170,7 +170,7 @@ struct Loaded {
 
 enum Inputs {
     Images { shape: [usize; 4], values: Vec<f32> },
-    Tokens(minilm::Tokens),
+    Tokens(encoder::Tokens),
 }
 
 impl Loaded {
@@ -206,9 +206,9 @@ fn load(inference: &Inference, environment: &ort::environment::Environment) -> R
                 let beside = || "folder `models/minilm` beside or above this program".to_owned();
                 InferError::NoModels(named.unwrap_or_else(beside))
             })?;
-            let tokens = minilm::tokens(&folder, batch)?;
+            let tokens = encoder::tokens(&folder, batch)?;
             let is_wide = inference.model == ModelChoice::Distilbert;
-            let model = if is_wide { minilm::wide_model(&tokens)? } else { minilm::model(&folder, &tokens)? };
+            let model = if is_wide { encoder::wide_model(&tokens)? } else { encoder::model(&folder, &tokens)? };
             (model, Inputs::Tokens(tokens))
         }
     };
