@@ -185,7 +185,7 @@ fn claims(text: &mut String, findings: &Findings) {
 /// When and by which rules it was settled what would be asked.
 fn registered(text: &mut String, findings: &Findings) {
     if findings.unregistered > 0 {
-        text.push_str("Their texts are of 2026-11-20, before anything was run; a dataset of before version 3 does not say by which rules it was begun, and several thresholds and the rule on time were changed after data was seen (docs/decisions/0015-verdicts.md).\n\n");
+        text.push_str("Their texts are of 2026-11-20, before anything was run; a dataset of before version 3 does not say by which rules it was begun, and several thresholds and the rule on time were changed after data was seen (docs/verdicts.md).\n\n");
     }
     for registration in &findings.registrations {
         let Registration { registered, rules, plan_sha256, .. } = registration;

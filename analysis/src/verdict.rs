@@ -1,5 +1,5 @@
 //! How a count scales along an axis, in one word, with what the word rests on. `tests/simulated.rs` says how often the rules are
-//! wrong where the truth is known, `docs/decisions/0015-verdicts.md` which of them were changed after data was seen.
+//! wrong where the truth is known, `docs/verdicts.md` which of them were changed after data was seen.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Version of all rules here and in [`crate::claims`], [`crate::variants`], [`crate::execution`] and [`crate::predictions`]: a
-/// dataset says by which it was begun. `docs/decisions/0015-verdicts.md` says which were changed after data was seen.
+/// dataset says by which it was begun. `docs/verdicts.md` says which were changed after data was seen.
 pub const RULES: &str = "5";
 
 /// Blocks that a verdict needs.
