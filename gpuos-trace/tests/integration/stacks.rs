@@ -58,17 +58,21 @@ fn traced(folder: &Path, options: &[&str], program: &Path) -> Output {
     output
 }
 
+/// Two stacks can have one place in the kernel's table, and addresses are others in each run; then the second has none, and is
+/// counted as that (ADR 12). Not three times.
+fn with_every_stack<T>(attempt: impl Fn() -> (T, BTreeMap<String, u64>)) -> (T, BTreeMap<String, u64>) {
+    let all_found = |attempt: &(T, BTreeMap<String, u64>)| !attempt.1.contains_key("[no stack]");
+    (0..3).map(|_| attempt()).find(all_found).expect("a run in which every stack has its place")
+}
+
 #[privileged]
 fn calls_are_counted_by_the_functions_around_them() {
     let folder = tempfile::tempdir().unwrap();
     let program = compile(folder.path(), &WITH_FRAMES);
     for options in [&["run"][..], &["run", "--tasks-by-id"], &["run", "-e", "getppid"]] {
-        // Two stacks can have one place in the kernel's table, and addresses are others in each run; then the second has
-        // none, and is counted as that (ADR 12). Not three times.
-        let attempt = || (traced(folder.path(), options, &program), getppid(&folder.path().join("stacks.folded")));
-        let all_found = |attempt: &(Output, BTreeMap<String, u64>)| !attempt.1.contains_key("[no stack]");
-        let (output, found) =
-            (0..3).map(|_| attempt()).find(all_found).expect("a run in which every stack has its place");
+        let (output, found) = with_every_stack(|| {
+            (traced(folder.path(), options, &program), getppid(&folder.path().join("stacks.folded")))
+        });
         assert_eq!(found.get("main;middle;leaf;raw").copied(), Some(20), "{options:?} {found:?}");
         // The outermost of the four is the C library's.
         assert_eq!(
@@ -113,26 +117,29 @@ fn running_processes_have_stacks_too() {
     let folder = tempfile::tempdir().unwrap();
     let program = compile(folder.path(), &WITH_FRAMES);
     let file = folder.path().join("stacks.folded");
-    let mut child = Command::new("sh")
-        .args(["-c", "read line; exec \"$0\"", program.to_str().unwrap()])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut tracer = Command::new(TRACER)
-        .args(["attach", "-p", &child.id().to_string(), "--stacks"])
-        .arg(&file)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut messages = std::io::BufReader::new(tracer.stderr.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut messages, &mut line).unwrap();
-    assert!(line.contains("attached to"), "{line}");
-    drop(child.stdin.take());
-    child.wait().unwrap();
-    let said = std::io::read_to_string(messages).unwrap();
-    assert!(tracer.wait().unwrap().success(), "{said}");
-    assert_eq!(getppid(&file).get("main;middle;leaf;raw").copied(), Some(20), "{said}");
+    let (said, found) = with_every_stack(|| {
+        let mut child = Command::new("sh")
+            .args(["-c", "read line; exec \"$0\"", program.to_str().unwrap()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut tracer = Command::new(TRACER)
+            .args(["attach", "-p", &child.id().to_string(), "--stacks"])
+            .arg(&file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut messages = std::io::BufReader::new(tracer.stderr.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut messages, &mut line).unwrap();
+        assert!(line.contains("attached to"), "{line}");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let said = std::io::read_to_string(messages).unwrap();
+        assert!(tracer.wait().unwrap().success(), "{said}");
+        (said, getppid(&file))
+    });
+    assert_eq!(found.get("main;middle;leaf;raw").copied(), Some(20), "{said}");
 }
 
 #[test]
@@ -150,18 +157,20 @@ fn a_program_that_is_exchanged_costs_its_names_alone() {
     let kept = folder.path().join("kept");
     std::fs::rename(&program, &kept).unwrap();
     for exchange in ["truncate -s 5000 program", "rm program; mkfifo program", "cp kept other; mv other program"] {
-        std::fs::remove_file(&program).ok();
-        std::fs::copy(&kept, &program).unwrap();
-        let output = Command::new(TRACER)
-            .args(["run", "-q", "--stacks", "stacks.folded", "--", "sh", "-c", &format!("./program; {exchange}")])
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{exchange}: {}", String::from_utf8_lossy(&output.stderr));
-        let found = getppid(&folder.path().join("stacks.folded"));
+        let ((), found) = with_every_stack(|| {
+            std::fs::remove_file(&program).ok();
+            std::fs::copy(&kept, &program).unwrap();
+            let output = Command::new(TRACER)
+                .args(["run", "-q", "--stacks", "stacks.folded", "--", "sh", "-c", &format!("./program; {exchange}")])
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{exchange}: {}", String::from_utf8_lossy(&output.stderr));
+            ((), getppid(&folder.path().join("stacks.folded")))
+        });
         // The shell's one is its own.
         let of_program = found.iter().filter(|(path, _)| path.contains("[program]")).map(|(_, calls)| calls);
-        assert_eq!(of_program.sum::<u64>(), 28, "{exchange}");
+        assert_eq!(of_program.sum::<u64>(), 28, "{exchange}: {found:?}");
         assert!(!found.keys().any(|path| path.contains("leaf")), "{exchange}: {found:?}");
     }
 }
