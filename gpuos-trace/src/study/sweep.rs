@@ -164,13 +164,14 @@ impl Sweep {
         Ok(done)
     }
 
-    /// One cell, with the tracer and without, in the order that the place gives.
+    /// One cell, with the tracer and without, in the order that the place gives; one without iterations has nothing to time and
+    /// is only traced.
     fn cell(&self, cell: &Cell, block: u32, place: u32) -> (RunRow, Vec<CountRow>) {
         let command = cell.arguments().join(" ");
         let mut run = RunRow { block, place, command, load: load(), ..RunRow::default() };
         let mut counts = Vec::new();
         let traced_first = place.is_multiple_of(2);
-        for traced in [traced_first, !traced_first] {
+        for traced in [traced_first, !traced_first].into_iter().filter(|traced| *traced || cell.iters > 0) {
             let outcome = if traced { self.traced(cell, &mut run) } else { self.bare(cell, &mut run).map(|()| None) };
             match outcome {
                 Ok(Some(found)) => counts = found,
