@@ -2,7 +2,7 @@
 //!
 //! [`plan`] is what a sweep runs, [`dataset`] the files that it leaves, [`counted`] what each run counted, [`series`] how
 //! that lies along an axis, and [`verdict`] says how it scales. [`execution`], [`variants`], [`claims`] and [`predictions`]
-//! say what follows, [`findings`] holds all of it, [`report`] writes it for people; [`compare`] sets stacks beside each
+//! say what follows, [`findings`] holds all of it, [`pressure`] ranks what real models pay, [`report`] writes it for people; [`compare`] sets stacks beside each
 //! other. Nothing here needs rights; the same numbers give the same words on every machine.
 
 pub mod answers;
@@ -22,6 +22,7 @@ pub mod page;
 pub mod plan;
 pub mod plot;
 pub mod predictions;
+pub mod pressure;
 pub mod report;
 pub mod resample;
 pub mod series;

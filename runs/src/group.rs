@@ -1,8 +1,10 @@
 //! Rows of the table of counts, summed by what they have in common.
 
+use std::collections::HashSet;
+
 use polars_core::prelude::*;
 
-use crate::{columns::column, histogram::Histogram};
+use crate::{columns::column, histogram::Histogram, run::Run};
 
 /// Counts of a group of rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +63,30 @@ pub fn group(calls: &DataFrame, by: &[&str]) -> PolarsResult<Vec<Group>> {
     }
     let names: Vec<PlSmallStr> = by.iter().map(|name| (*name).into()).collect();
     calls.partition_by_stable(names, true)?.iter().map(|part| summarize(part, by)).collect()
+}
+
+/// The column that [`with_callers`] adds.
+pub const CALLER: &str = "caller";
+/// Its value in rows of callers; it is empty in others.
+pub const IS_CALLER: &str = "caller";
+
+/// The calls, and who made them: the caller is the first thread of the command itself, not of processes that it starts. The run
+/// was traced with `--per-thread`.
+///
+/// # Errors
+/// As [`group`].
+pub fn with_callers(run: &Run) -> PolarsResult<DataFrame> {
+    let processes: HashSet<u64> = run.header.processes.iter().map(|process| process.id).collect();
+    let roots = run.header.processes.iter().filter(|process| !processes.contains(&process.parent));
+    let commands: HashSet<u32> = roots.map(|process| process.pid).collect();
+    let numbers = |name: &str| Ok::<_, PolarsError>(run.calls.column(name)?.u32()?.iter());
+    let is_caller = numbers(column::PID)?
+        .zip(numbers(column::THREAD)?)
+        .map(|(pid, thread)| pid == thread && pid.is_some_and(|pid| commands.contains(&pid)));
+    let who: Vec<&str> = is_caller.map(|is_caller| if is_caller { IS_CALLER } else { "" }).collect();
+    let mut calls = run.calls.clone();
+    calls.with_column(Column::new(CALLER.into(), who))?;
+    Ok(calls)
 }
 
 /// The rows of calls on GPU devices.

@@ -4,11 +4,10 @@
 #   study/phase2/sessions.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [TIMES [DEVICE]]
 # Sessions that are there already are kept: run it again to go on.
 set -u
-here=$(dirname "$(realpath "$0")")
 trace=$(realpath "$1")/gpuos-trace out=$2 times=${3:-5} device=${4:-cuda}
 mkdir -p "$out"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false TF_CPP_MIN_LOG_LEVEL=3
-python=(python3 "$here/session.py" --device "$device")
+python=(python3 study/phase2/session.py --device "$device")
 {
     uname -srm
     head -1 /proc/driver/nvidia/version 2>/dev/null

@@ -6,6 +6,7 @@
 mod data;
 mod diagram;
 mod figures;
+mod pressures;
 mod reports;
 mod side_by_side;
 mod text;
@@ -56,6 +57,9 @@ fn main() -> Result<()> {
             eprintln!("study: report of {}", report.folder);
             files.extend(report.make(&study)?);
         }
+    }
+    if is_asked(Path::new("phase2/pressures")) {
+        files.extend(pressures::make(&study)?);
     }
     let stale = settle(&study, &files, options.check)? + orphans(&study, &files)?;
     let mut others = Files::new();

@@ -75,6 +75,8 @@ pub struct InterventionFindings {
     pub kinds: Vec<KindFinding>,
     /// Placebos, and whether they stayed.
     pub placebos: Vec<(KindFinding, PlaceboOutcome)>,
+    /// How long an iteration takes without the tracer, nanoseconds, by dose: the median of the blocks' medians.
+    pub latency: Vec<(Dose, f64)>,
     /// What follows.
     pub outcome: Outcome,
     /// Too few blocks for a verdict: what is there is a pilot.
@@ -156,8 +158,9 @@ fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings 
     let whole: Vec<u32> =
         (2..=blocks).filter(|block| plan.cells().iter().all(|cell| runs.get(cell, *block).is_some())).collect();
     let calls = |cell: &Cell, block: u32, kind: &CallKind| {
+        let phase = phase_of(plan, kind);
         let of = |cell: &Cell| runs.get(cell, block).map_or(0.0, |run| counted(plan, run, kind));
-        match plan.phase {
+        match phase {
             Where::Work => (of(cell) - of(&cell.without_work())) / units(plan),
             Where::StartUp => of(cell),
         }
@@ -166,7 +169,7 @@ fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings 
         |cell: &Cell, kind: &CallKind| -> Vec<f64> { whole.iter().map(|block| calls(cell, *block, kind)).collect() };
     let twin = Cell { twin: true, ..cells[0].clone() };
     let constant = |kind: &CallKind| {
-        let tolerance = tolerance(plan, median(&mut of_cell(&cells[0], kind).clone()));
+        let tolerance = tolerance(phase_of(plan, kind), median(&mut of_cell(&cells[0], kind).clone()));
         Expected { kind: kind.clone(), shape: Shape::Constant, interval: [-tolerance, tolerance] }
     };
     let is_empty = whole.is_empty();
@@ -225,6 +228,12 @@ fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings 
             (kind, outcome)
         })
         .collect();
+    let latency_of = |cell: &Cell| {
+        let of_run = |block: &u32| runs.get(cell, *block).map_or(0.0, |run| run.run.bare_p50_ns as f64);
+        median(&mut whole.iter().map(of_run).collect::<Vec<_>>())
+    };
+    let latency =
+        if is_empty { Vec::new() } else { plan.doses.iter().cloned().zip(cells.iter().map(latency_of)).collect() };
     let is_pilot = whole.len() < LEAST_BLOCKS;
     let outcome = if is_pilot { Outcome::Unresolved } else { overall(&kinds, &placebos) };
     InterventionFindings {
@@ -233,6 +242,7 @@ fn judge(plan: &Intervention, runs: &Runs, blocks: u32) -> InterventionFindings 
         blocks: whole.len(),
         kinds,
         placebos,
+        latency,
         outcome,
         is_pilot,
     }
@@ -244,11 +254,16 @@ fn counted(plan: &Intervention, run: &Counted, kind: &CallKind) -> f64 {
         Threads::Caller => 0.0,
         Threads::All => sums.get(kind).copied().unwrap_or_default(),
     };
-    match plan.phase {
+    match phase_of(plan, kind) {
         Where::Work => run.work(kind) + of_others(&run.others),
         // A runtime starts in whichever thread it likes.
         Where::StartUp => run.start_up.get(kind).copied().unwrap_or_default(),
     }
+}
+
+/// Where a kind is counted: a placebo, which nothing predicts, where the plan says so.
+fn phase_of(plan: &Intervention, kind: &CallKind) -> Where {
+    plan.placebo_phase.filter(|_| plan.placebos.contains(kind)).unwrap_or(plan.phase)
 }
 
 /// Units of work of every cell: the iterations of the base, whichever is held.
@@ -257,8 +272,8 @@ fn units(plan: &Intervention) -> f64 {
 }
 
 /// What is no change of calls a unit.
-fn tolerance(plan: &Intervention, base: f64) -> f64 {
-    match plan.phase {
+fn tolerance(phase: Where, base: f64) -> f64 {
+    match phase {
         Where::Work => FLAT_CALLS_PER_ITERATION.max(FLAT_SHARE * base.abs()),
         Where::StartUp => FLAT_CALLS.max(FLAT_SHARE * base.abs()),
     }
@@ -304,7 +319,7 @@ fn at_dose(plan: &Intervention, expected: &Expected, draft: &Draft, is_moved: bo
         Shape::Proportional => difference > 0.0,
         Shape::Constant => false,
     };
-    let tolerance = tolerance(plan, base).max(noise);
+    let tolerance = tolerance(phase_of(plan, &expected.kind), base).max(noise);
     let differences: Vec<f64> = pairs().map(|(value, base)| value - base).collect();
     let as_at_the_base = median_interval(&differences, 0.95).1.is_inside(-tolerance, tolerance);
     // That nothing changes is shown where the base has nothing, either.
@@ -485,6 +500,31 @@ mod tests {
         assert_eq!(of(11, |k, block| (6.0, 2.0 + 0.2 * noise(k, block))).mechanism(), "open");
         // A few calls at once, with the first unit, are within a hundredth of a call a unit.
         assert_eq!(of(11, |k, _| (6.0 / k + 1.0 / 160.0, 2.0)).outcome, Outcome::Confirmed);
+    }
+
+    #[test]
+    fn a_placebo_is_counted_where_the_plan_says() {
+        // Processes start k times, and each does the same work.
+        let text = PLAN
+            .replace("shape = \"inverse\"", "shape = \"proportional\"")
+            .replace("option =", "phase = \"start-up\"\noption =");
+        let outcome = |line: &str| {
+            let plan = Plan::parse(&text.replace("option =", &format!("{line}\noption ="))).unwrap();
+            let mut runs = Runs::default();
+            for (block, cell) in (2..=11).flat_map(|block| plan.cells().into_iter().map(move |cell| (block, cell))) {
+                let k: u64 = cell.options.rsplit(' ').next().unwrap().parse().unwrap();
+                let row = |phase, role, calls| {
+                    let (category, syscall, device, ioctl) = ("x", "", "", "");
+                    Count { phase, thread: Thread::Caller, role, category, syscall, device, ioctl, calls }
+                };
+                let start = [Role::Synchronization, Role::Memory].map(|role| row("init", role, 100 * k));
+                let work = row("work", Role::Memory, 7 * cell.iters);
+                runs.used.insert((cell, block), Counted::of(start.into_iter().chain([work])));
+            }
+            judge(&plan.interventions[0], &runs, 11).outcome
+        };
+        assert_eq!(outcome(""), Outcome::Void);
+        assert_eq!(outcome("placebo_phase = \"work\""), Outcome::Confirmed);
     }
 
     #[test]

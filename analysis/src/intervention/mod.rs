@@ -51,6 +51,9 @@ pub struct Intervention {
     pub predictions: Vec<Expected>,
     /// Kinds that must stay as they are.
     pub placebos: Vec<CallKind>,
+    /// Where those are counted; as what is predicted where it is left out.
+    #[serde(default)]
+    pub placebo_phase: Option<Where>,
     /// Whether what is predicted is that nothing changes, so that the mechanism is ruled out when it is confirmed.
     #[serde(default)]
     pub rules_out: bool,

@@ -37,6 +37,28 @@ fn measured(doses: &[DoseFinding]) -> String {
     doses.iter().map(of).collect::<Vec<_>>().join("; ")
 }
 
+/// How long an iteration takes at each dose, in a sentence; nothing where nothing was timed.
+fn latencies(one: &InterventionFindings) -> String {
+    let timed: Vec<String> = one
+        .latency
+        .iter()
+        .filter(|(_, ns)| *ns > 0.0)
+        .map(|(dose, ns)| format!("{} {}", dose, gpuos_model::units::duration(*ns as u64)))
+        .collect();
+    if timed.is_empty() {
+        return String::new();
+    }
+    format!(" An iteration takes, without the tracer: {}.", plain(&timed.join(", ")))
+}
+
+/// Where calls are counted, in words.
+const fn place(phase: Where) -> &'static str {
+    match phase {
+        Where::Work => "in the timed work",
+        Where::StartUp => "before the warm-up and outside of phases, for the whole run",
+    }
+}
+
 /// What came of a kind; of a pilot nothing is settled.
 fn outcome_of(one: &InterventionFindings, kind: &KindFinding) -> String {
     if one.is_pilot { format!("pilot, {} so far", kind.outcome.name()) } else { kind.outcome.name().to_owned() }
@@ -66,13 +88,10 @@ pub(crate) fn section(text: &mut String, found: &[InterventionFindings]) {
     for one in found {
         let _ = writeln!(
             text,
-            "{}: {}. Counted {}, of {}, with {} held. Base: {}; {} {}.\n",
+            "{}: {}. Counted {}, of {}, with {} held{}. Base: {}; {} {}.{}\n",
             plain(&one.plan.name),
             plain(&one.plan.reason),
-            match one.plan.phase {
-                Where::Work => "in the timed work",
-                Where::StartUp => "before the warm-up and outside of phases, for the whole run",
-            },
+            place(one.plan.phase),
             match (one.plan.phase, one.plan.threads) {
                 (Where::Work, Threads::Caller) => "the issuing thread",
                 (Where::Work, Threads::All) | (Where::StartUp, _) => "all threads",
@@ -81,9 +100,11 @@ pub(crate) fn section(text: &mut String, found: &[InterventionFindings]) {
                 Held::Iterations => "iterations",
                 Held::Work => "the amount of work",
             },
+            one.plan.placebo_phase.map_or_else(String::new, |phase| format!("; placebos {}", place(phase))),
             plain(&one.base),
             plain(&one.plan.option),
-            plain(&one.plan.doses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            plain(&one.plan.doses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+            latencies(one)
         );
     }
     let rows = found.iter().flat_map(|one| {

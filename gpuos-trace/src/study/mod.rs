@@ -1,5 +1,6 @@
 //! What experiments need beside the tracer: sweeps over the cells of a plan, and reports of what a dataset shows.
 
+mod pressures;
 mod report;
 mod sweep;
 mod sweep_command;
@@ -18,6 +19,8 @@ pub(crate) enum StudyCommand {
     Report(ReportArgs),
     /// Set the stacks of one or more datasets side by side
     Compare(CompareArgs),
+    /// Rank what presses on the system: mechanisms that interventions confirmed × what real models pay
+    Pressures(PressuresArgs),
 }
 
 /// What a sweep runs.
@@ -68,11 +71,32 @@ pub(crate) struct CompareArgs {
     pub(crate) output: PathBuf,
 }
 
+/// What is ranked.
+#[derive(Debug, Args)]
+pub(crate) struct PressuresArgs {
+    /// Which pressures there are, such as `study/phase2/pressures.toml`
+    #[arg(value_name = "PRESSURES.toml", value_hint = ValueHint::FilePath)]
+    pub(crate) pressures: PathBuf,
+
+    /// Folder of a dataset with interventions; may be given again
+    #[arg(long, value_name = "DATASET", required = true, value_hint = ValueHint::DirPath)]
+    pub(crate) mechanisms: Vec<PathBuf>,
+
+    /// Folder of the sessions of real models, as `study/phase2/sessions.sh` leaves them
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) sessions: PathBuf,
+
+    /// Write the list as JSON, too
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+}
+
 /// Does it.
 pub(crate) fn run(command: StudyCommand) -> Result<()> {
     match command {
         StudyCommand::Sweep(args) => sweep_command::sweep(&args),
         StudyCommand::Report(args) => report::report(&args),
         StudyCommand::Compare(args) => report::compare(&args),
+        StudyCommand::Pressures(args) => pressures::pressures(&args),
     }
 }

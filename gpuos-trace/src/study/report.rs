@@ -57,7 +57,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
     Ok(())
 }
 
-fn open(folder: &Path) -> Result<Dataset> {
+pub(super) fn open(folder: &Path) -> Result<Dataset> {
     if !folder.is_dir() {
         bail!("no folder `{}`\nhint: `gpuos-trace sweep PLAN.toml -o DATASET` makes one", folder.display());
     }

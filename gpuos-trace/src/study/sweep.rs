@@ -1,7 +1,6 @@
 //! `gpuos-trace sweep`: every cell of a plan, block after block, under the tracer and without it, into a dataset.
 
 use std::{
-    collections::HashSet,
     fs,
     io::{IsTerminal as _, Read as _, Seek as _},
     os::unix::process::CommandExt as _,
@@ -30,7 +29,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use polars_core::prelude::{Column, PolarsError, PolarsResult};
+use polars_core::prelude::PolarsResult;
 use serde_json::{Value, json};
 
 /// Variables that change what GPU runtimes do.
@@ -292,22 +291,11 @@ fn output(command: &mut Command, limit: Duration) -> std::io::Result<Option<Outp
 }
 
 /// Calls by phase, kind and who makes them, of all processes. Only GPU devices are named. `bench` marks, launches and waits in
-/// the first thread of its process; the caller is that thread of the command itself, not of processes that it starts.
+/// the first thread of its process.
 fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
-    const WHO: &str = "who";
-    let processes: HashSet<u64> = run.header.processes.iter().map(|process| process.id).collect();
-    let roots = run.header.processes.iter().filter(|process| !processes.contains(&process.parent));
-    let commands: HashSet<u32> = roots.map(|process| process.pid).collect();
-    let numbers = |name: &str| Ok::<_, PolarsError>(run.calls.column(name)?.u32()?.iter());
-    let is_caller = numbers(column::PID)?
-        .zip(numbers(column::THREAD)?)
-        .map(|(pid, thread)| pid == thread && pid.is_some_and(|pid| commands.contains(&pid)));
-    let who: Vec<&str> =
-        is_caller.map(|is_caller| if is_caller { Thread::Caller } else { Thread::Other }.name()).collect();
-    let mut calls = run.calls.clone();
-    calls.with_column(Column::new(WHO.into(), who))?;
+    let calls = group::with_callers(run)?;
     let by = [
-        WHO,
+        group::CALLER,
         column::PHASE,
         column::ROLE,
         column::CATEGORY,
@@ -318,13 +306,13 @@ fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
         column::DECODED,
     ];
     let rows = group::group(&calls, &by)?.into_iter().map(|group| {
-        let [who, phase, role, category, syscall, device, ioctl, detail, decoded] =
+        let [is_caller, phase, role, category, syscall, device, ioctl, detail, decoded] =
             std::array::from_fn(|at| group.key[at].clone());
         let on_gpu = |name: String| if decoded.is_empty() { String::new() } else { name };
         let [device, ioctl, detail] = [device, ioctl, detail].map(on_gpu);
         CountRow {
             phase,
-            thread: if who == Thread::Caller.name() { Thread::Caller } else { Thread::Other },
+            thread: if is_caller == group::IS_CALLER { Thread::Caller } else { Thread::Other },
             role: role.parse().unwrap_or(Role::Unknown),
             category,
             syscall,

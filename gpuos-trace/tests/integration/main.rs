@@ -20,6 +20,7 @@ mod live;
 mod memory;
 mod no_btf;
 mod phases;
+mod pressures;
 mod properties;
 mod ranges;
 mod readme;
