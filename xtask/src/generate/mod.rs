@@ -1,8 +1,9 @@
-//! Generated files, committed: tables from the CSV files under `decode/data`, and kernels for AMD's GPUs; `--check`
-//! guards drift.
+//! Generated files, committed: tables from the CSV files under `decode/data`, the C header of `libgpuos_job`, and kernels for
+//! AMD's GPUs; `--check` guards drift.
 
 mod code_objects;
 mod ioctls;
+mod job_header;
 mod syscalls;
 
 use std::{fs, process::Stdio};
@@ -21,19 +22,23 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let tables = [
-        ("syscalls.rs", format(&syscalls::tables()?)?),
-        ("ioctls.rs", ioctls::tables()?),
-        ("fields.rs", ioctls::fields()?),
+        ("decode/src/tables/syscalls.rs", format(&syscalls::tables()?)?),
+        ("decode/src/tables/ioctls.rs", ioctls::tables()?),
+        ("decode/src/tables/fields.rs", ioctls::fields()?),
+        ("client/jobs/include/gpuos_job.h", job_header::header()?),
     ];
     for (file, text) in tables {
-        let path = root().join("decode/src/tables").join(file);
+        let path = root().join(file);
         let old = fs::read_to_string(&path).unwrap_or_default();
         if old == text {
             eprintln!("{} is up to date", path.display());
             continue;
         }
         if options.check {
-            bail!("{} differs from its data\nhint: run `cargo xtask gen` and commit the result", path.display());
+            bail!(
+                "{} differs from what it is made of\nhint: run `cargo xtask gen` and commit the result",
+                path.display()
+            );
         }
         fs::write(&path, text)?;
         eprintln!("wrote {}", path.display());

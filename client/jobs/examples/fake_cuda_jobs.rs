@@ -1,0 +1,230 @@
+//! A FAKE DEVICE, not CUDA: as much of libcuda as jobs use, so that they can be tested where there is no GPU. Streams are threads of
+//! the host runtime: work is done later, in order, and takes as long as a test says. A test can make it fail, and end the
+//! context. Never installed.
+
+use std::{
+    ffi::{c_char, c_int, c_uint, c_void},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI32, Ordering::SeqCst},
+    },
+};
+
+use gpuos_job::{
+    backend::{
+        Backend as _, Stream,
+        host::{self, Host},
+    },
+    clock,
+    error::{Error, Status},
+};
+
+const SUCCESS: c_int = 0;
+const INVALID_VALUE: c_int = 1;
+const OUT_OF_MEMORY: c_int = 2;
+const NOT_READY: c_int = 600;
+const LAUNCH_FAILED: c_int = 719;
+
+type Handle = *mut c_void;
+type Address = u64;
+
+/// Once it is not 0, every call returns it: the context is gone.
+static GONE: AtomicI32 = AtomicI32::new(0);
+static BLOCKS: Mutex<Vec<(Address, usize)>> = Mutex::new(Vec::new());
+
+/// The context is gone: calls return the code, work that is queued is never done.
+#[unsafe(no_mangle)]
+pub extern "C" fn fake_gone(code: c_int) {
+    GONE.store(code, SeqCst);
+}
+
+/// A stream; null where there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn fake_stream() -> Handle {
+    host::open().map_or(std::ptr::null_mut(), |stream| stream.0 as Handle)
+}
+
+/// Work that takes so many nanoseconds, and ends with a code: another than 0 stays with the stream.
+#[unsafe(no_mangle)]
+pub extern "C" fn fake_launch(stream: Handle, nanoseconds: u64, code: c_int) -> c_int {
+    let work = move || {
+        clock::sleep_until(clock::now() + nanoseconds);
+        code
+    };
+    result(host::launch(of(stream), Arc::new(work)))
+}
+
+fn of(stream: Handle) -> Stream {
+    Stream(stream as u64)
+}
+
+fn result(done: Result<(), Error>) -> c_int {
+    match (GONE.load(SeqCst), done) {
+        (0, Ok(())) => SUCCESS,
+        (0, Err(error)) if error.status == Status::Failed => {
+            if error.code == 0 {
+                LAUNCH_FAILED
+            } else {
+                error.code
+            }
+        }
+        (0, Err(_)) => INVALID_VALUE,
+        (gone, _) => gone,
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuInit(_flags: c_uint) -> c_int {
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGetErrorName(_code: c_int, name: *mut *const c_char) -> c_int {
+    // SAFETY: a place for a pointer, as in CUDA.
+    unsafe { name.write(c"CUDA_ERROR_OF_A_FAKE".as_ptr()) };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuCtxGetCurrent(context: *mut Handle) -> c_int {
+    // SAFETY: a place for a handle, as in CUDA.
+    unsafe { context.write(8 as Handle) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxPushCurrent_v2(_context: Handle) -> c_int {
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxPopCurrent_v2(_context: *mut Handle) -> c_int {
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuMemHostAlloc(memory: *mut Handle, bytes: usize, _flags: c_uint) -> c_int {
+    let Ok(address) = Host.allocate(bytes) else { return OUT_OF_MEMORY };
+    // SAFETY: a place for a pointer, as in CUDA.
+    unsafe { memory.write(address as Handle) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuMemHostGetDevicePointer_v2(address: *mut Address, memory: Handle, _flags: c_uint) -> c_int {
+    // SAFETY: a place for an address, as in CUDA.
+    unsafe { address.write(memory as Address) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamWriteValue32_v2(stream: Handle, address: Address, value: u32, _flags: c_uint) -> c_int {
+    let write = move || {
+        if GONE.load(SeqCst) != 0 {
+            return LAUNCH_FAILED;
+        }
+        let word = address as *mut std::sync::atomic::AtomicU32;
+        // SAFETY: a word of mapped memory, which is never freed.
+        unsafe { (*word).store(value, SeqCst) };
+        0
+    };
+    result(host::launch(of(stream), Arc::new(write)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamQuery(stream: Handle) -> c_int {
+    match Host.is_idle(of(stream)) {
+        Ok(false) if GONE.load(SeqCst) == 0 => NOT_READY,
+        idle => result(idle.map(|_| ())),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamSynchronize(stream: Handle) -> c_int {
+    result(Host.block(of(stream)))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuMemAlloc_v2(address: *mut Address, bytes: usize) -> c_int {
+    let Ok(allocated) = Host.allocate(bytes) else { return OUT_OF_MEMORY };
+    if let Ok(mut blocks) = BLOCKS.lock() {
+        blocks.push((allocated, bytes));
+    }
+    // SAFETY: a place for an address, as in CUDA.
+    unsafe { address.write(allocated) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemFree_v2(address: Address) -> c_int {
+    let Ok(mut blocks) = BLOCKS.lock() else { return INVALID_VALUE };
+    let Some(place) = blocks.iter().position(|(block, _)| *block == address) else { return INVALID_VALUE };
+    let (_, bytes) = blocks.swap_remove(place);
+    Host.release(address, bytes);
+    result(Ok(()))
+}
+
+/// Blocks that were allocated and not freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn fake_blocks() -> usize {
+    BLOCKS.lock().map_or(usize::MAX, |blocks| blocks.len())
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuMemsetD8_v2(address: Address, value: u8, bytes: usize) -> c_int {
+    // SAFETY: memory of this fake, as in CUDA.
+    unsafe { std::ptr::write_bytes(address as *mut u8, value, bytes) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuMemcpyDtoH_v2(to: Handle, from: Address, bytes: usize) -> c_int {
+    // SAFETY: as many bytes as both have, as in CUDA.
+    unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.cast(), bytes) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuStreamIsCapturing(stream: Handle, state: *mut c_int) -> c_int {
+    // SAFETY: a place for a state, as in CUDA.
+    unsafe { state.write(c_int::from(host::is_recording(of(stream)))) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamBeginCapture_v2(stream: Handle, _mode: c_int) -> c_int {
+    result(Host.begin_recording(of(stream)))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) -> c_int {
+    let ended = Host.end_recording(of(stream));
+    if let Ok(recorded) = &ended {
+        // SAFETY: a place for a handle, as in CUDA.
+        unsafe { graph.write(*recorded as Handle) };
+    }
+    result(ended.map(|_| ()))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGraphInstantiateWithFlags(exec: *mut Handle, graph: Handle, _flags: u64) -> c_int {
+    // SAFETY: a place for a handle, as in CUDA.
+    unsafe { exec.write(graph) };
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuGraphLaunch(exec: Handle, stream: Handle) -> c_int {
+    result(Host.launch_recorded(of(stream), exec as u64))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuGraphDestroy(_graph: Handle) -> c_int {
+    result(Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuGraphExecDestroy(exec: Handle) -> c_int {
+    Host.forget(exec as u64);
+    result(Ok(()))
+}

@@ -1,0 +1,504 @@
+//! A runtime's context, with all jobs that are in flight: who looks for their ends, and when to look next.
+
+use std::{
+    collections::VecDeque,
+    os::fd::RawFd,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    arena::Memory,
+    backend::{Backend, Stream, Token},
+    class::{Class, ClassOptions, Plan, Seen},
+    clock::{Doorbell, now},
+    completer::Completer,
+    error::{Error, Result, Status},
+    job::Job,
+    learn::Oversleep,
+    state::{Event, State},
+    table,
+};
+
+/// A sleep that is shorter is not worth its call, nanoseconds.
+pub(crate) const LEAST_SLEEP: u64 = 15_000;
+/// Between two looks that are this close nothing is missed, nanoseconds.
+const CLOSE: u64 = 5_000;
+/// How long [`Context::poll`] looks by itself before it returns to the program's loop, nanoseconds.
+const LOOK: u64 = 50_000;
+
+/// A context.
+pub struct Context {
+    /// The runtime.
+    pub backend: Box<dyn Backend>,
+    debug: bool,
+    flight: Mutex<Flight>,
+    classes: Mutex<Vec<Weak<Class>>>,
+    /// Wakes the completer.
+    pub(crate) bell: Doorbell,
+    completer: OnceLock<Completer>,
+    is_closed: AtomicBool,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("backend", &self.backend.name()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Flight {
+    /// In the order of their submission.
+    jobs: Vec<InFlight>,
+    /// Known, and not yet told to a poll.
+    completed: VecDeque<u64>,
+    /// The descriptor is readable.
+    is_signalled: bool,
+    /// Of jobs that were given up: the device may still write.
+    given_up: Vec<GivenUp>,
+    tokens: Vec<Token>,
+    oversleep: Oversleep,
+    /// Until when the program's loop was told to sleep.
+    told: Option<u64>,
+    /// Until when the completer sleeps; 0 while it does not.
+    asleep_until: u64,
+    /// The runtime reported an error: all are to be asked for.
+    is_suspect: bool,
+}
+
+struct GivenUp {
+    token: Token,
+    class: Arc<Class>,
+    memory: Memory,
+}
+
+/// A job whose token has not been seen.
+struct InFlight {
+    handle: u64,
+    token: Token,
+    stream: Stream,
+    class: Arc<Class>,
+    /// When it could start: at its submission, or when the job before it in the stream ended. `None` behind another.
+    started: Option<u64>,
+    /// When to look, from then on.
+    plan: Option<Plan>,
+    /// When somebody looked last, and it had not ended.
+    looked: u64,
+    /// When the runtime was asked last.
+    asked: u64,
+}
+
+impl InFlight {
+    /// When to look next.
+    fn next_look(&self, now: u64) -> Option<u64> {
+        let started = self.started?;
+        let Some(plan) = self.plan else {
+            // Nothing is known: late by an eighth at most.
+            return Some(now + (now.saturating_sub(started) / 8).clamp(2_000, 1_000_000));
+        };
+        let (wake, nap) = (started + plan.wake, started + plan.nap);
+        Some(match now {
+            _ if now < wake => wake,
+            _ if now < nap => now,
+            _ => now + ((now - nap) / 4).clamp(CLOSE, 1_000_000),
+        })
+    }
+
+    fn seen(&self, now: u64) -> Seen {
+        let duration = now.saturating_sub(self.started.unwrap_or(now));
+        match (now - self.looked.min(now) <= CLOSE.max(duration / 50), self.plan) {
+            (true, _) => Seen::Ending,
+            (false, Some(_)) => Seen::Late,
+            (false, None) => Seen::Blocked,
+        }
+    }
+
+    /// It takes so much longer than ever that the runtime is to be asked.
+    fn is_overdue(&self, now: u64) -> bool {
+        let longest = self.plan.map_or(0, |plan| plan.nap);
+        let since = self.asked.max(self.started.unwrap_or(now) + longest);
+        now.saturating_sub(since) > self.class.watchdog()
+    }
+}
+
+/// When to look for a job that a thread waits for.
+pub(crate) struct Look {
+    /// Absolute; `None` where nothing is known of this or of one before it in its stream.
+    pub(crate) wake: Option<u64>,
+    /// Absolute.
+    pub(crate) nap: u64,
+    pub(crate) is_wide: bool,
+}
+
+impl Context {
+    /// On a runtime. `debug`: memory of ended jobs is poisoned, and checked before it is used again.
+    pub fn new(backend: Box<dyn Backend>, debug: bool) -> Arc<Self> {
+        table::notice_forks();
+        Arc::new(Self {
+            backend,
+            debug,
+            flight: Mutex::default(),
+            classes: Mutex::default(),
+            bell: Doorbell::default(),
+            completer: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// A class of its jobs.
+    pub fn class(&self, options: ClassOptions) -> Arc<Class> {
+        let class = Arc::new(Class::new(options, self.debug));
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        classes.retain(|class| class.strong_count() > 0);
+        classes.push(Arc::downgrade(&class));
+        class
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A token that waits for a value it never had.
+    pub(crate) fn token(&self) -> Result<Token> {
+        let mut flight = self.flight();
+        if flight.tokens.is_empty() {
+            flight.tokens = Token::of_page(self.backend.tokens()?);
+        }
+        let mut token = flight.tokens.pop().ok_or_else(|| Error::new(Status::Internal, "a page without tokens"))?;
+        token.next();
+        Ok(token)
+    }
+
+    pub(crate) fn return_token(&self, token: Token) {
+        self.flight().tokens.push(token);
+    }
+
+    /// Memory of a job that was given up, until its token comes.
+    pub(crate) fn keep_until(&self, token: Token, class: Arc<Class>, memory: Memory) {
+        self.flight().given_up.push(GivenUp { token, class, memory });
+    }
+
+    /// Adds a job whose token is queued. True: the completer sleeps for longer than until this one is due.
+    pub(crate) fn add(&self, handle: u64, job: &Job, token: Token) -> bool {
+        let mut flight = self.flight();
+        let is_behind = flight.jobs.iter().any(|other| other.stream == job.stream);
+        let started = (!is_behind).then_some(job.submitted);
+        let plan = job.class.plan(self.of_loop(&flight));
+        let class = Arc::clone(&job.class);
+        let entry = InFlight { handle, token, stream: job.stream, class, started, plan, looked: 0, asked: 0 };
+        let due = entry.next_look(job.submitted).unwrap_or(u64::MAX);
+        flight.jobs.push(entry);
+        let sleeps = flight.asleep_until;
+        due < sleeps
+    }
+
+    /// What is learnt of sleeping by whoever sleeps for several jobs.
+    fn of_loop<'a>(&self, flight: &'a Flight) -> Option<&'a Oversleep> {
+        (self.completer.get().is_some() || flight.told.is_some()).then_some(&flight.oversleep)
+    }
+
+    /// Takes a job out of flight; the one behind it in its stream can start.
+    fn take(&self, handle: u64, now: u64) -> Option<InFlight> {
+        let mut flight = self.flight();
+        let place = flight.jobs.iter().position(|job| job.handle == handle)?;
+        let taken = flight.jobs.remove(place);
+        if taken.started.is_some() {
+            let plan = |class: &Class| class.plan(self.of_loop(&flight));
+            let next = flight.jobs.iter().position(|job| job.stream == taken.stream);
+            if let Some(next) = next {
+                let plan = plan(&flight.jobs[next].class);
+                let next = &mut flight.jobs[next];
+                (next.started, next.plan) = (Some(now), plan);
+            }
+        }
+        Some(taken)
+    }
+
+    /// A job's token has come. False: somebody else saw it first.
+    pub(crate) fn finish(&self, handle: u64, now: u64, seen: Option<Seen>) -> bool {
+        let Some(taken) = self.take(handle, now) else { return false };
+        let seen = seen.unwrap_or_else(|| taken.seen(now));
+        taken.class.took(now - taken.started.unwrap_or(now).min(now), seen);
+        self.return_token(taken.token);
+        let moved = table::with(handle, |job| {
+            job.state = job.state.after(Event::Token)?;
+            (job.known, job.token) = (now, None);
+            Ok(())
+        });
+        debug_assert!(moved.is_ok(), "a job in flight is submitted: {moved:?}");
+        true
+    }
+
+    /// A job has failed. False: its end is known already.
+    pub(crate) fn fail(&self, handle: u64, error: Error) -> bool {
+        let now = now();
+        let Some(taken) = self.take(handle, now) else { return false };
+        taken.class.count(|stats| stats.failed += 1);
+        let is_runtime = error.status != Status::Cancelled;
+        let moved = table::with(handle, |job| {
+            job.state = job.state.after(Event::Error)?;
+            job.known = now;
+            job.error = Some(error);
+            Ok(())
+        });
+        debug_assert!(moved.is_ok(), "a job in flight is submitted: {moved:?}");
+        let mut flight = self.flight();
+        flight.is_suspect |= is_runtime;
+        flight.completed.push_back(handle);
+        self.signal(&mut flight);
+        true
+    }
+
+    /// When to look for a job; `None` once it is no longer in flight.
+    pub(crate) fn look(&self, handle: u64) -> Option<Look> {
+        let flight = self.flight();
+        let job = flight.jobs.iter().find(|job| job.handle == handle)?;
+        // Those before it in its stream take what they are likely to take.
+        let mut start = Some(0);
+        for before in
+            flight.jobs.iter().take_while(|job| job.handle != handle).filter(|other| other.stream == job.stream)
+        {
+            start = start.zip(before.plan).map(|(start, plan)| before.started.unwrap_or(start) + plan.wake);
+        }
+        let start = job.started.or(start);
+        let plan = job.plan.zip(start);
+        Some(Look {
+            wake: plan.map(|(plan, start)| start + plan.wake),
+            nap: plan.map_or(u64::MAX, |(plan, start)| start + plan.nap),
+            is_wide: job.plan.is_some_and(|plan| plan.is_wide),
+        })
+    }
+
+    /// Looks at every token once: how many jobs have ended, and when to look next (`None`: nothing is in flight).
+    pub(crate) fn scan(&self, now: u64) -> (usize, Option<u64>) {
+        let mut flight = self.flight();
+        let is_suspect = std::mem::take(&mut flight.is_suspect);
+        let mut arrived = Vec::new();
+        let mut overdue = Vec::new();
+        let mut next: Option<u64> = None;
+        for job in &mut flight.jobs {
+            if job.token.has_arrived() {
+                arrived.push((job.handle, job.seen(now)));
+                continue;
+            }
+            job.looked = now;
+            if is_suspect || job.is_overdue(now) {
+                job.asked = now;
+                overdue.push((job.handle, job.stream, job.token.clone()));
+            }
+            if let Some(look) = job.next_look(now) {
+                next = Some(next.map_or(look, |next| next.min(look)));
+            }
+        }
+        let is_reaping = !flight.given_up.is_empty();
+        drop(flight);
+        if is_reaping {
+            self.reap();
+        }
+        let mut ended = 0;
+        for (handle, seen) in arrived {
+            if self.finish(handle, now, Some(seen)) {
+                self.flight().completed.push_back(handle);
+                ended += 1;
+            }
+        }
+        for (handle, stream, token) in overdue {
+            ended += usize::from(self.ask(handle, stream, &token));
+        }
+        (ended, next)
+    }
+
+    /// Asks the runtime what became of a job whose token does not come. True: it has ended.
+    pub(crate) fn ask(&self, handle: u64, stream: Stream, token: &Token) -> bool {
+        match self.backend.is_idle(stream) {
+            Err(error) => self.fail(handle, error),
+            // All is done: the token came meanwhile, or never will.
+            Ok(true) => {
+                let ended = self.finish(handle, now(), Some(Seen::Blocked));
+                if ended {
+                    token.write();
+                    self.flight().completed.push_back(handle);
+                }
+                ended
+            }
+            Ok(false) => false,
+        }
+    }
+
+    /// Memory of jobs that were given up and whose work is over goes back.
+    fn reap(&self) {
+        let mut flight = self.flight();
+        let (over, still) = std::mem::take(&mut flight.given_up).into_iter().partition(|one| one.token.has_arrived());
+        flight.given_up = still;
+        let over: Vec<GivenUp> = over;
+        flight.tokens.extend(over.iter().map(|one| one.token.clone()));
+        drop(flight);
+        for mut one in over {
+            // Of a debugging context alone, which finds it again at the next use.
+            one.class.arena.give_back(&*self.backend, &mut one.memory).ok();
+        }
+    }
+
+    /// Makes the descriptor readable, where somebody has it and it is not.
+    fn signal(&self, flight: &mut Flight) {
+        if let Some(completer) = self.completer.get()
+            && !std::mem::replace(&mut flight.is_signalled, true)
+        {
+            completer.signal();
+        }
+    }
+
+    /// When a loop should look again, `CLOCK_MONOTONIC` nanoseconds; `None` while nothing is in flight.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let now = now();
+        let mut flight = self.flight();
+        if !flight.completed.is_empty() {
+            return Some(now);
+        }
+        let next = flight.jobs.iter().filter_map(|job| job.next_look(now)).min();
+        flight.told = next.filter(|next| *next > now);
+        next
+    }
+
+    /// Jobs whose end is known and was not told yet, `most` at most. Looks for some microseconds where one is due.
+    pub fn poll(&self, most: usize) -> Vec<u64> {
+        let began = now();
+        let is_looking = self.completer.get().is_none();
+        {
+            let mut flight = self.flight();
+            if let Some(told) = flight.told.take()
+                && began >= told
+            {
+                flight.oversleep.add(told, began);
+            }
+        }
+        loop {
+            let now = now();
+            let next = if is_looking { self.scan(now).1 } else { None };
+            let told = self.tell(most);
+            let is_near = next.is_some_and(|next| next < now + LEAST_SLEEP);
+            if !told.is_empty() || !is_near || now > began + LOOK {
+                return told;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn tell(&self, most: usize) -> Vec<u64> {
+        let mut told = Vec::new();
+        while told.len() < most {
+            let next = self.flight().completed.pop_front();
+            let Some(handle) = next else { break };
+            // A wait has told the program, or it was ended since.
+            let is_new = table::with(handle, |job| Ok(!std::mem::replace(&mut job.is_reported, true)));
+            if is_new.unwrap_or_default() {
+                told.push(handle);
+            }
+        }
+        let mut flight = self.flight();
+        if flight.completed.is_empty()
+            && std::mem::take(&mut flight.is_signalled)
+            && let Some(completer) = self.completer.get()
+        {
+            completer.clear();
+        }
+        told
+    }
+
+    /// A descriptor that is readable while [`Context::poll`] has something to tell; a thread looks from then on.
+    ///
+    /// # Errors
+    /// There is no descriptor, or no thread.
+    pub fn fd(self: &Arc<Self>) -> Result<RawFd> {
+        if self.completer.get().is_none() {
+            let completer = Completer::start(self)?;
+            // Another thread was first: this one's ends when it is dropped.
+            self.completer.set(completer).ok();
+            let mut flight = self.flight();
+            if !flight.completed.is_empty() {
+                self.signal(&mut flight);
+            }
+        }
+        self.completer.get().map(Completer::fd).ok_or_else(|| Error::new(Status::Internal, "no completer"))
+    }
+
+    /// One round of the completer: what it found is signalled; until when it may sleep (`None`: until it is rung).
+    pub(crate) fn complete(&self, now: u64) -> (usize, Option<u64>) {
+        let (ended, next) = self.scan(now);
+        let mut flight = self.flight();
+        if ended > 0 {
+            self.signal(&mut flight);
+        }
+        // What was submitted since the scan is seen in the next round.
+        let next = if ended > 0 { Some(now) } else { next };
+        flight.asleep_until = next.map_or(u64::MAX, |next| if next < now + LEAST_SLEEP { 0 } else { next });
+        (ended, next)
+    }
+
+    /// The completer slept until `wanted`, and woke up at `ended`.
+    pub(crate) fn completer_woke(&self, wanted: Option<u64>, ended: u64) {
+        let mut flight = self.flight();
+        flight.asleep_until = 0;
+        if let Some(wanted) = wanted.filter(|wanted| ended >= *wanted) {
+            flight.oversleep.add(wanted, ended);
+        }
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Ends the completer; the descriptor is closed.
+    ///
+    /// # Errors
+    /// [`Status::State`] while jobs are in flight.
+    pub fn close(&self) -> Result<()> {
+        let flying = self.flight().jobs.len();
+        if flying > 0 {
+            return Err(Error::new(Status::State, format!("{flying} jobs are in flight")));
+        }
+        self.is_closed.store(true, Ordering::Release);
+        self.bell.ring();
+        if let Some(completer) = self.completer.get() {
+            completer.join();
+        }
+        Ok(())
+    }
+
+    /// The job that has an address, or had it last: its handle, and whether it has it still.
+    ///
+    /// # Errors
+    /// [`Status::Invalid`]: none had.
+    pub fn owner(&self, address: u64) -> Result<(u64, bool)> {
+        if let Some(handle) = table::find(|job| std::ptr::eq(&raw const *job.context, self) && job.memory.has(address))
+        {
+            return Ok((handle, true));
+        }
+        let classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = classes.iter().filter_map(Weak::upgrade).find_map(|class| class.arena.ended(address));
+        ended
+            .map(|handle| (handle, false))
+            .ok_or_else(|| Error::new(Status::Invalid, format!("no job of this context had {address:#x}")))
+    }
+
+    /// Whether a job is told of by a poll: its state is one that does not change any more.
+    pub(crate) fn outcome(handle: u64) -> Result<Option<()>> {
+        table::with(handle, |job| match job.state {
+            State::Done => {
+                job.is_reported = true;
+                Ok(Some(()))
+            }
+            State::Failed => {
+                job.is_reported = true;
+                Err(job.why())
+            }
+            State::Submitted => Ok(None),
+            state @ (State::New | State::Open | State::Ended) => {
+                Err(Error::new(Status::State, format!("the job is {}", state.name())))
+            }
+        })
+    }
+}

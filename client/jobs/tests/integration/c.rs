@@ -1,0 +1,73 @@
+//! The C interface as programs of C11, C++17 and Python use it, and the symbols that the library has for them.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The library, under the name that programs ask for when they start.
+fn library() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let built = std::env::current_exe().unwrap().with_file_name("libgpuos_job.so");
+    assert!(built.exists(), "{} is built with this crate", built.display());
+    for name in ["libgpuos_job.so", "libgpuos_job.so.1"] {
+        run(Command::new("ln").arg("-s").arg(&built).arg(folder.path().join(name)));
+    }
+    (folder, built)
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    said
+}
+
+fn compiled(compiler: &str, standard: &str, source: &str) {
+    let (folder, _) = library();
+    let program = folder.path().join("program");
+    run(Command::new(compiler)
+        .args([standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "-D_POSIX_C_SOURCE=200809L", "-I"])
+        .arg(Path::new(FOLDER).join("include"))
+        .arg(Path::new(FOLDER).join("tests/c").join(source))
+        .args(["-o".as_ref(), program.as_os_str(), "-L".as_ref(), folder.path().as_os_str(), "-lgpuos_job".as_ref()]));
+    assert_eq!(run(Command::new(program).env("LD_LIBRARY_PATH", folder.path())), "ok\n");
+}
+
+#[test]
+fn a_program_of_c11_uses_it() {
+    compiled("cc", "-std=c11", "jobs.c");
+}
+
+#[test]
+fn a_program_of_cpp17_uses_it() {
+    compiled("c++", "-std=c++17", "jobs.cpp");
+}
+
+#[test]
+fn a_program_of_python_awaits_jobs() {
+    let (folder, _) = library();
+    let said = run(Command::new("/usr/bin/python3")
+        .arg(Path::new(FOLDER).join("tests/c/jobs.py"))
+        .env("PYTHONPATH", Path::new(FOLDER).join("python"))
+        .env("GPUOS_JOB_LIBRARY", folder.path().join("libgpuos_job.so.1")));
+    assert_eq!(said, "ok\n");
+}
+
+/// What programs are linked with does not change unseen.
+#[test]
+fn the_symbols_are_those_of_the_snapshot() {
+    use object::{Object as _, ObjectSymbol as _};
+    let (_folder, built) = library();
+    let bytes = std::fs::read(built).unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let exported = file.dynamic_symbols().filter(|symbol| symbol.is_definition() && symbol.is_global());
+    let mut names: Vec<&str> = exported.map(|symbol| symbol.name().unwrap()).collect();
+    names.sort_unstable();
+    let snapshot = std::fs::read_to_string(Path::new(FOLDER).join("symbols.txt")).unwrap();
+    assert_eq!(names.join("\n") + "\n", snapshot, "one that goes away breaks programs: raise the interface's number");
+    let header = std::fs::read_to_string(Path::new(FOLDER).join("include/gpuos_job.h")).unwrap();
+    names.iter().for_each(|name| assert!(header.contains(&format!("{name}(")), "{name} is in the header"));
+}

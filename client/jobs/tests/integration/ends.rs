@@ -1,0 +1,274 @@
+//! How the end of a job becomes known: waits, timeouts, polls, the descriptor, errors, lost devices.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use gpuos_job::{
+    backend::host,
+    class::{ClassOptions, Unknown},
+    clock::now,
+    error::Status,
+    job,
+    state::State,
+};
+
+use crate::support::{Gate, TestStream, context};
+
+fn readable(fd: i32, milliseconds: i32) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one structure of this frame.
+    unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
+}
+
+#[test]
+fn a_wait_returns_when_the_work_is_done_and_not_before() {
+    for unknown in [Unknown::Block, Unknown::Spin] {
+        let (context, class) = context(ClassOptions { unknown, ..ClassOptions::default() }, false);
+        let stream = TestStream::new();
+        let count = Arc::new(AtomicU32::new(0));
+        // More than it takes to learn: waits are predicted from then on.
+        for number in 1..=40 {
+            let job = job::begin(&context, &class, stream.0).unwrap();
+            stream.sleeps(200_000);
+            stream.counts(&count);
+            job::submit(job).unwrap();
+            job::wait(job, None).unwrap();
+            assert_eq!(count.load(Ordering::SeqCst), number);
+            let info = job::info(job).unwrap();
+            assert!(info.state == State::Done && info.known >= info.submitted + 200_000);
+            job::end(job).unwrap();
+        }
+        let stats = class.stats();
+        assert_eq!((stats.begun, stats.done, stats.failed), (40, 40, 0));
+        assert!(stats.duration >= 200_000, "{stats:?}");
+        context.close().unwrap();
+    }
+}
+
+#[test]
+fn a_wait_gives_up_after_its_time_and_the_job_goes_on() {
+    let (context, class) = context(ClassOptions::default(), false);
+    let (stream, gate) = (TestStream::new(), Gate::default());
+    let job = job::begin(&context, &class, stream.0).unwrap();
+    stream.gated(&gate, 0);
+    job::submit(job).unwrap();
+    let before = now();
+    assert_eq!(job::wait(job, Some(3_000_000)).unwrap_err().status, Status::Timeout);
+    assert!(now() >= before + 3_000_000);
+    assert_eq!(job::wait(job, Some(0)).unwrap_err().status, Status::Timeout);
+    assert_eq!(context.close().unwrap_err().status, Status::State);
+    gate.open();
+    job::wait(job, None).unwrap();
+    job::end(job).unwrap();
+}
+
+#[test]
+fn several_threads_wait_for_one_job() {
+    let (context, class) = context(ClassOptions::default(), false);
+    let (stream, gate) = (TestStream::new(), Gate::default());
+    let job = job::begin(&context, &class, stream.0).unwrap();
+    stream.gated(&gate, 0);
+    job::submit(job).unwrap();
+    std::thread::scope(|scope| {
+        let waits: Vec<_> = (0..4).map(|_| scope.spawn(|| job::wait(job, Some(10_000_000_000)))).collect();
+        gate.open();
+        waits.into_iter().for_each(|wait| wait.join().unwrap().unwrap());
+    });
+    // A wait has told: no poll does.
+    assert!(context.poll(8).is_empty());
+    job::end(job).unwrap();
+}
+
+#[test]
+fn a_loop_sleeps_to_deadlines_and_hears_of_each_job_once() {
+    let (context, class) = context(ClassOptions::default(), false);
+    let streams: Vec<TestStream> = (0..4).map(|_| TestStream::new()).collect();
+    assert_eq!(context.next_deadline(), None);
+    let mut heard = 0;
+    for _ in 0..20 {
+        let mut flying: Vec<u64> = streams
+            .iter()
+            .map(|stream| {
+                let job = job::begin(&context, &class, stream.0).unwrap();
+                stream.sleeps(300_000);
+                job::submit(job).unwrap();
+                job
+            })
+            .collect();
+        while let Some(deadline) = context.next_deadline() {
+            gpuos_job::clock::sleep_until(deadline);
+            for job in context.poll(2) {
+                assert!(flying.contains(&job), "each once");
+                flying.retain(|other| *other != job);
+                job::end(job).unwrap();
+                heard += 1;
+            }
+        }
+        assert!(flying.is_empty());
+    }
+    assert_eq!((heard, class.stats().done), (80, 80));
+}
+
+#[test]
+fn the_descriptor_is_readable_while_there_is_something_to_hear() {
+    let (context, class) = context(ClassOptions::default(), false);
+    let fd = context.fd().unwrap();
+    assert_eq!(context.fd().unwrap(), fd);
+    assert!(!readable(fd, 0));
+    let (stream, gate) = (TestStream::new(), Gate::default());
+    for _ in 0..12 {
+        let job = job::begin(&context, &class, stream.0).unwrap();
+        stream.gated(&gate, 0);
+        job::submit(job).unwrap();
+        assert!(!readable(fd, 1));
+        gate.open();
+        assert!(readable(fd, 10_000));
+        assert_eq!(context.poll(8), [job]);
+        assert!(!readable(fd, 0));
+        job::end(job).unwrap();
+    }
+    // Several at once, and fewer asked for than there are: it stays readable.
+    let jobs: Vec<u64> = (0..3)
+        .map(|_| {
+            let job = job::begin(&context, &class, stream.0).unwrap();
+            job::submit(job).unwrap();
+            job
+        })
+        .collect();
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        assert!(readable(fd, 10_000));
+        heard.extend(context.poll(1));
+    }
+    assert!(!readable(fd, 0));
+    assert_eq!(heard, jobs);
+    context.close().unwrap();
+}
+
+#[test]
+fn an_error_ends_every_job_behind_it_and_says_which() {
+    let (context, class) = context(ClassOptions { watchdog: 1_000_000, ..ClassOptions::default() }, false);
+    let fd = context.fd().unwrap();
+    let (stream, gate) = (TestStream::new(), Gate::default());
+    let jobs: Vec<u64> = [0, 7, 0]
+        .into_iter()
+        .map(|code| {
+            let job = job::begin(&context, &class, stream.0).unwrap();
+            stream.gated(&gate, code);
+            job::submit(job).unwrap();
+            job
+        })
+        .collect();
+    (0..3).for_each(|_| gate.open());
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        assert!(readable(fd, 10_000), "the descriptor tells of failures, too: {heard:?}");
+        heard.extend(context.poll(8));
+    }
+    assert_eq!(job::info(jobs[0]).unwrap().state, State::Done);
+    for job in &jobs[1..] {
+        let error = job::error(*job).unwrap().unwrap();
+        assert_eq!((error.status, error.code), (Status::Failed, 7));
+        assert_eq!(job::wait(*job, None).unwrap_err().code, 7);
+    }
+    jobs.iter().for_each(|job| job::end(*job).unwrap());
+    // The stream stays as it is: a job that begins on it fails when it is submitted.
+    let late = job::begin(&context, &class, stream.0).unwrap();
+    assert_eq!(job::submit(late).unwrap_err().status, Status::Failed);
+    assert_eq!(job::info(late).unwrap().state, State::Failed);
+    job::end(late).unwrap();
+    assert_eq!(class.stats().failed, 3);
+}
+
+#[test]
+fn a_lost_device_ends_waits() {
+    for unknown in [Unknown::Block, Unknown::Spin] {
+        let (context, class) = context(ClassOptions { unknown, watchdog: 2_000_000, ..ClassOptions::default() }, false);
+        let (stream, gate) = (TestStream::new(), Gate::default());
+        let job = job::begin(&context, &class, stream.0).unwrap();
+        stream.gated(&gate, 0);
+        job::submit(job).unwrap();
+        std::thread::scope(|scope| {
+            let wait = scope.spawn(|| job::wait(job, Some(10_000_000_000)));
+            host::lose(stream.0).unwrap();
+            assert_eq!(wait.join().unwrap().unwrap_err().status, Status::Lost);
+        });
+        assert_eq!(job::wait(job, None).unwrap_err().status, Status::Lost);
+        gate.open();
+        job::end(job).unwrap();
+    }
+}
+
+#[test]
+fn a_cancelled_job_ends_its_waits_and_keeps_its_memory_until_the_device_is_done() {
+    let (context, class) = context(ClassOptions { bytes: 1 << 12, ..ClassOptions::default() }, false);
+    let (stream, gate) = (TestStream::new(), Gate::default());
+    let job = job::begin(&context, &class, stream.0).unwrap();
+    let address = job::alloc(job, 100, 0).unwrap();
+    stream.gated(&gate, 0);
+    job::submit(job).unwrap();
+    std::thread::scope(|scope| {
+        let wait = scope.spawn(|| job::wait(job, Some(10_000_000_000)));
+        job::cancel(job).unwrap();
+        assert_eq!(wait.join().unwrap().unwrap_err().status, Status::Cancelled);
+    });
+    assert_eq!(job::cancel(job).unwrap_err().status, Status::State);
+    job::end(job).unwrap();
+    // The device may still write there: the next job gets other memory.
+    let next = job::begin(&context, &class, stream.0).unwrap();
+    assert_ne!(job::alloc(next, 100, 0).unwrap(), address);
+    gate.open();
+    job::submit(next).unwrap();
+    job::wait(next, None).unwrap();
+    context.poll(8);
+    job::end(next).unwrap();
+    let after = job::begin(&context, &class, stream.0).unwrap();
+    let again = job::alloc(after, 100, 0).unwrap();
+    assert_eq!(class.stats().arena.growths, 2);
+    assert_eq!(context.owner(again).unwrap(), (after, true));
+    job::cancel(after).unwrap();
+    job::end(after).unwrap();
+}
+
+#[test]
+fn what_a_class_recorded_is_done_again() {
+    let (context, class) = context(ClassOptions::default(), false);
+    let stream = TestStream::new();
+    let count = Arc::new(AtomicU32::new(0));
+    for number in 0..3 {
+        let job = job::begin(&context, &class, stream.0).unwrap();
+        assert_eq!(job::record(job).unwrap(), number > 0);
+        if number == 0 {
+            stream.counts(&count);
+            stream.counts(&count);
+            assert_eq!(count.load(Ordering::SeqCst), 0, "it is recorded, and not done");
+        }
+        job::submit(job).unwrap();
+        job::wait(job, None).unwrap();
+        job::end(job).unwrap();
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 6);
+}
+
+#[test]
+fn a_child_is_told_that_jobs_are_its_parent_s() {
+    let (context, class) = context(ClassOptions::default(), false);
+    let stream = TestStream::new();
+    let job = job::begin(&context, &class, stream.0).unwrap();
+    // SAFETY: the child calls one function that takes no lock before it refuses, and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let is_refused = job::submit(job).is_err_and(|error| error.status == Status::Forked);
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!is_refused)) };
+    }
+    let mut status = 0;
+    // SAFETY: of the child above.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(status, 0);
+    job::submit(job).unwrap();
+    job::wait(job, None).unwrap();
+    job::end(job).unwrap();
+}

@@ -1,0 +1,8 @@
+//! Jobs on threads of the CPU: states, waits, polls, memory, failures.
+
+mod c;
+mod cuda;
+mod ends;
+mod memory;
+mod states;
+mod support;
