@@ -70,7 +70,9 @@ pub struct Unit {
     pub lateness_us: Option<f64>,
     /// CPU time of all threads when waits sleep, microseconds.
     pub asleep_cpu_us: Option<f64>,
-    /// All calls, of every thread and process.
+    /// CPU time of the waiting thread in waits that sleep, microseconds: what a wait costs that does not look all the time.
+    pub asleep_wait_cpu_us: Option<f64>,
+    /// All calls, of every thread and process; of ranks those of one.
     pub all: Calls,
     /// Those of the thread that asks for the work; of ranks, which are processes of their own, none.
     pub of_caller: Calls,
@@ -104,7 +106,13 @@ pub fn read(folder: &Path) -> Result<Vec<Unit>, PressureError> {
                 if !order.contains(&line.cell) {
                     order.push(line.cell.clone());
                 }
-                timed.entry((line.cell.clone(), line.wait.clone())).or_default().push(line);
+                let same = timed.entry((line.cell.clone(), line.wait.clone())).or_default();
+                if let Some(other) = same.iter().find(|other| other.iters != line.iters) {
+                    let why =
+                        format!("`{}` has {} units, and {} in another session", line.cell, line.iters, other.iters);
+                    return Err(PressureError::new(path, &why));
+                }
+                same.push(line);
             }
             let traced = path.with_file_name(format!("{session}.traced.jsonl"));
             if traced.exists() {
@@ -127,13 +135,20 @@ struct Counted {
 }
 
 fn lines(path: &Path) -> Result<Vec<Timed>, PressureError> {
-    let text = fs::read_to_string(path).map_err(|error| PressureError::new(path, &error))?;
-    let parse = |line: &str| serde_json::from_str::<Timed>(line).map_err(|error| PressureError::new(path, &error));
-    let lines: Vec<Timed> = text.lines().map(parse).collect::<Result<_, _>>()?;
-    match lines.iter().find(|line| line.iters == 0 || line.wall_ns == 0) {
-        Some(line) => Err(PressureError::new(path, &format!("`{}` did no unit of work", line.cell))),
-        None => Ok(lines),
+    let text = gpuos_host::files::read_to_string(path).map_err(|error| PressureError::new(path, &error))?;
+    let mut lines: Vec<Timed> = Vec::new();
+    for (number, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        let fail = |why: &dyn std::fmt::Display| PressureError::new(path, &format!("line {}: {why}", number + 1));
+        let line: Timed = serde_json::from_str(text).map_err(|error| fail(&error))?;
+        if line.iters == 0 || line.wall_ns == 0 {
+            return Err(fail(&format!("`{}` did no unit of work", line.cell)));
+        }
+        if lines.iter().any(|other| other.cell == line.cell) {
+            return Err(fail(&format!("`{}` is there twice", line.cell)));
+        }
+        lines.push(line);
     }
+    Ok(lines)
 }
 
 /// The calls of a traced session, those of waits asleep and of runs that lost something left out.
@@ -151,7 +166,15 @@ fn of_run(lines: &[Timed], path: &Path, into: &mut BTreeMap<String, Vec<Counted>
         .and_then(|calls| group::group(&calls, &by))
         .map_err(|error| PressureError::new(path, &error))?;
     for line in lines {
-        let units = line.iters as f64;
+        // Of ranks each marks its own phase and says its own iterations.
+        let marked = run.header.phases.iter().find(|phase| phase.path == line.cell);
+        let marked = marked.map_or(0, |phase| phase.iterations);
+        if marked == 0 || !marked.is_multiple_of(line.iters) {
+            let why =
+                format!("{marked} iterations in a phase `{}`, of which the session did {}", line.cell, line.iters);
+            return Err(PressureError::new(path, &why));
+        }
+        let units = marked as f64;
         let mut counted = Counted::default();
         for group in groups.iter().filter(|group| group.key[0] == line.cell) {
             if group.key[3] == group::IS_CALLER {
@@ -178,7 +201,8 @@ fn middle<T>(each: &[T], of: impl Fn(&T) -> f64) -> f64 {
 fn unit(model: &str, awake: &[Timed], asleep: &[Timed], counted: Option<&Vec<Counted>>) -> Unit {
     let counted = counted.map(Vec::as_slice).unwrap_or_default();
     let each = |lines: &[Timed], of: &dyn Fn(&Timed) -> u64| middle(lines, |line| of(line) as f64 / line.iters as f64);
-    let cpu = |lines: &[Timed]| each(lines, &|line| line.usage.user_ns + line.usage.system_ns) / 1e3;
+    let cpu = |lines: &[Timed]| each(lines, &|line| line.usage.user_ns.saturating_add(line.usage.system_ns)) / 1e3;
+    let wait_cpu = |lines: &[Timed]| each(lines, &|line| line.waits.cpu_ns) / 1e3;
     let p50s = |lines: &[Timed]| lines.iter().map(|line| line.p50_ns as f64 / 1e3).collect::<Vec<_>>();
     let middle_of = |of: &dyn Fn(&Counted) -> Calls| Calls {
         calls: middle(counted, |one| of(one).calls),
@@ -200,12 +224,13 @@ fn unit(model: &str, awake: &[Timed], asleep: &[Timed], counted: Option<&Vec<Cou
         units: awake.iter().map(|line| line.iters).max().unwrap_or_default(),
         per_second: middle(awake, |line| line.iters as f64 * 1e9 / line.wall_ns as f64),
         cpu_us: cpu(awake),
-        switches: each(awake, &|line| line.usage.voluntary_switches + line.usage.involuntary_switches),
+        switches: each(awake, &|line| line.usage.voluntary_switches.saturating_add(line.usage.involuntary_switches)),
         waits: each(awake, &|line| line.waits.count),
         wait_us: each(awake, &|line| line.waits.wall_ns) / 1e3,
-        wait_cpu_us: each(awake, &|line| line.waits.cpu_ns) / 1e3,
+        wait_cpu_us: wait_cpu(awake),
         lateness_us: difference(&p50s(asleep), &p50s(awake)),
         asleep_cpu_us: (!asleep.is_empty()).then(|| cpu(asleep)),
+        asleep_wait_cpu_us: (!asleep.is_empty()).then(|| wait_cpu(asleep)),
         all: middle_of(&sum),
         of_caller: middle_of(&|one| one.of_caller),
         on_devices: by_role(|one| &one.on_devices),

@@ -64,6 +64,8 @@ struct Flight {
     told: Option<u64>,
     /// Until when the completer sleeps; 0 while it does not.
     asleep_until: u64,
+    /// A job was added since the last scan.
+    is_added: bool,
     /// The runtime reported an error: all are to be asked for.
     is_suspect: bool,
 }
@@ -190,6 +192,7 @@ impl Context {
         let entry = InFlight { handle, token, stream: job.stream, class, started, plan, looked: 0, asked: 0 };
         let due = entry.next_look(job.submitted).unwrap_or(u64::MAX);
         flight.jobs.push(entry);
+        flight.is_added = true;
         let sleeps = flight.asleep_until;
         due < sleeps
     }
@@ -275,6 +278,7 @@ impl Context {
     pub(crate) fn scan(&self, now: u64) -> (usize, Option<u64>) {
         let mut flight = self.flight();
         let is_suspect = std::mem::take(&mut flight.is_suspect);
+        flight.is_added = false;
         let mut arrived = Vec::new();
         let mut overdue = Vec::new();
         let mut next: Option<u64> = None;
@@ -431,8 +435,8 @@ impl Context {
         if ended > 0 {
             self.signal(&mut flight);
         }
-        // What was submitted since the scan is seen in the next round.
-        let next = if ended > 0 { Some(now) } else { next };
+        // What changed since the scan is seen in the next round: nobody rings for it.
+        let next = if ended > 0 || flight.is_added || flight.is_suspect { Some(now) } else { next };
         flight.asleep_until = next.map_or(u64::MAX, |next| if next < now + LEAST_SLEEP { 0 } else { next });
         (ended, next)
     }

@@ -31,18 +31,19 @@ interval = [0.9, 1.1]
 ";
 
 const PRESSURES: &str = "
+least_us = 0.1
+once = []
+
 [[pressure]]
 name = \"memory by piece\"
 interventions = [\"I1\"]
 cost = \"role memory elsewhere\"
-least_us = 0.1
 fails = \"nothing says whose memory it is\"
 
 [[pressure]]
 name = \"waits\"
 interventions = [\"I1\"]
-cost = \"waits\"
-least_us = 10
+cost = \"none\"
 fails = \"nothing says for how long\"
 ";
 
@@ -104,7 +105,19 @@ fn what_real_models_pay_is_ranked() {
     let unit = &list_of["units"][0];
     assert_eq!(unit["elsewhere"]["memory"]["calls"], 4.0);
     assert_eq!([&unit["wait_cpu_us"], &unit["per_second"], &unit["cpu_us"]], [1.0, 2000.0, 2.0]);
-    assert_eq!(last["paid"][0]["us_per_second"], 2000.0);
+    assert_eq!(first["paid"][0]["per_second"], 2000.0);
+    // A session of another program is not one without calls.
+    let other =
+        String::from_utf8(session.stdout.clone()).unwrap().replace("\"cell\": \"model\"", "\"cell\": \"other\"");
+    for name in ["sessions/a.bare.jsonl", "sessions/a.traced.jsonl"] {
+        fs::write(at(name), &other).unwrap();
+    }
+    let foreign = list(&[]);
+    assert!(
+        !foreign.status.success() && said(&foreign).contains("0 iterations in a phase `other`"),
+        "{}",
+        said(&foreign)
+    );
     // A line that did no work is no zero.
     let broken = String::from_utf8(session.stdout).unwrap().replace("\"iters\": 4", "\"iters\": 0");
     fs::write(at("sessions/a.bare.jsonl"), broken).unwrap();

@@ -31,18 +31,19 @@ fn a_wait_returns_when_the_work_is_done_and_not_before() {
         // More than it takes to learn: waits are predicted from then on.
         for number in 1..=40 {
             let job = job::begin(&context, &class, stream.0).unwrap();
+            let before = now();
             stream.sleeps(200_000);
             stream.counts(&count);
             job::submit(job).unwrap();
             job::wait(job, None).unwrap();
             assert_eq!(count.load(Ordering::SeqCst), number);
             let info = job::info(job).unwrap();
-            assert!(info.state == State::Done && info.known >= info.submitted + 200_000);
+            assert!(info.state == State::Done && info.known >= before + 200_000 && info.submitted >= before);
             job::end(job).unwrap();
         }
         let stats = class.stats();
         assert_eq!((stats.begun, stats.done, stats.failed), (40, 40, 0));
-        assert!(stats.duration >= 200_000, "{stats:?}");
+        assert!(stats.duration > 0, "{stats:?}");
         context.close().unwrap();
     }
 }
