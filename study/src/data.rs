@@ -41,8 +41,14 @@ impl Study {
         if let Some(known) = self.read.lock().ok().and_then(|read| read.get(path).cloned()) {
             return Ok(known);
         }
-        let value: Arc<serde_json::Value> =
-            Arc::new(serde_json::from_str(&self.text(path)?).with_context(|| path.to_owned())?);
+        let text = self.text(path)?;
+        // A value a line is a list of them.
+        let parsed = if Path::new(path).extension().is_some_and(|ending| ending == "jsonl") {
+            text.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>().map(Into::into)
+        } else {
+            serde_json::from_str(&text)
+        };
+        let value: Arc<serde_json::Value> = Arc::new(parsed.with_context(|| path.to_owned())?);
         if let Ok(mut read) = self.read.lock() {
             read.insert(path.to_owned(), Arc::clone(&value));
         }

@@ -223,7 +223,7 @@ int gpuos_job_last_error(struct gpuos_job_error *error);
 // `options` points to a structure whose `size` is set, `context` to a place for the handle.
 int gpuos_job_context_open(const struct gpuos_job_context_options *options, gpuos_job_context_t *context);
 
-// Closes a context that has no job in flight. Its descriptor is closed with it.
+// Closes a context that has no job in flight. Its descriptor is closed with its last job.
 int gpuos_job_context_close(gpuos_job_context_t context);
 
 // Opens a class of jobs.
@@ -296,8 +296,8 @@ int gpuos_job_poll(gpuos_job_context_t context,
                    size_t most,
                    size_t *count);
 
-// A descriptor that is readable while `gpuos_job_poll` has something to return. A thread looks for ends from then on. It belongs
-// to the context: it is neither read, written nor closed by the program.
+// A descriptor that is readable when `gpuos_job_poll` should be called, which may return nothing yet. It belongs to the context: it
+// is neither read, written nor closed by the program.
 //
 // # Safety
 // `fd` points to a place for it.

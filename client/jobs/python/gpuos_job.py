@@ -121,7 +121,7 @@ class Context:
         return JobClass(self, label, lateness, unknown, bytes)
 
     def fileno(self):
-        """A descriptor that is readable while `poll` has something to return."""
+        """A descriptor that is readable when `poll` should be called."""
         fd = ctypes.c_int()
         _call("fd", self._handle, ctypes.byref(fd))
         return fd.value

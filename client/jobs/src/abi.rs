@@ -303,7 +303,7 @@ pub unsafe extern "C" fn gpuos_job_context_open(
     })
 }
 
-/// Closes a context that has no job in flight. Its descriptor is closed with it.
+/// Closes a context that has no job in flight. Its descriptor is closed with its last job.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpuos_job_context_close(context: gpuos_job_context_t) -> c_int {
     answer(|| {
@@ -509,8 +509,8 @@ pub unsafe extern "C" fn gpuos_job_poll(
     })
 }
 
-/// A descriptor that is readable while `gpuos_job_poll` has something to return. A thread looks for ends from then on. It belongs
-/// to the context: it is neither read, written nor closed by the program.
+/// A descriptor that is readable when `gpuos_job_poll` should be called, which may return nothing yet. It belongs to the context: it
+/// is neither read, written nor closed by the program.
 ///
 /// # Safety
 /// `fd` points to a place for it.

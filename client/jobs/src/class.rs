@@ -80,16 +80,16 @@ pub enum Seen {
     Ending,
     /// A sleep to a predicted time was too long.
     Late,
-    /// The runtime said so, some time after.
+    /// The runtime said so, or somebody looked by chance, some time after.
     Blocked,
+    /// It was there when somebody looked for the first time: that says nothing of how long it took.
+    Found,
 }
 
 #[derive(Debug, Default)]
 struct Learnt {
-    /// Durations that were seen to end.
-    exact: History,
-    /// Durations that had ended before anybody looked: at most so long.
-    at_most: History,
+    /// Durations: those that were seen to end are exact, those that had ended before anybody looked are at most so long.
+    durations: History,
     /// Of the last: for how many in a row the sleep was too long.
     late_in_a_row: u32,
     oversleep: Oversleep,
@@ -105,6 +105,19 @@ pub struct Class {
     /// Memory of its jobs.
     pub arena: Arena,
     learnt: Mutex<Learnt>,
+}
+
+/// What had ended before somebody looked was shorter; by how much is found by waking up earlier, by one in so many. Of what was
+/// seen to end, one sleep that was too long is chance; what was never seen to end is shorter in any case.
+const fn earlier(has_exact: bool, late_in_a_row: u32) -> u64 {
+    match (has_exact, late_in_a_row) {
+        (true, 0 | 1) => u64::MAX,
+        (true, 2) => 32,
+        (true, 3) => 16,
+        (true, 4) | (false, 0) => 8,
+        (true, 5) | (false, 1) => 4,
+        (true | false, _) => 2,
+    }
 }
 
 /// To look for so long is cheap whatever a job takes, nanoseconds.
@@ -141,7 +154,7 @@ impl Class {
     /// What was counted.
     pub fn stats(&self) -> ClassStats {
         let learnt = self.learnt();
-        let duration = learnt.exact.median().or_else(|| learnt.at_most.median()).unwrap_or_default();
+        let duration = learnt.durations.median().unwrap_or_default();
         ClassStats { duration, arena: self.arena.stats(), ..learnt.stats }
     }
 
@@ -150,15 +163,16 @@ impl Class {
         let mut learnt = self.learnt();
         match seen {
             Seen::Ending => {
-                learnt.exact.add(duration);
+                learnt.durations.add(duration);
                 learnt.late_in_a_row = 0;
             }
             Seen::Late => {
-                learnt.at_most.add(duration);
+                learnt.durations.add_at_most(duration);
                 learnt.late_in_a_row = (learnt.late_in_a_row + 1).min(32);
                 learnt.stats.late += 1;
             }
-            Seen::Blocked => learnt.at_most.add(duration),
+            Seen::Blocked => learnt.durations.add_at_most(duration),
+            Seen::Found => {}
         }
         learnt.stats.done += 1;
     }
@@ -173,17 +187,14 @@ impl Class {
     /// When to look; `None` while nothing is known. Sleepers of an event loop bring what they have learnt of their sleep.
     pub(crate) fn plan(&self, of_loop: Option<&Oversleep>) -> Option<Plan> {
         let learnt = self.learnt();
-        if learnt.exact.len() + learnt.at_most.len() < LEAST {
+        let durations = &learnt.durations;
+        if durations.len() < LEAST {
             return None;
         }
-        let exact = learnt.exact.wake_up(self.options.lateness);
-        let first = exact.or_else(|| learnt.at_most.wake_up(0))?;
-        // What had ended before was shorter; by how much is found by waking up earlier each time. One late sleep in a row is chance.
-        let tries = if exact.is_some() { learnt.late_in_a_row.saturating_sub(1) } else { learnt.late_in_a_row + 1 };
-        let expected = (0..tries).fold(first, |expected, _| expected - expected / 8);
+        let first = durations.wake_up(self.options.lateness)?;
+        let expected = first - first / earlier(durations.has_exact(), learnt.late_in_a_row);
         let wake = wake_after(expected, of_loop.unwrap_or(&learnt.oversleep));
-        let history = if exact.is_some() { &learnt.exact } else { &learnt.at_most };
-        let [middle, last] = [history.median(), history.greatest()].map(Option::unwrap_or_default);
+        let [middle, last] = [durations.median(), durations.greatest()].map(Option::unwrap_or_default);
         // On average one looks from the wake-up to the middle.
         let looking = middle.saturating_sub(wake);
         let is_wide = looking > LITTLE && looking > middle / 4;

@@ -3,23 +3,20 @@
 use std::{
     collections::VecDeque,
     os::fd::RawFd,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use crate::{
     arena::Memory,
     backend::{Backend, Stream, Token},
     class::{Class, ClassOptions, Plan, Seen},
-    clock::{Doorbell, now},
-    completer::Completer,
+    clock::now,
     error::{Error, Result, Status},
     job::Job,
     learn::Oversleep,
     state::{Event, State},
     table,
+    timer::Timer,
 };
 
 /// A sleep that is shorter is not worth its call, nanoseconds.
@@ -36,10 +33,7 @@ pub struct Context {
     debug: bool,
     flight: Mutex<Flight>,
     classes: Mutex<Vec<Weak<Class>>>,
-    /// Wakes the completer.
-    pub(crate) bell: Doorbell,
-    completer: OnceLock<Completer>,
-    is_closed: AtomicBool,
+    timer: OnceLock<Timer>,
 }
 
 impl std::fmt::Debug for Context {
@@ -54,18 +48,14 @@ struct Flight {
     jobs: Vec<InFlight>,
     /// Known, and not yet told to a poll.
     completed: VecDeque<u64>,
-    /// The descriptor is readable.
-    is_signalled: bool,
     /// Of jobs that were given up: the device may still write.
     given_up: Vec<GivenUp>,
     tokens: Vec<Token>,
     oversleep: Oversleep,
-    /// Until when the program's loop was told to sleep.
+    /// Until when the program's loop was told to sleep, or the descriptor's timer does.
     told: Option<u64>,
-    /// Until when the completer sleeps; 0 while it does not.
-    asleep_until: u64,
-    /// A job was added since the last scan.
-    is_added: bool,
+    /// Until when the timer is armed; it may be in the past.
+    armed: Option<u64>,
     /// The runtime reported an error: all are to be asked for.
     is_suspect: bool,
 }
@@ -108,12 +98,16 @@ impl InFlight {
         })
     }
 
+    /// How its end became known to somebody who looks for several.
     fn seen(&self, now: u64) -> Seen {
-        let duration = now.saturating_sub(self.started.unwrap_or(now));
-        match (now - self.looked.min(now) <= CLOSE.max(duration / 50), self.plan) {
-            (true, _) => Seen::Ending,
-            (false, Some(_)) => Seen::Late,
-            (false, None) => Seen::Blocked,
+        let started = self.started.unwrap_or(now);
+        if now - self.looked.min(now) <= CLOSE.max(now.saturating_sub(started) / 50) {
+            return Seen::Ending;
+        }
+        match self.plan.map(|plan| started + plan.wake) {
+            // The sleep was for this one, and too long.
+            Some(wake) if self.looked < wake && now >= wake => Seen::Late,
+            _ => Seen::Blocked,
         }
     }
 
@@ -138,15 +132,7 @@ impl Context {
     /// On a runtime. `debug`: memory of ended jobs is poisoned, and checked before it is used again.
     pub fn new(backend: Box<dyn Backend>, debug: bool) -> Arc<Self> {
         table::notice_forks();
-        Arc::new(Self {
-            backend,
-            debug,
-            flight: Mutex::default(),
-            classes: Mutex::default(),
-            bell: Doorbell::default(),
-            completer: OnceLock::new(),
-            is_closed: AtomicBool::new(false),
-        })
+        Arc::new(Self { backend, debug, flight: Mutex::default(), classes: Mutex::default(), timer: OnceLock::new() })
     }
 
     /// A class of its jobs.
@@ -182,24 +168,34 @@ impl Context {
         self.flight().given_up.push(GivenUp { token, class, memory });
     }
 
-    /// Adds a job whose token is queued. True: the completer sleeps for longer than until this one is due.
-    pub(crate) fn add(&self, handle: u64, job: &Job, token: Token) -> bool {
+    /// Adds a job whose token is queued.
+    pub(crate) fn add(&self, handle: u64, job: &Job, token: Token) {
         let mut flight = self.flight();
         let is_behind = flight.jobs.iter().any(|other| other.stream == job.stream);
         let started = (!is_behind).then_some(job.submitted);
         let plan = job.class.plan(self.of_loop(&flight));
         let class = Arc::clone(&job.class);
         let entry = InFlight { handle, token, stream: job.stream, class, started, plan, looked: 0, asked: 0 };
-        let due = entry.next_look(job.submitted).unwrap_or(u64::MAX);
+        let due = entry.next_look(job.submitted);
         flight.jobs.push(entry);
-        flight.is_added = true;
-        let sleeps = flight.asleep_until;
-        due < sleeps
+        if let Some(due) = due {
+            self.arm_earlier(&mut flight, due);
+        }
+    }
+
+    /// Arms the timer, where somebody has the descriptor and it is not armed for an earlier time.
+    fn arm_earlier(&self, flight: &mut Flight, at: u64) {
+        if let Some(timer) = self.timer.get()
+            && flight.armed.is_none_or(|armed| at < armed)
+        {
+            timer.arm(Some(at));
+            flight.armed = Some(at);
+        }
     }
 
     /// What is learnt of sleeping by whoever sleeps for several jobs.
     fn of_loop<'a>(&self, flight: &'a Flight) -> Option<&'a Oversleep> {
-        (self.completer.get().is_some() || flight.told.is_some()).then_some(&flight.oversleep)
+        (self.timer.get().is_some() || flight.told.is_some()).then_some(&flight.oversleep)
     }
 
     /// Takes a job out of flight; the one behind it in its stream can start.
@@ -220,9 +216,8 @@ impl Context {
     }
 
     /// A job's token has come. False: somebody else saw it first.
-    pub(crate) fn finish(&self, handle: u64, now: u64, seen: Option<Seen>) -> bool {
+    pub(crate) fn finish(&self, handle: u64, now: u64, seen: Seen) -> bool {
         let Some(taken) = self.take(handle, now) else { return false };
-        let seen = seen.unwrap_or_else(|| taken.seen(now));
         taken.class.took(now - taken.started.unwrap_or(now).min(now), seen);
         self.return_token(taken.token);
         let moved = table::with(handle, |job| {
@@ -250,7 +245,7 @@ impl Context {
         let mut flight = self.flight();
         flight.is_suspect |= is_runtime;
         flight.completed.push_back(handle);
-        self.signal(&mut flight);
+        self.arm_earlier(&mut flight, now);
         true
     }
 
@@ -278,7 +273,6 @@ impl Context {
     pub(crate) fn scan(&self, now: u64) -> (usize, Option<u64>) {
         let mut flight = self.flight();
         let is_suspect = std::mem::take(&mut flight.is_suspect);
-        flight.is_added = false;
         let mut arrived = Vec::new();
         let mut overdue = Vec::new();
         let mut next: Option<u64> = None;
@@ -303,7 +297,7 @@ impl Context {
         }
         let mut ended = 0;
         for (handle, seen) in arrived {
-            if self.finish(handle, now, Some(seen)) {
+            if self.finish(handle, now, seen) {
                 self.flight().completed.push_back(handle);
                 ended += 1;
             }
@@ -320,7 +314,7 @@ impl Context {
             Err(error) => self.fail(handle, error),
             // All is done: the token came meanwhile, or never will.
             Ok(true) => {
-                let ended = self.finish(handle, now(), Some(Seen::Blocked));
+                let ended = self.finish(handle, now(), Seen::Blocked);
                 if ended {
                     token.write();
                     self.flight().completed.push_back(handle);
@@ -345,15 +339,6 @@ impl Context {
         }
     }
 
-    /// Makes the descriptor readable, where somebody has it and it is not.
-    fn signal(&self, flight: &mut Flight) {
-        if let Some(completer) = self.completer.get()
-            && !std::mem::replace(&mut flight.is_signalled, true)
-        {
-            completer.signal();
-        }
-    }
-
     /// When a loop should look again, `CLOCK_MONOTONIC` nanoseconds; `None` while nothing is in flight.
     pub fn next_deadline(&self) -> Option<u64> {
         let now = now();
@@ -366,27 +351,43 @@ impl Context {
         next
     }
 
-    /// Jobs whose end is known and was not told yet, `most` at most. Looks for some microseconds where one is due.
+    /// Jobs whose end is known and was not told yet, `most` at most. Looks for some microseconds where one is due, and arms the
+    /// descriptor for the next.
     pub fn poll(&self, most: usize) -> Vec<u64> {
         let began = now();
-        let is_looking = self.completer.get().is_none();
         {
             let mut flight = self.flight();
-            if let Some(told) = flight.told.take()
+            let armed = flight.armed.filter(|_| self.timer.get().is_some());
+            if let Some(told) = flight.told.take().or(armed)
                 && began >= told
             {
                 flight.oversleep.add(told, began);
             }
         }
-        loop {
+        let told = loop {
             let now = now();
-            let next = if is_looking { self.scan(now).1 } else { None };
+            let (_, next) = self.scan(now);
             let told = self.tell(most);
             let is_near = next.is_some_and(|next| next < now + LEAST_SLEEP);
             if !told.is_empty() || !is_near || now > began + LOOK {
-                return told;
+                break told;
             }
             std::hint::spin_loop();
+        };
+        self.arm_next();
+        told
+    }
+
+    /// Arms the timer for what is left: at once where there is more to tell.
+    fn arm_next(&self) {
+        let Some(timer) = self.timer.get() else { return };
+        let now = now();
+        let mut flight = self.flight();
+        let next = flight.jobs.iter().filter_map(|job| job.next_look(now)).min();
+        let at = if flight.completed.is_empty() { next } else { Some(1) };
+        if at != flight.armed {
+            timer.arm(at);
+            flight.armed = at;
         }
     }
 
@@ -401,75 +402,31 @@ impl Context {
                 told.push(handle);
             }
         }
-        let mut flight = self.flight();
-        if flight.completed.is_empty()
-            && std::mem::take(&mut flight.is_signalled)
-            && let Some(completer) = self.completer.get()
-        {
-            completer.clear();
-        }
         told
     }
 
-    /// A descriptor that is readable while [`Context::poll`] has something to tell; a thread looks from then on.
+    /// A descriptor that is readable when [`Context::poll`] should be called.
     ///
     /// # Errors
-    /// There is no descriptor, or no thread.
-    pub fn fd(self: &Arc<Self>) -> Result<RawFd> {
-        if self.completer.get().is_none() {
-            let completer = Completer::start(self)?;
-            // Another thread was first: this one's ends when it is dropped.
-            self.completer.set(completer).ok();
-            let mut flight = self.flight();
-            if !flight.completed.is_empty() {
-                self.signal(&mut flight);
-            }
+    /// There is no descriptor.
+    pub fn fd(&self) -> Result<RawFd> {
+        if self.timer.get().is_none() {
+            // Another thread may be first: its descriptor stays.
+            self.timer.set(Timer::new()?).ok();
+            self.arm_next();
         }
-        self.completer.get().map(Completer::fd).ok_or_else(|| Error::new(Status::Internal, "no completer"))
+        self.timer.get().map(Timer::fd).ok_or_else(|| Error::new(Status::Internal, "no descriptor"))
     }
 
-    /// One round of the completer: what it found is signalled; until when it may sleep (`None`: until it is rung).
-    pub(crate) fn complete(&self, now: u64) -> (usize, Option<u64>) {
-        let (ended, next) = self.scan(now);
-        let mut flight = self.flight();
-        if ended > 0 {
-            self.signal(&mut flight);
-        }
-        // What changed since the scan is seen in the next round: nobody rings for it.
-        let next = if ended > 0 || flight.is_added || flight.is_suspect { Some(now) } else { next };
-        flight.asleep_until = next.map_or(u64::MAX, |next| if next < now + LEAST_SLEEP { 0 } else { next });
-        (ended, next)
-    }
-
-    /// The completer slept until `wanted`, and woke up at `ended`.
-    pub(crate) fn completer_woke(&self, wanted: Option<u64>, ended: u64) {
-        let mut flight = self.flight();
-        flight.asleep_until = 0;
-        if let Some(wanted) = wanted.filter(|wanted| ended >= *wanted) {
-            flight.oversleep.add(wanted, ended);
-        }
-    }
-
-    /// Whether it was closed.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
-    }
-
-    /// Ends the completer; the descriptor is closed.
+    /// Checks that nothing is in flight.
     ///
     /// # Errors
-    /// [`Status::State`] while jobs are in flight.
+    /// [`Status::State`] while jobs are.
     pub fn close(&self) -> Result<()> {
-        let flying = self.flight().jobs.len();
-        if flying > 0 {
-            return Err(Error::new(Status::State, format!("{flying} jobs are in flight")));
+        match self.flight().jobs.len() {
+            0 => Ok(()),
+            flying => Err(Error::new(Status::State, format!("{flying} jobs are in flight"))),
         }
-        self.is_closed.store(true, Ordering::Release);
-        self.bell.ring();
-        if let Some(completer) = self.completer.get() {
-            completer.join();
-        }
-        Ok(())
     }
 
     /// The job that has an address, or had it last: its handle, and whether it has it still.

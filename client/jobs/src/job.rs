@@ -131,7 +131,7 @@ pub fn record(handle: u64) -> Result<bool> {
 /// # Errors
 /// What the runtime says; the job has failed then.
 pub fn submit(handle: u64) -> Result<()> {
-    let (context, wake) = table::with(handle, |job| {
+    table::with(handle, |job| {
         job.state.after(Event::Submit)?;
         let queued = queue(job);
         match queued {
@@ -139,8 +139,8 @@ pub fn submit(handle: u64) -> Result<()> {
                 job.moved(Event::Submit)?;
                 job.submitted = now();
                 job.token = Some(token.clone());
-                let wake = job.context.add(handle, job, token);
-                Ok((Arc::clone(&job.context), wake))
+                job.context.add(handle, job, token);
+                Ok(())
             }
             Err(error) => {
                 job.moved(Event::Error)?;
@@ -149,11 +149,7 @@ pub fn submit(handle: u64) -> Result<()> {
                 Err(error)
             }
         }
-    })?;
-    if wake {
-        context.bell.ring();
-    }
-    Ok(())
+    })
 }
 
 fn queue(job: &mut Job) -> Result<Token> {

@@ -12,21 +12,44 @@ const MARGIN: u64 = 3_000;
 #[derive(Clone, Debug, Default)]
 pub struct History {
     values: [u64; REMEMBERED],
+    /// A bit for each value that is one of [`History::add_at_most`].
+    at_most: u32,
     count: usize,
 }
 
 impl History {
     /// Adds one; the oldest goes.
     pub fn add(&mut self, value: u64) {
-        self.values[self.count % REMEMBERED] = value;
+        let place = self.count % REMEMBERED;
+        self.values[place] = value;
+        self.at_most &= !(1 << place);
         self.count += 1;
     }
 
-    /// The values, the smallest first.
-    fn sorted(&self) -> ([u64; REMEMBERED], usize) {
-        let (mut values, count) = (self.values, self.count.min(REMEMBERED));
+    /// Adds one that is known to be no greater than this.
+    pub fn add_at_most(&mut self, value: u64) {
+        let place = self.count % REMEMBERED;
+        self.values[place] = value;
+        self.at_most |= 1 << place;
+        self.count += 1;
+    }
+
+    /// The values of one kind, the smallest first.
+    fn sorted(&self, are_at_most: bool) -> ([u64; REMEMBERED], usize) {
+        let mut values = [0; REMEMBERED];
+        let mut count = 0;
+        for place in (0..self.len()).filter(|place| (self.at_most >> place & 1 == 1) == are_at_most) {
+            values[count] = self.values[place];
+            count += 1;
+        }
         values[..count].sort_unstable();
         (values, count)
+    }
+
+    /// The exact ones; of none the others.
+    fn best(&self) -> ([u64; REMEMBERED], usize) {
+        let exact = self.sorted(false);
+        if exact.1 > 0 { exact } else { self.sorted(true) }
     }
 
     /// How many there are.
@@ -39,22 +62,36 @@ impl History {
         self.count == 0
     }
 
+    /// Whether one of them is exact.
+    pub fn has_exact(&self) -> bool {
+        self.sorted(false).1 > 0
+    }
+
     /// The one in the middle; `None` of none.
     pub fn median(&self) -> Option<u64> {
-        let (values, count) = self.sorted();
+        let (values, count) = self.best();
         (count > 0).then(|| values[count / 2])
+    }
+
+    /// The one in the middle of the distances from the median; `None` of none.
+    pub fn deviation(&self) -> Option<u64> {
+        let median = self.median()?;
+        let (mut values, count) = self.best();
+        values[..count].iter_mut().for_each(|value| *value = value.abs_diff(median));
+        values[..count].sort_unstable();
+        Some(values[count / 2])
     }
 
     /// The greatest; `None` of none.
     pub fn greatest(&self) -> Option<u64> {
-        let (values, count) = self.sorted();
+        let (values, count) = self.best();
         values[..count].last().copied()
     }
 
     /// The latest of the values at which waking up would have been late by no more than `budget` ‰ of the median, on average.
-    /// Without a budget the earliest. `None` of none.
+    /// Without a budget the earliest. Never later than what is known to be at most so long. `None` of none.
     pub fn wake_up(&self, budget: u32) -> Option<u64> {
-        let (values, count) = self.sorted();
+        let (values, count) = self.best();
         if count == 0 {
             return None;
         }
@@ -69,12 +106,15 @@ impl History {
             }
             place += 1;
         }
-        Some(values[place])
+        let (others, many) = self.sorted(true);
+        let earliest = others[..many].first().copied().unwrap_or(u64::MAX);
+        // With a budget the earliest decides nothing by itself.
+        Some(if budget == 0 { values[place].min(earliest) } else { values[place] })
     }
 }
 
 /// By how much sleeps end late. A neighbour on the same core makes some of them a slice of its time late, milliseconds; that is
-/// none of what a timer needs, so that the middle counts and not the mean.
+/// none of what a timer needs, so that the middle counts and not the mean, and the middle deviation from it.
 #[derive(Clone, Debug, Default)]
 pub struct Oversleep(History);
 
@@ -88,7 +128,8 @@ impl Oversleep {
     /// learnt must not end sleeping, since nothing could be learnt any more.
     fn of(&self, after: u64) -> u64 {
         const FIRST_GUESS: u64 = 5_000;
-        self.0.median().filter(|_| self.0.len() >= LEAST).unwrap_or(FIRST_GUESS).min(after / 2)
+        let usual = if self.0.len() >= LEAST { self.0.median().zip(self.0.deviation()) } else { None };
+        usual.map_or(FIRST_GUESS, |(median, deviation)| median + deviation).min(after / 2)
     }
 }
 
@@ -114,6 +155,13 @@ mod tests {
         // What is older than 32 is forgotten.
         assert_eq!(of((0..40).map(|place| 100 + place)).wake_up(0), Some(108));
         assert_eq!(of([100; 32]).greatest(), Some(100));
+        // What is at most 50 is shorter than 100.
+        let mut history = of([100; 31]);
+        history.add_at_most(50);
+        assert_eq!((history.wake_up(0), history.median(), history.len()), (Some(50), Some(100), 32));
+        (0..31).for_each(|_| history.add_at_most(60));
+        assert!(!history.has_exact());
+        assert_eq!((history.wake_up(0), history.median()), (Some(50), Some(60)));
     }
 
     #[test]
@@ -137,6 +185,10 @@ mod tests {
             oversleep.add(1_000, 1_000 + late);
         }
         assert_eq!(wake_after(100_000, &oversleep), 100_000 - 9_000 - 3_000);
+        // Half of them are within 2 µs of 9 µs.
+        let mut spread = Oversleep::default();
+        (0..32).for_each(|number| spread.add(0, 5_000 + 1_000 * (number % 9)));
+        assert_eq!(wake_after(100_000, &spread), 100_000 - 9_000 - 2_000 - 3_000);
         // Even when every sleep is late by a slice.
         (0..32).for_each(|_| oversleep.add(0, 4_000_000));
         assert_eq!(wake_after(100_000, &oversleep), 47_000);

@@ -65,7 +65,7 @@ pub fn wait(handle: u64, timeout: Option<u64>) -> Result<()> {
 
 impl Waiter {
     fn wait(&self) -> Result<()> {
-        if self.has_ended(None) {
+        if self.has_ended(Seen::Found) {
             return Ok(());
         }
         let Some(look) = self.context.look(self.handle) else { return Ok(()) };
@@ -92,7 +92,7 @@ impl Waiter {
     }
 
     /// Whether the token has come, or somebody else has seen the end.
-    fn has_ended(&self, seen: Option<Seen>) -> bool {
+    fn has_ended(&self, seen: Seen) -> bool {
         if self.token.has_arrived() {
             self.context.finish(self.handle, now(), seen);
             return true;
@@ -117,7 +117,7 @@ impl Waiter {
         if wake <= self.end {
             self.class.slept(wake, woke);
         }
-        if self.has_ended(Some(Seen::Late)) {
+        if self.has_ended(Seen::Late) {
             return Ok(Part::Known);
         }
         self.check_time(woke)?;
@@ -131,7 +131,7 @@ impl Waiter {
         loop {
             for _ in 0..LOOKS {
                 if self.token.has_arrived() {
-                    self.context.finish(self.handle, now(), Some(Seen::Ending));
+                    self.context.finish(self.handle, now(), Seen::Ending);
                     return Ok(Part::Known);
                 }
                 std::hint::spin_loop();
@@ -159,7 +159,7 @@ impl Waiter {
             let before = now();
             sleep_until((before + length).min(self.end));
             self.class.count(|stats| stats.naps += 1);
-            if self.has_ended(Some(if length == NAP { Seen::Ending } else { Seen::Blocked })) {
+            if self.has_ended(if length == NAP { Seen::Ending } else { Seen::Blocked }) {
                 return Ok(());
             }
             let now = now();
@@ -185,7 +185,7 @@ impl Waiter {
             self.context.fail(self.handle, error);
             return;
         }
-        if !self.has_ended(Some(Seen::Blocked)) {
+        if !self.has_ended(Seen::Blocked) {
             // All that was queued is done: the token is on its way, or never comes.
             self.context.ask(self.handle, self.stream, &self.token);
         }

@@ -211,23 +211,52 @@ ret;
 
 type Handle = *mut c_void;
 
-/// CUDA's driver API, in a context of its own.
+type Function = unsafe extern "C" fn(Handle);
+type Launch = unsafe extern "C" fn(
+    Handle,
+    c_uint,
+    c_uint,
+    c_uint,
+    c_uint,
+    c_uint,
+    c_uint,
+    c_uint,
+    Handle,
+    *mut Handle,
+    *mut Handle,
+) -> c_int;
+
+/// CUDA's driver API, in a context of its own. What is called for each job is looked up once.
 pub(crate) struct OnCuda {
-    library: Library,
-    function: usize,
+    kernel: usize,
     streams: Vec<Stream>,
+    launch: Launch,
+    synchronize: unsafe extern "C" fn(Handle) -> c_int,
+    host_function: unsafe extern "C" fn(Handle, Function, Handle) -> c_int,
 }
 
 const SPIN: c_uint = 1;
 const BLOCK: c_uint = 4;
 
+/// A function of the driver.
+///
+/// # Safety
+/// The type is that of `cuda.h`.
+unsafe fn function<T: Copy>(library: &Library, name: &str) -> T {
+    // SAFETY: as the caller promises.
+    *unsafe { library.get::<T>(name) }.expect(name)
+}
+
+fn ok(code: c_int, what: &str) {
+    assert_eq!(code, 0, "{what}");
+}
+
 macro_rules! call {
     ($library:expr, $name:literal, ($($type:ty),*), ($($value:expr),*)) => {{
         // SAFETY: the types are those of `cuda.h`.
-        let function = unsafe { $library.get::<unsafe extern "C" fn($($type),*) -> c_int>($name) }.expect($name);
+        let function = unsafe { function::<unsafe extern "C" fn($($type),*) -> c_int>($library, $name) };
         // SAFETY: as CUDA wants it.
-        let code = unsafe { function($($value),*) };
-        assert_eq!(code, 0, "{}", $name);
+        ok(unsafe { function($($value),*) }, $name);
     }};
 }
 
@@ -235,7 +264,9 @@ impl OnCuda {
     pub(crate) fn new(streams: usize, is_asleep: bool) -> Self {
         // SAFETY: the driver.
         let library = unsafe { Library::new("libcuda.so.1") }.expect("libcuda.so.1");
-        let (mut device, mut context, mut module, mut function) =
+        // What is looked up below stays.
+        let library: &'static Library = Box::leak(Box::new(library));
+        let (mut device, mut context, mut module, mut kernel) =
             (0, std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
         call!(library, "cuInit", (c_uint), (0));
         call!(library, "cuDeviceGet", (*mut c_int, c_int), (&raw mut device, 0));
@@ -243,7 +274,7 @@ impl OnCuda {
         call!(library, "cuCtxCreate_v2", (*mut Handle, c_uint, c_int), (&raw mut context, flags, device));
         call!(library, "cuModuleLoadData", (*mut Handle, *const u8), (&raw mut module, KERNEL.as_ptr()));
         let name = c"spin".as_ptr();
-        call!(library, "cuModuleGetFunction", (*mut Handle, Handle, *const i8), (&raw mut function, module, name));
+        call!(library, "cuModuleGetFunction", (*mut Handle, Handle, *const i8), (&raw mut kernel, module, name));
         let stream = || {
             const NON_BLOCKING: c_uint = 1;
             let mut stream = std::ptr::null_mut();
@@ -251,27 +282,29 @@ impl OnCuda {
             Stream(stream as u64)
         };
         let streams = (0..streams.max(1)).map(|_| stream()).collect();
-        Self { function: function as usize, streams, library }
+        Self {
+            kernel: kernel as usize,
+            streams,
+            // SAFETY: the type is that of `cuda.h`.
+            launch: unsafe { function(library, "cuLaunchKernel") },
+            // SAFETY: as above.
+            synchronize: unsafe { function(library, "cuStreamSynchronize") },
+            // SAFETY: as above.
+            host_function: unsafe { function(library, "cuLaunchHostFunc") },
+        }
+    }
+
+    fn tell(&self, stream: usize, wake: &Wake, number: Option<usize>) {
+        let argument = Box::into_raw(Box::new((wake.handle(), number))).cast::<c_void>();
+        // SAFETY: the function takes the argument once.
+        ok(unsafe { (self.host_function)(self.streams[stream].0 as Handle, ring, argument) }, "cuLaunchHostFunc");
     }
 }
 
 unsafe extern "C" fn ring(argument: Handle) {
-    // SAFETY: what `call_back` gave away.
+    // SAFETY: what `tell` gave away.
     let (wake, stream) = *unsafe { Box::from_raw(argument.cast::<(Wake, Option<usize>)>()) };
     wake.ring(stream);
-}
-
-impl OnCuda {
-    fn host_function(&self, stream: usize, wake: &Wake, number: Option<usize>) {
-        let argument = Box::into_raw(Box::new((wake.handle(), number))).cast::<c_void>();
-        type Function = unsafe extern "C" fn(Handle);
-        call!(
-            self.library,
-            "cuLaunchHostFunc",
-            (Handle, Function, Handle),
-            (self.streams[stream].0 as Handle, ring, argument)
-        );
-    }
 }
 
 impl Device for OnCuda {
@@ -286,35 +319,24 @@ impl Device for OnCuda {
     fn launch(&self, stream: usize, nanoseconds: u64) {
         let mut parameter = nanoseconds;
         let mut parameters = [(&raw mut parameter).cast::<c_void>()];
-        call!(
-            self.library,
-            "cuLaunchKernel",
-            (Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut Handle, *mut Handle),
-            (
-                self.function as Handle,
-                1,
-                1,
-                1,
-                1,
-                1,
-                1,
-                0,
-                self.streams[stream].0 as Handle,
-                parameters.as_mut_ptr(),
-                std::ptr::null_mut()
-            )
-        );
+        let (kernel, stream) = (self.kernel as Handle, self.streams[stream].0 as Handle);
+        // SAFETY: the kernel has one parameter, which is copied.
+        let code = unsafe {
+            (self.launch)(kernel, 1, 1, 1, 1, 1, 1, 0, stream, parameters.as_mut_ptr(), std::ptr::null_mut())
+        };
+        ok(code, "cuLaunchKernel");
     }
 
     fn synchronize(&self, stream: usize) {
-        call!(self.library, "cuStreamSynchronize", (Handle), (self.streams[stream].0 as Handle));
+        // SAFETY: a stream of this context.
+        ok(unsafe { (self.synchronize)(self.streams[stream].0 as Handle) }, "cuStreamSynchronize");
     }
 
     fn call_back(&self, stream: usize, wake: &Wake) {
-        self.host_function(stream, wake, None);
+        self.tell(stream, wake, None);
     }
 
     fn call_back_for(&self, stream: usize, wake: &Wake) {
-        self.host_function(stream, wake, Some(stream));
+        self.tell(stream, wake, Some(stream));
     }
 }

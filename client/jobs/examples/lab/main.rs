@@ -7,6 +7,8 @@
 //!
 //! On CUDA; where there is no GPU `--host` has threads of the CPU that sleep for as long as a kernel would take.
 
+#![expect(clippy::print_stdout, reason = "figures, for people and scripts")]
+
 mod device;
 
 use std::{
@@ -152,7 +154,7 @@ impl Lab {
                     told += wake.clear();
                 }
             }
-            _ => {
+            Way::Spin | Way::Block | Way::Fd | Way::Native => {
                 for stream in 0..streams {
                     let nanoseconds = self.duration();
                     self.device.launch(stream, nanoseconds);
@@ -250,7 +252,7 @@ impl Lab {
                     wakes += 1;
                 }
                 Way::Spin => {}
-                _ => {
+                Way::Job | Way::Block | Way::Native => {
                     if let Some(deadline) = self.context.next_deadline() {
                         wakes += u64::from(sleeper.sleep(Some(deadline)));
                     }
@@ -353,7 +355,8 @@ impl Lab {
 
 fn main() {
     let options = Options::parse();
-    let is_asleep = options.way == Way::Block;
+    // What a class that blocks while nothing is known falls back to.
+    let is_asleep = options.way == Way::Block || (options.way == Way::Job && !options.eager);
     let device: Arc<dyn Device> = if options.host {
         Arc::new(device::OnHost::new(options.streams))
     } else {

@@ -5,10 +5,10 @@ use std::{
     process::Command,
 };
 
-const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The library, under the name that programs ask for when they start.
-fn library() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn library() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let built = std::env::current_exe().unwrap().with_file_name("libgpuos_job.so");
     assert!(built.exists(), "{} is built with this crate", built.display());
@@ -18,21 +18,26 @@ fn library() -> (tempfile::TempDir, PathBuf) {
     (folder, built)
 }
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
     said
 }
 
+/// A compiler's command that makes a program with the library; the source is missing.
+pub(crate) fn built_with(compiler: &str, standard: &str, folder: &tempfile::TempDir, program: &Path) -> Command {
+    let mut command = Command::new(compiler);
+    command.args([standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "-D_POSIX_C_SOURCE=200809L", "-I"]);
+    command.arg(Path::new(FOLDER).join("include")).arg("-L").arg(folder.path()).arg("-o").arg(program);
+    command
+}
+
 fn compiled(compiler: &str, standard: &str, source: &str) {
     let (folder, _) = library();
     let program = folder.path().join("program");
-    run(Command::new(compiler)
-        .args([standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "-D_POSIX_C_SOURCE=200809L", "-I"])
-        .arg(Path::new(FOLDER).join("include"))
-        .arg(Path::new(FOLDER).join("tests/c").join(source))
-        .args(["-o".as_ref(), program.as_os_str(), "-L".as_ref(), folder.path().as_os_str(), "-lgpuos_job".as_ref()]));
+    let mut command = built_with(compiler, standard, &folder, &program);
+    run(command.arg(Path::new(FOLDER).join("tests/c").join(source)).arg("-lgpuos_job"));
     assert_eq!(run(Command::new(program).env("LD_LIBRARY_PATH", folder.path())), "ok\n");
 }
 

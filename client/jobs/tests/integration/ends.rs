@@ -112,8 +112,18 @@ fn a_loop_sleeps_to_deadlines_and_hears_of_each_job_once() {
     assert_eq!((heard, class.stats().done), (80, 80));
 }
 
+/// Polls whenever the descriptor says so, until so many jobs were told of.
+fn hear(context: &gpuos_job::context::Context, fd: i32, many: usize, most: usize) -> Vec<u64> {
+    let mut heard = Vec::new();
+    while heard.len() < many {
+        assert!(readable(fd, 10_000), "{heard:?}");
+        heard.extend(context.poll(most));
+    }
+    heard
+}
+
 #[test]
-fn the_descriptor_is_readable_while_there_is_something_to_hear() {
+fn the_descriptor_says_when_to_poll() {
     let (context, class) = context(ClassOptions::default(), false);
     let fd = context.fd().unwrap();
     assert_eq!(context.fd().unwrap(), fd);
@@ -123,28 +133,28 @@ fn the_descriptor_is_readable_while_there_is_something_to_hear() {
         let job = job::begin(&context, &class, stream.0).unwrap();
         stream.gated(&gate, 0);
         job::submit(job).unwrap();
-        assert!(!readable(fd, 1));
+        assert!(context.poll(8).is_empty());
         gate.open();
-        assert!(readable(fd, 10_000));
-        assert_eq!(context.poll(8), [job]);
-        assert!(!readable(fd, 0));
+        assert_eq!(hear(&context, fd, 1, 8), [job]);
+        assert!(!readable(fd, 0), "nothing is in flight");
         job::end(job).unwrap();
     }
     // Several at once, and fewer asked for than there are: it stays readable.
-    let jobs: Vec<u64> = (0..3)
-        .map(|_| {
-            let job = job::begin(&context, &class, stream.0).unwrap();
-            job::submit(job).unwrap();
-            job
-        })
-        .collect();
-    let mut heard = Vec::new();
-    while heard.len() < 3 {
-        assert!(readable(fd, 10_000));
-        heard.extend(context.poll(1));
-    }
+    let jobs = [(); 3].map(|()| {
+        let job = job::begin(&context, &class, stream.0).unwrap();
+        job::submit(job).unwrap();
+        job
+    });
+    assert_eq!(hear(&context, fd, 3, 1), jobs);
     assert!(!readable(fd, 0));
-    assert_eq!(heard, jobs);
+    // One that is cancelled is told of, too.
+    let job = job::begin(&context, &class, stream.0).unwrap();
+    stream.gated(&gate, 0);
+    job::submit(job).unwrap();
+    job::cancel(job).unwrap();
+    assert_eq!(hear(&context, fd, 1, 8), [job]);
+    job::end(job).unwrap();
+    gate.open();
     context.close().unwrap();
 }
 
@@ -163,11 +173,7 @@ fn an_error_ends_every_job_behind_it_and_says_which() {
         })
         .collect();
     (0..3).for_each(|_| gate.open());
-    let mut heard = Vec::new();
-    while heard.len() < 3 {
-        assert!(readable(fd, 10_000), "the descriptor tells of failures, too: {heard:?}");
-        heard.extend(context.poll(8));
-    }
+    hear(&context, fd, 3, 8);
     assert_eq!(job::info(jobs[0]).unwrap().state, State::Done);
     for job in &jobs[1..] {
         let error = job::error(*job).unwrap().unwrap();

@@ -4,5 +4,6 @@ mod c;
 mod cuda;
 mod ends;
 mod memory;
+mod servers;
 mod states;
 mod support;
