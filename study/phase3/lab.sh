@@ -4,6 +4,8 @@
 #   study/phase3/lab.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [SECONDS_A_RUN]
 # FOLDER_OF_BINARIES has `lab` (`cargo build --release -p gpuos-job --example lab`).
 set -u
+# A stream each has a queue of its own.
+export CUDA_DEVICE_MAX_CONNECTIONS=32
 lab=$(realpath "$1")/lab out=$2 seconds=${3:-0.6}
 mkdir -p "$out"
 {
