@@ -89,6 +89,8 @@ ENTRY(hipStreamCreateWithFlags, (void **stream, unsigned flags)) {
 
 ENTRY(hipStreamSynchronize, (void *stream)) { return hipStreamSynchronize(static_cast<hipStream_t>(stream)); }
 
+ENTRY(hipStreamQuery, (void *stream)) { return hipStreamQuery(static_cast<hipStream_t>(stream)); }
+
 ENTRY(hipEventCreateWithFlags, (void **event, unsigned flags)) {
     return hipEventCreateWithFlags(reinterpret_cast<hipEvent_t *>(event), static_cast<hipEventFlags>(flags));
 }

@@ -7,38 +7,18 @@ use std::{
 
 use libloading::Library;
 
-use super::{Backend, PAGE, POISON, Stream, Token, TokenPage};
+use super::{Backend, PAGE, POISON, Stream, Token, TokenPage, codes, reason};
 use crate::error::{Error, Result, Status};
 
 type Code = c_int;
 type Handle = *mut c_void;
 type Address = u64;
 
-/// Codes of `CUresult`, from `cuda.h`.
-mod code {
-    pub(super) const SUCCESS: i32 = 0;
-    pub(super) const OUT_OF_MEMORY: i32 = 2;
-    pub(super) const DEINITIALIZED: i32 = 4;
-    pub(super) const DEVICE_UNAVAILABLE: i32 = 46;
-    pub(super) const INVALID_CONTEXT: i32 = 201;
-    pub(super) const NOT_READY: i32 = 600;
-    pub(super) const CONTEXT_IS_DESTROYED: i32 = 709;
-    pub(super) const CAPTURE_UNSUPPORTED: i32 = 900;
-    pub(super) const CAPTURE_WRONG_THREAD: i32 = 908;
-    /// The first and the last of what a kernel does wrong: illegal address to launch failure. They stay with the context.
-    pub(super) const STICKY: std::ops::RangeInclusive<i32> = 700..=720;
-}
-
 /// Flags, from `cuda.h`.
 const HOST_ALLOC_PORTABLE_MAPPED: c_uint = 1 | 2;
 const WRITE_VALUE_DEFAULT: c_uint = 0;
 const CAPTURE_THREAD_LOCAL: c_int = 1;
 const CAPTURE_NONE: c_int = 0;
-
-/// What the loader says.
-fn reason(error: &libloading::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
-}
 
 macro_rules! functions {
     ($($name:ident = $symbol:literal ( $($type:ty),* );)*) => {
@@ -107,7 +87,8 @@ impl Cuda {
         std::mem::forget(library);
         let cuda = Self { functions, context: std::ptr::null_mut() };
         // SAFETY: 0 is the only flag.
-        cuda.check(unsafe { (cuda.functions.init)(0) }, "cuInit")?;
+        let begun = cuda.check(unsafe { (cuda.functions.init)(0) }, "cuInit");
+        begun.map_err(|error| Error { status: Status::NoRuntime, ..error })?;
         let mut context = std::ptr::null_mut();
         // SAFETY: writes the handle.
         cuda.check(unsafe { (cuda.functions.current)(&raw mut context) }, "cuCtxGetCurrent")?;
@@ -119,16 +100,7 @@ impl Cuda {
     }
 
     fn check(&self, result: Code, what: &str) -> Result<()> {
-        let status = match result {
-            code::SUCCESS => return Ok(()),
-            code::OUT_OF_MEMORY => Status::Memory,
-            code::DEINITIALIZED | code::DEVICE_UNAVAILABLE | code::INVALID_CONTEXT | code::CONTEXT_IS_DESTROYED => {
-                Status::Lost
-            }
-            code::CAPTURE_UNSUPPORTED..=code::CAPTURE_WRONG_THREAD => Status::Capturing,
-            result if code::STICKY.contains(&result) => Status::Failed,
-            _ => Status::Runtime,
-        };
+        let Some(status) = codes::status(result) else { return Ok(()) };
         let mut name = std::ptr::null();
         // SAFETY: writes a pointer to a text that is never freed, or null.
         unsafe { (self.functions.error_name)(result, &raw mut name) };
@@ -146,14 +118,6 @@ impl Cuda {
         // SAFETY: pops what was pushed.
         unsafe { (self.functions.pop)(&raw mut popped) };
         result
-    }
-
-    /// What became of work: an error that is none of the call is one of the work.
-    fn outcome(&self, result: Code, what: &str) -> Result<()> {
-        self.check(result, what).map_err(|error| {
-            let status = if error.status == Status::Lost { Status::Lost } else { Status::Failed };
-            Error { status, ..error }
-        })
     }
 }
 
@@ -204,8 +168,8 @@ impl Backend for Cuda {
         self.inside(|| {
             // SAFETY: the stream is the program's, which keeps it while a job is in flight.
             match unsafe { (self.functions.query)(handle(stream)) } {
-                code::NOT_READY => Ok(false),
-                result => self.outcome(result, "cuStreamQuery").map(|()| true),
+                codes::NOT_READY => Ok(false),
+                result => codes::of_work(self.check(result, "cuStreamQuery")).map(|()| true),
             }
         })
     }
@@ -214,7 +178,7 @@ impl Backend for Cuda {
         self.inside(|| {
             // SAFETY: as above.
             let result = unsafe { (self.functions.synchronize)(handle(stream)) };
-            self.outcome(result, "cuStreamSynchronize")
+            codes::of_work(self.check(result, "cuStreamSynchronize"))
         })
     }
 

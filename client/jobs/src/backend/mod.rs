@@ -1,6 +1,8 @@
 //! What a runtime must be able to do for jobs. Each is loaded when a context asks for it; none is linked.
 
+mod codes;
 pub mod cuda;
+pub mod hip;
 pub mod host;
 
 use std::{
@@ -82,6 +84,16 @@ impl Token {
     /// Writes it, as a device does.
     pub fn write(&self) {
         self.word().store(self.value, Ordering::Release);
+    }
+
+    /// For runtimes that copy and write no values: a word beside it that has what is written next, until then.
+    fn source(&self) -> *const u32 {
+        // SAFETY: the words up to the next token are this one's.
+        let source = unsafe { self.page.words.add(self.place + STRIDE / 2) };
+        // SAFETY: the page is never given back.
+        let source = unsafe { source.as_ref() };
+        source.store(self.value, Ordering::Release);
+        source.as_ptr()
     }
 
     /// Where the device has it, and what it writes.
@@ -174,6 +186,11 @@ pub trait Backend: Send + Sync {
     }
 }
 
+/// What the loader says.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// Which runtime.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,11 +199,13 @@ pub enum Runtime {
     Host = 1,
     /// CUDA's driver API, in the context of the thread that opens; streams are `CUstream`.
     Cuda = 2,
+    /// HIP, on the device of the thread that opens; streams are `hipStream_t`.
+    Hip = 3,
 }
 
 impl Runtime {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Host, Self::Cuda];
+    pub const ALL: [Self; 3] = [Self::Host, Self::Cuda, Self::Hip];
 }
 
 /// Loads a runtime.
@@ -197,6 +216,7 @@ pub fn open(runtime: Runtime) -> Result<Box<dyn Backend>> {
     match runtime {
         Runtime::Host => Ok(Box::new(host::Host)),
         Runtime::Cuda => Ok(Box::new(cuda::Cuda::load("libcuda.so.1")?)),
+        Runtime::Hip => Ok(Box::new(hip::Hip::load_first()?)),
     }
 }
 

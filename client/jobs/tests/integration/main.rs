@@ -3,6 +3,7 @@
 mod c;
 mod cuda;
 mod ends;
+mod hip;
 mod memory;
 mod servers;
 mod states;
