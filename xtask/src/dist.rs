@@ -1,12 +1,13 @@
-//! `cargo xtask dist`: one file that runs on any Linux of its architecture, without libraries.
+//! `cargo xtask dist`: the tracer as one file that runs on any Linux of its architecture, without libraries, and `libgpuos_job` with
+//! header, pkg-config file and Python module as an archive.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     checksum::sha256,
-    process::{self, cargo},
+    process::{self, cargo, find_program, root},
     setup::{self, STATIC_TARGET},
 };
 
@@ -47,7 +48,59 @@ pub(crate) fn run() -> Result<()> {
     let file = folder.join(format!("gpuos-trace-{version}-{architecture}"));
     fs::copy(&built, &file)?;
     println!("{} {} MiB sha256 {}", file.display(), bytes.len() >> 20, sha256(&bytes));
+    jobs(version, architecture, &folder)
+}
+
+/// The library, as an archive that is unpacked anywhere: it asks for the C library of this machine or a newer one.
+fn jobs(version: &str, architecture: &str, folder: &Path) -> Result<()> {
+    process::run(
+        cargo()
+            .args(["build", "--release", "--locked", "--package", "gpuos-job", "--lib"])
+            .args(["--config", "profile.release.strip='symbols'"]),
+    )?;
+    let name = format!("gpuos-job-{version}-{architecture}");
+    let unpacked = tempfile::tempdir()?;
+    let within = unpacked.path().join(&name);
+    let crate_folder = root().join("client/jobs");
+    let soname = "libgpuos_job.so.1";
+    fs::create_dir_all(within.join("lib/pkgconfig"))?;
+    fs::copy(process::target_folder().join("release/libgpuos_job.so"), within.join("lib").join(soname))?;
+    std::os::unix::fs::symlink(soname, within.join("lib/libgpuos_job.so"))?;
+    for (from, to) in
+        [("include/gpuos_job.h", "include"), ("python/gpuos_job.py", "python"), ("README.md", "."), ("SPEC.md", ".")]
+    {
+        fs::create_dir_all(within.join(to))?;
+        fs::copy(crate_folder.join(from), within.join(to).join(Path::new(from).file_name().unwrap_or_default()))?;
+    }
+    let configured = fs::read_to_string(crate_folder.join("gpuos_job.pc.in"))?.replace("@VERSION@", version);
+    fs::write(within.join("lib/pkgconfig/gpuos_job.pc"), configured)?;
+    uses(&within, &crate_folder)?;
+    let file = folder.join(format!("{name}.tar.gz"));
+    process::run(Command::new("tar").arg("-C").arg(unpacked.path()).arg("-czf").arg(&file).arg(&name))?;
+    let bytes = fs::read(&file)?;
+    println!("{} {} KiB sha256 {}", file.display(), bytes.len() >> 10, sha256(&bytes));
     Ok(())
+}
+
+/// Compiles and runs a program with what is in the archive, as pkg-config tells it to.
+fn uses(within: &Path, crate_folder: &Path) -> Result<()> {
+    if find_program("pkg-config").is_none() {
+        eprintln!("no pkg-config here: the archive is not tried\nhint: `sudo apt-get install pkg-config`");
+        return Ok(());
+    }
+    let output = Command::new("pkg-config")
+        .args(["--cflags", "--libs", "gpuos_job"])
+        .env("PKG_CONFIG_PATH", within.join("lib/pkgconfig"))
+        .output()?;
+    if !output.status.success() {
+        bail!("pkg-config: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let flags = String::from_utf8(output.stdout)?;
+    let program = within.with_file_name("program");
+    let source = crate_folder.join("tests/c/jobs.c");
+    let standard = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-o"];
+    process::run(Command::new("cc").args(standard).arg(&program).arg(source).args(flags.split_whitespace()))?;
+    process::run(Command::new(program).env("LD_LIBRARY_PATH", within.join("lib")))
 }
 
 /// Whether the loader would have to find something.

@@ -45,7 +45,7 @@ enum Chore {
     Soak(soak::Options),
     /// Run the tests on other kernels, in emulated machines
     Vmtest(vmtest::Options),
-    /// Build one file that runs without libraries
+    /// Build the tracer as one file that runs without libraries, and the archive of `libgpuos_job`
     Dist,
     /// Give random bytes to everything that the tracer reads
     Fuzz(fuzz::Options),

@@ -21,8 +21,9 @@ use std::{
 };
 
 use nix::{
+    NixPath as _,
     errno::Errno,
-    fcntl::{OFlag, RenameFlags},
+    fcntl::OFlag,
     sys::{stat::Mode, statfs},
 };
 
@@ -31,6 +32,20 @@ const MOST_LINKS: usize = 40;
 
 /// A look at a name, which opens nothing.
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Gives a file of a folder another name that nothing has. nix has this call for glibc alone, and the tracer is built with musl, too.
+fn rename_to_new(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> nix::Result<()> {
+    let folder = folder.as_raw_fd();
+    from.with_nix_path(|from| {
+        to.with_nix_path(|to| {
+            // SAFETY: the names live as long as the call, which keeps nothing.
+            let result = unsafe {
+                libc::syscall(libc::SYS_renameat2, folder, from.as_ptr(), folder, to.as_ptr(), libc::RENAME_NOREPLACE)
+            };
+            Errno::result(result).map(drop)
+        })
+    })??
+}
 
 /// Who called sudo: user and group.
 pub(super) fn caller() -> Option<(u32, u32)> {
@@ -359,13 +374,13 @@ impl Unfinished {
         }
         let unfinished = file.into_temp_path();
         let from = unfinished.file_name().unwrap_or_default();
-        let rename = |flags| nix::fcntl::renameat2(&folder.fd, from, &folder.fd, name.as_os_str(), flags);
+        let rename = || nix::fcntl::renameat(&folder.fd, from, &folder.fd, name.as_os_str());
         let renamed = if was_there || !folder.is_shared {
-            rename(RenameFlags::empty())
+            rename()
         } else {
-            match rename(RenameFlags::RENAME_NOREPLACE) {
+            match rename_to_new(folder.fd.as_fd(), from, &name) {
                 // Not every file system can refuse.
-                Err(Errno::EINVAL | Errno::ENOSYS) => rename(RenameFlags::empty()),
+                Err(Errno::EINVAL | Errno::ENOSYS) => rename(),
                 other => other,
             }
         };
