@@ -36,12 +36,18 @@ enum What {
     Stream,
     /// How the analysis grows with its dataset, up to a hundred million rows
     Analysis,
+    /// What jobs cost, and how late their waits are, on threads of the CPU
+    Jobs,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = process::target_folder().join("release");
     if let What::Analysis = options.what {
         return crate::bench_analysis::run(&folder);
+    }
+    if let What::Jobs = options.what {
+        process::run(cargo().args(["build", "--quiet", "--release", "--package", "gpuos-job", "--example", "lab"]))?;
+        return crate::bench_jobs::run(options.rounds, &folder);
     }
     if !is_root() {
         bail!("tracing needs root\nhint: `sudo -E env PATH=\"$PATH\" cargo xtask bench overhead`");

@@ -4,6 +4,7 @@
 
 mod bench;
 mod bench_analysis;
+mod bench_jobs;
 mod bench_stream;
 mod bytecode;
 mod checksum;

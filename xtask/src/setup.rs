@@ -29,9 +29,11 @@ const RUNTIME: [&str; 2] = ["ocl-icd-libopencl1", "pocl-opencl-icd"];
 const BPF: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
 /// Programs that tests run or compare with; a browser for reports; a Vulkan driver that executes on the CPU, AMD's HIP
 /// runtime.
-const TESTS: [&str; 11] = [
+const TESTS: [&str; 13] = [
     "strace",
     "gcc",
+    "g++",
+    "pkg-config",
     "golang-go",
     "python3",
     "python3-pip",

@@ -83,6 +83,8 @@ enum gpuos_job_runtime {
   GPUOS_JOB_RUNTIME_CUDA = 2,
   // HIP, on the device of the thread that opens; streams are `hipStream_t`.
   GPUOS_JOB_RUNTIME_HIP = 3,
+  // OpenCL; streams are `cl_command_queue`. Memory of jobs is the host's.
+  GPUOS_JOB_RUNTIME_OPENCL = 4,
 };
 
 // How to wait for a job of which nothing is known yet, or whose kind varies so much that sleeping to its earliest end gains
@@ -201,7 +203,7 @@ typedef int (*gpuos_job_function)(void *argument);
 #define gpuos_job_state_ALL { gpuos_job_state_New, gpuos_job_state_Open, gpuos_job_state_Submitted, gpuos_job_state_Done, gpuos_job_state_Failed, gpuos_job_state_Ended, }
 
 // Every one.
-#define gpuos_job_runtime_ALL { gpuos_job_runtime_Host, gpuos_job_runtime_Cuda, gpuos_job_runtime_Hip, }
+#define gpuos_job_runtime_ALL { gpuos_job_runtime_Host, gpuos_job_runtime_Cuda, gpuos_job_runtime_Hip, gpuos_job_runtime_Opencl, }
 
 #ifdef __cplusplus
 extern "C" {

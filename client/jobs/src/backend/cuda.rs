@@ -7,7 +7,7 @@ use std::{
 
 use libloading::Library;
 
-use super::{Backend, PAGE, POISON, Stream, Token, TokenPage, codes, reason};
+use super::{Backend, PAGE, POISON, Stream, Token, TokenPage, codes, function, reason};
 use crate::error::{Error, Result, Status};
 
 type Code = c_int;
@@ -30,36 +30,34 @@ macro_rules! functions {
         impl Functions {
             fn of(library: &Library) -> Result<Self> {
                 // SAFETY: the types are those of `cuda.h`; the library is never unloaded.
-                $(let $name = unsafe { library.get::<unsafe extern "C" fn($($type),*) -> Code>($symbol) };
-                let $name = *$name.map_err(|error| Error::new(Status::NoRuntime, reason(&error)))?;)*
-                Ok(Self { $($name,)* })
+                Ok(Self { $($name: unsafe { function(library, $symbol)? },)* })
             }
         }
     };
 }
 
 functions! {
-    init = b"cuInit\0"(c_uint);
-    error_name = b"cuGetErrorName\0"(Code, *mut *const c_char);
-    current = b"cuCtxGetCurrent\0"(*mut Handle);
-    push = b"cuCtxPushCurrent_v2\0"(Handle);
-    pop = b"cuCtxPopCurrent_v2\0"(*mut Handle);
-    host_alloc = b"cuMemHostAlloc\0"(*mut *mut c_void, usize, c_uint);
-    device_pointer = b"cuMemHostGetDevicePointer_v2\0"(*mut Address, *mut c_void, c_uint);
-    write_value = b"cuStreamWriteValue32_v2\0"(Handle, Address, u32, c_uint);
-    query = b"cuStreamQuery\0"(Handle);
-    synchronize = b"cuStreamSynchronize\0"(Handle);
-    alloc = b"cuMemAlloc_v2\0"(*mut Address, usize);
-    free = b"cuMemFree_v2\0"(Address);
-    memset = b"cuMemsetD8_v2\0"(Address, u8, usize);
-    copy_back = b"cuMemcpyDtoH_v2\0"(*mut c_void, Address, usize);
-    is_capturing = b"cuStreamIsCapturing\0"(Handle, *mut c_int);
-    begin_capture = b"cuStreamBeginCapture_v2\0"(Handle, c_int);
-    end_capture = b"cuStreamEndCapture\0"(Handle, *mut Handle);
-    instantiate = b"cuGraphInstantiateWithFlags\0"(*mut Handle, Handle, u64);
-    launch_graph = b"cuGraphLaunch\0"(Handle, Handle);
-    destroy_graph = b"cuGraphDestroy\0"(Handle);
-    destroy_exec = b"cuGraphExecDestroy\0"(Handle);
+    init = "cuInit" (c_uint);
+    error_name = "cuGetErrorName" (Code, *mut *const c_char);
+    current = "cuCtxGetCurrent" (*mut Handle);
+    push = "cuCtxPushCurrent_v2" (Handle);
+    pop = "cuCtxPopCurrent_v2" (*mut Handle);
+    host_alloc = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
+    device_pointer = "cuMemHostGetDevicePointer_v2" (*mut Address, *mut c_void, c_uint);
+    write_value = "cuStreamWriteValue32_v2" (Handle, Address, u32, c_uint);
+    query = "cuStreamQuery" (Handle);
+    synchronize = "cuStreamSynchronize" (Handle);
+    alloc = "cuMemAlloc_v2" (*mut Address, usize);
+    free = "cuMemFree_v2" (Address);
+    memset = "cuMemsetD8_v2" (Address, u8, usize);
+    copy_back = "cuMemcpyDtoH_v2" (*mut c_void, Address, usize);
+    is_capturing = "cuStreamIsCapturing" (Handle, *mut c_int);
+    begin_capture = "cuStreamBeginCapture_v2" (Handle, c_int);
+    end_capture = "cuStreamEndCapture" (Handle, *mut Handle);
+    instantiate = "cuGraphInstantiateWithFlags" (*mut Handle, Handle, u64);
+    launch_graph = "cuGraphLaunch" (Handle, Handle);
+    destroy_graph = "cuGraphDestroy" (Handle);
+    destroy_exec = "cuGraphExecDestroy" (Handle);
 }
 
 /// The runtime, in the context that was current when it was loaded.

@@ -8,7 +8,7 @@ use std::{
 
 use libloading::Library;
 
-use super::{Backend, PAGE, POISON, Stream, Token, TokenPage, codes, reason};
+use super::{Backend, PAGE, POISON, Stream, Token, TokenPage, codes, function, reason};
 use crate::error::{Error, Result, Status};
 
 type Code = c_int;
@@ -20,16 +20,6 @@ const MEMCPY_HOST_TO_HOST: c_int = 0;
 const MEMCPY_DEVICE_TO_HOST: c_int = 2;
 const CAPTURE_THREAD_LOCAL: c_int = 1;
 const CAPTURE_NONE: c_int = 0;
-
-/// A function of the library.
-///
-/// # Safety
-/// The type is that of `hip_runtime_api.h`.
-unsafe fn function<T: Copy>(library: &Library, name: &str) -> Result<T> {
-    // SAFETY: as the caller promises.
-    let found = unsafe { library.get::<T>(name) };
-    found.map(|found| *found).map_err(|error| Error::new(Status::NoRuntime, reason(&error)))
-}
 
 macro_rules! functions {
     ($($name:ident = $symbol:literal ( $($type:ty),* );)*) => {

@@ -4,6 +4,7 @@ mod codes;
 pub mod cuda;
 pub mod hip;
 pub mod host;
+pub mod opencl;
 
 use std::{
     ptr::NonNull,
@@ -12,6 +13,8 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
 };
+
+use libloading::Library;
 
 use crate::error::{Error, Result, Status};
 
@@ -186,6 +189,16 @@ pub trait Backend: Send + Sync {
     }
 }
 
+/// A function of a library that stays loaded.
+///
+/// # Safety
+/// The type is that of the runtime's header.
+unsafe fn function<T: Copy>(library: &Library, name: &str) -> Result<T> {
+    // SAFETY: as the caller promises.
+    let found = unsafe { library.get::<T>(name) };
+    found.map(|found| *found).map_err(|error| Error::new(Status::NoRuntime, reason(&error)))
+}
+
 /// What the loader says.
 fn reason(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
@@ -201,11 +214,13 @@ pub enum Runtime {
     Cuda = 2,
     /// HIP, on the device of the thread that opens; streams are `hipStream_t`.
     Hip = 3,
+    /// OpenCL; streams are `cl_command_queue`. Memory of jobs is the host's.
+    Opencl = 4,
 }
 
 impl Runtime {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Host, Self::Cuda, Self::Hip];
+    pub const ALL: [Self; 4] = [Self::Host, Self::Cuda, Self::Hip, Self::Opencl];
 }
 
 /// Loads a runtime.
@@ -217,6 +232,7 @@ pub fn open(runtime: Runtime) -> Result<Box<dyn Backend>> {
         Runtime::Host => Ok(Box::new(host::Host)),
         Runtime::Cuda => Ok(Box::new(cuda::Cuda::load("libcuda.so.1")?)),
         Runtime::Hip => Ok(Box::new(hip::Hip::load_first()?)),
+        Runtime::Opencl => Ok(Box::new(opencl::OpenCl::load("libOpenCL.so.1")?)),
     }
 }
 

@@ -5,6 +5,7 @@ mod cuda;
 mod ends;
 mod hip;
 mod memory;
+mod opencl;
 mod servers;
 mod states;
 mod support;
