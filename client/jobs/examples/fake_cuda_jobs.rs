@@ -141,7 +141,7 @@ extern "C" fn cuStreamQuery(stream: Handle) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamSynchronize(stream: Handle) -> c_int {
-    result(Host.block(of(stream)))
+    result(host::synchronize(of(stream)))
 }
 
 #[unsafe(no_mangle)]

@@ -75,6 +75,15 @@ enum gpuos_job_state {
   GPUOS_JOB_STATE_ENDED = 5,
 };
 
+// How to wait for a job of which nothing is known yet, or whose kind varies so much that sleeping to its earliest end gains
+// little.
+enum gpuos_job_unknown {
+  // Asleep, in the runtime.
+  GPUOS_JOB_UNKNOWN_BLOCK = 0,
+  // Looking all the time.
+  GPUOS_JOB_UNKNOWN_SPIN = 1,
+};
+
 // Which runtime.
 enum gpuos_job_runtime {
   // Streams on threads of the CPU, made by `gpuos_job_host_open`.
@@ -85,15 +94,6 @@ enum gpuos_job_runtime {
   GPUOS_JOB_RUNTIME_HIP = 3,
   // OpenCL; streams are `cl_command_queue`. Memory of jobs is the host's.
   GPUOS_JOB_RUNTIME_OPENCL = 4,
-};
-
-// How to wait for a job of which nothing is known yet, or whose kind varies so much that sleeping to its earliest end gains
-// little.
-enum gpuos_job_unknown {
-  // Asleep, in the runtime.
-  GPUOS_JOB_UNKNOWN_BLOCK = 0,
-  // Looking all the time.
-  GPUOS_JOB_UNKNOWN_SPIN = 1,
 };
 
 // What went wrong.
@@ -196,15 +196,6 @@ struct gpuos_job_info {
 // What a host stream does: 0, or an error that ends the stream.
 typedef int (*gpuos_job_function)(void *argument);
 
-// Every code.
-#define gpuos_job_status_ALL { gpuos_job_status_Ok, gpuos_job_status_Timeout, gpuos_job_status_Invalid, gpuos_job_status_Stale, gpuos_job_status_State, gpuos_job_status_NoRuntime, gpuos_job_status_Runtime, gpuos_job_status_Failed, gpuos_job_status_Lost, gpuos_job_status_Cancelled, gpuos_job_status_Memory, gpuos_job_status_TooMany, gpuos_job_status_Capturing, gpuos_job_status_Forked, gpuos_job_status_System, gpuos_job_status_Internal, gpuos_job_status_Unsupported, gpuos_job_status_UsedAfterEnd, }
-
-// Every one.
-#define gpuos_job_state_ALL { gpuos_job_state_New, gpuos_job_state_Open, gpuos_job_state_Submitted, gpuos_job_state_Done, gpuos_job_state_Failed, gpuos_job_state_Ended, }
-
-// Every one.
-#define gpuos_job_runtime_ALL { gpuos_job_runtime_Host, gpuos_job_runtime_Cuda, gpuos_job_runtime_Hip, gpuos_job_runtime_Opencl, }
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -227,7 +218,7 @@ int gpuos_job_last_error(struct gpuos_job_error *error);
 // `options` points to a structure whose `size` is set, `context` to a place for the handle.
 int gpuos_job_context_open(const struct gpuos_job_context_options *options, gpuos_job_context_t *context);
 
-// Closes a context that has no job in flight. Its descriptor is closed with its last job.
+// Closes a context that has no job in flight: its classes begin no more. The descriptor is closed with its last class and job.
 int gpuos_job_context_close(gpuos_job_context_t context);
 
 // Opens a class of jobs.

@@ -10,14 +10,16 @@ A job is submitted at the end of its block, and ended once it was waited for. An
 import asyncio
 import ctypes
 import os
+import weakref
 
 HOST, CUDA = 1, 2
 BLOCK, SPIN = 0, 1
 FOREVER = 2**64 - 1
 TIMEOUT = 1
-_DONE, _FAILED = 3, 4
+_OPEN, _SUBMITTED, _DONE, _FAILED = 1, 2, 3, 4
 
 _library = None
+_jobs = weakref.WeakSet()
 
 
 class _ContextOptions(ctypes.Structure):
@@ -142,14 +144,18 @@ class Context:
     def _future(self, job):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            if self._waiting:
-                raise RuntimeError("jobs of one context are awaited in one event loop")
+            if any(not future.done() for future in self._waiting.values()):
+                raise RuntimeError("jobs of one context are awaited in one event loop at a time")
+            self._waiting.clear()
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self.fileno())
             loop.add_reader(self.fileno(), self._tell)
             self._loop = loop
-        future = self._waiting[job._handle.value] = loop.create_future()
-        if job.state() in (_DONE, _FAILED):
+        # Tasks that await the same job share it.
+        future = self._waiting.get(job._handle.value)
+        if future is None:
+            future = self._waiting[job._handle.value] = loop.create_future()
+        if job.state() in (_DONE, _FAILED) and not future.done():
             future.set_result(None)
         return future
 
@@ -183,12 +189,19 @@ class JobClass:
         _call("class_close", self._handle)
 
 
+def _live():
+    """Jobs that were not ended."""
+    return sum(1 for job in _jobs if not job._ended)
+
+
 class Job:
-    """See `JobClass.begin`."""
+    """See `JobClass.begin`. One that is dropped without a wait is given up."""
 
     def __init__(self, job_class, stream):
-        self._context, self._handle, self._ended = job_class._context, ctypes.c_uint64(), False
+        self._context, self._handle, self._ended, self._error = job_class._context, ctypes.c_uint64(), True, None
         _call("begin", job_class._handle, stream, ctypes.byref(self._handle))
+        self._ended = False
+        _jobs.add(self)
 
     def alloc(self, bytes, alignment=0):
         """The address of memory that the job has until it is ended."""
@@ -198,53 +211,79 @@ class Job:
 
     def submit(self):
         """All was issued."""
-        _call("submit", self._handle)
+        if self.state() == _OPEN:
+            _call("submit", self._handle)
 
     def state(self):
-        """A `gpuos_job_state`."""
+        """A `gpuos_job_state`; of one that was waited for, how it ended."""
+        if self._ended:
+            return _DONE if self._error is None else _FAILED
         info = _Info(size=ctypes.sizeof(_Info))
         _call("get_info", self._handle, ctypes.byref(info))
         return info.state
 
     def wait(self, seconds=None):
-        """Until its end is known; then it is ended. `Timeout` after so many seconds."""
-        nanoseconds = FOREVER if seconds is None else int(seconds * 1e9)
-        try:
-            _call("wait", self._handle, nanoseconds)
-        except Timeout:
-            raise
-        except Error:
+        """Until its end is known; then it is ended. `Timeout` after so many seconds. Again it returns, or raises, the same."""
+        if not self._ended:
+            nanoseconds = FOREVER if seconds is None else int(max(seconds, 0) * 1e9)
+            try:
+                _call("wait", self._handle, nanoseconds)
+            except Timeout:
+                raise
+            except Error as error:
+                if self.state() != _FAILED:
+                    raise
+                self._error = error
             self._end()
-            raise
-        self._end()
+        if self._error is not None:
+            raise self._error
 
     def cancel(self):
         """Gives it up."""
-        _call("cancel", self._handle)
+        if not self._ended:
+            _call("cancel", self._handle)
 
     def _end(self):
         if not self._ended:
-            self._ended = True
             _call("end", self._handle)
+            self._ended = True
+
+    def _drop(self):
+        try:
+            if not self._ended and self.state() in (_OPEN, _SUBMITTED):
+                self.cancel()
+            self._end()
+        except Error:
+            # Its end became known meanwhile, or the library is gone.
+            pass
+
+    def __del__(self):
+        if not self._ended:
+            self._drop()
 
     def __await__(self):
-        future = self._context._future(self)
-        try:
-            yield from future.__await__()
-        finally:
-            self._context._waiting.pop(self._handle.value, None)
+        if self.state() == _OPEN:
+            # Nothing tells of it: the library says why.
+            self.wait(0)
+        if self.state() == _SUBMITTED:
+            future = self._context._future(self)
+            try:
+                yield from asyncio.shield(future).__await__()
+            finally:
+                if future.done():
+                    self._context._waiting.pop(self._handle.value, None)
         self.wait(0)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind is None:
-            try:
-                self.submit()
-            except Error:
-                self._end()
-                raise
-        else:
-            self.cancel()
-            self._end()
+        if kind is not None:
+            # The program's own exception is what it sees.
+            self._drop()
+            return
+        try:
+            self.submit()
+        except Error:
+            self._drop()
+            raise

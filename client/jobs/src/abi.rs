@@ -140,8 +140,8 @@ struct Opened {
     class: Arc<Class>,
 }
 
-static CONTEXTS: Names<Context> = Names::new();
-static CLASSES: Names<Opened> = Names::new();
+static CONTEXTS: Names<Context> = Names::new(0xc0);
+static CLASSES: Names<Opened> = Names::new(0xc1);
 
 thread_local!(static LAST: RefCell<Error> = RefCell::new(Error::new(Status::Ok, "")));
 
@@ -303,7 +303,7 @@ pub unsafe extern "C" fn gpuos_job_context_open(
     })
 }
 
-/// Closes a context that has no job in flight. Its descriptor is closed with its last job.
+/// Closes a context that has no job in flight: its classes begin no more. The descriptor is closed with its last class and job.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpuos_job_context_close(context: gpuos_job_context_t) -> c_int {
     answer(|| {

@@ -26,6 +26,14 @@ pub struct Region {
     last: u64,
 }
 
+/// Whole pages, so that debugging can take each region's rights away.
+const PAGES: usize = 1 << 16;
+
+/// Bytes of a region for so many.
+fn rounded(bytes: usize) -> usize {
+    if bytes <= REGION { bytes.next_power_of_two() } else { bytes.checked_next_multiple_of(REGION).unwrap_or(bytes) }
+}
+
 /// What was counted, since the class was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArenaStats {
@@ -52,6 +60,10 @@ struct Kept {
     taken_bytes: u64,
     /// Most regions taken at once in this epoch and in the last.
     peaks: [usize; 2],
+    /// Most bytes of a job that needed more than one, in this epoch and in the last.
+    needs: [usize; 2],
+    /// As the class said.
+    least: usize,
     ends: u32,
     is_closed: bool,
     stats: ArenaStats,
@@ -78,6 +90,11 @@ impl Memory {
         self.regions.iter().any(|region| region.has(address))
     }
 
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
     fn bytes(&self) -> usize {
         self.regions.iter().map(|region| region.bytes).sum()
     }
@@ -92,13 +109,15 @@ impl Region {
 impl Arena {
     /// One that has nothing yet. `bytes` is what a job is likely to need; 0 where nobody knows.
     pub fn new(bytes: usize, debug: bool) -> Self {
-        let size = if bytes == 0 { REGION } else { bytes.next_power_of_two() };
+        let size = if bytes == 0 { REGION } else { rounded(bytes) };
         let kept = Kept {
             free: Vec::new(),
             size,
             taken: 0,
             taken_bytes: 0,
             peaks: [0; 2],
+            needs: [0; 2],
+            least: size,
             ends: 0,
             is_closed: false,
             stats: ArenaStats::default(),
@@ -150,8 +169,10 @@ impl Arena {
     fn take(&self, backend: &dyn Backend, needed: usize, job: u64, is_spill: bool) -> Result<Region> {
         let mut kept = self.kept();
         kept.stats.spills += u64::from(is_spill);
+        let least = needed;
         let needed = needed.max(kept.size);
-        let place = kept.free.iter().position(|region| region.bytes >= needed);
+        let fits = |least: usize| move |region: &Region| region.bytes >= least;
+        let place = kept.free.iter().position(fits(needed));
         let region = if let Some(place) = place {
             let region = kept.free.swap_remove(place);
             kept.stats.hits += 1;
@@ -165,9 +186,25 @@ impl Arena {
             Region { last: job, ..region }
         } else {
             kept.stats.growths += 1;
-            // Whole pages, so that debugging can take each region's rights away.
-            let bytes = needed.next_multiple_of(1 << 16);
-            Region { address: backend.allocate(bytes)?, bytes, last: job }
+            let bytes = needed.checked_next_multiple_of(PAGES);
+            let bytes = bytes.ok_or_else(|| Error::new(Status::Memory, format!("{needed} bytes")))?;
+            match backend.allocate(bytes) {
+                // It has no more: a smaller one that is enough for this, or what is left once the others are back.
+                Err(error) if error.status == Status::Memory && !kept.free.is_empty() => {
+                    if let Some(place) = kept.free.iter().position(fits(least)) {
+                        let region = kept.free.swap_remove(place);
+                        if self.debug && !backend.unpoison(region.address, region.bytes)? {
+                            kept.stats.used_after_end += 1;
+                        }
+                        Region { last: job, ..region }
+                    } else {
+                        self.keep(backend, &mut kept, 0)?;
+                        let bytes = least.next_multiple_of(PAGES);
+                        Region { address: backend.allocate(bytes)?, bytes, last: job }
+                    }
+                }
+                grown => Region { address: grown?, bytes, last: job },
+            }
         };
         kept.taken += 1;
         kept.taken_bytes += region.bytes as u64;
@@ -187,7 +224,9 @@ impl Arena {
         let mut kept = self.kept();
         if memory.regions.len() > 1 {
             // The next job of the class has it in one.
-            kept.size = kept.size.max(memory.bytes().next_power_of_two());
+            let needed = rounded(memory.bytes());
+            kept.needs[0] = kept.needs[0].max(needed);
+            kept.size = kept.size.max(needed);
         }
         memory.used = 0;
         for region in memory.regions.drain(..) {
@@ -206,6 +245,9 @@ impl Arena {
             let needed = kept.peaks.into_iter().max().unwrap_or_default();
             self.keep(backend, &mut kept, needed)?;
             kept.peaks = [kept.taken, kept.peaks[0]];
+            // What no job needed for a while, the next one does not get.
+            kept.size = kept.least.max(kept.needs[0]).max(kept.needs[1]);
+            kept.needs = [0, kept.needs[0]];
         }
         Ok(())
     }
@@ -272,7 +314,9 @@ mod tests {
         assert_eq!((stats.growths, stats.hits, stats.spills, stats.high_water), (1, 1, 0, 1 << 16));
         assert_eq!(arena.alloc(&Host, &mut memory, 2, 0, 0).unwrap_err().status, Status::Invalid);
         assert_eq!(arena.alloc(&Host, &mut memory, 2, 8, 48).unwrap_err().status, Status::Invalid);
-        assert_eq!(arena.alloc(&Host, &mut memory, 2, usize::MAX - 8, 0).unwrap_err().status, Status::Memory);
+        for bytes in [usize::MAX, usize::MAX - 8, usize::MAX - 300, usize::MAX - 70_000] {
+            assert_eq!(arena.alloc(&Host, &mut memory, 2, bytes, 0).unwrap_err().status, Status::Memory, "{bytes}");
+        }
     }
 
     #[test]
@@ -287,6 +331,26 @@ mod tests {
         }
         let stats = arena.stats();
         assert_eq!(stats.spills, 1, "{stats:?}");
+    }
+
+    #[test]
+    fn one_large_job_does_not_make_all_that_follow_large() {
+        let arena = Arena::new(1 << 16, false);
+        let mut memory = Memory::default();
+        for _ in 0..2 {
+            arena.alloc(&Host, &mut memory, 1, 40 << 20, 0).unwrap();
+        }
+        arena.give_back(&Host, &mut memory).unwrap();
+        for _ in 0..3 * EPOCH {
+            arena.alloc(&Host, &mut memory, 2, 100, 0).unwrap();
+            arena.give_back(&Host, &mut memory).unwrap();
+        }
+        let before = arena.stats().high_water;
+        let mut many: Vec<Memory> = (0..8).map(|_| Memory::default()).collect();
+        for memory in &mut many {
+            arena.alloc(&Host, memory, 3, 100, 0).unwrap();
+        }
+        assert!(arena.stats().high_water < before + (1 << 20), "{:?}", arena.stats());
     }
 
     #[test]

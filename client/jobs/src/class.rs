@@ -1,12 +1,13 @@
 //! A class of jobs: a label, what was learnt of its jobs, and their memory.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    arena::{Arena, ArenaStats},
+    arena::{Arena, ArenaStats, Memory},
     backend::Backend,
+    context::Context,
     error::Result,
-    learn::{History, LEAST, Oversleep, wake_after},
+    learn::{History, LEAST, Oversleep, REMEMBERED, wake_after},
 };
 
 /// How to wait for a job of which nothing is known yet, or whose kind varies so much that sleeping to its earliest end gains
@@ -94,7 +95,30 @@ struct Learnt {
     late_in_a_row: u32,
     oversleep: Oversleep,
     stats: ClassStats,
-    graph: Option<u64>,
+    /// Of the last: for how many in a row the runtime waited.
+    blocked_in_a_row: u32,
+    graph: Option<Arc<Graph>>,
+    /// Memory that what was recorded uses: it belongs to no job any more.
+    recorded: Memory,
+}
+
+/// What was recorded, as long as somebody may submit it.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    context: Arc<Context>,
+    pub(crate) number: u64,
+}
+
+impl Graph {
+    pub(crate) fn new(context: &Arc<Context>, number: u64) -> Arc<Self> {
+        Arc::new(Self { context: Arc::clone(context), number })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        self.context.backend.forget(self.number);
+    }
 }
 
 /// A class.
@@ -137,13 +161,18 @@ impl Class {
     }
 
     /// What was recorded for jobs of this class.
-    pub(crate) fn graph(&self) -> Option<u64> {
-        self.learnt().graph
+    pub(crate) fn graph(&self) -> Option<Arc<Graph>> {
+        self.learnt().graph.clone()
     }
 
-    /// It was recorded. Of two that recorded at once the first stays.
-    pub(crate) fn keep_graph(&self, graph: u64) {
-        self.learnt().graph.get_or_insert(graph);
+    /// It was recorded, with memory that it uses from now on. Of two that recorded at once the first stays, and the other's memory is
+    /// its own.
+    pub(crate) fn keep_graph(&self, graph: &Arc<Graph>, memory: &mut Memory) {
+        let mut learnt = self.learnt();
+        if learnt.graph.is_none() {
+            learnt.graph = Some(Arc::clone(graph));
+            learnt.recorded = std::mem::take(memory);
+        }
     }
 
     /// Changes what is counted.
@@ -164,14 +193,19 @@ impl Class {
         match seen {
             Seen::Ending => {
                 learnt.durations.add(duration);
-                learnt.late_in_a_row = 0;
+                (learnt.late_in_a_row, learnt.blocked_in_a_row) = (0, 0);
             }
             Seen::Late => {
                 learnt.durations.add_at_most(duration);
                 learnt.late_in_a_row = (learnt.late_in_a_row + 1).min(32);
                 learnt.stats.late += 1;
             }
-            Seen::Blocked => learnt.durations.add_at_most(duration),
+            Seen::Blocked => {
+                learnt.durations.add_at_most(duration);
+                learnt.blocked_in_a_row = learnt.blocked_in_a_row.wrapping_add(1);
+                // The runtime's waits say nothing of sleeps.
+                learnt.late_in_a_row = 0;
+            }
             Seen::Found => {}
         }
         learnt.stats.done += 1;
@@ -196,8 +230,10 @@ impl Class {
         let wake = wake_after(expected, of_loop.unwrap_or(&learnt.oversleep));
         let [middle, last] = [durations.median(), durations.greatest()].map(Option::unwrap_or_default);
         // On average one looks from the wake-up to the middle.
-        let looking = middle.saturating_sub(wake);
-        let is_wide = looking > LITTLE && looking > middle / 4;
+        let looking = middle.saturating_sub(wake_after(first, of_loop.unwrap_or(&learnt.oversleep)));
+        // After so many waits in the runtime one looks again, for it may have changed.
+        let is_tried = learnt.blocked_in_a_row % REMEMBERED as u32 == REMEMBERED as u32 - 1;
+        let is_wide = looking > LITTLE && looking > middle / 4 && !is_tried;
         Some(Plan { wake, nap: last.max(expected) + PATIENCE, is_wide })
     }
 
@@ -206,8 +242,12 @@ impl Class {
     /// # Errors
     /// What the runtime says to a debugging context.
     pub(crate) fn close(&self, backend: &dyn Backend) -> Result<()> {
-        if let Some(graph) = self.learnt().graph.take() {
-            backend.forget(graph);
+        let mut learnt = self.learnt();
+        let (graph, mut recorded) = (learnt.graph.take(), std::mem::take(&mut learnt.recorded));
+        drop(learnt);
+        // Where a job may still submit it, its memory stays until the process ends.
+        if graph.is_none_or(|graph| Arc::strong_count(&graph) == 1) {
+            self.arena.give_back(backend, &mut recorded)?;
         }
         self.arena.close(backend)
     }
@@ -260,6 +300,20 @@ mod tests {
             class.took(ended.max(100_000), seen(ended < 100_000));
         }
         assert!(late < 24, "{late} of 64 were late");
+    }
+
+    #[test]
+    fn a_class_that_became_shorter_or_narrow_is_tried_again() {
+        let class = class(0);
+        (0..32).for_each(|number| class.took(if number % 2 == 0 { 400_000 } else { 2_000_000 }, Seen::Ending));
+        assert!(class.plan(None).unwrap().is_wide);
+        let mut tried = 0;
+        for _ in 0..100 {
+            let is_wide = class.plan(None).unwrap().is_wide;
+            tried += u32::from(!is_wide);
+            class.took(430_000, if is_wide { Seen::Blocked } else { Seen::Ending });
+        }
+        assert!(tried > 50, "{tried}");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     os::fd::RawFd,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use crate::{
@@ -23,6 +26,8 @@ use crate::{
 pub(crate) const LEAST_SLEEP: u64 = 15_000;
 /// Between two looks that are this close nothing is missed, nanoseconds.
 const CLOSE: u64 = 5_000;
+/// A time that is over: what is armed for it is readable at once.
+const AT_ONCE: u64 = 1;
 /// How long [`Context::poll`] looks by itself before it returns to the program's loop, nanoseconds.
 const LOOK: u64 = 50_000;
 
@@ -34,6 +39,9 @@ pub struct Context {
     flight: Mutex<Flight>,
     classes: Mutex<Vec<Weak<Class>>>,
     timer: OnceLock<Timer>,
+    /// How many jobs the runtime has failed: whoever waits for another asks at once.
+    failures: AtomicU32,
+    is_closed: AtomicBool,
 }
 
 impl std::fmt::Debug for Context {
@@ -52,6 +60,10 @@ struct Flight {
     given_up: Vec<GivenUp>,
     tokens: Vec<Token>,
     oversleep: Oversleep,
+    /// The program has a loop that sleeps for several jobs.
+    is_loop: bool,
+    /// Memory of which nobody can say when the device is done with it.
+    lost: Vec<(Arc<Class>, Memory)>,
     /// Until when the program's loop was told to sleep, or the descriptor's timer does.
     told: Option<u64>,
     /// Until when the timer is armed; it may be in the past.
@@ -100,7 +112,7 @@ impl InFlight {
 
     /// How its end became known to somebody who looks for several.
     fn seen(&self, now: u64) -> Seen {
-        let started = self.started.unwrap_or(now);
+        let Some(started) = self.started else { return Seen::Found };
         if now - self.looked.min(now) <= CLOSE.max(now.saturating_sub(started) / 50) {
             return Seen::Ending;
         }
@@ -121,6 +133,8 @@ impl InFlight {
 
 /// When to look for a job that a thread waits for.
 pub(crate) struct Look {
+    /// Nothing that this context knows of is behind it in its stream.
+    pub(crate) is_last: bool,
     /// Absolute; `None` where nothing is known of this or of one before it in its stream.
     pub(crate) wake: Option<u64>,
     /// Absolute.
@@ -132,7 +146,15 @@ impl Context {
     /// On a runtime. `debug`: memory of ended jobs is poisoned, and checked before it is used again.
     pub fn new(backend: Box<dyn Backend>, debug: bool) -> Arc<Self> {
         table::notice_forks();
-        Arc::new(Self { backend, debug, flight: Mutex::default(), classes: Mutex::default(), timer: OnceLock::new() })
+        Arc::new(Self {
+            backend,
+            debug,
+            flight: Mutex::default(),
+            classes: Mutex::default(),
+            timer: OnceLock::new(),
+            failures: AtomicU32::new(0),
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     /// A class of its jobs.
@@ -166,14 +188,40 @@ impl Context {
     /// Memory of a job that was given up, until its token comes.
     pub(crate) fn keep_until(&self, token: Token, class: Arc<Class>, memory: Memory) {
         self.flight().given_up.push(GivenUp { token, class, memory });
+        self.reap();
+    }
+
+    /// Memory that no job gets any more.
+    pub(crate) fn keep_for_good(&self, class: Arc<Class>, memory: Memory) {
+        self.flight().lost.push((class, memory));
+    }
+
+    /// A job is ended: no poll tells of it.
+    pub(crate) fn forget(&self, handle: u64) {
+        self.flight().completed.retain(|other| *other != handle);
+    }
+
+    /// How many jobs the runtime has failed.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// Adds a job whose token is queued.
     pub(crate) fn add(&self, handle: u64, job: &Job, token: Token) {
         let mut flight = self.flight();
+        if !flight.given_up.is_empty() {
+            drop(flight);
+            self.reap();
+            flight = self.flight();
+        }
         let is_behind = flight.jobs.iter().any(|other| other.stream == job.stream);
         let started = (!is_behind).then_some(job.submitted);
-        let plan = job.class.plan(self.of_loop(&flight));
+        let plan = job.class.plan(Self::of_loop(&flight));
         let class = Arc::clone(&job.class);
         let entry = InFlight { handle, token, stream: job.stream, class, started, plan, looked: 0, asked: 0 };
         let due = entry.next_look(job.submitted);
@@ -194,8 +242,8 @@ impl Context {
     }
 
     /// What is learnt of sleeping by whoever sleeps for several jobs.
-    fn of_loop<'a>(&self, flight: &'a Flight) -> Option<&'a Oversleep> {
-        (self.timer.get().is_some() || flight.told.is_some()).then_some(&flight.oversleep)
+    fn of_loop(flight: &Flight) -> Option<&Oversleep> {
+        flight.is_loop.then_some(&flight.oversleep)
     }
 
     /// Takes a job out of flight; the one behind it in its stream can start.
@@ -204,7 +252,7 @@ impl Context {
         let place = flight.jobs.iter().position(|job| job.handle == handle)?;
         let taken = flight.jobs.remove(place);
         if taken.started.is_some() {
-            let plan = |class: &Class| class.plan(self.of_loop(&flight));
+            let plan = |class: &Class| class.plan(Self::of_loop(&flight));
             let next = flight.jobs.iter().position(|job| job.stream == taken.stream);
             if let Some(next) = next {
                 let plan = plan(&flight.jobs[next].class);
@@ -218,8 +266,13 @@ impl Context {
     /// A job's token has come. False: somebody else saw it first.
     pub(crate) fn finish(&self, handle: u64, now: u64, seen: Seen) -> bool {
         let Some(taken) = self.take(handle, now) else { return false };
-        taken.class.took(now - taken.started.unwrap_or(now).min(now), seen);
-        self.return_token(taken.token);
+        // Of one whose beginning is not known nothing is learnt.
+        let duration = taken.started.map(|started| now.saturating_sub(started));
+        taken.class.took(duration.unwrap_or_default(), if duration.is_some() { seen } else { Seen::Found });
+        // One that never came may come late.
+        if taken.token.has_arrived() {
+            self.return_token(taken.token);
+        }
         let moved = table::with(handle, |job| {
             job.state = job.state.after(Event::Token)?;
             (job.known, job.token) = (now, None);
@@ -235,6 +288,7 @@ impl Context {
         let Some(taken) = self.take(handle, now) else { return false };
         taken.class.count(|stats| stats.failed += 1);
         let is_runtime = error.status != Status::Cancelled;
+        self.failures.fetch_add(u32::from(is_runtime), Ordering::AcqRel);
         let moved = table::with(handle, |job| {
             job.state = job.state.after(Event::Error)?;
             job.known = now;
@@ -262,7 +316,10 @@ impl Context {
         }
         let start = job.started.or(start);
         let plan = job.plan.zip(start);
+        let is_last =
+            flight.jobs.iter().rfind(|other| other.stream == job.stream).is_some_and(|last| last.handle == handle);
         Some(Look {
+            is_last,
             wake: plan.map(|(plan, start)| start + plan.wake),
             nap: plan.map_or(u64::MAX, |(plan, start)| start + plan.nap),
             is_wide: job.plan.is_some_and(|plan| plan.is_wide),
@@ -310,19 +367,16 @@ impl Context {
 
     /// Asks the runtime what became of a job whose token does not come. True: it has ended.
     pub(crate) fn ask(&self, handle: u64, stream: Stream, token: &Token) -> bool {
-        match self.backend.is_idle(stream) {
-            Err(error) => self.fail(handle, error),
-            // All is done: the token came meanwhile, or never will.
-            Ok(true) => {
-                let ended = self.finish(handle, now(), Seen::Blocked);
-                if ended {
-                    token.write();
-                    self.flight().completed.push_back(handle);
-                }
-                ended
+        let answer = self.backend.is_idle(stream);
+        // Its own work was done, whatever became of what is behind it; or all is done, and the token came meanwhile or never will.
+        if token.has_arrived() || matches!(answer, Ok(true)) {
+            let ended = self.finish(handle, now(), Seen::Blocked);
+            if ended {
+                self.flight().completed.push_back(handle);
             }
-            Ok(false) => false,
+            return ended;
         }
+        answer.is_err_and(|error| self.fail(handle, error))
     }
 
     /// Memory of jobs that were given up and whose work is over goes back.
@@ -343,7 +397,8 @@ impl Context {
     pub fn next_deadline(&self) -> Option<u64> {
         let now = now();
         let mut flight = self.flight();
-        if !flight.completed.is_empty() {
+        flight.is_loop = true;
+        if !flight.completed.is_empty() || (flight.is_suspect && !flight.jobs.is_empty()) {
             return Some(now);
         }
         let next = flight.jobs.iter().filter_map(|job| job.next_look(now)).min();
@@ -360,6 +415,7 @@ impl Context {
             let armed = flight.armed.filter(|_| self.timer.get().is_some());
             if let Some(told) = flight.told.take().or(armed)
                 && began >= told
+                && told > AT_ONCE
             {
                 flight.oversleep.add(told, began);
             }
@@ -384,8 +440,9 @@ impl Context {
         let now = now();
         let mut flight = self.flight();
         let next = flight.jobs.iter().filter_map(|job| job.next_look(now)).min();
-        let at = if flight.completed.is_empty() { next } else { Some(1) };
-        if at != flight.armed {
+        let at = if flight.completed.is_empty() { next } else { Some(AT_ONCE) };
+        // Loops that are told of changes alone hear of more only when it is armed again.
+        if at != flight.armed || at == Some(AT_ONCE) {
             timer.arm(at);
             flight.armed = at;
         }
@@ -411,6 +468,7 @@ impl Context {
     /// There is no descriptor.
     pub fn fd(&self) -> Result<RawFd> {
         if self.timer.get().is_none() {
+            self.flight().is_loop = true;
             // Another thread may be first: its descriptor stays.
             self.timer.set(Timer::new()?).ok();
             self.arm_next();
@@ -418,15 +476,18 @@ impl Context {
         self.timer.get().map(Timer::fd).ok_or_else(|| Error::new(Status::Internal, "no descriptor"))
     }
 
-    /// Checks that nothing is in flight.
+    /// Closes it: its classes begin no more jobs.
     ///
     /// # Errors
-    /// [`Status::State`] while jobs are.
+    /// [`Status::State`] while jobs are in flight.
     pub fn close(&self) -> Result<()> {
-        match self.flight().jobs.len() {
-            0 => Ok(()),
-            flying => Err(Error::new(Status::State, format!("{flying} jobs are in flight"))),
+        self.reap();
+        let flying = self.flight().jobs.len();
+        if flying > 0 {
+            return Err(Error::new(Status::State, format!("{flying} jobs are in flight")));
         }
+        self.is_closed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The job that has an address, or had it last: its handle, and whether it has it still.

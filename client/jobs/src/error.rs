@@ -46,6 +46,8 @@ pub enum Status {
 
 impl Status {
     /// Every code.
+    ///
+    /// cbindgen:ignore
     pub const ALL: [Self; 18] = [
         Self::Ok,
         Self::Timeout,
@@ -107,6 +109,11 @@ impl Error {
     /// One that no runtime said.
     pub fn new(status: Status, what: impl Into<String>) -> Self {
         Self { status, code: 0, what: what.into() }
+    }
+
+    /// Whether nothing that its stream has is done any more.
+    pub(crate) fn ends_a_stream(&self) -> bool {
+        matches!(self.status, Status::Failed | Status::Lost)
     }
 
     /// The last error of the system.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     arena::Memory,
     backend::{Stream, Token},
-    class::Class,
+    class::{Class, Graph},
     clock::now,
     context::Context,
     error::{Error, Result, Status},
@@ -34,14 +34,14 @@ pub struct Job {
 }
 
 /// Whether what a job does is recorded for the class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Recording {
     /// It is done as it is issued.
     No,
     /// Its stream records what it issues.
     Records,
     /// It issues nothing: what the class has recorded is submitted.
-    Replays(u64),
+    Replays(Arc<Graph>),
 }
 
 impl Job {
@@ -72,6 +72,9 @@ pub struct JobInfo {
 /// # Errors
 /// [`Status::TooMany`].
 pub fn begin(context: &Arc<Context>, class: &Arc<Class>, stream: Stream) -> Result<u64> {
+    if context.is_closed() {
+        return Err(Error::new(Status::Stale, "the context is closed"));
+    }
     let mut job = Job {
         state: State::New,
         context: Arc::clone(context),
@@ -111,7 +114,7 @@ pub fn alloc(handle: u64, bytes: usize, alignment: usize) -> Result<u64> {
 /// [`Status::Unsupported`]: what is issued is done as it comes. What the runtime says.
 pub fn record(handle: u64) -> Result<bool> {
     table::with(handle, |job| {
-        if job.state != State::Open || job.recording != Recording::No {
+        if job.state != State::Open || !matches!(job.recording, Recording::No) {
             return Err(Error::new(Status::State, format!("the job is {}", job.state.name())));
         }
         if let Some(graph) = job.class.graph() {
@@ -154,14 +157,18 @@ pub fn submit(handle: u64) -> Result<()> {
 
 fn queue(job: &mut Job) -> Result<Token> {
     let backend = &*job.context.backend;
-    match job.recording {
+    match &job.recording {
         Recording::No => {}
         Recording::Records => {
-            let graph = backend.end_recording(job.stream)?;
-            job.class.keep_graph(graph);
-            backend.launch_recorded(job.stream, graph)?;
+            let ended = backend.end_recording(job.stream);
+            job.class.count(|stats| stats.unrecorded += u64::from(ended.is_err()));
+            let graph = Graph::new(&job.context, ended?);
+            backend.launch_recorded(job.stream, graph.number)?;
+            job.class.keep_graph(&graph, &mut job.memory);
+            // One that another was faster with goes when this job does.
+            job.recording = Recording::Replays(graph);
         }
-        Recording::Replays(graph) => backend.launch_recorded(job.stream, graph)?,
+        Recording::Replays(graph) => backend.launch_recorded(job.stream, graph.number)?,
     }
     let token = job.context.token()?;
     backend.queue_token(job.stream, &token)?;
@@ -177,7 +184,7 @@ pub fn cancel(handle: u64) -> Result<()> {
     let context = table::with(handle, |job| {
         job.state.after(Event::Cancel)?;
         if job.state == State::Open {
-            if job.recording == Recording::Records {
+            if matches!(job.recording, Recording::Records) {
                 job.context.backend.end_recording(job.stream).map(|graph| job.context.backend.forget(graph)).ok();
             }
             job.moved(Event::Cancel)?;
@@ -201,7 +208,24 @@ pub fn cancel(handle: u64) -> Result<()> {
 pub fn end(handle: u64) -> Result<()> {
     let mut job = table::remove(handle, |job| job.moved(Event::End))?;
     let (context, class) = (Arc::clone(&job.context), Arc::clone(&job.class));
+    context.forget(handle);
+    // What it issued before it failed may still use its memory: a token says when that is over.
+    if job.token.is_none() && job.submitted == 0 && !job.memory.is_empty() {
+        let queued = context.token().and_then(|token| context.backend.queue_token(job.stream, &token).map(|()| token));
+        match queued {
+            Ok(token) => job.token = Some(token),
+            Err(error) if error.ends_a_stream() => {}
+            // Nobody can say: nobody gets it.
+            Err(_) => {
+                context.keep_for_good(class, job.memory);
+                return Ok(());
+            }
+        }
+    }
+    let is_dead = job.error.as_ref().is_some_and(Error::ends_a_stream);
     match job.token.take() {
+        // Nothing is written any more, and the token never comes.
+        Some(token) if is_dead && !token.has_arrived() => class.arena.give_back(&*context.backend, &mut job.memory),
         // The device may still write to it.
         Some(token) if !token.has_arrived() => {
             context.keep_until(token, class, job.memory);

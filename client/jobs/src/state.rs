@@ -45,6 +45,8 @@ pub enum Event {
 
 impl State {
     /// Every one.
+    ///
+    /// cbindgen:ignore
     pub const ALL: [Self; 6] = [Self::New, Self::Open, Self::Submitted, Self::Done, Self::Failed, Self::Ended];
 
     /// In words.

@@ -97,35 +97,43 @@ pub(crate) fn remove(handle: u64, may: impl FnOnce(&mut Job) -> Result<()>) -> R
     Ok(job)
 }
 
-/// Handles of classes and contexts: few, and never used again.
-pub(crate) struct Names<T>(Mutex<Vec<Option<Arc<T>>>>);
+/// Handles of classes or contexts: few, never used again, and with a number for their kind.
+pub(crate) struct Names<T> {
+    kind: u8,
+    all: Mutex<Vec<Option<Arc<T>>>>,
+}
 
 impl<T> Names<T> {
-    pub(crate) const fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
+    pub(crate) const fn new(kind: u8) -> Self {
+        Self { kind, all: Mutex::new(Vec::new()) }
+    }
+
+    fn place(&self, handle: u64) -> Option<usize> {
+        let first = u64::from(self.kind) << 56 | 1;
+        handle.checked_sub(first).and_then(|place| usize::try_from(place).ok())
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Option<Arc<T>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn insert(&self, thing: Arc<T>) -> u64 {
         let mut all = self.all();
         all.push(Some(thing));
-        all.len() as u64
+        u64::from(self.kind) << 56 | all.len() as u64
     }
 
     pub(crate) fn get(&self, handle: u64) -> Result<Arc<T>> {
         refuse_forked()?;
-        let found = handle.checked_sub(1).and_then(|place| self.all().get(place as usize).cloned().flatten());
-        found.ok_or_else(|| Error::new(Status::Stale, format!("nothing has the handle {handle}")))
+        let found = self.place(handle).and_then(|place| self.all().get(place).cloned().flatten());
+        found.ok_or_else(|| Error::new(Status::Stale, format!("nothing of this kind has the handle {handle:#x}")))
     }
 
     pub(crate) fn remove(&self, handle: u64) -> Result<Arc<T>> {
         refuse_forked()?;
         let mut all = self.all();
-        let found = handle.checked_sub(1).and_then(|place| all.get_mut(place as usize)).and_then(Option::take);
-        found.ok_or_else(|| Error::new(Status::Stale, format!("nothing has the handle {handle}")))
+        let found = self.place(handle).and_then(|place| all.get_mut(place)).and_then(Option::take);
+        found.ok_or_else(|| Error::new(Status::Stale, format!("nothing of this kind has the handle {handle:#x}")))
     }
 }
 

@@ -12,12 +12,14 @@ use crate::{
     table,
 };
 
-/// Naps begin with this, nanoseconds, and become twice as long each time.
+/// No nap is shorter, nanoseconds.
 const NAP: u64 = 10_000;
 /// None is longer.
 const LONGEST_NAP: u64 = 1_000_000;
+/// A nap is this part of what the job has taken so far: so late it becomes known at most.
+const SHARE: u64 = 50;
 /// After so many naps the runtime waits.
-const NAPS: u32 = 12;
+const NAPS: u32 = 64;
 
 struct Waiter {
     handle: u64,
@@ -25,8 +27,12 @@ struct Waiter {
     class: Arc<Class>,
     token: Token,
     stream: Stream,
+    /// When it was submitted.
+    since: u64,
     /// When to give up waiting.
     end: u64,
+    /// How many jobs the runtime had failed when the wait began.
+    failures: u32,
 }
 
 /// How a part of waiting ended.
@@ -49,46 +55,52 @@ pub fn wait(handle: u64, timeout: Option<u64>) -> Result<()> {
         };
         let end = timeout.map_or(u64::MAX, |timeout| now().saturating_add(timeout));
         let (context, class) = (Arc::clone(&job.context), Arc::clone(&job.class));
-        Ok(Some(Waiter { handle, context, class, token, stream: job.stream, end }))
+        let (failures, since, stream) = (context.failures(), job.submitted, job.stream);
+        Ok(Some(Waiter { handle, context, class, token, stream, since, end, failures }))
     })?;
-    if let Some(waiter) = waiter {
-        waiter.wait()?;
-    }
-    // Who took it out of flight says at once what became of it.
+    let Some(waiter) = waiter else { return Context::outcome(handle).map(drop) };
+    let waited = waiter.wait();
+    // Somebody else may have seen it end meanwhile; who took it out of flight says at once what became of it.
     loop {
-        if Context::outcome(handle)?.is_some() {
-            return Ok(());
+        match (Context::outcome(handle)?, &waited) {
+            (Some(()), _) => return Ok(()),
+            (None, Err(error)) if waiter.context.look(handle).is_some() => return Err(error.clone()),
+            (None, _) => std::hint::spin_loop(),
         }
-        std::hint::spin_loop();
     }
 }
 
 impl Waiter {
+    /// Until the job is in flight no more.
     fn wait(&self) -> Result<()> {
         if self.has_ended(Seen::Found) {
             return Ok(());
         }
-        let Some(look) = self.context.look(self.handle) else { return Ok(()) };
-        let blocks = self.class.options.unknown == Unknown::Block;
-        let nap = match look.wake {
-            Some(wake) if !(look.is_wide && blocks) => {
-                if let Part::Known = self.sleep(wake)? {
-                    return Ok(());
-                }
-                look.nap
-            }
-            _ if blocks && self.end == u64::MAX => {
-                self.block();
-                return Ok(());
-            }
-            // Nothing is known, and the runtime's wait has no timeout.
-            _ if blocks => now(),
-            _ => look.nap,
-        };
-        if let Part::Known = self.spin(nap)? {
+        // Once something has failed, the runtime is asked before it is waited for.
+        if self.failures > 0 && self.context.ask(self.handle, self.stream, &self.token) {
             return Ok(());
         }
-        self.nap()
+        let Some(look) = self.context.look(self.handle) else { return Ok(()) };
+        let blocks = self.class.options.unknown == Unknown::Block;
+        let part = match look.wake {
+            Some(wake) if !(look.is_wide && blocks) => match self.sleep(wake)? {
+                Part::Known => Part::Known,
+                Part::GoOn => self.spin(look.nap)?,
+            },
+            // The runtime's wait has no timeout, and ends with the stream.
+            _ if blocks && self.end == u64::MAX && look.is_last => self.block(),
+            _ if blocks => Part::GoOn,
+            _ => self.spin(look.nap)?,
+        };
+        match part {
+            Part::Known => Ok(()),
+            Part::GoOn => self.nap(),
+        }
+    }
+
+    /// Asks the runtime, where it has failed another job since.
+    fn is_known_to_have_failed(&self) -> bool {
+        self.context.failures() != self.failures && self.context.ask(self.handle, self.stream, &self.token)
     }
 
     /// Whether the token has come, or somebody else has seen the end.
@@ -127,7 +139,7 @@ impl Waiter {
     /// Looks all the time until `until`, and no longer than the runtime is not asked.
     fn spin(&self, until: u64) -> Result<Part> {
         const LOOKS: u32 = 64;
-        let until = until.min(now() + self.class.watchdog());
+        let until = until.min(now().saturating_add(self.class.watchdog()));
         loop {
             for _ in 0..LOOKS {
                 if self.token.has_arrived() {
@@ -138,7 +150,7 @@ impl Waiter {
             }
             let now = now();
             self.check_time(now)?;
-            if self.context.look(self.handle).is_none() {
+            if self.context.look(self.handle).is_none() || self.is_known_to_have_failed() {
                 return Ok(Part::Known);
             }
             if now >= until {
@@ -147,24 +159,33 @@ impl Waiter {
         }
     }
 
-    /// It takes longer than any before: sleeps that become longer, then the runtime's wait.
+    /// It takes longer than any before, or nothing is known: sleeps that become longer with the time it takes, then the runtime's
+    /// wait.
     fn nap(&self) -> Result<()> {
-        let mut asked = now();
-        let mut length = NAP;
+        let (began, mut asked) = (now(), now());
+        let mut may_block = true;
         for number in 0_u32.. {
-            if number >= NAPS && self.end == u64::MAX {
-                self.block();
-                return Ok(());
-            }
             let before = now();
+            let length = ((before - began) / SHARE).clamp(NAP, LONGEST_NAP);
+            if number >= NAPS
+                && self.end == u64::MAX
+                && std::mem::take(&mut may_block)
+                && self.context.look(self.handle).is_some_and(|look| look.is_last)
+            {
+                if let Part::Known = self.block() {
+                    return Ok(());
+                }
+                continue;
+            }
             sleep_until((before + length).min(self.end));
             self.class.count(|stats| stats.naps += 1);
-            if self.has_ended(if length == NAP { Seen::Ending } else { Seen::Blocked }) {
+            let now = now();
+            let is_exact = now - before <= (now - self.since) / SHARE;
+            if self.has_ended(if is_exact { Seen::Ending } else { Seen::Blocked }) {
                 return Ok(());
             }
-            let now = now();
             self.check_time(now)?;
-            if self.context.look(self.handle).is_none() {
+            if self.context.look(self.handle).is_none() || self.is_known_to_have_failed() {
                 return Ok(());
             }
             if now - asked > self.class.watchdog() {
@@ -173,21 +194,27 @@ impl Waiter {
                     return Ok(());
                 }
             }
-            length = (length * 2).min(LONGEST_NAP);
         }
         Ok(())
     }
 
     /// Waits in the runtime.
-    fn block(&self) {
+    fn block(&self) -> Part {
         self.class.count(|stats| stats.blocks += 1);
-        if let Err(error) = self.context.backend.block(self.stream) {
-            self.context.fail(self.handle, error);
-            return;
+        let blocked = self.context.backend.block(self.stream, &self.token);
+        if self.has_ended(Seen::Blocked) {
+            return Part::Known;
         }
-        if !self.has_ended(Seen::Blocked) {
+        match blocked {
+            // A capture has begun: nothing may be asked.
+            Err(error) if error.status == Status::Capturing => Part::GoOn,
+            Err(error) => {
+                self.context.fail(self.handle, error);
+                Part::Known
+            }
             // All that was queued is done: the token is on its way, or never comes.
-            self.context.ask(self.handle, self.stream, &self.token);
+            Ok(()) if self.context.ask(self.handle, self.stream, &self.token) => Part::Known,
+            Ok(()) => Part::GoOn,
         }
     }
 }

@@ -168,7 +168,7 @@ impl Device for OnHost {
     }
 
     fn synchronize(&self, stream: usize) {
-        host::Host.block(self.0[stream]).expect("a stream that works");
+        host::synchronize(self.0[stream]).expect("a stream that works");
     }
 
     fn call_back(&self, stream: usize, wake: &Wake) {

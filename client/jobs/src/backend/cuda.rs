@@ -19,6 +19,8 @@ const HOST_ALLOC_PORTABLE_MAPPED: c_uint = 1 | 2;
 const WRITE_VALUE_DEFAULT: c_uint = 0;
 const CAPTURE_THREAD_LOCAL: c_int = 1;
 const CAPTURE_NONE: c_int = 0;
+/// A handle: the default stream of whichever thread calls.
+const PER_THREAD: u64 = 2;
 
 macro_rules! functions {
     ($($name:ident = $symbol:literal ( $($type:ty),* );)*) => {
@@ -107,6 +109,18 @@ impl Cuda {
         Err(Error { status, code: result, what: format!("{what}: {name} ({result})") })
     }
 
+    /// A stream that is captured is asked nothing: that would end the capture.
+    fn refuse_capture(&self, stream: Stream) -> Result<()> {
+        let mut capturing = CAPTURE_NONE;
+        // SAFETY: the stream is the program's; writes the state.
+        let result = unsafe { (self.functions.is_capturing)(handle(stream), &raw mut capturing) };
+        self.check(result, "cuStreamIsCapturing")?;
+        if capturing == CAPTURE_NONE {
+            return Ok(());
+        }
+        Err(Error::new(Status::Capturing, "end the capture before the job is submitted"))
+    }
+
     /// Does something with the context as this thread's current one.
     fn inside<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
         // SAFETY: the context was current once; one that is destroyed is an error.
@@ -147,14 +161,12 @@ impl Backend for Cuda {
     }
 
     fn queue_token(&self, stream: Stream, token: &Token) -> Result<()> {
+        if stream.0 == PER_THREAD {
+            let what = "the default stream of each thread is another one in each: use a stream of your own";
+            return Err(Error::new(Status::Invalid, what));
+        }
         self.inside(|| {
-            let mut capturing = CAPTURE_NONE;
-            // SAFETY: the stream is the program's; writes the state.
-            let result = unsafe { (self.functions.is_capturing)(handle(stream), &raw mut capturing) };
-            self.check(result, "cuStreamIsCapturing")?;
-            if capturing != CAPTURE_NONE {
-                return Err(Error::new(Status::Capturing, "end the capture before the job is submitted"));
-            }
+            self.refuse_capture(stream)?;
             let (address, value) = token.for_device();
             // SAFETY: the address is the device's of a word that is never freed.
             let result = unsafe { (self.functions.write_value)(handle(stream), address, value, WRITE_VALUE_DEFAULT) };
@@ -164,6 +176,9 @@ impl Backend for Cuda {
 
     fn is_idle(&self, stream: Stream) -> Result<bool> {
         self.inside(|| {
+            if self.refuse_capture(stream).is_err_and(|error| error.status == Status::Capturing) {
+                return Ok(false);
+            }
             // SAFETY: the stream is the program's, which keeps it while a job is in flight.
             match unsafe { (self.functions.query)(handle(stream)) } {
                 codes::NOT_READY => Ok(false),
@@ -172,8 +187,13 @@ impl Backend for Cuda {
         })
     }
 
-    fn block(&self, stream: Stream) -> Result<()> {
+    fn block(&self, stream: Stream, _token: &Token) -> Result<()> {
         self.inside(|| {
+            if let Err(error) = self.refuse_capture(stream)
+                && error.status == Status::Capturing
+            {
+                return Err(error);
+            }
             // SAFETY: as above.
             let result = unsafe { (self.functions.synchronize)(handle(stream)) };
             codes::of_work(self.check(result, "cuStreamSynchronize"))

@@ -20,6 +20,8 @@ const MEMCPY_HOST_TO_HOST: c_int = 0;
 const MEMCPY_DEVICE_TO_HOST: c_int = 2;
 const CAPTURE_THREAD_LOCAL: c_int = 1;
 const CAPTURE_NONE: c_int = 0;
+/// A handle: the default stream of whichever thread calls.
+const PER_THREAD: u64 = 2;
 
 macro_rules! functions {
     ($($name:ident = $symbol:literal ( $($type:ty),* );)*) => {
@@ -124,6 +126,15 @@ impl Hip {
         Ok(count)
     }
 
+    /// A stream that is captured is asked nothing: that would end the capture.
+    fn is_captured(&self, stream: Stream) -> Result<bool> {
+        let mut capturing = CAPTURE_NONE;
+        if self.functions.is_capturing.is_ok() {
+            call!(self, is_capturing(handle(stream), &raw mut capturing))?;
+        }
+        Ok(capturing != CAPTURE_NONE)
+    }
+
     fn check(&self, result: Code, what: &str) -> Result<()> {
         let Some(status) = codes::status(result) else { return Ok(()) };
         // SAFETY: a text that is never freed, or null.
@@ -159,12 +170,12 @@ impl Backend for Hip {
     }
 
     fn queue_token(&self, stream: Stream, token: &Token) -> Result<()> {
-        if self.functions.is_capturing.is_ok() {
-            let mut capturing = CAPTURE_NONE;
-            call!(self, is_capturing(handle(stream), &raw mut capturing))?;
-            if capturing != CAPTURE_NONE {
-                return Err(Error::new(Status::Capturing, "end the capture before the job is submitted"));
-            }
+        if stream.0 == PER_THREAD {
+            let what = "the default stream of each thread is another one in each: use a stream of your own";
+            return Err(Error::new(Status::Invalid, what));
+        }
+        if self.is_captured(stream)? {
+            return Err(Error::new(Status::Capturing, "end the capture before the job is submitted"));
         }
         let (address, value) = token.for_device();
         if self.functions.write_value.is_ok() {
@@ -176,8 +187,8 @@ impl Backend for Hip {
     }
 
     fn is_idle(&self, stream: Stream) -> Result<bool> {
-        if self.functions.query.is_err() {
-            // It does not say: the token alone does.
+        if self.functions.query.is_err() || self.is_captured(stream).unwrap_or_default() {
+            // It does not say, or must not be asked: the token alone says.
             return Ok(false);
         }
         match codes::of_work(call!(self, query(handle(stream)))) {
@@ -186,7 +197,10 @@ impl Backend for Hip {
         }
     }
 
-    fn block(&self, stream: Stream) -> Result<()> {
+    fn block(&self, stream: Stream, _token: &Token) -> Result<()> {
+        if self.is_captured(stream).unwrap_or_default() {
+            return Err(Error::new(Status::Capturing, "a wait would end the capture"));
+        }
         codes::of_work(call!(self, synchronize(handle(stream))))
     }
 

@@ -53,8 +53,8 @@ struct HostStream {
 
 static STREAMS: LazyLock<Mutex<HashMap<u64, HostStream>>> = LazyLock::new(Mutex::default);
 static GRAPHS: LazyLock<Mutex<HashMap<u64, Vec<Item>>>> = LazyLock::new(Mutex::default);
-/// Of streams and of recordings.
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// Of streams and of recordings; small numbers are handles of their own in CUDA, whose fake has these streams.
+static NEXT: AtomicU64 = AtomicU64::new(0x1000);
 
 fn streams() -> MutexGuard<'static, HashMap<u64, HostStream>> {
     STREAMS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -76,6 +76,7 @@ fn shared(stream: Stream) -> Result<Arc<Shared>> {
 /// # Errors
 /// There is no thread.
 pub fn open() -> Result<Stream> {
+    crate::table::refuse_forked()?;
     let shared = Arc::new(Shared { queue: Mutex::default(), change: Condvar::new() });
     let of_thread = Arc::clone(&shared);
     let thread = thread::Builder::new().name("gpuos-host".to_owned()).spawn(move || work(&of_thread));
@@ -88,9 +89,17 @@ pub fn open() -> Result<Stream> {
 /// Does what is queued, and ends the stream.
 ///
 /// # Errors
-/// There is none.
+/// There is none, or it is the one that calls.
 pub fn close(stream: Stream) -> Result<()> {
-    let found = streams().remove(&stream.0);
+    let is_own = |stream: &HostStream| {
+        stream.thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
+    };
+    let mut all = streams();
+    if all.get(&stream.0).is_some_and(is_own) {
+        return Err(Error::new(Status::State, "an operation closes its own host stream"));
+    }
+    let found = all.remove(&stream.0);
+    drop(all);
     let mut found = found.ok_or_else(|| Error::new(Status::Stale, format!("no host stream {}", stream.0)))?;
     found.shared.queue().is_closed = true;
     found.shared.change.notify_all();
@@ -107,6 +116,30 @@ pub fn close(stream: Stream) -> Result<()> {
 /// There is no such stream, or it has failed.
 pub fn launch(stream: Stream, operation: Operation) -> Result<()> {
     push(stream, Item::Do(operation))
+}
+
+/// Waits until all that is queued is done.
+///
+/// # Errors
+/// There is no such stream, or it has failed.
+pub fn synchronize(stream: Stream) -> Result<()> {
+    wait_until(stream, is_idle)
+}
+
+fn is_idle(queue: &Queue) -> bool {
+    queue.items.is_empty() && !queue.is_busy
+}
+
+fn wait_until(stream: Stream, is_over: impl Fn(&Queue) -> bool) -> Result<()> {
+    let shared = shared(stream)?;
+    let mut queue = shared.queue();
+    loop {
+        check(&queue)?;
+        if is_over(&queue) {
+            return Ok(());
+        }
+        queue = shared.change.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
 }
 
 /// Whether what is queued is recorded.
@@ -126,6 +159,7 @@ pub fn lose(stream: Stream) -> Result<()> {
 }
 
 fn push(stream: Stream, item: Item) -> Result<()> {
+    crate::table::refuse_forked()?;
     let shared = shared(stream)?;
     let mut queue = shared.queue();
     check(&queue)?;
@@ -163,7 +197,10 @@ fn work(shared: &Shared) {
                 queue = shared.queue();
                 queue.error = code;
             }
-            Some(Item::Write(token)) => token.write(),
+            Some(Item::Write(token)) => {
+                token.write();
+                shared.change.notify_all();
+            }
             None if queue.is_closed => return,
             None => {
                 shared.change.notify_all();
@@ -216,19 +253,11 @@ impl Backend for Host {
         let shared = shared(stream)?;
         let queue = shared.queue();
         check(&queue)?;
-        Ok(queue.items.is_empty() && !queue.is_busy)
+        Ok(is_idle(&queue))
     }
 
-    fn block(&self, stream: Stream) -> Result<()> {
-        let shared = shared(stream)?;
-        let mut queue = shared.queue();
-        loop {
-            check(&queue)?;
-            if queue.items.is_empty() && !queue.is_busy {
-                return Ok(());
-            }
-            queue = shared.change.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
+    fn block(&self, stream: Stream, token: &Token) -> Result<()> {
+        wait_until(stream, |queue| token.has_arrived() || is_idle(queue))
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -309,11 +338,12 @@ mod tests {
             .unwrap();
         }
         Host.queue_token(stream, &token).unwrap();
-        Host.block(stream).unwrap();
+        Host.block(stream, &token).unwrap();
         assert!(token.has_arrived() && Host.is_idle(stream).unwrap());
         assert_eq!(*order.lock().unwrap(), [0, 1, 2]);
         launch(stream, Arc::new(|| 7)).unwrap();
-        let error = Host.block(stream).unwrap_err();
+        token.next();
+        let error = Host.block(stream, &token).unwrap_err();
         assert_eq!((error.status, error.code), (Status::Failed, 7));
         assert_eq!(launch(stream, Arc::new(|| 0)).unwrap_err().status, Status::Failed);
         close(stream).unwrap();

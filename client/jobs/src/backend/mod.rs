@@ -79,9 +79,9 @@ impl Token {
         self.value = self.value.wrapping_add(1);
     }
 
-    /// Whether it was written.
+    /// Whether it was written. Values only grow, so that one that was used again since has arrived, too.
     pub fn has_arrived(&self) -> bool {
-        self.word().load(Ordering::Acquire) == self.value
+        self.word().load(Ordering::Acquire).wrapping_sub(self.value).cast_signed() >= 0
     }
 
     /// Writes it, as a device does.
@@ -122,17 +122,17 @@ pub trait Backend: Send + Sync {
     /// [`Status::Capturing`] where the stream is being captured; what the runtime says.
     fn queue_token(&self, stream: Stream, token: &Token) -> Result<()>;
 
-    /// Whether the stream has nothing left to do. Asked when a token does not come.
+    /// Whether the stream has nothing left to do. Asked when a token does not come; false where the answer would end a capture.
     ///
     /// # Errors
     /// [`Status::Failed`] where the work failed, [`Status::Lost`] where context or device are gone.
     fn is_idle(&self, stream: Stream) -> Result<bool>;
 
-    /// Waits in the runtime until the stream has nothing left to do.
+    /// Waits in the runtime until the stream has nothing left to do, or, where it can tell, until the token has come.
     ///
     /// # Errors
-    /// As [`Backend::is_idle`].
-    fn block(&self, stream: Stream) -> Result<()>;
+    /// As [`Backend::is_idle`]; [`Status::Capturing`] where a wait would end a capture.
+    fn block(&self, stream: Stream, token: &Token) -> Result<()>;
 
     /// Device memory.
     ///
@@ -220,6 +220,8 @@ pub enum Runtime {
 
 impl Runtime {
     /// Every one.
+    ///
+    /// cbindgen:ignore
     pub const ALL: [Self; 4] = [Self::Host, Self::Cuda, Self::Hip, Self::Opencl];
 }
 

@@ -149,7 +149,7 @@ impl Backend for OpenCl {
         Ok(status == COMPLETE)
     }
 
-    fn block(&self, stream: Stream) -> Result<()> {
+    fn block(&self, stream: Stream, _token: &Token) -> Result<()> {
         // SAFETY: the queue is the program's.
         let result = unsafe { (self.functions.finish)(queue(stream)) };
         check(result, "clFinish").map_err(|error| Error { status: Status::Failed, ..error })?;

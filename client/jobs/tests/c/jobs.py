@@ -1,6 +1,8 @@
 """Waits and awaits of jobs on the host runtime; run by a test of the crate."""
 import asyncio
 import ctypes
+import gc
+import threading
 import time
 
 import gpuos_job
@@ -30,13 +32,18 @@ for _ in range(3):
         issue(streams[0])
     job.wait()
 
+gate = threading.Event()
+held = NAP(lambda argument: 0 if gate.wait() else 1)
 with naps.begin(streams[0]) as job:
-    issue(streams[0])
-try:
-    job.wait(1e-6)
-    raise AssertionError("a nap takes longer than a microsecond")
-except gpuos_job.Timeout:
-    job.wait()
+    issue(streams[0], held)
+for seconds in (1e-6, 0, -1):
+    try:
+        job.wait(seconds)
+        raise AssertionError("it is held")
+    except gpuos_job.Timeout:
+        pass
+gate.set()
+job.wait()
 
 
 async def client(stream, times):
@@ -73,8 +80,43 @@ try:
         raise KeyError("a program's own")
 except KeyError:
     pass
+
+
+async def together():
+    with naps.begin(streams[0]) as job:
+        issue(streams[0])
+    # Two tasks, and again when it has ended.
+    await asyncio.gather(wait_for(job), wait_for(job))
+    await job
+    job.wait()
+
+
+async def wait_for(job):
+    await job
+
+
+asyncio.run(together())
+
+
+async def unsubmitted():
+    job = naps.begin(streams[0])
+    try:
+        await job
+    except gpuos_job.Error as error:
+        assert error.status == 4, error.status
+    else:
+        raise AssertionError("it was not submitted")
+    job.cancel()
+
+
+asyncio.run(unsubmitted())
+# What nobody waits for is given up when it is dropped.
+for _ in range(100):
+    naps.begin(streams[0])
+gc.collect()
+assert gpuos_job._live() == 0, gpuos_job._live()
 stats = naps.stats()
-assert (stats["begun"], stats["done"], stats["failed"]) == (36, 34, 2), stats
+assert (stats["begun"], stats["done"], stats["failed"]) == (138, 35, 103), stats
 naps.close()
 context.close()
 for stream in streams:

@@ -240,6 +240,128 @@ fn a_cancelled_job_ends_its_waits_and_keeps_its_memory_until_the_device_is_done(
 }
 
 #[test]
+fn a_job_whose_work_was_done_is_done_whatever_comes_behind_it() {
+    for unknown in [Unknown::Block, Unknown::Spin] {
+        let (context, class) = context(ClassOptions { unknown, ..ClassOptions::default() }, false);
+        let (stream, gate) = (TestStream::new(), Gate::default());
+        let [good, bad] = [0, 7].map(|code| {
+            let job = job::begin(&context, &class, stream.0).unwrap();
+            stream.gated(&gate, code);
+            job::submit(job).unwrap();
+            job
+        });
+        (0..2).for_each(|_| gate.open());
+        assert_eq!(job::wait(bad, None).unwrap_err().code, 7);
+        job::wait(good, None).unwrap();
+        for job in [good, bad] {
+            job::end(job).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_failure_of_one_job_is_asked_about_for_all_others_at_once() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let (context, patient) =
+        context(ClassOptions { watchdog: HOUR, unknown: Unknown::Spin, ..ClassOptions::default() }, false);
+    let blocking = context.class(ClassOptions::default());
+    let (one, other, gate) = (TestStream::new(), TestStream::new(), Gate::default());
+    let [failing, waiting] = [(&one, &blocking), (&other, &patient)].map(|(stream, class)| {
+        let job = job::begin(&context, class, stream.0).unwrap();
+        stream.gated(&gate, 0);
+        job::submit(job).unwrap();
+        job
+    });
+    std::thread::scope(|scope| {
+        let wait = scope.spawn(|| job::wait(waiting, Some(20_000_000_000)));
+        host::lose(other.0).unwrap();
+        host::lose(one.0).unwrap();
+        // The runtime's wait says it of this one.
+        assert_eq!(job::wait(failing, None).unwrap_err().status, Status::Lost);
+        assert_eq!(wait.join().unwrap().unwrap_err().status, Status::Lost);
+    });
+    (0..2).for_each(|_| gate.open());
+    for job in [failing, waiting] {
+        job::end(job).unwrap();
+    }
+}
+
+#[test]
+fn memory_of_a_job_that_is_given_up_before_it_is_submitted_is_the_device_s_until_its_work_is_done() {
+    let (context, class) = context(ClassOptions { bytes: 1 << 12, ..ClassOptions::default() }, false);
+    let (stream, gate) = (TestStream::new(), Gate::default());
+    let job = job::begin(&context, &class, stream.0).unwrap();
+    let address = job::alloc(job, 100, 0).unwrap();
+    stream.gated(&gate, 0);
+    job::cancel(job).unwrap();
+    job::end(job).unwrap();
+    let next = job::begin(&context, &class, stream.0).unwrap();
+    assert_ne!(job::alloc(next, 100, 0).unwrap(), address);
+    gate.open();
+    job::submit(next).unwrap();
+    job::wait(next, None).unwrap();
+    job::end(next).unwrap();
+    // Its work is done: it is there again.
+    context.close().unwrap();
+    assert_eq!(class.stats().arena.growths, 2);
+    assert!(class.arena.trim(&*context.backend).unwrap() > 1 << 16);
+}
+
+#[test]
+fn a_loop_that_is_told_of_changes_alone_hears_of_all() {
+    let (context, class) = context(ClassOptions::default(), false);
+    let fd = context.fd().unwrap();
+    // SAFETY: makes a descriptor.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+    // SAFETY: one structure of this frame.
+    assert_eq!(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) }, 0);
+    let stream = TestStream::new();
+    let jobs: Vec<u64> = (0..30)
+        .map(|_| {
+            let job = job::begin(&context, &class, stream.0).unwrap();
+            job::submit(job).unwrap();
+            job
+        })
+        .collect();
+    let mut heard = Vec::new();
+    while heard.len() < jobs.len() {
+        // SAFETY: as above.
+        let changed = unsafe { libc::epoll_wait(epoll, &raw mut event, 1, 10_000) };
+        assert_eq!(changed, 1, "{} of {} were told of", heard.len(), jobs.len());
+        // Once for each change, and fewer than there are.
+        heard.extend(context.poll(4));
+    }
+    assert_eq!(heard, jobs);
+    // SAFETY: made above.
+    unsafe { libc::close(epoll) };
+}
+
+#[test]
+fn a_wait_for_a_job_that_another_saw_end_is_no_timeout() {
+    let (context, class) = context(ClassOptions { unknown: Unknown::Spin, ..ClassOptions::default() }, false);
+    let stream = TestStream::new();
+    std::thread::scope(|scope| {
+        for _ in 0..300 {
+            let job = job::begin(&context, &class, stream.0).unwrap();
+            stream.sleeps(20_000);
+            job::submit(job).unwrap();
+            let wait = scope.spawn(move || job::wait(job, Some(5_000_000_000)));
+            while job::info(job).unwrap().state == State::Submitted {
+                context.poll(8);
+                // Tokens are used again at once.
+                let next = job::begin(&context, &class, stream.0).unwrap();
+                job::submit(next).unwrap();
+                job::wait(next, None).unwrap();
+                job::end(next).unwrap();
+            }
+            wait.join().unwrap().unwrap();
+            job::end(job).unwrap();
+        }
+    });
+}
+
+#[test]
 fn what_a_class_recorded_is_done_again() {
     let (context, class) = context(ClassOptions::default(), false);
     let stream = TestStream::new();

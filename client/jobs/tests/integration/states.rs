@@ -70,8 +70,7 @@ impl Model {
 
 /// The device has written the token: from then on the model's `worked` is what a look finds.
 fn settle(model: &Model) {
-    use gpuos_job::backend::{Backend as _, host::Host};
-    Host.block(model.stream.0).unwrap();
+    gpuos_job::backend::host::synchronize(model.stream.0).unwrap();
 }
 
 fn check(steps: &[Step]) -> Result<(), TestCaseError> {
