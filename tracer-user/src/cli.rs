@@ -160,6 +160,11 @@ pub struct LaunchArgs {
     #[arg(long)]
     pub roctx: bool,
 
+    /// Let the program's waits on CUDA sleep until shortly before the end, without a change of the program: what it launches
+    /// between two waits is a job
+    #[arg(long)]
+    pub jobs: bool,
+
     /// Infer phases from calls on GPU devices: before the GPU, set-up, steady state, teardown
     #[arg(long)]
     pub auto_phases: bool,
@@ -224,7 +229,7 @@ pub struct RecordArgs {
     pub trace: TraceArgs,
 
     /// Record running processes in place of a command (comma-separated), until Ctrl-C or their end
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["user", "nvtx", "roctx", "wait_all", "pane"])]
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["user", "nvtx", "roctx", "jobs", "wait_all", "pane"])]
     pub pids: Vec<u32>,
 
     /// Record also when threads do not run, and why

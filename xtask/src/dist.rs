@@ -64,7 +64,9 @@ fn jobs(version: &str, architecture: &str, folder: &Path) -> Result<()> {
     let crate_folder = root().join("client/jobs");
     let soname = "libgpuos_job.so.1";
     fs::create_dir_all(within.join("lib/pkgconfig"))?;
-    fs::copy(process::target_folder().join("release/libgpuos_job.so"), within.join("lib").join(soname))?;
+    let built = process::target_folder().join("release");
+    fs::copy(built.join("libgpuos_job.so"), within.join("lib").join(soname))?;
+    fs::copy(built.join("libgpuos_job_preload.so"), within.join("lib/libgpuos_job_preload.so"))?;
     std::os::unix::fs::symlink(soname, within.join("lib/libgpuos_job.so"))?;
     for (from, to) in
         [("include/gpuos_job.h", "include"), ("python/gpuos_job.py", "python"), ("README.md", "."), ("SPEC.md", ".")]

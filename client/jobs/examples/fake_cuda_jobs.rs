@@ -3,10 +3,10 @@
 //! context. Never installed.
 
 use std::{
-    ffi::{c_char, c_int, c_uint, c_void},
+    ffi::{CStr, c_char, c_int, c_uint, c_void},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI32, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst},
     },
 };
 
@@ -71,6 +71,112 @@ fn result(done: Result<(), Error>) -> c_int {
         (0, Err(_)) => INVALID_VALUE,
         (gone, _) => gone,
     }
+}
+
+/// Launches whose work is done.
+static DONE: AtomicU32 = AtomicU32::new(0);
+/// Streams that the program made, for waits for all of them.
+static STREAMS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+/// Events: the stream of their last record, with a wait for what it had then.
+static EVENTS: Mutex<Vec<(u64, Arc<AtomicBool>)>> = Mutex::new(Vec::new());
+
+/// How many launches are done.
+#[unsafe(no_mangle)]
+pub extern "C" fn fake_done() -> u32 {
+    DONE.load(SeqCst)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuStreamCreate(stream: *mut Handle, _flags: c_uint) -> c_int {
+    let made = fake_stream();
+    if let Ok(mut streams) = STREAMS.lock() {
+        streams.push(made as u64);
+    }
+    // SAFETY: a place for a handle, as in CUDA.
+    unsafe { stream.write(made) };
+    result(Ok(()))
+}
+
+/// A kernel is its handle's number of microseconds.
+#[unsafe(no_mangle)]
+extern "C" fn cuLaunchKernel(
+    function: Handle,
+    _grid_x: c_uint,
+    _grid_y: c_uint,
+    _grid_z: c_uint,
+    _block_x: c_uint,
+    _block_y: c_uint,
+    _block_z: c_uint,
+    _shared: c_uint,
+    stream: Handle,
+    _parameters: *mut Handle,
+    _extra: *mut Handle,
+) -> c_int {
+    let microseconds = function as u64;
+    let work = move || {
+        clock::sleep_until(clock::now() + microseconds * 1000);
+        DONE.fetch_add(1, SeqCst);
+        0
+    };
+    result(host::launch(of(stream), Arc::new(work)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSynchronize() -> c_int {
+    let Ok(streams) = STREAMS.lock() else { return INVALID_VALUE };
+    result(streams.iter().try_for_each(|stream| host::synchronize(Stream(*stream))))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> c_int {
+    let came = Arc::new(AtomicBool::new(false));
+    let Ok(mut events) = EVENTS.lock() else { return INVALID_VALUE };
+    events.retain(|(known, _)| *known != event as u64);
+    events.push((event as u64, Arc::clone(&came)));
+    let work = move || {
+        came.store(true, SeqCst);
+        0
+    };
+    result(host::launch(of(stream), Arc::new(work)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuEventSynchronize(event: Handle) -> c_int {
+    let found = EVENTS
+        .lock()
+        .ok()
+        .and_then(|events| events.iter().find(|(known, _)| *known == event as u64).map(|(_, came)| Arc::clone(came)));
+    let Some(came) = found else { return INVALID_VALUE };
+    while !came.load(SeqCst) {
+        clock::sleep_until(clock::now() + 10_000);
+    }
+    result(Ok(()))
+}
+
+/// Functions as CUDA's runtime asks for them.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGetProcAddress_v2(
+    name: *const c_char,
+    to: *mut Handle,
+    _version: c_int,
+    _flags: u64,
+    _status: *mut c_int,
+) -> c_int {
+    const NOT_FOUND: c_int = 500;
+    // SAFETY: a text that is closed by a 0, as in CUDA.
+    let name = unsafe { CStr::from_ptr(name) };
+    let found = match name.to_bytes() {
+        b"cuLaunchKernel" => cuLaunchKernel as *const (),
+        b"cuStreamSynchronize" => cuStreamSynchronize as *const (),
+        b"cuCtxSynchronize" => cuCtxSynchronize as *const (),
+        b"cuEventRecord" => cuEventRecord as *const (),
+        b"cuEventSynchronize" => cuEventSynchronize as *const (),
+        b"cuGetProcAddress" => cuGetProcAddress_v2 as *const (),
+        _ => return NOT_FOUND,
+    };
+    // SAFETY: a place for a pointer, as in CUDA.
+    unsafe { to.write(found.cast_mut().cast()) };
+    SUCCESS
 }
 
 #[unsafe(no_mangle)]

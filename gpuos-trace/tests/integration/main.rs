@@ -15,6 +15,7 @@ mod hostile;
 mod inferred;
 mod ioctl;
 mod ioctl_tables;
+mod jobs;
 mod launch;
 mod live;
 mod memory;

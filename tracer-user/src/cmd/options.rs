@@ -23,9 +23,9 @@ use crate::{
     probe::{self, Settings},
     session::{
         Launch,
+        injected::{self, InjectedError, Wanted},
         launch::{Account, AccountError},
         options::{StackFile, TraceOptions},
-        ranges::{self, RangesError},
     },
 };
 
@@ -125,7 +125,7 @@ pub(super) fn launch(
         user: args.user.as_deref().map(Account::find).transpose()?,
         wait_all: args.wait_all,
         pane: args.pane,
-        variables: ranges::variables(args.nvtx, args.roctx)?,
+        variables: injected::variables(Wanted { nvtx: args.nvtx, roctx: args.roctx, jobs: args.jobs })?,
     })
 }
 
@@ -142,9 +142,9 @@ pub(super) enum OptionsError {
     /// The output file.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The library behind `--nvtx`.
+    /// A library that the command is to load.
     #[error(transparent)]
-    Ranges(#[from] RangesError),
+    Injected(#[from] InjectedError),
     /// The user of `-u`.
     #[error(transparent)]
     User(#[from] AccountError),

@@ -6,9 +6,9 @@
 
 mod assemble;
 mod event_loop;
+pub mod injected;
 pub mod launch;
 pub mod options;
-pub mod ranges;
 pub mod recording;
 pub mod signals;
 pub mod stacks;

@@ -1,0 +1,14 @@
+//! `LD_PRELOAD=libgpuos_job_preload.so CMD`: an unmodified program that uses CUDA waits through jobs. What a thread launches in a
+//! stream between two waits is a job; its class is a fingerprint of what it launched; its wait sleeps until shortly before the end.
+//! What is not understood passes through untouched, and is counted.
+//!
+//! [`symbols`] is how the program comes to call [`calls`], [`fingerprint`] what it launched, [`waits`] the waits as jobs. Results
+//! are never changed: each wait ends with the driver's own.
+//!
+//! `GPUOS_JOBS=off` passes everything through, `GPUOS_JOBS_STATS=1` prints what was counted when the program ends.
+
+mod calls;
+mod counts;
+mod fingerprint;
+mod symbols;
+mod waits;

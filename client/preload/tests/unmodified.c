@@ -1,0 +1,83 @@
+/* A program that knows nothing of jobs: launches, and waits for streams, events and the context, by every way to find the driver's
+ * functions. Says whether a wait ever returned before its work was done. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int code;
+typedef void *handle;
+
+static code (*launch)(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, handle *, handle *);
+static code (*wait_stream)(handle);
+static code (*wait_context)(void);
+static code (*record)(handle, handle);
+static code (*wait_event)(handle);
+static uint32_t (*done)(void);
+static int early;
+
+static void run(handle kernel, handle stream)
+{
+    if (launch(kernel, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL) != 0) {
+        exit(3);
+    }
+}
+
+static void check(uint32_t launched)
+{
+    early += done() < launched;
+}
+
+int main(int count, char **words)
+{
+    int rounds = count > 2 ? atoi(words[2]) : 40;
+    handle driver = dlopen("libcuda.so.1", RTLD_NOW);
+    if (driver == NULL) {
+        puts(dlerror());
+        return 2;
+    }
+    code (*get)(const char *, handle *, int, uint64_t, int *);
+    *(handle *)&get = dlsym(driver, "cuGetProcAddress_v2");
+    *(handle *)&done = dlsym(driver, "fake_done");
+    if (count > 1 && strcmp(words[1], "dlsym") == 0) {
+        *(handle *)&launch = dlsym(driver, "cuLaunchKernel");
+        *(handle *)&wait_stream = dlsym(driver, "cuStreamSynchronize");
+        *(handle *)&wait_context = dlsym(driver, "cuCtxSynchronize");
+        *(handle *)&record = dlsym(driver, "cuEventRecord");
+        *(handle *)&wait_event = dlsym(driver, "cuEventSynchronize");
+    } else {
+        handle again;
+        int status;
+        get("cuGetProcAddress", &again, 13000, 0, &status);
+        *(handle *)&get = again;
+        get("cuLaunchKernel", (handle *)&launch, 13000, 0, &status);
+        get("cuStreamSynchronize", (handle *)&wait_stream, 13000, 0, &status);
+        get("cuCtxSynchronize", (handle *)&wait_context, 13000, 0, &status);
+        get("cuEventRecord", (handle *)&record, 13000, 0, &status);
+        get("cuEventSynchronize", (handle *)&wait_event, 13000, 0, &status);
+    }
+    code (*make)(handle *, unsigned);
+    *(handle *)&make = dlsym(driver, "cuStreamCreate");
+    handle one, other;
+    make(&one, 0);
+    make(&other, 0);
+    uint32_t launched = 0;
+    for (int i = 0; i < rounds; i++) {
+        /* Three kinds of work: one kernel, two kernels, both streams at once. */
+        run((handle)300, one);
+        check((wait_stream(one), launched += 1));
+        run((handle)100, one);
+        run((handle)200, one);
+        record((handle)77, one);
+        check((wait_event((handle)77), launched += 2));
+        run((handle)200, one);
+        run((handle)400, other);
+        check((wait_context(), launched += 2));
+        /* Nothing is left to wait for. */
+        wait_stream(one);
+    }
+    printf("launched %u early %d\n", launched, early);
+    return 0;
+}
