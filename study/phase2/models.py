@@ -175,6 +175,7 @@ def main():
     begin()
     for _ in range(options.warmup):
         unit()
+    getattr(unit, "end", lambda: None)()
     latencies, before = [], usage()
     gpuos_phase.switch("work")
     begin()

@@ -55,7 +55,7 @@ def rank(number, options):
 def main():
     import torch.multiprocessing as processes
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split(". ")[0].replace("\n", " "))
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--port", type=int, default=29533)
     options = parser.parse_args()

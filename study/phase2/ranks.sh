@@ -5,6 +5,12 @@
 set -u
 trace=$(realpath "$1")/gpuos-trace out=$2 times=${3:-3} ranks=${4:-2}
 mkdir -p "$out"
+{
+    uname -srm
+    head -1 /proc/driver/nvidia/version 2>/dev/null | sed 's/  Release Build.*//'
+    nproc
+    python3 -c 'import torch; print("torch", torch.__version__, "nccl", torch.cuda.nccl.version(), "GPUs", torch.cuda.device_count())'
+} >"$out/environment-nccl.txt" 2>&1
 program=(python3 study/phase2/ranks.py --ranks "$ranks")
 for number in $(seq "$times"); do
     name=$out/nccl-$ranks-$number

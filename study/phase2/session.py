@@ -60,7 +60,7 @@ def sleep_in_waits():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split(". ")[0].replace("\n", " "))
     parser.add_argument("--cells", default=",".join(name for name, kind, *_ in SESSION if kind != "jax"))
     parser.add_argument("--wait", choices=["default", "block"], default="default")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")

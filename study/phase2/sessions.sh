@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What real models ask for: `session.py` with the tracer and without, waiting as the runtime does and asleep, several times; then
-# JAX. Run from the root of the repository as root on a machine with a GPU, PyTorch, torchvision, transformers and JAX:
+# What real models ask for: `session.py` with the tracer and without, waiting as the runtime does and asleep, several times; JAX
+# three times at most. Run from the root of the repository as root on a machine with a GPU, PyTorch, torchvision, transformers and JAX:
 #   study/phase2/sessions.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [TIMES [DEVICE]]
 # Sessions that are there already are kept: run it again to go on.
 set -u
@@ -10,7 +10,7 @@ export XLA_PYTHON_CLIENT_PREALLOCATE=false TF_CPP_MIN_LOG_LEVEL=3
 python=(python3 study/phase2/session.py --device "$device")
 {
     uname -srm
-    head -1 /proc/driver/nvidia/version 2>/dev/null
+    head -1 /proc/driver/nvidia/version 2>/dev/null | sed 's/  Release Build.*//'
     nproc
     python3 -c 'import torch, transformers, jax; print("torch", torch.__version__, "cuda", torch.version.cuda, "transformers", transformers.__version__, "jax", jax.__version__)'
     "$trace" --version

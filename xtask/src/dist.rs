@@ -1,5 +1,5 @@
 //! `cargo xtask dist`: the tracer as one file that runs on any Linux of its architecture, without libraries, and `libgpuos_job` with
-//! header, pkg-config file and Python module as an archive.
+//! header, pkg-config file, Python module and the library that is preloaded as an archive.
 
 use std::{fs, path::Path, process::Command};
 
@@ -55,7 +55,16 @@ pub(crate) fn run() -> Result<()> {
 fn jobs(version: &str, architecture: &str, folder: &Path) -> Result<()> {
     process::run(
         cargo()
-            .args(["build", "--release", "--locked", "--package", "gpuos-job", "--lib"])
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                "gpuos-job",
+                "--package",
+                "gpuos-job-preload",
+                "--lib",
+            ])
             .args(["--config", "profile.release.strip='symbols'"]),
     )?;
     let name = format!("gpuos-job-{version}-{architecture}");

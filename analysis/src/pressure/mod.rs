@@ -84,10 +84,14 @@ impl std::fmt::Display for Cost {
 impl<'de> Deserialize<'de> for Cost {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let known = |role: &str| role.parse::<gpuos_model::Role>().is_ok() && role != WAITING;
+        // Others are among `devices`, and no microsecond is to be counted twice.
+        let known = |role: &str, on_devices: bool| {
+            let is_apart = ["memory", "submission"].contains(&role);
+            role.parse::<gpuos_model::Role>().is_ok() && role != WAITING && (is_apart || !on_devices)
+        };
         let of_role = |on_devices, ending| {
             let role = text.strip_prefix("role ")?.strip_suffix(ending)?;
-            known(role).then(|| Self::Role { role: role.to_owned(), on_devices })
+            known(role, on_devices).then(|| Self::Role { role: role.to_owned(), on_devices })
         };
         match text.as_str() {
             "waits" => Ok(Self::Waits),

@@ -13,7 +13,7 @@
 // No timeout; no deadline.
 #define GPUOS_JOB_FOREVER UINT64_MAX
 
-// Bytes of texts and labels, the closing 0 counted.
+// Bytes of the text of an error, the closing 0 counted.
 #define GPUOS_JOB_TEXT 256
 
 // A flag of a context: memory of ended jobs is filled, protected where that is possible, and checked before it is used again.

@@ -1,5 +1,5 @@
-//! The C interface. `include/gpuos_job.h` is generated from here (`cargo xtask gen`). Every function returns a
-//! [`Status`] as a number, 0 for success; no panic leaves it. Structures begin with their size, so that a program that was built
+//! The C interface. `include/gpuos_job.h` is generated from here (`cargo xtask gen`). Functions return a [`Status`] as a
+//! number, 0 for success, but those for the version and for texts; no panic leaves them. Structures begin with their size, so that a program that was built
 //! with an older header goes on working.
 
 use std::{
@@ -22,7 +22,7 @@ use crate::{
 pub const GPUOS_JOB_VERSION: u32 = 0x0001_0000;
 /// No timeout; no deadline.
 pub const GPUOS_JOB_FOREVER: u64 = u64::MAX;
-/// Bytes of texts and labels, the closing 0 counted.
+/// Bytes of the text of an error, the closing 0 counted.
 pub const GPUOS_JOB_TEXT: usize = 256;
 
 /// A flag of a context: memory of ended jobs is filled, protected where that is possible, and checked before it is used again.

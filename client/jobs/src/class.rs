@@ -51,7 +51,7 @@ pub struct ClassStats {
     pub duration: u64,
     /// Sleeps to a predicted time.
     pub sleeps: u64,
-    /// Of those, when the job had ended before.
+    /// Jobs that had ended before the time that a wait, or a loop, slept to.
     pub late: u64,
     /// Waits in the runtime.
     pub blocks: u64,
@@ -131,8 +131,8 @@ pub struct Class {
     learnt: Mutex<Learnt>,
 }
 
-/// What had ended before somebody looked was shorter; by how much is found by waking up earlier, by one in so many. Of what was
-/// seen to end, one sleep that was too long is chance; what was never seen to end is shorter in any case.
+/// By which part of the expected duration to wake up earlier, where jobs had ended before the sleep did. One sleep that was too
+/// long is chance where durations are exact; where none is, each is an upper bound, and the first wake-up is earlier already.
 const fn earlier(has_exact: bool, late_in_a_row: u32) -> u64 {
     match (has_exact, late_in_a_row) {
         (true, 0 | 1) => u64::MAX,

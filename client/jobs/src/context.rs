@@ -64,7 +64,7 @@ struct Flight {
     is_loop: bool,
     /// Memory of which nobody can say when the device is done with it.
     lost: Vec<(Arc<Class>, Memory)>,
-    /// Until when the program's loop was told to sleep, or the descriptor's timer does.
+    /// Until when the program's loop was told to sleep.
     told: Option<u64>,
     /// Until when the timer is armed; it may be in the past.
     armed: Option<u64>,
@@ -289,6 +289,9 @@ impl Context {
         taken.class.count(|stats| stats.failed += 1);
         let is_runtime = error.status != Status::Cancelled;
         self.failures.fetch_add(u32::from(is_runtime), Ordering::AcqRel);
+        let label = &taken.class.options.label;
+        let what = if label.is_empty() { error.what } else { format!("{label}: {}", error.what) };
+        let error = Error { what, ..error };
         let moved = table::with(handle, |job| {
             job.state = job.state.after(Event::Error)?;
             job.known = now;
@@ -506,7 +509,7 @@ impl Context {
             .ok_or_else(|| Error::new(Status::Invalid, format!("no job of this context had {address:#x}")))
     }
 
-    /// Whether a job is told of by a poll: its state is one that does not change any more.
+    /// How a job ended, of which the program is told now; `None` while it is submitted.
     pub(crate) fn outcome(handle: u64) -> Result<Option<()>> {
         table::with(handle, |job| match job.state {
             State::Done => {

@@ -1,4 +1,4 @@
-//! What a class learns of its jobs: how long the last ones took, and how late this thread wakes up when it sleeps to a time.
+//! What is learnt of jobs: how long the last ones took, and how late sleeps to a time end.
 //! From both follows when to wake up for the next one.
 
 /// How many of the last values count.
@@ -89,7 +89,7 @@ impl History {
     }
 
     /// The latest of the values at which waking up would have been late by no more than `budget` ‰ of the median, on average.
-    /// Without a budget the earliest. Never later than what is known to be at most so long. `None` of none.
+    /// Without a budget the earliest, also of those that are known to be at most so long. `None` of none.
     pub fn wake_up(&self, budget: u32) -> Option<u64> {
         let (values, count) = self.best();
         if count == 0 {

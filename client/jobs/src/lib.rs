@@ -1,4 +1,4 @@
-//! GPU work that the operating system can name, wait for, bound the memory of, and account for: a *job*. `SPEC.md` says what a job
+//! GPU work that a program can name, wait for, bound the memory of, and account for: a *job*. `SPEC.md` says what a job
 //! is; [`abi`] is the C interface, [`job`] what it does. [`learn`] and [`class`] predict when a job ends, [`context`] holds
 //! those in flight, [`wait`] and [`timer`] learn of their ends, [`arena`] keeps their memory, [`backend`] has the runtimes.
 

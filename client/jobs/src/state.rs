@@ -33,7 +33,7 @@ pub enum Event {
     Begin,
     /// The program submits it.
     Submit,
-    /// The token came: seen by a wait, a poll or the completer.
+    /// The token came: seen by a wait or a poll.
     Token,
     /// The runtime reports an error, or the watchdog finds one.
     Error,

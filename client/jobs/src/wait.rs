@@ -16,7 +16,7 @@ use crate::{
 const NAP: u64 = 10_000;
 /// None is longer.
 const LONGEST_NAP: u64 = 1_000_000;
-/// A nap is this part of what the job has taken so far: so late it becomes known at most.
+/// A nap is this part of the time since the first.
 const SHARE: u64 = 50;
 /// After so many naps the runtime waits.
 const NAPS: u32 = 64;
@@ -136,7 +136,7 @@ impl Waiter {
         Ok(Part::GoOn)
     }
 
-    /// Looks all the time until `until`, and no longer than the runtime is not asked.
+    /// Looks all the time until `until`, and no longer than the watchdog's time.
     fn spin(&self, until: u64) -> Result<Part> {
         const LOOKS: u32 = 64;
         let until = until.min(now().saturating_add(self.class.watchdog()));

@@ -197,8 +197,9 @@ unsafe extern "C" fn context_wait_of<const PLACE: usize>(context: Handle) -> Cod
     unsafe { original(context) }
 }
 
-/// Events that were recorded last: where, and after how many launches of this thread.
+/// Events of a thread that are told apart.
 const EVENTS: usize = 64;
+// Events that were recorded last: where, and after which launches of this thread.
 thread_local!(static RECORDED: std::cell::RefCell<Vec<(u64, Launched)>> = const { std::cell::RefCell::new(Vec::new()) });
 
 unsafe extern "C" fn event_record<const PLACE: usize>(event: Handle, stream: Handle) -> Code {

@@ -50,11 +50,12 @@ extern "C" fn tell() {
     let of = |what: &AtomicU64| what.load(Ordering::Relaxed);
     let (classes, sleeps) = crate::waits::learnt();
     let text = format!(
-        "gpuos-jobs: {} launches, {} waits: {} as jobs of {classes} classes ({sleeps} slept), {} passed through\n",
+        "gpuos-jobs: {} launches, {} waits: {} as jobs of {classes} classes ({sleeps} slept), {} passed through; {} functions without a place\n",
         of(&LAUNCHES),
         of(&WAITS),
         of(&JOBS),
-        of(&PASSED)
+        of(&PASSED),
+        of(&UNPLACED)
     );
     // SAFETY: bytes of this frame; an error has nobody to tell.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };

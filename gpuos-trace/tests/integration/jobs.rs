@@ -1,4 +1,4 @@
-//! `run --jobs`: an unmodified program on a fake driver waits through jobs, and its sleeps are counted.
+//! `run --jobs`: an unmodified program on a fake driver waits through jobs.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::support::TRACER;
-use gpuos_runs::{columns::column, files, group};
+use gpuos_runs::files;
 use gpuos_test_macros::privileged;
 
 /// What the program, the fake driver and the preloaded library are built to.
@@ -29,21 +29,27 @@ fn built(folder: &Path) -> PathBuf {
 }
 
 #[privileged]
-fn waits_of_an_unmodified_program_sleep_to_a_predicted_time() {
+fn waits_of_an_unmodified_program_are_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let program = built(folder.path());
-    let sleeps = |options: &[&str]| {
-        let file = folder.path().join("run.parquet");
+    let file = folder.path().join("run.parquet");
+    let said = |options: &[&str]| {
         let mut trace = Command::new(TRACER);
-        trace.args(["run", "--quiet", "--per-thread", "-o"]).arg(&file).args(options).arg("--").arg(&program);
-        let output = trace.args(["procaddress", "60"]).env("LD_LIBRARY_PATH", folder.path()).output().unwrap();
+        trace
+            .args(["run", "--quiet", "-o"])
+            .arg(&file)
+            .args(options)
+            .arg("--")
+            .arg(&program)
+            .args(["procaddress", "60"]);
+        trace.env("LD_LIBRARY_PATH", folder.path()).env("GPUOS_JOBS_STATS", "1");
+        let output = trace.output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "launched 300 early 0\n", "{output:?}");
-        let calls = group::with_callers(&files::read(&file).unwrap()).unwrap();
-        let groups = group::group(&calls, &[column::SYSCALL, group::CALLER]).unwrap();
-        let of_caller = groups.iter().find(|one| one.key == ["clock_nanosleep", group::IS_CALLER]);
-        of_caller.map_or(0, |group| group.calls)
+        String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    // The fake's own wait for an event sleeps, too; those for streams and the context are predicted sleeps with jobs alone.
-    let (bare, with_jobs) = (sleeps(&[]), sleeps(&["--jobs"]));
-    assert!(with_jobs > 0 && bare != with_jobs, "{bare} and {with_jobs}");
+    assert!(!said(&[]).contains("gpuos-jobs"));
+    let with_jobs = said(&["--jobs"]);
+    assert!(with_jobs.contains("300 launches, 240 waits: 180 as jobs of 4 classes"), "{with_jobs}");
+    // It is traced meanwhile.
+    assert!(files::read(&file).unwrap().calls.height() > 10);
 }

@@ -13,8 +13,9 @@ pub(super) const NOT_READY: i32 = 600;
 const CONTEXT_IS_DESTROYED: i32 = 709;
 const CAPTURE_UNSUPPORTED: i32 = 900;
 const CAPTURE_WRONG_THREAD: i32 = 908;
-/// The first and the last of what a kernel does wrong: illegal address to launch failure. They stay with the context.
-const STICKY: std::ops::RangeInclusive<i32> = 700..=720;
+/// What goes wrong on the device and stays with the context: uncorrectable memory and links, illegal addresses, timeouts, asserts,
+/// stack errors to launch failures.
+const STICKY: [i32; 11] = [214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719];
 
 /// What a code means; `None` for success.
 pub(super) fn status(code: i32) -> Option<Status> {

@@ -59,7 +59,7 @@ impl Fake {
 }
 
 #[test]
-fn jobs_of_several_streams_end_in_their_order() {
+fn jobs_behind_each_other_are_waited_for_in_any_order() {
     let fake = Fake::new();
     let context = fake.context(false);
     let class = context.class(ClassOptions::default());
@@ -75,8 +75,6 @@ fn jobs_of_several_streams_end_in_their_order() {
         job::wait(jobs[1], None).unwrap();
         // The one before it has ended as well: nobody has to sleep for it.
         job::wait(jobs[0], Some(1_000_000_000)).unwrap();
-        let known = jobs.map(|job| job::info(job).unwrap().known);
-        assert!(known[0] > 0 && known[1] > 0);
         job::wait(jobs[2], None).unwrap();
         jobs.iter().for_each(|job| job::end(*job).unwrap());
     }
