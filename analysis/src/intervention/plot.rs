@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::{Dose, InterventionFindings, KindFinding};
+use super::{Dose, InterventionFindings, KindFinding, Outcome};
 use crate::plot::{Area, CountAxis, Drawn, Facets, Plot, drawn, role_color};
 use gpuos_model::Role;
 
@@ -11,7 +11,9 @@ pub fn doses(found: &[InterventionFindings]) -> Option<Plot> {
     let facets = found.iter().filter(|one| one.blocks > 0).flat_map(|one| {
         one.kinds.iter().map(move |kind| {
             let pilot = if one.is_pilot { ", pilot" } else { "" };
-            (format!("{}: {}, {} by {}{pilot}", one.plan.name, kind.outcome.name(), kind.kind, one.plan.option), kind)
+            // What a placebo voids is confirmed of no kind.
+            let outcome = if one.outcome == Outcome::Void { one.outcome } else { kind.outcome };
+            (format!("{}: {}, {} by {}{pilot}", one.plan.name, outcome.name(), kind.kind, one.plan.option), kind)
         })
     });
     drawn(&Doses(facets.collect()))
