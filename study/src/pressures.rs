@@ -3,10 +3,7 @@
 use std::{fs::File, path::Path};
 
 use anyhow::{Context as _, Result};
-use gpuos_analysis::{
-    findings,
-    pressure::{self, Mechanism},
-};
+use gpuos_analysis::pressure;
 
 use crate::{Files, reports::Unpacked};
 
@@ -25,16 +22,13 @@ pub(crate) fn make(study: &Path) -> Result<Files> {
     let unpacked = MECHANISMS.map(|folder| Unpacked::new(study, folder));
     let unpacked = unpacked.into_iter().collect::<Result<Vec<_>>>()?;
     let datasets = unpacked.iter().map(Unpacked::open).collect::<Result<Vec<_>>>()?;
-    let found = findings::find(&datasets)?;
-    let mechanisms: Vec<Mechanism> = found.interventions.iter().map(Mechanism::of).collect();
     let sessions = tempfile::tempdir()?;
     let archive = study.join(SESSIONS);
     let file = File::open(&archive).with_context(|| archive.display().to_string())?;
     tar::Archive::new(flate2::read::GzDecoder::new(file)).unpack(sessions.path())?;
-    let units = pressure::models::read(sessions.path())?;
     let path = study.join(PRESSURES);
-    let plans = pressure::parse(&std::fs::read_to_string(&path).with_context(|| path.display().to_string())?)?;
-    let list = pressure::rank(plans, &mechanisms, units)?;
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let list = pressure::list(&text, &datasets, sessions.path())?;
     let mut json = serde_json::to_vec_pretty(&list)?;
     json.push(b'\n');
     let text = format!("# The list of pressures\n\n{}", pressure::markdown(&list).trim_end());

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::intervention::InterventionFindings;
+use crate::{dataset::Dataset, findings, intervention::InterventionFindings};
 use models::Unit;
 pub use write::markdown;
 
@@ -190,7 +190,7 @@ pub struct Mechanism {
 
 impl Mechanism {
     /// Of an intervention.
-    pub fn of(found: &InterventionFindings) -> Self {
+    fn of(found: &InterventionFindings) -> Self {
         let InterventionFindings { plan, .. } = found;
         let (intervention, mechanism) = (plan.name.clone(), plan.mechanism.clone());
         Self { intervention, mechanism, outcome: found.mechanism().to_owned(), was_known: plan.postdiction }
@@ -206,15 +206,31 @@ pub struct Pressures {
     pub units: Vec<Unit>,
 }
 
+/// The list, from the text of a plan, datasets with interventions, and a folder of sessions.
+///
+/// # Errors
+/// A file cannot be read or is none of its kind; the plan names what is not there.
+pub fn list(text: &str, mechanisms: &[Dataset], sessions: &Path) -> Result<Pressures, PressureError> {
+    let plans = parse(text)?;
+    let found = findings::find(mechanisms).map_err(|error| PressureError(error.to_string()))?;
+    let mechanisms: Vec<Mechanism> = found.interventions.iter().map(Mechanism::of).collect();
+    let units = models::read(sessions)?;
+    if units.is_empty() {
+        let why = "no session of a real model\nhint: `study/phase2/sessions.sh` leaves them as NAME.bare.jsonl, NAME.traced.jsonl and NAME.parquet";
+        return Err(PressureError::new(sessions, &why));
+    }
+    rank(plans, &mechanisms, units)
+}
+
 /// What a person wrote of all pressures.
 #[derive(Debug)]
-pub struct Plans(File);
+struct Plans(File);
 
 /// Pressures of a file in TOML.
 ///
 /// # Errors
 /// It is none, or names one twice.
-pub fn parse(text: &str) -> Result<Plans, PressureError> {
+fn parse(text: &str) -> Result<Plans, PressureError> {
     let file: File = toml::from_str(text).map_err(|error| PressureError(error.to_string()))?;
     for (place, one) in file.pressure.iter().enumerate() {
         if file.pressure[..place].iter().any(|other| other.name == one.name) {
@@ -231,7 +247,7 @@ pub fn parse(text: &str) -> Result<Plans, PressureError> {
 ///
 /// # Errors
 /// It names a model or an intervention that is not there.
-pub fn rank(Plans(file): Plans, found: &[Mechanism], units: Vec<Unit>) -> Result<Pressures, PressureError> {
+fn rank(Plans(file): Plans, found: &[Mechanism], units: Vec<Unit>) -> Result<Pressures, PressureError> {
     if let Some(none) = file.once.iter().find(|name| units.iter().all(|unit| unit.model != **name)) {
         return Err(PressureError(format!("`once`: no session has the model `{none}`")));
     }
@@ -369,7 +385,7 @@ fails = \"nothing says for whom\"
     }
 
     #[test]
-    fn a_wait_that_sleeps_has_its_price_and_what_nobody_counted_is_no_zero() {
+    fn a_wait_that_sleeps_has_its_price_and_what_was_not_counted_is_no_zero() {
         let awake = Unit { asleep_wait_cpu_us: Some(35.0), ..unit("fast", 100.0, 36.0, 0.0) };
         let untraced = Unit { traced: 0, ..unit("slow", 100.0, 0.0, 300.0) };
         let both = list(["confirmed"; 3], vec![awake, untraced, unit("load", 1.0, 0.0, 0.0)]);

@@ -44,7 +44,7 @@ pub extern "C" fn fake_stream() -> Handle {
     host::open().map_or(std::ptr::null_mut(), |stream| stream.0 as Handle)
 }
 
-/// Work that takes so many nanoseconds, and ends with a code: another than 0 stays with the stream.
+/// Work of this duration, which ends with a code: another than 0 stays with the stream.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_launch(stream: Handle, nanoseconds: u64, code: c_int) -> c_int {
     let work = move || {

@@ -10,7 +10,6 @@ A job is submitted at the end of its block, and ended once it was waited for. An
 import asyncio
 import ctypes
 import os
-import weakref
 
 HOST, CUDA = 1, 2
 BLOCK, SPIN = 0, 1
@@ -19,7 +18,6 @@ TIMEOUT = 1
 _OPEN, _SUBMITTED, _DONE, _FAILED = 1, 2, 3, 4
 
 _library = None
-_jobs = weakref.WeakSet()
 
 
 class _ContextOptions(ctypes.Structure):
@@ -189,11 +187,6 @@ class JobClass:
         _call("class_close", self._handle)
 
 
-def _live():
-    """Jobs that were not ended."""
-    return sum(1 for job in _jobs if not job._ended)
-
-
 class Job:
     """See `JobClass.begin`. One that is dropped without a wait is given up."""
 
@@ -201,7 +194,6 @@ class Job:
         self._context, self._handle, self._ended, self._error = job_class._context, ctypes.c_uint64(), True, None
         _call("begin", job_class._handle, stream, ctypes.byref(self._handle))
         self._ended = False
-        _jobs.add(self)
 
     def alloc(self, bytes, alignment=0):
         """The address of memory that the job has until it is ended."""

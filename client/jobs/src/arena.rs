@@ -12,7 +12,7 @@ use crate::{
 const REGION: usize = 2 << 20;
 /// Where allocations begin unless asked otherwise: as CUDA's own do.
 const ALIGNMENT: usize = 256;
-/// After so many ends what no job needed meanwhile goes back to the runtime.
+/// The number of ended jobs after which memory that none of them needed goes back to the runtime.
 const EPOCH: u32 = 256;
 
 /// Device memory of one job at a time.
@@ -29,7 +29,7 @@ pub struct Region {
 /// Whole pages, so that debugging can take each region's rights away.
 const PAGES: usize = 1 << 16;
 
-/// Bytes of a region for so many.
+/// The size of a region that holds this number of bytes.
 fn rounded(bytes: usize) -> usize {
     if bytes <= REGION { bytes.next_power_of_two() } else { bytes.checked_next_multiple_of(REGION).unwrap_or(bytes) }
 }
@@ -107,7 +107,7 @@ impl Region {
 }
 
 impl Arena {
-    /// One that has nothing yet. `bytes` is what a job is likely to need; 0 where nobody knows.
+    /// One that has nothing yet. `bytes` is what a job is likely to need; 0 where that is not known.
     pub fn new(bytes: usize, debug: bool) -> Self {
         let size = if bytes == 0 { REGION } else { rounded(bytes) };
         let kept = Kept {

@@ -81,9 +81,9 @@ pub enum Seen {
     Ending,
     /// A sleep to a predicted time was too long.
     Late,
-    /// The runtime said so, or somebody looked by chance, some time after.
+    /// The runtime said so, or a look for another job found it, some time after.
     Blocked,
-    /// It was there when somebody looked for the first time: that says nothing of how long it took.
+    /// It was there at the first look: that says nothing of how long it took.
     Found,
 }
 
@@ -102,7 +102,7 @@ struct Learnt {
     recorded: Memory,
 }
 
-/// What was recorded, as long as somebody may submit it.
+/// What was recorded, as long as a job may submit it.
 #[derive(Debug)]
 pub(crate) struct Graph {
     context: Arc<Context>,
@@ -231,7 +231,7 @@ impl Class {
         let [middle, last] = [durations.median(), durations.greatest()].map(Option::unwrap_or_default);
         // On average one looks from the wake-up to the middle.
         let looking = middle.saturating_sub(wake_after(first, of_loop.unwrap_or(&learnt.oversleep)));
-        // After so many waits in the runtime one looks again, for it may have changed.
+        // Every 32nd wait in the runtime is one that looks, for durations may have changed.
         let is_tried = learnt.blocked_in_a_row % REMEMBERED as u32 == REMEMBERED as u32 - 1;
         let is_wide = looking > LITTLE && looking > middle / 4 && !is_tried;
         Some(Plan { wake, nap: last.max(expected) + PATIENCE, is_wide })

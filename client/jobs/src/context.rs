@@ -62,8 +62,6 @@ struct Flight {
     oversleep: Oversleep,
     /// The program has a loop that sleeps for several jobs.
     is_loop: bool,
-    /// Memory of which nobody can say when the device is done with it.
-    lost: Vec<(Arc<Class>, Memory)>,
     /// Until when the program's loop was told to sleep.
     told: Option<u64>,
     /// Until when the timer is armed; it may be in the past.
@@ -88,7 +86,7 @@ struct InFlight {
     started: Option<u64>,
     /// When to look, from then on.
     plan: Option<Plan>,
-    /// When somebody looked last, and it had not ended.
+    /// When a look last found that it had not ended.
     looked: u64,
     /// When the runtime was asked last.
     asked: u64,
@@ -110,7 +108,7 @@ impl InFlight {
         })
     }
 
-    /// How its end became known to somebody who looks for several.
+    /// How its end became known to a look at all jobs.
     fn seen(&self, now: u64) -> Seen {
         let Some(started) = self.started else { return Seen::Found };
         if now - self.looked.min(now) <= CLOSE.max(now.saturating_sub(started) / 50) {
@@ -191,11 +189,6 @@ impl Context {
         self.reap();
     }
 
-    /// Memory that no job gets any more.
-    pub(crate) fn keep_for_good(&self, class: Arc<Class>, memory: Memory) {
-        self.flight().lost.push((class, memory));
-    }
-
     /// A job is ended: no poll tells of it.
     pub(crate) fn forget(&self, handle: u64) {
         self.flight().completed.retain(|other| *other != handle);
@@ -231,7 +224,7 @@ impl Context {
         }
     }
 
-    /// Arms the timer, where somebody has the descriptor and it is not armed for an earlier time.
+    /// Arms the timer, where the program has the descriptor and it is not armed for an earlier time.
     fn arm_earlier(&self, flight: &mut Flight, at: u64) {
         if let Some(timer) = self.timer.get()
             && flight.armed.is_none_or(|armed| at < armed)
@@ -263,7 +256,7 @@ impl Context {
         Some(taken)
     }
 
-    /// A job's token has come. False: somebody else saw it first.
+    /// A job's token has come. False: another thread saw it first.
     pub(crate) fn finish(&self, handle: u64, now: u64, seen: Seen) -> bool {
         let Some(taken) = self.take(handle, now) else { return false };
         // Of one whose beginning is not known nothing is learnt.

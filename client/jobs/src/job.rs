@@ -215,11 +215,8 @@ pub fn end(handle: u64) -> Result<()> {
         match queued {
             Ok(token) => job.token = Some(token),
             Err(error) if error.ends_a_stream() => {}
-            // Nobody can say: nobody gets it.
-            Err(_) => {
-                context.keep_for_good(class, job.memory);
-                return Ok(());
-            }
+            // It is not known when the device is done with it: no other job gets it.
+            Err(_) => return Ok(()),
         }
     }
     let is_dead = job.error.as_ref().is_some_and(Error::ends_a_stream);

@@ -12,6 +12,7 @@ pub mod context;
 pub mod error;
 pub mod job;
 pub mod learn;
+mod sized;
 pub mod state;
 mod table;
 mod timer;

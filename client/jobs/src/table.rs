@@ -61,7 +61,7 @@ pub(crate) fn insert(job: Job) -> Result<u64> {
     Ok(u64::from(slot.generation) << 32 | u64::from(index))
 }
 
-/// Does something with a job, while nobody else does.
+/// Does something with a job, while no other thread does.
 pub(crate) fn with<T>(handle: u64, what: impl FnOnce(&mut Job) -> Result<T>) -> Result<T> {
     refuse_forked()?;
     let (generation, index) = parts(handle);

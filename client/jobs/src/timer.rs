@@ -18,7 +18,7 @@ impl Timer {
         if fd < 0 {
             return Err(Error::system("timerfd_create"));
         }
-        // SAFETY: it was just made, and belongs to nobody.
+        // SAFETY: it was just made, and has no other owner.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 

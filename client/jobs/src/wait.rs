@@ -18,7 +18,7 @@ const NAP: u64 = 10_000;
 const LONGEST_NAP: u64 = 1_000_000;
 /// A nap is this part of the time since the first.
 const SHARE: u64 = 50;
-/// After so many naps the runtime waits.
+/// The number of naps after which the runtime waits.
 const NAPS: u32 = 64;
 
 struct Waiter {
@@ -60,7 +60,7 @@ pub fn wait(handle: u64, timeout: Option<u64>) -> Result<()> {
     })?;
     let Some(waiter) = waiter else { return Context::outcome(handle).map(drop) };
     let waited = waiter.wait();
-    // Somebody else may have seen it end meanwhile; who took it out of flight says at once what became of it.
+    // Another thread may have seen it end meanwhile; the one that took it out of flight says at once what became of it.
     loop {
         match (Context::outcome(handle)?, &waited) {
             (Some(()), _) => return Ok(()),
@@ -103,7 +103,7 @@ impl Waiter {
         self.context.failures() != self.failures && self.context.ask(self.handle, self.stream, &self.token)
     }
 
-    /// Whether the token has come, or somebody else has seen the end.
+    /// Whether the token has come.
     fn has_ended(&self, seen: Seen) -> bool {
         if self.token.has_arrived() {
             self.context.finish(self.handle, now(), seen);
@@ -169,13 +169,13 @@ impl Waiter {
             let length = ((before - began) / SHARE).clamp(NAP, LONGEST_NAP);
             if number >= NAPS
                 && self.end == u64::MAX
-                && std::mem::take(&mut may_block)
+                && may_block
                 && self.context.look(self.handle).is_some_and(|look| look.is_last)
             {
                 if let Part::Known = self.block() {
                     return Ok(());
                 }
-                continue;
+                may_block = false;
             }
             sleep_until((before + length).min(self.end));
             self.class.count(|stats| stats.naps += 1);

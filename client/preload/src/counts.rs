@@ -57,6 +57,6 @@ extern "C" fn tell() {
         of(&PASSED),
         of(&UNPLACED)
     );
-    // SAFETY: bytes of this frame; an error has nobody to tell.
+    // SAFETY: bytes of this frame; an error cannot be reported.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }

@@ -1,12 +1,8 @@
 //! Interventions and sessions become the list of pressures, as a user makes it.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::fs;
 
-use crate::support::TRACER;
+use crate::sweep::{run as tracer, text as said};
 use gpuos_test_macros::privileged;
 
 /// A plan whose intervention is judged: eleven blocks, three doses.
@@ -61,14 +57,6 @@ usage = dict.fromkeys(['user_ns', 'system_ns', 'voluntary_switches', 'involuntar
 waits = {'count': 4, 'wall_ns': 8000, 'cpu_ns': 4000}
 print(json.dumps({'cell': 'model', 'wait': 'default', 'device': 'cpu', 'iters': 4, 'wall_ns': 2000000, 'p50_ns': 1000, 'usage': usage, 'waits': waits}))
 ";
-
-fn tracer(words: &[&str], folder: &Path) -> Output {
-    Command::new(TRACER).args(words).current_dir(folder).stdin(Stdio::null()).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
-}
 
 #[privileged]
 fn what_real_models_pay_is_ranked() {

@@ -26,11 +26,13 @@ bytes = [4096]
 iters = [1, 3, 10, 30, 100, 300, 1000]
 ";
 
-fn run(words: &[&str], folder: &Path) -> Output {
+/// The tracer, in a folder.
+pub(crate) fn run(words: &[&str], folder: &Path) -> Output {
     Command::new(TRACER).args(words).current_dir(folder).stdin(Stdio::null()).output().unwrap()
 }
 
-fn text(output: &Output) -> String {
+/// What it said.
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 

@@ -1,6 +1,24 @@
-//! Codes of `CUresult`, from `cuda.h`; those of `hipError_t` are the same where both have one.
+//! What CUDA and HIP have in common: codes of `CUresult`, from `cuda.h`, which are those of `hipError_t` where both have one, numbers
+//! of captures, and a stream that is none.
 
+use super::Stream;
 use crate::error::{Error, Result, Status};
+
+/// A capture whose stream alone is affected by what other threads do.
+pub(super) const CAPTURE_THREAD_LOCAL: i32 = 1;
+/// A stream that is not captured.
+pub(super) const CAPTURE_NONE: i32 = 0;
+/// A handle: the default stream of whichever thread calls.
+const PER_THREAD: u64 = 2;
+
+/// Refuses the handle that stands for another stream in each thread.
+pub(super) fn refuse_thread_stream(stream: Stream) -> Result<()> {
+    if stream.0 == PER_THREAD {
+        let what = "the default stream of each thread is another one in each: use a stream of your own";
+        return Err(Error::new(Status::Invalid, what));
+    }
+    Ok(())
+}
 
 const SUCCESS: i32 = 0;
 const OUT_OF_MEMORY: i32 = 2;

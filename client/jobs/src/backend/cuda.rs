@@ -17,10 +17,6 @@ type Address = u64;
 /// Flags, from `cuda.h`.
 const HOST_ALLOC_PORTABLE_MAPPED: c_uint = 1 | 2;
 const WRITE_VALUE_DEFAULT: c_uint = 0;
-const CAPTURE_THREAD_LOCAL: c_int = 1;
-const CAPTURE_NONE: c_int = 0;
-/// A handle: the default stream of whichever thread calls.
-const PER_THREAD: u64 = 2;
 
 macro_rules! functions {
     ($($name:ident = $symbol:literal ( $($type:ty),* );)*) => {
@@ -111,11 +107,11 @@ impl Cuda {
 
     /// A stream that is captured is asked nothing: that would end the capture.
     fn refuse_capture(&self, stream: Stream) -> Result<()> {
-        let mut capturing = CAPTURE_NONE;
+        let mut capturing = codes::CAPTURE_NONE;
         // SAFETY: the stream is the program's; writes the state.
         let result = unsafe { (self.functions.is_capturing)(handle(stream), &raw mut capturing) };
         self.check(result, "cuStreamIsCapturing")?;
-        if capturing == CAPTURE_NONE {
+        if capturing == codes::CAPTURE_NONE {
             return Ok(());
         }
         Err(Error::new(Status::Capturing, "end the capture before the job is submitted"))
@@ -161,10 +157,7 @@ impl Backend for Cuda {
     }
 
     fn queue_token(&self, stream: Stream, token: &Token) -> Result<()> {
-        if stream.0 == PER_THREAD {
-            let what = "the default stream of each thread is another one in each: use a stream of your own";
-            return Err(Error::new(Status::Invalid, what));
-        }
+        codes::refuse_thread_stream(stream)?;
         self.inside(|| {
             self.refuse_capture(stream)?;
             let (address, value) = token.for_device();
@@ -238,7 +231,7 @@ impl Backend for Cuda {
     fn begin_recording(&self, stream: Stream) -> Result<()> {
         self.inside(|| {
             // SAFETY: the stream is the program's.
-            let result = unsafe { (self.functions.begin_capture)(handle(stream), CAPTURE_THREAD_LOCAL) };
+            let result = unsafe { (self.functions.begin_capture)(handle(stream), codes::CAPTURE_THREAD_LOCAL) };
             self.check(result, "cuStreamBeginCapture")
         })
     }

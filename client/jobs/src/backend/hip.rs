@@ -18,10 +18,6 @@ type Handle = *mut c_void;
 const HOST_MALLOC_PORTABLE_MAPPED: c_uint = 1 | 2;
 const MEMCPY_HOST_TO_HOST: c_int = 0;
 const MEMCPY_DEVICE_TO_HOST: c_int = 2;
-const CAPTURE_THREAD_LOCAL: c_int = 1;
-const CAPTURE_NONE: c_int = 0;
-/// A handle: the default stream of whichever thread calls.
-const PER_THREAD: u64 = 2;
 
 macro_rules! functions {
     ($($name:ident = $symbol:literal ( $($type:ty),* );)*) => {
@@ -128,11 +124,11 @@ impl Hip {
 
     /// A stream that is captured is asked nothing: that would end the capture.
     fn is_captured(&self, stream: Stream) -> Result<bool> {
-        let mut capturing = CAPTURE_NONE;
+        let mut capturing = codes::CAPTURE_NONE;
         if self.functions.is_capturing.is_ok() {
             call!(self, is_capturing(handle(stream), &raw mut capturing))?;
         }
-        Ok(capturing != CAPTURE_NONE)
+        Ok(capturing != codes::CAPTURE_NONE)
     }
 
     fn check(&self, result: Code, what: &str) -> Result<()> {
@@ -170,10 +166,7 @@ impl Backend for Hip {
     }
 
     fn queue_token(&self, stream: Stream, token: &Token) -> Result<()> {
-        if stream.0 == PER_THREAD {
-            let what = "the default stream of each thread is another one in each: use a stream of your own";
-            return Err(Error::new(Status::Invalid, what));
-        }
+        codes::refuse_thread_stream(stream)?;
         if self.is_captured(stream)? {
             return Err(Error::new(Status::Capturing, "end the capture before the job is submitted"));
         }
@@ -231,7 +224,7 @@ impl Backend for Hip {
     }
 
     fn begin_recording(&self, stream: Stream) -> Result<()> {
-        call!(self, begin_capture(handle(stream), CAPTURE_THREAD_LOCAL))
+        call!(self, begin_capture(handle(stream), codes::CAPTURE_THREAD_LOCAL))
     }
 
     fn end_recording(&self, stream: Stream) -> Result<u64> {

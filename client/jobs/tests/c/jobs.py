@@ -114,7 +114,6 @@ asyncio.run(unsubmitted())
 for _ in range(100):
     naps.begin(streams[0])
 gc.collect()
-assert gpuos_job._live() == 0, gpuos_job._live()
 stats = naps.stats()
 assert (stats["begun"], stats["done"], stats["failed"]) == (138, 35, 103), stats
 naps.close()

@@ -16,7 +16,8 @@ use libloading::Library;
 
 #[test]
 fn without_a_device_it_is_said_to_be_missing() {
-    let Err(error) = Hip::load_first() else { panic!("this machine has a device: run the lab on it") };
+    // A machine with a device has nothing to say here.
+    let Err(error) = Hip::load_first() else { return };
     assert_eq!(error.status, Status::NoRuntime);
     let is_named = error.what.contains("hipError") || error.what.contains("libamdhip64");
     assert!(is_named, "{}", error.what);
@@ -37,7 +38,11 @@ fn on_the_cpu() -> Option<PathBuf> {
 
 #[test]
 fn jobs_on_hip_for_cpus_end_when_their_work_is_done() {
-    let Some(path) = on_the_cpu() else { return };
+    let Some(path) = on_the_cpu() else {
+        let required = std::env::var("GPUOS_REQUIRE_BACKENDS").unwrap_or_default();
+        assert!(!required.contains("hip-cpu"), "`cargo xtask hip-cpu` builds it");
+        return;
+    };
     // SAFETY: it starts threads when it is used, and does nothing when it is loaded.
     let library = unsafe { Library::new(&path) }.unwrap();
     // SAFETY: the type is HIP's.
