@@ -199,7 +199,8 @@ unsafe extern "C" fn context_wait_of<const PLACE: usize>(context: Handle) -> Cod
 
 /// Events of a thread that are told apart.
 const EVENTS: usize = 64;
-// Events that were recorded last: where, and after which launches of this thread.
+
+// The events that this thread recorded last: in which stream, and after which of its launches.
 thread_local!(static RECORDED: std::cell::RefCell<Vec<(u64, Launched)>> = const { std::cell::RefCell::new(Vec::new()) });
 
 unsafe extern "C" fn event_record<const PLACE: usize>(event: Handle, stream: Handle) -> Code {
