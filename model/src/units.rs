@@ -33,6 +33,25 @@ pub fn duration(nanoseconds: u64) -> String {
     }
 }
 
+/// Three significant digits and a unit: `512 B`, `1.50 KiB`, `64.0 MiB`.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    let (mut value, mut unit) = (number as f64, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1000.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    match value {
+        _ if unit == "B" => format!("{number} B"),
+        value if value < 9.995 => format!("{value:.2} {unit}"),
+        value if value < 99.95 => format!("{value:.1} {unit}"),
+        value => format!("{value:.0} {unit}"),
+    }
+}
+
 /// `12.3%`; small shares stay visible as `<0.1%`.
 #[must_use]
 pub fn share(part: u64, whole: u64) -> String {

@@ -3,8 +3,8 @@
 use bytemuck::AnyBitPattern;
 use gpuos_tracer_abi::{
     events::{
-        CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, Lifecycle, NAME,
-        PHASE, PROCESS, PhaseChange, SWITCH, Switch, THREAD,
+        CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, JOB, Job,
+        Lifecycle, NAME, PHASE, PROCESS, PhaseChange, SWITCH, Switch, THREAD,
     },
     syscalls::{COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN},
 };
@@ -24,6 +24,8 @@ pub enum Event {
     Switch(Switch),
     /// A page fault.
     Fault(Fault),
+    /// A job has ended.
+    Job(Job),
     /// Events were lost.
     Gap(Gap),
 }
@@ -40,6 +42,7 @@ impl Event {
             PHASE => Self::Phase(read(bytes)?),
             SWITCH => Self::Switch(read(bytes)?),
             FAULT => Self::Fault(read(bytes)?),
+            JOB => Self::Job(read(bytes)?),
             GAP => Self::Gap(read(bytes)?),
             _ => return None,
         })
@@ -55,6 +58,7 @@ impl Event {
             Self::Phase(phase) => &phase.head,
             Self::Switch(switch) => &switch.head,
             Self::Fault(fault) => &fault.head,
+            Self::Job(job) => &job.head,
             Self::Gap(gap) => &gap.head,
         }
     }

@@ -197,7 +197,12 @@ impl TraceState {
                 changes
             }
             Event::Phase(change) => self.mark(change),
-            Event::Call(_) | Event::DeviceCall(_) | Event::Switch(_) | Event::Fault(_) | Event::Gap(_) => Vec::new(),
+            Event::Call(_)
+            | Event::DeviceCall(_)
+            | Event::Switch(_)
+            | Event::Fault(_)
+            | Event::Job(_)
+            | Event::Gap(_) => Vec::new(),
         }
     }
 
@@ -315,7 +320,7 @@ impl TraceState {
                     process.phase = change.begun;
                 }
             }
-            Scope::Thread | Scope::Function => {
+            Scope::Thread | Scope::Function | Scope::Job => {
                 let thread = self.threads.entry(head.thread).or_default();
                 // One that runs since before it was attached to may be heard of for the first time.
                 thread.pid = head.pid;

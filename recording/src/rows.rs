@@ -162,7 +162,7 @@ columns! {
     COMMAND, "ioctl", command: coded, |row| row.names.command;
     #[doc = "u32: its number."]
     COMMAND_NUMBER, "ioctl_number", command_number: short, |row| row.command;
-    #[doc = "str: what tells calls of one command apart; of a switch the state."]
+    #[doc = "str: what tells calls of one command apart; of a switch the state, of a job its class."]
     DETAIL, "detail", detail: coded, |row| row.names.detail;
     #[doc = "u32: its number."]
     DETAIL_NUMBER, "detail_number", detail_number: short, |row| row.detail;

@@ -7,7 +7,7 @@ use gpuos_decode::{
     fields, ioctls,
     roles::Roles,
 };
-use gpuos_runs::phases::Scope;
+use gpuos_runs::phases::{Scope, label_of};
 use gpuos_tracer_abi::{
     events::{COMPAT, Call, DeviceCall, END, EXEC, EventHeader, NAME, PROCESS, THREAD, UNFINISHED, UNTIMED},
     ioctl::{DETAIL_NOT_SEEN, DeviceId},
@@ -52,6 +52,8 @@ pub mod word {
     pub const OFF_CPU: &str = "off cpu";
     /// A page fault.
     pub const FAULT: &str = "page fault";
+    /// A job of the program has ended: from its submission until that was known.
+    pub const JOB: &str = "job";
     /// Events were lost.
     pub const LOST: &str = "lost";
 }
@@ -156,6 +158,14 @@ impl Table {
                 let mut row = self.row(head, word::FAULT);
                 row.arguments[0] = fault.address;
                 row.arguments[1] = fault.code;
+                self.rows.push(row);
+            }
+            Event::Job(job) => {
+                let mut row = self.row(head, word::JOB);
+                row.duration = Some(job.duration_ns);
+                row.arguments = [job.number, job.knower.into(), job.looked_ns, 0];
+                row.returned = Some(-i64::from(job.failed != 0));
+                row.names.detail = self.state.strings.intern(&label_of(&job.label));
                 self.rows.push(row);
             }
             Event::Gap(gap) => {

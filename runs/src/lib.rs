@@ -5,6 +5,7 @@ pub mod files;
 pub mod frame;
 pub mod group;
 pub mod histogram;
+pub mod jobs;
 pub mod losses;
 pub mod phases;
 pub mod run;

@@ -52,6 +52,8 @@ losses! {
     events = Some(counters::EVENTS_LOST), "recorded events", "events found no place in the ring (`--ring` makes it larger); the recording says when";
     sites = Some(counters::STACK_SITES_LOST), "call sites", "calls are in no stack of `--stacks`: no room for their place in the program (`--stacks-kept`)";
     other_rights = Some(counters::OTHER_RIGHTS), "processes with other rights", "processes were not followed any more after they executed a program with other rights (setuid, capabilities): this gpuos-trace has its own from its file, and shows nothing that you could not ptrace";
+    job_tables = None, "tables of jobs", "processes had jobs whose table was not read, so they are in no count of jobs: the process ended within a tenth of a second, or closed files that it did not open";
+    job_places = None, "places for jobs", "classes or threads of programs found no place in the program's table of jobs (256 classes, 512 threads at a time)";
     recursion_misses = None, "events", "events were missed because a BPF program was running already on that CPU";
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gpuos_tracer_abi::phases::{PhaseKey, PhaseNode, SCOPE_FUNCTION, SCOPE_THREAD};
+use gpuos_tracer_abi::phases::{PhaseKey, PhaseNode, SCOPE_FUNCTION, SCOPE_JOB, SCOPE_THREAD};
 use serde::{Deserialize, Serialize};
 
 /// What stands between the labels of nested phases.
@@ -28,6 +28,9 @@ pub struct Phase {
     pub own_ns: u64,
     /// Iterations that the program reported in it, and in no phase inside it.
     pub iterations: u64,
+    /// Of a class of jobs: its label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
 }
 
 /// Whom a phase holds for.
@@ -41,6 +44,8 @@ pub enum Scope {
     Thread,
     /// A thread while it is in a function of a GPU library (`--api`).
     Function,
+    /// A thread while it works for a class of jobs.
+    Job,
 }
 
 impl Scope {
@@ -50,37 +55,54 @@ impl Scope {
         match scope {
             SCOPE_THREAD => Self::Thread,
             SCOPE_FUNCTION => Self::Function,
+            SCOPE_JOB => Self::Job,
             _ => Self::Process,
         }
     }
+
+    /// Whether it is one that the program marked as a phase, or that was inferred: not a function, nor a class of jobs.
+    #[must_use]
+    pub const fn is_marked(self) -> bool {
+        matches!(self, Self::Process | Self::Thread)
+    }
 }
 
-/// A label as it stands in a path: what is no UTF-8, a separator and no label at all stay apart from each other.
-fn label_of(label: &[u8]) -> String {
+/// A label as text: what is no UTF-8 and no label at all stay apart from each other.
+#[must_use]
+pub fn label_of(label: &[u8]) -> String {
     let length = label.iter().position(|&byte| byte == 0).unwrap_or(label.len());
     match std::str::from_utf8(&label[..length]) {
         Ok("") => "(no label)".to_owned(),
-        Ok(label) => label.replace(SEPARATOR, "\\/"),
+        Ok(label) => label.to_owned(),
         // Cut to its length in the middle of a character.
         Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
-            String::from_utf8_lossy(&label[..error.valid_up_to()]).replace(SEPARATOR, "\\/")
+            String::from_utf8_lossy(&label[..error.valid_up_to()]).into_owned()
         }
         Err(_) => label[..length].escape_ascii().to_string(),
     }
 }
 
-/// The phases of functions, by their paths: each with that of the marked or inferred phase around it, empty where there
-/// is none.
+/// Path of the phase around one, empty where there is none; and the label of the inner one. In a label a separator has a
+/// backslash before it.
 #[must_use]
-pub fn outside_functions(phases: &[Phase]) -> HashMap<&str, &str> {
-    let functions: HashSet<&str> =
-        phases.iter().filter(|phase| phase.scope == Scope::Function).map(|phase| phase.path.as_str()).collect();
-    // The name of a function has no separator.
-    let around = |path: &&str| path.rfind(SEPARATOR).unwrap_or(0);
-    let with_outside = functions.iter().map(|&path| {
+pub fn split_path(path: &str) -> (&str, &str) {
+    let mut places = path.rmatch_indices(SEPARATOR).map(|(place, _)| place);
+    match places.find(|place| !path[..*place].ends_with('\\')) {
+        Some(place) => (&path[..place], &path[place + SEPARATOR.len()..]),
+        None => ("", path),
+    }
+}
+
+/// The phases of functions and of jobs, by their paths: each with that of the marked or inferred phase around it, empty where
+/// there is none.
+#[must_use]
+pub fn marked_around(phases: &[Phase]) -> HashMap<&str, &str> {
+    let inner: HashSet<&str> =
+        phases.iter().filter(|phase| !phase.scope.is_marked()).map(|phase| phase.path.as_str()).collect();
+    let with_outside = inner.iter().map(|&path| {
         let mut outside = path;
-        while functions.contains(outside) {
-            outside = &outside[..around(&outside)];
+        while inner.contains(outside) {
+            (outside, _) = split_path(outside);
         }
         (path, outside)
     });
@@ -89,7 +111,7 @@ pub fn outside_functions(phases: &[Phase]) -> HashMap<&str, &str> {
 
 /// Path of a phase with this label inside another one, unlike all that are taken; it is taken from now on.
 pub fn path_of(around: Option<&str>, label: &[u8], scope: Scope, taken: &mut HashSet<String>) -> String {
-    let label = label_of(label);
+    let label = label_of(label).replace(SEPARATOR, "\\/");
     let mut path = around.map_or_else(|| label.clone(), |around| format!("{around}{SEPARATOR}{label}"));
     if taken.contains(&path) && scope == Scope::Thread {
         path += THREADS_OWN;
@@ -115,6 +137,7 @@ pub fn from_kernel(nodes: &[(PhaseKey, PhaseNode)]) -> Vec<Phase> {
             own_ns: node.own_ns,
             wall_ns: node.own_ns,
             iterations: node.iterations,
+            job: (key.scope == SCOPE_JOB).then(|| label_of(&key.label)),
         })
         .collect();
     // From the outside in. Numbers are no order: where two threads make the same phase at once, the larger may win.
@@ -144,7 +167,7 @@ mod tests {
     fn node(parent: u32, depth: u32, label: &[u8], scope: u32, own_ns: u64) -> (PhaseKey, PhaseNode) {
         let mut key = PhaseKey { parent, scope, ..PhaseKey::EMPTY };
         key.label[..label.len()].copy_from_slice(label);
-        (key, PhaseNode { parent, depth, entered: 2, own_ns, iterations: 0 })
+        (key, PhaseNode { parent, depth, entered: 2, own_ns, ..PhaseNode::default() })
     }
 
     #[test]
@@ -163,6 +186,21 @@ mod tests {
         let paths: Vec<_> = phases.iter().map(|phase| phase.path.as_str()).collect();
         assert_eq!(paths, ["a/b", "a", "a\\/b", "a/b (thread)", "(no label)", "\\xff", "\\xfe"]);
         assert_eq!(phases[1].wall_ns, 2);
+    }
+
+    #[test]
+    fn what_is_called_for_a_job_belongs_to_the_phase_around_it() {
+        let node = |parent: u32, label, scope| node(parent, u32::from(parent != 0), label, scope, 0);
+        let phases = from_kernel(&[
+            node(0, b"work", 0),
+            node(1, b"a/b", SCOPE_JOB),
+            node(0, b"c", SCOPE_JOB),
+            node(1, b"cuCtxSynchronize()", SCOPE_FUNCTION),
+        ]);
+        assert_eq!((phases[1].path.as_str(), phases[1].job.as_deref()), ("work/a\\/b", Some("a/b")));
+        let around = marked_around(&phases);
+        assert_eq!(around[phases[1].path.as_str()], "work");
+        assert_eq!((around["c"], around["work/cuCtxSynchronize()"], around.len()), ("", "work", 3));
     }
 
     #[test]

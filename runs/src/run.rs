@@ -9,7 +9,7 @@ use gpuos_tracer_abi::{ABI_VERSION, tasks::ProcessRecord};
 use polars_core::frame::DataFrame;
 use serde::{Deserialize, Serialize};
 
-use crate::{losses::Losses, phases::Phase};
+use crate::{jobs::JobClass, losses::Losses, phases::Phase};
 
 /// Version of the file schema, described in `docs/file-format.md`. Raised when a reader must change.
 pub const SCHEMA_VERSION: u32 = 4;
@@ -64,6 +64,9 @@ pub struct Header {
     /// Phases that the program marked.
     #[serde(default)]
     pub phases: Vec<Phase>,
+    /// Classes of jobs of its programs; what was called for them stands in the rows of their phases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobClass>,
     /// Every process of the tree, the launched command first.
     pub processes: Vec<Process>,
 }
@@ -113,6 +116,7 @@ impl Default for Header {
             notes: Vec::new(),
             driver_functions: Vec::new(),
             phases: Vec::new(),
+            jobs: Vec::new(),
             processes: Vec::new(),
         }
     }

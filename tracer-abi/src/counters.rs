@@ -32,6 +32,8 @@ pub const ARGUMENTS_UNREADABLE: u32 = 12;
 pub const MARKERS: u32 = 15;
 /// Not a loss: ends of phases that never began, and operations that nobody knows.
 pub const MARKERS_WITHOUT_MEANING: u32 = 16;
+/// Not a loss: looks at what a thread works for that found its slot's memory not there; it kept the class of before.
+pub const JOB_SLOTS_UNREADABLE: u32 = 17;
 /// Length of the `COUNTERS` array.
 pub const COUNTERS: u32 = 20;
 
@@ -46,6 +48,8 @@ pub mod state {
     pub const THREADS_ALIVE: u32 = 2;
     /// Traced threads that have exited.
     pub const THREADS_ENDED: u32 = 3;
+    /// How often a thread has said where its slot is: programs have jobs.
+    pub const JOB_SLOTS: u32 = 4;
     /// Length of the array.
     pub const WORDS: u32 = 8;
 }

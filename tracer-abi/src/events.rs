@@ -25,6 +25,8 @@ pub const PHASE: u8 = 16;
 pub const SWITCH: u8 = 20;
 /// A page fault of the program: [`Fault`].
 pub const FAULT: u8 = 21;
+/// A job of the program has ended; written by user space: [`Job`].
+pub const JOB: u8 = 22;
 /// Events found no place; written by user space: [`Gap`].
 pub const GAP: u8 = 24;
 
@@ -167,6 +169,27 @@ pub struct Fault {
     pub code: u64,
 }
 
+/// A job of the program.
+#[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// When it was submitted, and by which thread.
+    pub head: EventHeader,
+    /// Nanoseconds until its end was known.
+    pub duration_ns: u64,
+    /// Nanoseconds until a look last found that it had not ended.
+    pub looked_ns: u64,
+    /// Its number among the jobs of its process.
+    pub number: u64,
+    /// The thread that knew first.
+    pub knower: u32,
+    /// 1: it failed.
+    pub failed: u32,
+    /// Label of its class.
+    pub label: [u8; crate::phases::LABEL],
+}
+
 /// Events that found no place in the ring.
 #[repr(C)]
 #[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -187,5 +210,6 @@ const _: () = {
     assert!(size_of::<DeviceCall>() == 160);
     assert!(size_of::<Lifecycle>() == 64);
     assert!(size_of::<PhaseChange>() == 112);
+    assert!(size_of::<Job>() == 120);
     assert!(size_of::<Switch>() == 40 && size_of::<Fault>() == 40 && size_of::<Gap>() == 40);
 };

@@ -10,6 +10,7 @@ pub mod events;
 pub mod fd_table;
 pub mod hooks;
 pub mod ioctl;
+pub mod jobs;
 pub mod phases;
 pub mod settings;
 pub mod stacks;
@@ -110,6 +111,8 @@ pub mod programs {
     pub const TASK_SWITCH: &str = "task_switch";
     /// Tracepoint `sched/sched_switch`, likewise, with threads by number.
     pub const POINT_SWITCH: &str = "point_switch";
+    /// `sched_switch`, once a program has jobs.
+    pub const JOB_SWITCH: &str = "job_switch";
     /// `page_fault_user`, when a recording wants it.
     pub const TASK_FAULT: &str = "task_fault";
     /// Tracepoint `exceptions/page_fault_user`, likewise, with threads by number.

@@ -41,6 +41,8 @@ pub const SCOPE_THREAD: u32 = 1;
 
 /// For the calling thread while it is in a function of a GPU library (`--api`); no marker has it.
 pub const SCOPE_FUNCTION: u32 = 2;
+/// For the calling thread while it works for a class of jobs (see [`jobs`](crate::jobs)); no marker has it.
+pub const SCOPE_JOB: u32 = 3;
 /// Functions that can be watched at a time.
 pub const MOST_FUNCTIONS: u32 = 256;
 
@@ -97,6 +99,31 @@ pub struct PhaseNode {
     pub own_ns: u64,
     /// Iterations that the program reported.
     pub iterations: u64,
+    /// Of a class of jobs: what threads used while they worked for it.
+    pub used: Used,
+}
+
+/// What a thread used, as far as it is known at every moment.
+#[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Time on a CPU in nanoseconds.
+    pub run_ns: u64,
+    /// Context switches because the thread had to wait.
+    pub voluntary_switches: u64,
+    /// Context switches because another thread was to run.
+    pub involuntary_switches: u64,
+    /// Page faults served from memory.
+    pub minor_faults: u64,
+    /// Page faults that waited for a device.
+    pub major_faults: u64,
+}
+
+impl Used {
+    /// Nothing.
+    pub const ZERO: Self =
+        Self { run_ns: 0, voluntary_switches: 0, involuntary_switches: 0, minor_faults: 0, major_faults: 0 };
 }
 
 impl Default for PhaseKey {
@@ -109,5 +136,5 @@ impl Default for PhaseKey {
 const _: () = {
     assert!(size_of::<Marker>() == 80 && core::mem::offset_of!(Marker, label) == 16);
     assert!(size_of::<PhaseKey>() == 72 && core::mem::offset_of!(PhaseKey, label) == 8);
-    assert!(size_of::<PhaseNode>() == 32);
+    assert!(size_of::<PhaseNode>() == 72);
 };

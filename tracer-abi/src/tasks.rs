@@ -2,6 +2,7 @@
 
 use crate::{
     ioctl::{Pending, ROW_TABLE},
+    phases::Used,
     syscalls::{CHUNKS_PER_THREAD, SYSCALL_NUMBERS},
 };
 
@@ -128,9 +129,25 @@ pub struct ThreadState {
     pub stopped_ns: u64,
     /// State in which it did.
     pub stopped_state: u32,
+    /// Class of jobs that it worked for when it was last looked at; 0: none.
+    pub job: u32,
+    /// Number of the phase that its calls belong to when it works for no job; while it does, `phase` is the class's.
+    pub phase_outside: u32,
     /// On kernels without type information, of the call in flight: when it opens, its process's generation; when it
     /// duplicates, the device of what it duplicates.
     pub at_entry: u32,
+    /// Address of its [`JobSlot`](crate::jobs::JobSlot); 0: none.
+    pub job_slot: u64,
+    /// Not 0 while what it works for changes, where a switch must not look.
+    pub is_changing: u32,
+    /// 0.
+    pub padding: u32,
+    /// Clock when it last began to run, once switches are looked at; 0: not known.
+    pub runs_since_ns: u64,
+    /// Its time on a CPU by then.
+    pub run_before_ns: u64,
+    /// Of what it used, what is in the sums of classes already, or belongs to none.
+    pub charged: Used,
     /// Arguments of the call in flight: the first four where calls are recorded, all on kernels without type information.
     pub arguments: [u64; 6],
     /// What it had used when that was last added to its process.
@@ -181,6 +198,14 @@ impl ThreadState {
         own_since_ns: 0,
         stopped_ns: 0,
         stopped_state: 0,
+        job: 0,
+        phase_outside: 0,
+        job_slot: 0,
+        is_changing: 0,
+        padding: 0,
+        runs_since_ns: 0,
+        run_before_ns: 0,
+        charged: Used::ZERO,
         at_entry: 0,
         arguments: [0; 6],
         settled: TaskUsage::ZERO,
@@ -224,6 +249,10 @@ pub struct ProcessRecord {
     pub phases_ignored: u32,
     /// Number of the phase that it was born in and has not ended; 0: none. It began in an ancestor, which counts its time.
     pub inherited_phase: u32,
+    /// How often one of its threads has said where its slot is, for what it works for.
+    pub job_slots: u32,
+    /// 0.
+    pub padding: u32,
     /// Name of the command, NUL-padded.
     pub comm: [u8; 16],
 }
@@ -269,10 +298,10 @@ mod tests {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<TaskUsage>() == 56);
-    assert!(offset_of!(ThreadState, settled) == 144);
-    assert!(offset_of!(ThreadState, chunks) == 200);
-    assert!(offset_of!(ThreadState, pending) == 264);
-    assert!(offset_of!(ThreadState, slot_by_syscall) == 304 + 2 * ROW_TABLE);
-    assert!(size_of::<ThreadState>() == 304 + 2 * ROW_TABLE + 2 * SYSCALL_NUMBERS);
-    assert!(size_of::<ProcessRecord>() == 144 && offset_of!(ProcessRecord, comm) == 128);
+    assert!(offset_of!(ThreadState, settled) == 224);
+    assert!(offset_of!(ThreadState, chunks) == 280);
+    assert!(offset_of!(ThreadState, pending) == 344);
+    assert!(offset_of!(ThreadState, slot_by_syscall) == 384 + 2 * ROW_TABLE);
+    assert!(size_of::<ThreadState>() == 384 + 2 * ROW_TABLE + 2 * SYSCALL_NUMBERS);
+    assert!(size_of::<ProcessRecord>() == 152 && offset_of!(ProcessRecord, comm) == 136);
 };

@@ -30,6 +30,7 @@ mod count {
     pub(crate) mod emit;
     pub(crate) mod inferred;
     pub(crate) mod ioctl;
+    pub(crate) mod jobs;
     pub(crate) mod phases;
     pub(crate) mod rows;
     pub(crate) mod stacks;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::variant::median;
 
 /// Lines of the lab: a name, its words, and what is read of what it prints.
-const LINES: [(&str, &[&str], &str); 9] = [
+const LINES: [(&str, &[&str], &str); 10] = [
     ("a pair of 64 KiB, native", &["alloc", "native", "--streams", "16", "--iters", "500"], "ns_a_pair"),
     ("a pair of 64 KiB, of a job", &["alloc", "job", "--streams", "16", "--iters", "20000"], "ns_a_pair"),
     ("a job that begins and ends", &["switch", "--iters", "20000"], "begin_end_ns"),
@@ -22,17 +22,18 @@ const LINES: [(&str, &[&str], &str); 9] = [
         "of_ideal",
     ),
     ("4 of 1 ms, by deadline: of ideal", &["flight", "job", "--microseconds", "1000", "--streams", "4"], "of_ideal"),
+    ("a change of what a thread works for, ns", &["switch", "--iters", "20000"], "change_ns"),
 ];
 
 pub(crate) fn run(rounds: usize, folder: &Path) -> Result<()> {
-    let lab = folder.join("examples/lab");
+    let (lab, library) = (folder.join("examples/lab"), folder.join("libgpuos_job.so"));
     let mut values: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {
         // What two lines read of the same words is of the same run.
         let mut done: BTreeMap<&[&str], serde_json::Value> = BTreeMap::new();
         for (place, (name, words, field)) in LINES.iter().enumerate() {
             if !done.contains_key(words) {
-                let output = Command::new(&lab).args(*words).arg("--host").output()?;
+                let output = Command::new(&lab).args(*words).args(["--host", "--library"]).arg(&library).output()?;
                 if !output.status.success() {
                     bail!("{name}: {}", String::from_utf8_lossy(&output.stderr));
                 }
@@ -48,7 +49,7 @@ pub(crate) fn run(rounds: usize, folder: &Path) -> Result<()> {
     println!("\nJobs on threads of the CPU (median of {rounds} rounds)\n");
     for (place, (name, ..)) in LINES.iter().enumerate() {
         let value = median(&values[&place]);
-        println!("{name:38}{value:>12.digits$}", digits = if value < 10.0 { 3 } else { 1 });
+        println!("{name:42}{value:>12.digits$}", digits = if value < 10.0 { 3 } else { 1 });
     }
     let ratio = |one: usize, other: usize| {
         median(&values[&one].iter().zip(&values[&other]).map(|(one, other)| one / other).collect::<Vec<_>>())

@@ -8,6 +8,7 @@
 
 A job is submitted at the end of its block, and ended once it was waited for. An error of the library is an Error."""
 import asyncio
+import contextlib
 import ctypes
 import os
 
@@ -83,7 +84,7 @@ def _load():
         _library.gpuos_job_alloc.argtypes = [handle, ctypes.c_size_t, ctypes.c_size_t, ctypes.POINTER(handle)]
         _library.gpuos_job_wait.argtypes = [handle, handle]
         _library.gpuos_job_poll.argtypes = [handle, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
-        for name in ("submit", "cancel", "end", "class_close", "context_close"):
+        for name in ("submit", "cancel", "end", "enter", "class_close", "context_close"):
             getattr(_library, "gpuos_job_" + name).argtypes = [handle]
         for name in ("context_open", "class_open", "class_stats", "fd", "get_info", "get_error", "next_deadline"):
             count = 3 if name == "class_open" else 2
@@ -175,6 +176,15 @@ class JobClass:
     def begin(self, stream):
         """A job: what this thread issues in the stream from now on, until the block ends."""
         return Job(self, stream)
+
+    @contextlib.contextmanager
+    def work(self):
+        """While the block runs this thread works for the class: a tracer charges to it what the thread calls and uses."""
+        _call("enter", self._handle)
+        try:
+            yield
+        finally:
+            _call("leave")
 
     def stats(self):
         """What was counted, by name."""

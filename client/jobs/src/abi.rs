@@ -14,7 +14,7 @@ use crate::{
     class::{Class, ClassOptions, ClassStats, Unknown},
     context::Context,
     error::{Error, Result, Status},
-    job,
+    identity, job,
     sized::{self, fill, give, invalid},
     table::Names,
 };
@@ -236,7 +236,7 @@ pub unsafe extern "C" fn gpuos_job_context_open(
         let backend = backend::open(runtime)?;
         let opened = Context::new(backend, given.flags & GPUOS_JOB_DEBUG != 0);
         // SAFETY: as the caller promises.
-        unsafe { give(context, CONTEXTS.insert(opened), "context") }
+        unsafe { give(context, CONTEXTS.insert(opened, 0), "context") }
     })
 }
 
@@ -276,8 +276,9 @@ pub unsafe extern "C" fn gpuos_job_class_open(
         let bytes = bytes.ok_or_else(|| invalid(format!("`options.bytes` is {}", given.bytes)))?;
         let options = ClassOptions { label, lateness: given.lateness, unknown, bytes, watchdog: given.watchdog };
         let opened = Opened { class: context.class(options), context };
+        let number = opened.class.number;
         // SAFETY: as the caller promises.
-        unsafe { give(class, CLASSES.insert(Arc::new(opened)), "class") }
+        unsafe { give(class, CLASSES.insert(Arc::new(opened), number), "class") }
     })
 }
 
@@ -337,6 +338,28 @@ pub unsafe extern "C" fn gpuos_job_class_trim(class: gpuos_job_class_t, bytes: *
         // SAFETY: as the caller promises.
         unsafe { give(bytes, trimmed, "bytes") }
     })
+}
+
+/// From now on the calling thread works for a class, until `gpuos_job_leave`: a tracer charges to it what the thread calls and uses.
+/// A store, no call. The innermost of at most eight counts. A thread works for a job's class by itself while it issues its work, and
+/// while it waits for it.
+#[unsafe(no_mangle)]
+pub extern "C" fn gpuos_job_enter(class: gpuos_job_class_t) -> c_int {
+    answer(|| {
+        let number = CLASSES.mark_of(class).ok_or_else(|| invalid(format!("{class:#x} is no class")))?;
+        identity::enter(number);
+        Ok(())
+    })
+}
+
+/// The calling thread works for what it worked for before `gpuos_job_enter`.
+#[unsafe(no_mangle)]
+pub extern "C" fn gpuos_job_leave() -> c_int {
+    answer(
+        || {
+            if identity::leave() { Ok(()) } else { Err(Error::new(Status::State, "the thread has entered no class")) }
+        },
+    )
 }
 
 /// Begins a job: what the calling thread issues in the stream from now on belongs to it.

@@ -7,6 +7,7 @@ use crate::{
     backend::Backend,
     context::Context,
     error::Result,
+    identity::{self, Grown},
     learn::{History, LEAST, Oversleep, REMEMBERED, wake_after},
 };
 
@@ -121,11 +122,38 @@ impl Drop for Graph {
     }
 }
 
+impl Learnt {
+    /// A job took so long.
+    fn took(&mut self, duration: u64, seen: Seen) {
+        match seen {
+            Seen::Ending => {
+                self.durations.add(duration);
+                (self.late_in_a_row, self.blocked_in_a_row) = (0, 0);
+            }
+            Seen::Late => {
+                self.durations.add_at_most(duration);
+                self.late_in_a_row = (self.late_in_a_row + 1).min(32);
+                self.stats.late += 1;
+            }
+            Seen::Blocked => {
+                self.durations.add_at_most(duration);
+                self.blocked_in_a_row = self.blocked_in_a_row.wrapping_add(1);
+                // The runtime's waits say nothing of sleeps.
+                self.late_in_a_row = 0;
+            }
+            Seen::Found => {}
+        }
+        self.stats.done += 1;
+    }
+}
+
 /// A class.
 #[derive(Debug)]
 pub struct Class {
     /// As it was opened.
     pub options: ClassOptions,
+    /// Its number where the system can see it, 0 where it has none.
+    pub(crate) number: u32,
     /// Memory of its jobs.
     pub arena: Arena,
     learnt: Mutex<Learnt>,
@@ -153,7 +181,13 @@ impl Class {
     /// One that has learnt nothing.
     pub fn new(options: ClassOptions, debug: bool) -> Self {
         let arena = Arena::new(options.bytes, debug);
-        Self { options, arena, learnt: Mutex::default() }
+        let number = identity::number_of(&options.label);
+        Self { options, number, arena, learnt: Mutex::default() }
+    }
+
+    /// From now on the calling thread works for this class, until [`identity::leave`].
+    pub fn enter(&self) {
+        identity::enter(self.number);
     }
 
     fn learnt(&self) -> MutexGuard<'_, Learnt> {
@@ -177,7 +211,24 @@ impl Class {
 
     /// Changes what is counted.
     pub(crate) fn count(&self, change: impl FnOnce(&mut ClassStats)) {
-        change(&mut self.learnt().stats);
+        self.change(|learnt| change(&mut learnt.stats));
+    }
+
+    /// Changes what was learnt; what is counted grows where the system can see it, too.
+    fn change(&self, change: impl FnOnce(&mut Learnt)) {
+        let mut learnt = self.learnt();
+        let before = learnt.stats;
+        change(&mut learnt);
+        let after = learnt.stats;
+        drop(learnt);
+        let grown = Grown {
+            begun: after.begun - before.begun,
+            done: after.done - before.done,
+            failed: after.failed - before.failed,
+        };
+        if grown != Grown::default() {
+            identity::counted(self.number, grown);
+        }
     }
 
     /// What was counted.
@@ -189,26 +240,7 @@ impl Class {
 
     /// A job took so long.
     pub(crate) fn took(&self, duration: u64, seen: Seen) {
-        let mut learnt = self.learnt();
-        match seen {
-            Seen::Ending => {
-                learnt.durations.add(duration);
-                (learnt.late_in_a_row, learnt.blocked_in_a_row) = (0, 0);
-            }
-            Seen::Late => {
-                learnt.durations.add_at_most(duration);
-                learnt.late_in_a_row = (learnt.late_in_a_row + 1).min(32);
-                learnt.stats.late += 1;
-            }
-            Seen::Blocked => {
-                learnt.durations.add_at_most(duration);
-                learnt.blocked_in_a_row = learnt.blocked_in_a_row.wrapping_add(1);
-                // The runtime's waits say nothing of sleeps.
-                learnt.late_in_a_row = 0;
-            }
-            Seen::Found => {}
-        }
-        learnt.stats.done += 1;
+        self.change(|learnt| learnt.took(duration, seen));
     }
 
     /// A sleep that should have ended at `wanted` and ended at `ended`.
@@ -217,7 +249,6 @@ impl Class {
         learnt.oversleep.add(wanted, ended);
         learnt.stats.sleeps += 1;
     }
-
     /// When to look; `None` while nothing is known. Sleepers of an event loop bring what they have learnt of their sleep.
     pub(crate) fn plan(&self, of_loop: Option<&Oversleep>) -> Option<Plan> {
         let learnt = self.learnt();

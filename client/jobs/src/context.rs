@@ -15,6 +15,7 @@ use crate::{
     class::{Class, ClassOptions, Plan, Seen},
     clock::now,
     error::{Error, Result, Status},
+    identity::{self, Ended},
     job::Job,
     learn::Oversleep,
     state::{Event, State},
@@ -140,6 +141,18 @@ pub(crate) struct Look {
     pub(crate) is_wide: bool,
 }
 
+/// What became of a job, as the system is told.
+fn ended(job: &Job, looked: u64) -> Ended {
+    Ended {
+        class: job.class.number,
+        submitter: job.submitter,
+        submitted: job.submitted,
+        known: job.known,
+        looked,
+        has_failed: job.state == State::Failed,
+    }
+}
+
 impl Context {
     /// On a runtime. `debug`: memory of ended jobs is poisoned, and checked before it is used again.
     pub fn new(backend: Box<dyn Backend>, debug: bool) -> Arc<Self> {
@@ -256,12 +269,13 @@ impl Context {
         Some(taken)
     }
 
-    /// A job's token has come. False: another thread saw it first.
-    pub(crate) fn finish(&self, handle: u64, now: u64, seen: Seen) -> bool {
+    /// A job's token has come; `looked`: when a look last found that it had not. False: another thread saw it first.
+    pub(crate) fn finish(&self, handle: u64, now: u64, seen: Seen, looked: u64) -> bool {
         let Some(taken) = self.take(handle, now) else { return false };
         // Of one whose beginning is not known nothing is learnt.
         let duration = taken.started.map(|started| now.saturating_sub(started));
         taken.class.took(duration.unwrap_or_default(), if duration.is_some() { seen } else { Seen::Found });
+        let looked = looked.max(taken.looked);
         // One that never came may come late.
         if taken.token.has_arrived() {
             self.return_token(taken.token);
@@ -269,6 +283,7 @@ impl Context {
         let moved = table::with(handle, |job| {
             job.state = job.state.after(Event::Token)?;
             (job.known, job.token) = (now, None);
+            identity::ended(&ended(job, looked));
             Ok(())
         });
         debug_assert!(moved.is_ok(), "a job in flight is submitted: {moved:?}");
@@ -289,6 +304,7 @@ impl Context {
             job.state = job.state.after(Event::Error)?;
             job.known = now;
             job.error = Some(error);
+            identity::ended(&ended(job, now));
             Ok(())
         });
         debug_assert!(moved.is_ok(), "a job in flight is submitted: {moved:?}");
@@ -350,7 +366,7 @@ impl Context {
         }
         let mut ended = 0;
         for (handle, seen) in arrived {
-            if self.finish(handle, now, seen) {
+            if self.finish(handle, now, seen, 0) {
                 self.flight().completed.push_back(handle);
                 ended += 1;
             }
@@ -366,7 +382,7 @@ impl Context {
         let answer = self.backend.is_idle(stream);
         // Its own work was done, whatever became of what is behind it; or all is done, and the token came meanwhile or never will.
         if token.has_arrived() || matches!(answer, Ok(true)) {
-            let ended = self.finish(handle, now(), Seen::Blocked);
+            let ended = self.finish(handle, now(), Seen::Blocked, 0);
             if ended {
                 self.flight().completed.push_back(handle);
             }

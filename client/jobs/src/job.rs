@@ -9,6 +9,7 @@ use crate::{
     clock::now,
     context::Context,
     error::{Error, Result, Status},
+    identity,
     state::{Event, State},
     table,
 };
@@ -27,6 +28,8 @@ pub struct Job {
     pub(crate) token: Option<Token>,
     pub(crate) error: Option<Error>,
     pub(crate) submitted: u64,
+    /// The thread that did.
+    pub(crate) submitter: u32,
     pub(crate) known: u64,
     /// A wait or a poll has told the program.
     pub(crate) is_reported: bool,
@@ -84,6 +87,7 @@ pub fn begin(context: &Arc<Context>, class: &Arc<Class>, stream: Stream) -> Resu
         token: None,
         error: None,
         submitted: 0,
+        submitter: 0,
         known: 0,
         is_reported: false,
         recording: Recording::No,
@@ -91,6 +95,7 @@ pub fn begin(context: &Arc<Context>, class: &Arc<Class>, stream: Stream) -> Resu
     job.moved(Event::Begin)?;
     let handle = table::insert(job)?;
     class.count(|stats| stats.begun += 1);
+    identity::begun(class.number, handle);
     Ok(handle)
 }
 
@@ -134,16 +139,16 @@ pub fn record(handle: u64) -> Result<bool> {
 /// # Errors
 /// What the runtime says; the job has failed then.
 pub fn submit(handle: u64) -> Result<()> {
-    table::with(handle, |job| {
+    let submitted = table::with(handle, |job| {
         job.state.after(Event::Submit)?;
         let queued = queue(job);
         match queued {
             Ok(token) => {
                 job.moved(Event::Submit)?;
-                job.submitted = now();
+                (job.submitted, job.submitter) = (now(), identity::this_thread());
                 job.token = Some(token.clone());
                 job.context.add(handle, job, token);
-                Ok(())
+                Ok(job.submitted)
             }
             Err(error) => {
                 job.moved(Event::Error)?;
@@ -152,7 +157,17 @@ pub fn submit(handle: u64) -> Result<()> {
                 Err(error)
             }
         }
-    })
+    });
+    // A job that is submitted, or was refused, has nothing more to issue.
+    if !is_open(handle) {
+        identity::issued(handle, *submitted.as_ref().unwrap_or(&0));
+    }
+    submitted.map(drop)
+}
+
+/// Whether a job was begun and neither submitted nor given up.
+pub(crate) fn is_open(handle: u64) -> bool {
+    table::with(handle, |job| Ok(job.state == State::Open)).unwrap_or(false)
 }
 
 fn queue(job: &mut Job) -> Result<Token> {
@@ -175,13 +190,9 @@ fn queue(job: &mut Job) -> Result<Token> {
     Ok(token)
 }
 
-/// Gives a job up. What it has submitted goes on, and its memory is not used again before that is over.
-///
-/// # Errors
-/// [`Status::State`] where its end is known already.
-pub fn cancel(handle: u64) -> Result<()> {
-    let error = || Error::new(Status::Cancelled, "by the program");
-    let context = table::with(handle, |job| {
+/// Gives a job up that is open; of one that is submitted it returns the context, which has to.
+fn cancel_open(handle: u64, error: impl Fn() -> Error) -> Result<Option<Arc<Context>>> {
+    table::with(handle, |job| {
         job.state.after(Event::Cancel)?;
         if job.state == State::Open {
             if matches!(job.recording, Recording::Records) {
@@ -192,7 +203,18 @@ pub fn cancel(handle: u64) -> Result<()> {
             job.class.count(|stats| stats.failed += 1);
         }
         Ok((job.state == State::Submitted).then(|| Arc::clone(&job.context)))
-    })?;
+    })
+}
+
+/// Gives a job up. What it has submitted goes on, and its memory is not used again before that is over.
+///
+/// # Errors
+/// [`Status::State`] where its end is known already.
+pub fn cancel(handle: u64) -> Result<()> {
+    let error = || Error::new(Status::Cancelled, "by the program");
+    let cancelled = cancel_open(handle, error);
+    identity::issued(handle, 0);
+    let context = cancelled?;
     match context {
         Some(context) if !context.fail(handle, error()) => {
             Err(Error::new(Status::State, "the job's end became known meanwhile"))
@@ -209,6 +231,9 @@ pub fn end(handle: u64) -> Result<()> {
     let mut job = table::remove(handle, |job| job.moved(Event::End))?;
     let (context, class) = (Arc::clone(&job.context), Arc::clone(&job.class));
     context.forget(handle);
+    if !job.memory.is_empty() {
+        identity::has_had(class.number, class.arena.stats().high_water);
+    }
     // What it issued before it failed may still use its memory: a token says when that is over.
     if job.token.is_none() && job.submitted == 0 && !job.memory.is_empty() {
         let queued = context.token().and_then(|token| context.backend.queue_token(job.stream, &token).map(|()| token));

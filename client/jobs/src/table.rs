@@ -108,19 +108,28 @@ impl<T> Names<T> {
         Self { kind, all: Mutex::new(Vec::new()) }
     }
 
+    /// A handle has the kind in its highest byte, then three bytes of the thing's own (see [`mark_of`]), then the place.
     fn place(&self, handle: u64) -> Option<usize> {
-        let first = u64::from(self.kind) << 56 | 1;
-        handle.checked_sub(first).and_then(|place| usize::try_from(place).ok())
+        if (handle >> 56) as u8 != self.kind {
+            return None;
+        }
+        (handle as u32).checked_sub(1).map(|place| place as usize)
+    }
+
+    /// The thing's own mark in its handle, without a look at the thing; `None` for a handle of another kind.
+    pub(crate) fn mark_of(&self, handle: u64) -> Option<u32> {
+        ((handle >> 56) as u8 == self.kind).then_some((handle >> 32) as u32 & 0xff_ffff)
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Option<Arc<T>>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn insert(&self, thing: Arc<T>) -> u64 {
+    /// Gives it a handle, with a mark of at most three bytes.
+    pub(crate) fn insert(&self, thing: Arc<T>, mark: u32) -> u64 {
         let mut all = self.all();
         all.push(Some(thing));
-        u64::from(self.kind) << 56 | all.len() as u64
+        u64::from(self.kind) << 56 | u64::from(mark & 0xff_ffff) << 32 | all.len() as u64
     }
 
     pub(crate) fn get(&self, handle: u64) -> Result<Arc<T>> {
@@ -152,8 +161,13 @@ pub(crate) fn notice_forks() {
     });
 }
 
+/// Whether this is a child of the process that the library was used in.
+pub(crate) fn has_forked() -> bool {
+    HAS_FORKED.load(Ordering::Relaxed)
+}
+
 pub(crate) fn refuse_forked() -> Result<()> {
-    if HAS_FORKED.load(Ordering::Relaxed) {
+    if has_forked() {
         return Err(Error::new(Status::Forked, "begin anew after exec"));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! A thread waits for a job: asleep until shortly before its end, then looking.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use crate::{
     backend::{Stream, Token},
@@ -8,6 +8,7 @@ use crate::{
     clock::{now, sleep_until},
     context::{Context, LEAST_SLEEP},
     error::{Error, Result, Status},
+    identity,
     state::State,
     table,
 };
@@ -33,6 +34,8 @@ struct Waiter {
     end: u64,
     /// How many jobs the runtime had failed when the wait began.
     failures: u32,
+    /// When a look last found that it had not ended.
+    looked: Cell<u64>,
 }
 
 /// How a part of waiting ended.
@@ -56,9 +59,11 @@ pub fn wait(handle: u64, timeout: Option<u64>) -> Result<()> {
         let end = timeout.map_or(u64::MAX, |timeout| now().saturating_add(timeout));
         let (context, class) = (Arc::clone(&job.context), Arc::clone(&job.class));
         let (failures, since, stream) = (context.failures(), job.submitted, job.stream);
-        Ok(Some(Waiter { handle, context, class, token, stream, since, end, failures }))
+        let looked = Cell::new(since);
+        Ok(Some(Waiter { handle, context, class, token, stream, since, end, failures, looked }))
     })?;
     let Some(waiter) = waiter else { return Context::outcome(handle).map(drop) };
+    let _waiting = identity::waits(waiter.class.number, now());
     let waited = waiter.wait();
     // Another thread may have seen it end meanwhile; the one that took it out of flight says at once what became of it.
     loop {
@@ -105,10 +110,12 @@ impl Waiter {
 
     /// Whether the token has come.
     fn has_ended(&self, seen: Seen) -> bool {
+        let now = now();
         if self.token.has_arrived() {
-            self.context.finish(self.handle, now(), seen);
+            self.context.finish(self.handle, now, seen, self.looked.get());
             return true;
         }
+        self.looked.set(now);
         false
     }
 
@@ -143,12 +150,13 @@ impl Waiter {
         loop {
             for _ in 0..LOOKS {
                 if self.token.has_arrived() {
-                    self.context.finish(self.handle, now(), Seen::Ending);
+                    self.context.finish(self.handle, now(), Seen::Ending, self.looked.get());
                     return Ok(Part::Known);
                 }
                 std::hint::spin_loop();
             }
             let now = now();
+            self.looked.set(now);
             self.check_time(now)?;
             if self.context.look(self.handle).is_none() || self.is_known_to_have_failed() {
                 return Ok(Part::Known);

@@ -15,6 +15,7 @@ mod hostile;
 mod inferred;
 mod ioctl;
 mod ioctl_tables;
+mod job_classes;
 mod jobs;
 mod launch;
 mod live;

@@ -115,6 +115,13 @@ impl Exporter for Chrome {
                 let Some(id) = open else { return Ok(()) };
                 json!({"ph": "e", "pid": pid, "tid": tid, "ts": ts, "id": id, "name": row.phase, "cat": "phase"})
             }
+            word::JOB => {
+                self.phases += 1;
+                let id = self.phases;
+                let args = json!({"job": row.argument0, "known by": row.argument1, "failed": row.returned == Some(-1)});
+                self.event(to, &json!({"ph": "b", "pid": pid, "tid": tid, "ts": ts, "id": id, "name": row.detail, "cat": "job", "args": args}))?;
+                json!({"ph": "e", "pid": pid, "tid": tid, "ts": self.at(row.end()), "id": id, "name": row.detail, "cat": "job"})
+            }
             word::PROCESS | word::EXEC => {
                 self.event(to, &name("process_name"))?;
                 name("thread_name")

@@ -1,8 +1,9 @@
 //! Perfetto's trace format: protobuf packets, the messages of which only the parts used here are declared. Field
 //! numbers are those of Perfetto's `protos/perfetto/trace`.
 //!
-//! Each process and thread has a track. Calls are slices on their thread's, phases on a track below their process, and
-//! each role has a counter of calls. Times are those of the monotonic clock; a snapshot of the clocks lets other traces line up.
+//! Each process and thread has a track. Calls are slices on their thread's, phases on a track below their process, jobs on
+//! tracks of their class there, with a flow from the thread that submitted one to the thread that knew its end, and each role
+//! has a counter of calls. Times are those of the monotonic clock; a snapshot of the clocks lets other traces line up.
 
 use std::{collections::HashMap, io::Write};
 
@@ -117,6 +118,10 @@ struct TrackEvent {
     name: Option<String>,
     #[prost(int64, optional, tag = "30")]
     counter_value: Option<i64>,
+    #[prost(fixed64, repeated, tag = "47")]
+    flow_ids: Vec<u64>,
+    #[prost(fixed64, repeated, tag = "48")]
+    terminating_flow_ids: Vec<u64>,
 }
 
 const SLICE_BEGIN: i32 = 1;
@@ -149,6 +154,8 @@ enum Track {
     Thread(u64, u32),
     Phases(u64),
     Role(String),
+    /// One of a class's: of jobs that are in flight at once each has its own.
+    Jobs(u64, String, usize),
 }
 
 #[derive(Debug)]
@@ -158,6 +165,10 @@ pub(super) struct Perfetto {
     roles: HashMap<String, (i64, u64)>,
     /// Open phases, by track.
     open: HashMap<u64, u64>,
+    /// When the last job on each track of a class ended.
+    jobs: HashMap<(u64, String), Vec<u64>>,
+    /// Flows, by number.
+    flows: u64,
     last_ns: u64,
     /// From the monotonic clock to that of the boot.
     boottime_offset_ns: i64,
@@ -180,6 +191,8 @@ impl Perfetto {
             tracks: HashMap::new(),
             roles: HashMap::new(),
             open: HashMap::new(),
+            jobs: HashMap::new(),
+            flows: 0,
             last_ns: 0,
             boottime_offset_ns: clocks.boottime_ns.wrapping_sub(clocks.monotonic_ns).cast_signed(),
         })
@@ -240,6 +253,64 @@ impl Perfetto {
             write(to, None, Data::TrackDescriptor(track))?;
         }
         Ok(uuid)
+    }
+
+    /// A track of a class on which no job is in flight when this one is submitted.
+    fn jobs(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<u64, ExportError> {
+        let parent_uuid = Some(self.process(row, to)?);
+        let class = row.detail.to_owned();
+        let ends = self.jobs.entry((row.process, class.clone())).or_default();
+        let lane = ends.iter().position(|end| *end <= row.time).unwrap_or(ends.len());
+        if lane == ends.len() {
+            ends.push(0);
+        }
+        ends[lane] = row.end();
+        let name = Some(format!("jobs: {class}"));
+        let (uuid, is_new) = self.track(Track::Jobs(row.process, class, lane));
+        if is_new {
+            let track = TrackDescriptor { uuid: Some(uuid), parent_uuid, name, ..Default::default() };
+            write(to, None, Data::TrackDescriptor(track))?;
+        }
+        Ok(uuid)
+    }
+
+    /// A job: a slice on a track of its class, and moments on the threads that submitted it and that knew its end.
+    fn job(&mut self, row: &EventRow<'_>, to: &mut dyn Write) -> Result<(), ExportError> {
+        let (jobs, submitter) = (self.jobs(row, to)?, self.thread(row, to)?);
+        // A name it gets when it is heard of.
+        let knower = self.thread(&EventRow { thread: row.argument1 as u32, comm: "", ..*row }, to)?;
+        self.flows += 1;
+        let flow = vec![self.flows];
+        let moment = |track, name: &str| TrackEvent {
+            r#type: Some(INSTANT),
+            track_uuid: Some(track),
+            name: Some(format!("{name} {}", row.detail)),
+            categories: vec!["job".to_owned()],
+            ..Default::default()
+        };
+        let submitted = TrackEvent { flow_ids: flow.clone(), ..moment(submitter, "submit") };
+        write(to, Some(row.time), Data::TrackEvent(submitted))?;
+        let number = |name: &str, value| DebugAnnotation {
+            name: Some(name.to_owned()),
+            value: Some(AnnotationValue::Number(value)),
+        };
+        let begin = TrackEvent {
+            r#type: Some(SLICE_BEGIN),
+            track_uuid: Some(jobs),
+            name: Some(row.detail.to_owned()),
+            categories: vec!["job".to_owned()],
+            debug_annotations: vec![
+                number("job", row.argument0),
+                number("not ended after ns", row.argument2),
+                number("failed", u64::from(row.returned == Some(-1))),
+            ],
+            flow_ids: flow.clone(),
+            ..Default::default()
+        };
+        write(to, Some(row.time), Data::TrackEvent(begin))?;
+        end(to, jobs, row.end())?;
+        let known = TrackEvent { terminating_flow_ids: flow, ..moment(knower, "known") };
+        write(to, Some(row.end()), Data::TrackEvent(known))
     }
 
     fn counter(&mut self, role: &str, at_ns: u64, to: &mut dyn Write) -> Result<(), ExportError> {
@@ -351,6 +422,7 @@ impl Exporter for Perfetto {
                 }
                 end(to, phases, row.time)
             }
+            word::JOB => self.job(row, to),
             word::FAULT | word::LOST | word::ITERATIONS => {
                 let thread = self.thread(row, to)?;
                 let event = TrackEvent {

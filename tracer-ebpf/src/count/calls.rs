@@ -10,7 +10,7 @@ use gpuos_tracer_abi::{
     tasks::{SLOT_NONE, SLOT_RULED, SLOT_SKIPPED, SLOT_TOTALS, STAGE_ARMED, STAGE_RUNNING, ThreadState},
 };
 
-use super::{emit, inferred, ioctl, phases, rows, tasks};
+use super::{emit, inferred, ioctl, jobs, phases, rows, tasks};
 use crate::ground::{
     counters,
     kernel::{self, call_number},
@@ -75,6 +75,7 @@ pub(crate) fn count_entry(task: *mut task_struct, thread: &mut ThreadState, numb
     }
     phases::keep_up(thread);
     inferred::keep_up(thread);
+    jobs::keep_up(thread);
     if !is_wanted(number) {
         if number == call_number::ioctl()
             && let Some(marker) = phases::marker_of(kernel::registers_of(task))

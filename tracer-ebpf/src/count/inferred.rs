@@ -10,7 +10,7 @@ use gpuos_tracer_abi::{
 
 use super::{
     emit::{self, Marked},
-    phases,
+    jobs, phases,
 };
 use crate::ground::{kernel, maps::INFER_PHASES, state};
 
@@ -39,7 +39,7 @@ pub(crate) fn is_before_the_gpu(process: &ProcessRecord) -> bool {
 /// At each call: set-up ends when its time is over, whatever is called then.
 #[inline(always)]
 pub(crate) fn keep_up(thread: &mut ThreadState) {
-    if is_on() && thread.phase == SET_UP {
+    if is_on() && jobs::phase_outside(thread) == SET_UP {
         end_set_up();
     }
 }

@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use gpuos_tracer_abi::{
     counters::{MARKERS, MARKERS_WITHOUT_MEANING, PHASES_IGNORED},
+    jobs::OPERATION_SLOT,
     phases::{
         LABEL, MARKER, MOST_NESTED, Marker, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS, PhaseKey, PhaseNode,
         SCOPE_FUNCTION, SCOPE_THREAD,
@@ -21,7 +22,10 @@ use gpuos_tracer_abi::{
     tasks::{ProcessRecord, STAGE_RUNNING, ThreadState},
 };
 
-use super::emit::{self, Marked};
+use super::{
+    emit::{self, Marked},
+    jobs,
+};
 use crate::ground::{
     atomic, counters,
     kernel::{self, argument_of},
@@ -47,6 +51,7 @@ fn changes() -> u32 {
 #[inline(never)]
 fn catch_up(thread: &mut ThreadState) -> u32 {
     thread.phase_changes = changes();
+    jobs::step_out(thread);
     if thread.own_phases == 0
         && let Some(process) = state::record(thread.process)
     {
@@ -68,11 +73,16 @@ pub(crate) fn marker_of(registers: *const c_void) -> Option<u64> {
 pub(crate) extern "C" fn mark(address: u64) -> u32 {
     let Some(thread) = state::state_of(kernel::current_task()) else { return 0 };
     counters::add(MARKERS, 1);
+    jobs::step_out(thread);
     // Operation and scope, count.
     let mut head = [0_u64; 2];
     // SAFETY: the helper writes both words.
     let failed = unsafe { bpf_probe_read_user((&raw mut head).cast(), 16, address as *const _) };
     let (operation, scope) = (head[0] as u32, (head[0] >> 32) as u32);
+    if failed == 0 && operation == OPERATION_SLOT {
+        jobs::register(thread, head[1]);
+        return 0;
+    }
     if failed != 0 || !matches!(operation, OPERATION_BEGIN..=OPERATION_ITERATIONS) || scope > SCOPE_THREAD {
         counters::add(MARKERS_WITHOUT_MEANING, 1);
         return 0;
@@ -134,6 +144,7 @@ pub(crate) extern "C" fn begin_function(function: u32) -> u32 {
     let Some(process) = state::record(thread.process) else { return 0 };
     let Some(label) = FUNCTION_LABELS.get_ptr(function) else { return 0 };
     keep_up(thread);
+    jobs::step_out(thread);
     let parent = thread.phase;
     // SAFETY: the map returned it.
     let key = PhaseKey { parent, scope: SCOPE_FUNCTION, label: unsafe { *label } };
@@ -148,6 +159,7 @@ pub(crate) extern "C" fn begin_function(function: u32) -> u32 {
 /// And leaves it.
 #[inline(always)]
 pub(crate) fn end_function(thread: &mut ThreadState) {
+    jobs::step_out(thread);
     let Some(process) = state::record(thread.process) else { return };
     // SAFETY: the helper has no arguments.
     if end_own(thread, process, unsafe { bpf_ktime_get_ns() }) {
@@ -186,6 +198,7 @@ fn begin(thread: &mut ThreadState, process: &mut ProcessRecord, scope: u32, numb
 /// A process leaves its phase for another one that stands beside it.
 #[inline(always)]
 pub(crate) fn go_on_in(thread: &mut ThreadState, process: &mut ProcessRecord, number: u32, at_ns: u64) {
+    jobs::step_out(thread);
     let Some(node) = node(number) else { return };
     atomic::add(&mut node.entered, 1);
     add_time(process.phase, process.phase_since_ns, at_ns);
@@ -249,6 +262,7 @@ fn end_own(thread: &mut ThreadState, process: &ProcessRecord, now: u64) -> bool 
 /// Ends what a thread has open of its own, because it exits or executes another program.
 #[inline(always)]
 pub(crate) fn end_all_own(thread: &mut ThreadState) {
+    jobs::end(thread);
     if thread.own_phases != 0 {
         // SAFETY: the helper has no arguments.
         add_time(thread.phase, thread.own_since_ns, unsafe { bpf_ktime_get_ns() });
@@ -269,9 +283,23 @@ fn add_time(number: u32, since: u64, now: u64) {
     }
 }
 
+/// A phase begins, of which only that is counted.
+#[inline(always)]
+pub(crate) fn entered(number: u32) {
+    if let Some(node) = node(number) {
+        atomic::add(&mut node.entered, 1);
+    }
+}
+
+/// One that was not kept.
+#[inline(always)]
+pub(crate) fn ignored() {
+    counters::add(PHASES_IGNORED, 1);
+}
+
 /// A phase by its number. None has 0.
 #[inline(always)]
-fn node(number: u32) -> Option<&'static mut PhaseNode> {
+pub(crate) fn node(number: u32) -> Option<&'static mut PhaseNode> {
     // SAFETY: the map returned it; it lives as long as the program.
     PHASE_NODES.get_ptr_mut(number.wrapping_sub(1)).map(|node| unsafe { &mut *node })
 }
@@ -290,7 +318,7 @@ fn inside(parent: u32, scope: u32, label: u64) -> u32 {
 }
 
 #[inline(always)]
-fn number_of(key: &PhaseKey) -> u32 {
+pub(crate) fn number_of(key: &PhaseKey) -> u32 {
     // SAFETY: the map returned it; it lives as long as the program.
     let known = || PHASES.get_ptr(key).map_or(0, |number| unsafe { *number });
     let number = known();

@@ -129,6 +129,8 @@ fn start_process(thread: &mut ThreadState, parent: u64) -> u32 {
         phase_since_ns: 0,
         set_up_until_ns: 0,
         inherited_phase: thread.phase,
+        job_slots: 0,
+        padding: 0,
     };
     if PROCESSES.insert(&id, &process, BPF_NOEXIST.into()).is_err() {
         counters::add(PROCESSES_WITHOUT_RECORD, 1);

@@ -7,6 +7,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
 };
 use gpuos_tracer_abi::{
+    phases::Used,
     settings::{CAST, SpecialNumbers, TaskOffsetWords, TaskOffsets, TracepointOffsets},
     tasks::TaskUsage,
 };
@@ -221,6 +222,18 @@ pub(crate) fn open_fds_of(task: *mut task_struct) -> (u32, u64) {
     let files: *const u8 = field(task.cast(), files());
     let table: *const u8 = field(files, files_table());
     (field(table, table_length()), field(table, table_files()))
+}
+
+/// What a thread has used so far, as far as it is known at every moment.
+#[inline(always)]
+pub(crate) fn used_by(task: *mut task_struct) -> Used {
+    Used {
+        run_ns: task_value(task, run_time()),
+        voluntary_switches: task_value(task, voluntary_switches()),
+        involuntary_switches: task_value(task, involuntary_switches()),
+        minor_faults: task_value(task, minor_faults()),
+        major_faults: task_value(task, major_faults()),
+    }
 }
 
 /// What a thread has used so far.

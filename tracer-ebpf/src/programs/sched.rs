@@ -1,4 +1,5 @@
-//! When threads run and when they wait for memory: switches and page faults, where a recording wants them.
+//! When threads run and when they wait for memory: switches and page faults, where a recording wants them, and switches of
+//! threads that work for jobs.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -10,7 +11,7 @@ use aya_ebpf::{
 use gpuos_tracer_abi::tasks::STAGE_RUNNING;
 
 use crate::{
-    count::emit,
+    count::{emit, jobs},
     ground::{
         context::{point_field, task_argument},
         kernel,
@@ -50,6 +51,23 @@ pub(crate) fn point_switch(ctx: TracePointContext) -> u32 {
     if let Some(thread) = state_by_tid(point_field(&ctx, kernel::point::switch_next())) {
         // SAFETY: the helper has no arguments.
         emit::runs_again(thread, unsafe { bpf_get_smp_processor_id() });
+    }
+    0
+}
+
+/// Arguments as of [`task_switch`].
+#[btf_tracepoint(function = "sched_switch")]
+pub(crate) fn job_switch(ctx: BtfTracePointContext) -> i32 {
+    if let Some(thread) = state::state_of(kernel::current_task())
+        && thread.stage == STAGE_RUNNING
+    {
+        jobs::stops(thread);
+    }
+    let runs: *mut task_struct = task_argument(&ctx, 2);
+    if let Some(thread) = storage(runs, 0)
+        && thread.stage == STAGE_RUNNING
+    {
+        jobs::runs_again(thread, runs);
     }
     0
 }

@@ -1,5 +1,7 @@
 //! Adds up counts as they leave the kernel: of ended processes while the run goes on, of all at its end.
 
+mod jobs;
+
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     io,
@@ -11,6 +13,7 @@ use gpuos_host::{
     processes::{self, ThreadUsage},
 };
 use gpuos_runs::{
+    jobs::JobClass,
     losses::Losses,
     phases::{self, Phase},
     run::Process,
@@ -22,6 +25,9 @@ use gpuos_tracer_abi::{
     syscalls::{RowCounts, RowKey},
     tasks::{ProcessRecord, TaskUsage},
 };
+
+pub use jobs::EndedJob;
+use jobs::JobTables;
 
 use crate::probe::Counters;
 
@@ -50,6 +56,8 @@ pub struct Reading {
     pub has_usage: bool,
     /// Phases by number, from 1.
     pub phases: Vec<Phase>,
+    /// Classes of jobs, by their labels.
+    pub jobs: Vec<JobClass>,
     /// What was lost so far.
     pub losses: Losses,
     /// Traced threads alive.
@@ -96,6 +104,7 @@ pub struct Aggregator {
     standing_for: HashMap<String, u64>,
     /// Nanoseconds in the phases that processes were in at their end, by number.
     unfinished_phases: HashMap<u32, u64>,
+    jobs: JobTables,
 }
 
 fn add(rows: &mut HashMap<RowKey, RowCounts>, key: RowKey, more: &RowCounts) {
@@ -169,19 +178,42 @@ impl Aggregator {
                 threads: if has_usage { processes::thread_usages(record.pid) } else { Vec::new() },
             });
         }
+        let nodes = counters.phases()?;
+        let (jobs, job_places) = self.jobs.classes(&nodes);
         Ok(Reading {
             at_ns,
             rows: sums.into_iter().collect(),
             threads,
             processes,
             has_usage,
-            phases: phases::from_kernel(&counters.phases()?),
+            phases: phases::from_kernel(&nodes),
+            jobs,
             losses: Losses {
+                job_tables: self.jobs.tables_lost,
+                job_places,
                 recursion_misses: counters.recursion_misses()?,
                 ..Losses::counted(|index| counters.counter(index))
             },
             threads_alive: counters.state(state::THREADS_ALIVE),
         })
+    }
+
+    /// Jobs are wanted one by one, too.
+    pub fn record_jobs(&mut self) {
+        self.jobs.record();
+    }
+
+    /// Looks for tables of jobs; `again` also where no thread has said that it has a slot. Says whether any process has jobs.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn look_for_jobs(&mut self, counters: &Counters, again: bool) -> io::Result<bool> {
+        self.jobs.look(counters, again)
+    }
+
+    /// Jobs that have ended since this was asked for the last time, and how many more nobody has read.
+    pub fn take_ended_jobs(&mut self) -> (Vec<EndedJob>, u64) {
+        self.jobs.take_ended_jobs()
     }
 
     /// Takes processes that have ended out of the kernel's maps, so that the maps stay small.
@@ -214,6 +246,7 @@ impl Aggregator {
         if over.is_empty() {
             return Ok(());
         }
+        self.jobs.close(&over);
         let totals: Vec<_> =
             counters.totals()?.into_iter().filter(|(key, _)| over.contains_key(&key.process)).collect();
         let keys: Vec<RowKey> = totals.iter().map(|(key, _)| *key).collect();
@@ -274,12 +307,15 @@ impl Aggregator {
         }
         let now = monotonic_ns();
         let mut records = HashMap::new();
+        let nodes = counters.phases()?;
+        let (jobs, job_places) = self.jobs.classes(&nodes);
         for (id, record) in counters.processes()? {
+            self.jobs.check(id, &record);
             self.end_phase(&record, now);
             self.ended.entry(id).or_insert_with(|| Process::from_record(id, &record, now));
             records.insert(id, record);
         }
-        let mut nodes = counters.phases()?;
+        let mut nodes = nodes;
         for (number, time) in &self.unfinished_phases {
             if let Some((_, node)) = nodes.get_mut(*number as usize - 1) {
                 node.own_ns = node.own_ns.saturating_add(*time);
@@ -293,9 +329,14 @@ impl Aggregator {
             hooks: counters.hooks(),
             markers: counters.counter(counters::MARKERS),
             markers_without_meaning: counters.counter(counters::MARKERS_WITHOUT_MEANING),
+            jobs,
             processes,
             records,
-            losses: Losses::counted(|index| counters.counter(index)),
+            losses: Losses {
+                job_tables: self.jobs.tables_lost,
+                job_places,
+                ..Losses::counted(|index| counters.counter(index))
+            },
             devices: self.devices,
             unreadable_arguments: counters.counter(counters::ARGUMENTS_UNREADABLE),
             threads_running: counters.state(state::THREADS_ALIVE),
@@ -319,6 +360,8 @@ pub struct Totals {
     pub markers: u64,
     /// Those that ended what never began, or said what nobody knows.
     pub markers_without_meaning: u64,
+    /// Classes of jobs, by their labels.
+    pub jobs: Vec<JobClass>,
     /// Processes, the first started first.
     pub processes: Vec<Process>,
     /// Records that were still in the kernel at the end, before user and system time were split.

@@ -1,6 +1,6 @@
 //! What system calls one call of a GPU library's function is, with `--api`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use comfy_table::Cell;
 use gpuos_model::units::{count, duration, plural, printable};
@@ -8,7 +8,7 @@ use gpuos_runs::{
     columns::column,
     files::CodecError,
     group,
-    phases::{Phase, Scope, outside_functions},
+    phases::{Phase, Scope, marked_around, split_path},
     run::Run,
 };
 
@@ -26,28 +26,34 @@ struct Function {
     calls: HashMap<String, u64>,
 }
 
-/// The last part of a path.
-fn name_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(_, name)| name)
+/// The function that a path is of: its last part, or where a thread worked for a job in it, the one around.
+fn name_of<'a>(path: &'a str, jobs: &HashSet<&str>) -> &'a str {
+    let mut path = path;
+    while jobs.contains(path) {
+        (path, _) = split_path(path);
+    }
+    split_path(path).1
 }
 
 /// Functions by the system calls that they make; `None` where none was watched.
 pub(super) fn api_table(run: &Run, view: View, style: TerminalStyle) -> Result<Option<String>, CodecError> {
     let is_function = |phase: &&Phase| phase.scope == Scope::Function;
+    let jobs = run.header.phases.iter().filter(|phase| phase.scope == Scope::Job);
+    let jobs: HashSet<&str> = jobs.map(|phase| phase.path.as_str()).collect();
     let mut functions: HashMap<&str, Function> = HashMap::new();
     for phase in run.header.phases.iter().filter(is_function) {
-        let function = functions.entry(name_of(&phase.path)).or_default();
+        let function = functions.entry(name_of(&phase.path, &jobs)).or_default();
         function.entered += phase.entered;
         function.wall_ns = function.wall_ns.saturating_add(phase.wall_ns);
     }
     if functions.is_empty() {
         return Ok(None);
     }
-    let outside = outside_functions(&run.header.phases);
+    let outside = marked_around(&run.header.phases);
     let mut elsewhere = 0_u64;
     for group in group::group(&run.calls, &[column::PHASE, column::SYSCALL, column::COMMAND_NAME, column::DETAIL])? {
         let [path, syscall, command, detail] = group.key.as_slice() else { continue };
-        let function = functions.get_mut(name_of(path)).filter(|_| outside.contains_key(path.as_str()));
+        let function = functions.get_mut(name_of(path, &jobs)).filter(|_| outside.contains_key(path.as_str()));
         let Some(function) = function else {
             elsewhere = elsewhere.saturating_add(group.calls);
             continue;

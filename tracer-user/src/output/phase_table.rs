@@ -11,7 +11,7 @@ use gpuos_runs::{
     columns::column,
     files::CodecError,
     group::{self, Group},
-    phases::{Phase, Scope, THREADS_OWN, outside_functions},
+    phases::{Phase, Scope, THREADS_OWN, marked_around},
     run::Run,
 };
 
@@ -27,7 +27,7 @@ struct Counts {
 impl Counts {
     /// What was called in functions of libraries belongs to the phases around them.
     fn of(run: &Run) -> Result<Self, CodecError> {
-        let outside = outside_functions(&run.header.phases);
+        let outside = marked_around(&run.header.phases);
         let mut calls: HashMap<(String, String), u64> = HashMap::new();
         for group in group::group(&run.calls, &[column::PHASE, column::ROLE])? {
             let path = outside.get(group.key[0].as_str()).copied().unwrap_or(&group.key[0]);
@@ -66,7 +66,7 @@ pub(super) fn phase_table(
     style: TerminalStyle,
     total: &Group,
 ) -> Result<Option<String>, CodecError> {
-    let phases: Vec<&Phase> = run.header.phases.iter().filter(|phase| phase.scope != Scope::Function).collect();
+    let phases: Vec<&Phase> = run.header.phases.iter().filter(|phase| phase.scope.is_marked()).collect();
     if phases.is_empty() {
         return Ok(None);
     }

@@ -14,6 +14,7 @@ use gpuos_runs::{
 use super::{
     api_table::api_table,
     device_table::{device_phase_table, device_table},
+    job_table::job_table,
     layout::{OF_CALLS, Order, TerminalStyle, View, finish, fit, group_table, head, left_out_line, plain_table, right},
     phase_table::phase_table,
 };
@@ -37,6 +38,7 @@ pub fn render(run: &Run, view: View, style: TerminalStyle) -> Result<String, Cod
     } else {
         sections.push(role_table(run, view, style, &total)?);
         sections.extend(phase_table(run, view, style, &total)?);
+        sections.extend(job_table(run, view, style)?);
         sections.extend(api_table(run, view, style)?);
         sections.push(syscall_table(run, view, style, &total)?);
         sections.extend(device_table(run, view, style)?);

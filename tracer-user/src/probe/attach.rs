@@ -16,6 +16,7 @@ use gpuos_tracer_abi::{
 
 use super::{
     error::LoadError,
+    job_table::{own_number_of, slots_of},
     load::Tracer,
     process::{ProcessHandle, while_there},
     rights,
@@ -57,6 +58,12 @@ pub fn beginning_of(pid: u32, now_ns: u64) -> Lifecycle {
 }
 
 impl Tracer {
+    /// Threads that were attached to and had a slot for what they work for.
+    #[must_use]
+    pub fn job_slots(&self) -> u64 {
+        self.job_slots.get()
+    }
+
     /// Counts a running process from now on: all its threads and later children. The call that a thread
     /// is in already is not counted.
     ///
@@ -109,6 +116,7 @@ impl Tracer {
         let mut before: HashMap<u32, TaskUsage> = HashMap::new();
         for _ in 0..MOST_PASSES {
             let threads = while_there(pid, || threads_of(pid)).map_err(|_| AttachError::NoSuchProcess(pid))?;
+            let slots = slots_of(pid);
             let mut is_complete = true;
             for thread in threads {
                 // A thread that executes takes the number of the first one, so a number that was seen is no proof.
@@ -120,7 +128,11 @@ impl Tracer {
                 before.insert(thread, used);
                 // What the kernel side cannot look at at the end, it need not know at the beginning.
                 let settled = if self.without_btf().is_some() { TaskUsage::ZERO } else { used };
-                self.mark_thread(process, thread, &ThreadState::attached(id, thread, settled))?;
+                let slot = own_number_of(pid, thread).filter(|_| !slots.is_empty()).and_then(|own| slots.get(&own));
+                self.job_slots.set(self.job_slots.get() + u64::from(slot.is_some()));
+                let job_slot = slot.copied().unwrap_or_default();
+                let state = ThreadState { job_slot, ..ThreadState::attached(id, thread, settled) };
+                self.mark_thread(process, thread, &state)?;
             }
             // Every thread that was listed is marked, so whoever is made from now on inherits it.
             if is_complete {

@@ -136,6 +136,12 @@ impl KernelObjects {
         Ok(())
     }
 
+    /// Attaches a program to the BTF tracepoint that it was loaded for, for as long as the result is kept.
+    pub(super) fn open_tracepoint(&self, program: &'static str) -> Result<OwnedFd, LoadError> {
+        bpf_syscall::open_raw_tracepoint(self.program(program)?, None)
+            .map_err(|error| LoadError::from_step("attaching a program", &error))
+    }
+
     /// A loaded program.
     pub(super) fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
         self.programs.get(name).map(OwnedFd::as_fd).ok_or_else(|| LoadError::no_program(name))

@@ -1,6 +1,7 @@
 //! Sizes the maps, writes the settings, loads and attaches the programs, arms the suspended child.
 
 use std::{
+    cell::{Cell, OnceCell},
     io,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
@@ -413,6 +414,12 @@ pub struct Tracer {
     threads: Option<Map<u32, ThreadState>>,
     /// Why the kernel's structures are not read, where they are not.
     pub(super) without_btf: Option<String>,
+    /// What looks at switches of threads that work for jobs: attached once there are any. `None` where threads are followed by
+    /// number.
+    job_switch: Option<u32>,
+    job_link: OnceCell<OwnedFd>,
+    /// Slots of threads that were attached to.
+    pub(super) job_slots: Cell<u64>,
     #[cfg(feature = "bpf-log")]
     _log: Option<super::log::Reader>,
 }
@@ -432,6 +439,12 @@ impl Tracer {
             return Err(LoadError::NoCredentials);
         }
         let wanted = ways.wanted(settings)?;
+        let job_switch = ways
+            .by_tid
+            .is_none()
+            .then(|| ways.typed_tracepoint("sched_switch"))
+            .transpose()
+            .map_err(LoadError::UnknownKernel)?;
         // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
         if wanted.iter().any(|(_, point)| matches!(point, AttachPoint::Points(_))) || by_tid::is_preemptible() {
             no_preempt::want();
@@ -442,8 +455,10 @@ impl Tracer {
         };
         let globals = ways.globals(settings, cast)?;
         let globals: Vec<(&str, &[u8])> = globals.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let later = job_switch.map(|id| (programs::JOB_SWITCH, AttachPoint::Typed(id)));
+        let loaded: Wanted = wanted.iter().cloned().chain(later).collect();
         let mut objects =
-            KernelObjects::load(object::BYTES, &globals, &ways.sizes(settings), &wanted, cast, ways.plain_pointers())?;
+            KernelObjects::load(object::BYTES, &globals, &ways.sizes(settings), &loaded, cast, ways.plain_pointers())?;
         fill(&objects, settings)?;
         #[cfg(feature = "bpf-log")]
         let log = match (settings.log, objects.programs().find(|(name, _)| name.ends_with("_exec"))) {
@@ -460,9 +475,25 @@ impl Tracer {
             phases: settings.phases.max(1),
             totals: settings.totals.max(1),
             without_btf: ways.without_btf,
+            job_switch,
+            job_link: OnceCell::new(),
+            job_slots: Cell::new(0),
             #[cfg(feature = "bpf-log")]
             _log: log,
         })
+    }
+
+    /// Looks at switches of threads that work for jobs, from now on: what a class uses is known to the nanosecond then.
+    ///
+    /// # Errors
+    /// [`LoadError::Other`] when the kernel refuses.
+    pub fn watch_jobs(&self) -> Result<(), LoadError> {
+        if self.job_switch.is_some() && self.job_link.get().is_none() {
+            let link = self.objects.open_tracepoint(programs::JOB_SWITCH)?;
+            // Nobody else attaches it.
+            let _ = self.job_link.set(link);
+        }
+        Ok(())
     }
 
     /// Marks a suspended child: its calls are counted from its first `execve` on.
@@ -536,6 +567,7 @@ impl Tracer {
     pub fn detach(&mut self, tree_is_empty: bool) -> Result<u64, LoadError> {
         // Forks first: a process that begins now is not of this run.
         self.objects.detach();
+        drop(self.job_link.take());
         if !tree_is_empty {
             // Wait for programs that run on other CPUs. With nobody left to trace there are none, and this
             // waits for a grace period.

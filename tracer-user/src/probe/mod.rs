@@ -11,6 +11,7 @@ mod driver_hooks;
 pub(crate) mod elf;
 pub mod error;
 mod in_flight;
+pub mod job_table;
 pub mod kernel_btf;
 mod kernel_objects;
 mod load;

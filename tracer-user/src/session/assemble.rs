@@ -120,6 +120,7 @@ pub(super) fn run(options: &TraceOptions, facts: Facts) -> Result<Run> {
         notes,
         driver_functions: driver_functions(options, &totals.hooks),
         phases: totals.phases,
+        jobs: totals.jobs,
         processes: totals.processes,
         ..Header::default()
     };

@@ -4,17 +4,19 @@ use std::{future::pending, io, ops::ControlFlow, os::fd::OwnedFd, time::Duration
 
 use gpuos_host::proc_text;
 use gpuos_model::Usage;
+use gpuos_recording::Recorder;
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     launch::Running,
+    recording,
     signals::{Ended, JobControl, SignalEvent, Signals, reap, reap_others},
 };
 use crate::{
     aggregate::Aggregator,
     live::{self, Live, UiAction},
-    probe::{AttachError, Counters, ProcessHandle, error::LoadError},
+    probe::{AttachError, Counters, ProcessHandle, Tracer, error::LoadError},
 };
 
 /// How often counts of ended processes are taken out of the kernel's maps.
@@ -50,6 +52,7 @@ pub(super) enum Watched {
 pub(super) struct EventLoop<'a> {
     /// Wait until the tree is empty, not only until the command has ended.
     pub(super) wait_all: bool,
+    pub(super) tracer: &'a Tracer,
     pub(super) counters: &'a Counters,
     pub(super) aggregator: &'a mut Aggregator,
     pub(super) live: &'a mut Option<Live>,
@@ -57,6 +60,9 @@ pub(super) struct EventLoop<'a> {
     pub(super) is_ours: &'a dyn Fn(libc::c_int) -> bool,
     /// Called each second.
     pub(super) newcomers: &'a mut dyn FnMut() -> io::Result<()>,
+    pub(super) recorder: Option<&'a Recorder>,
+    /// Slots of threads that were attached to, when tables of jobs were looked for.
+    pub(super) job_slots: u64,
 }
 
 /// Opens the processes that are to be traced, to notice their end.
@@ -145,6 +151,7 @@ impl EventLoop<'_> {
                     Err(_would_block) => ControlFlow::Continue(()),
                 },
                 _ = gather.tick() => {
+                    self.look_for_jobs()?;
                     self.aggregator.take_ended(self.counters)?;
                     ControlFlow::Continue(())
                 }
@@ -159,6 +166,19 @@ impl EventLoop<'_> {
                 return Ok((stopped, signals.into_inner()));
             }
         }
+    }
+
+    /// Finds tables of jobs, looks at switches once there are any, and tells the recording of jobs that have ended.
+    fn look_for_jobs(&mut self) -> io::Result<()> {
+        let attached = self.tracer.job_slots();
+        let again = std::mem::replace(&mut self.job_slots, attached) != attached;
+        if self.aggregator.look_for_jobs(self.counters, again)? {
+            self.tracer.watch_jobs().map_err(io::Error::other)?;
+        }
+        if let Some(recorder) = self.recorder {
+            recording::add_jobs(recorder, self.aggregator.take_ended_jobs());
+        }
+        Ok(())
     }
 
     /// What a signal means: for the command, for the recorder, or that the user wants no more.

@@ -173,8 +173,11 @@ pub fn trace(target: Target, mut options: TraceOptions, recording: Option<Record
     rights::give_up(|| counters.processes().map(drop)).context("cannot give up capabilities")?;
     let for_command = matches!(target, Target::Command(_)) && !options.live;
     let signals = Signals::take(for_command).context("cannot take signals over")?;
-    let aggregator = Aggregator::begin(options.settings.devices.clone(), &counters, options.live)
+    let mut aggregator = Aggregator::begin(options.settings.devices.clone(), &counters, options.live)
         .context("cannot tell the kernel side of the drivers")?;
+    if recording.is_some() {
+        aggregator.record_jobs();
+    }
     let started = jiff::Timestamp::now();
     let clocks = environment::clocks();
     let command_line = target.command_line();
@@ -261,7 +264,17 @@ impl Session {
             Target::Command(_) | Target::Pids(_) => Ok(()),
         };
         let wait_all = matches!(target, Target::Command(launch) if launch.wait_all);
-        let waiting = EventLoop { wait_all, counters, aggregator, live, is_ours: &is_ours, newcomers: &mut newcomers };
+        let waiting = EventLoop {
+            wait_all,
+            tracer,
+            counters,
+            aggregator,
+            live,
+            is_ours: &is_ours,
+            newcomers: &mut newcomers,
+            recorder: recorder.as_ref(),
+            job_slots: 0,
+        };
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -275,7 +288,10 @@ impl Session {
         self.recorder.iter().for_each(Recorder::at_end);
         let wall_ns = environment::monotonic_ns() - self.clocks.monotonic_ns;
         let recursion_misses = self.tracer.detach(self.aggregator.tree_is_empty(&self.counters))?;
+        // The last ones may be of processes whose tables nobody has looked for yet.
+        self.aggregator.look_for_jobs(&self.counters, true).context("cannot read the counts")?;
         if let Some(recorder) = &self.recorder {
+            recording::add_jobs(recorder, self.aggregator.take_ended_jobs());
             recorder.stop(&self.tracer.calls_in_flight(&self.counters)?);
         }
         let stacks = self

@@ -9,7 +9,12 @@ use gpuos_recording::{Recorded, Recorder, journal::JournalHeader, window::Limits
 use gpuos_runs::run::Header;
 
 use super::options::TraceOptions;
-use crate::probe::{RecordingSettings, Tracer};
+use gpuos_tracer_abi::events::{EventHeader, GAP, Gap, JOB, Job};
+
+use crate::{
+    aggregate::EndedJob,
+    probe::{RecordingSettings, Tracer},
+};
 
 /// What is to be recorded besides counts, and where to.
 #[derive(Clone, Debug)]
@@ -55,6 +60,27 @@ impl RecordingPlan {
             Some(limits) => Recorder::keep_last(&self.path, ring, &header, limits.clone()),
         }
         .map_err(|error| anyhow!("{error}").context(self.path.display().to_string()))
+    }
+}
+
+/// Adds jobs that have ended, and how many more there were.
+pub(super) fn add_jobs(recorder: &Recorder, (jobs, lost): (Vec<EndedJob>, u64)) {
+    for EndedJob { pid, label, record } in jobs {
+        let head = EventHeader {
+            at_ns: record.submitted_ns,
+            pid,
+            thread: record.submitter,
+            kind: JOB,
+            ..EventHeader::default()
+        };
+        let duration_ns = record.known_ns.saturating_sub(record.submitted_ns);
+        let looked_ns = record.looked_ns.saturating_sub(record.submitted_ns).min(duration_ns);
+        let (knower, failed, number) = (record.knower, record.failed, record.number);
+        recorder.add(&Job { head, duration_ns, looked_ns, number, knower, failed, label });
+    }
+    if lost != 0 {
+        let head = EventHeader { at_ns: environment::monotonic_ns(), kind: GAP, ..EventHeader::default() };
+        recorder.add(&Gap { head, duration_ns: 0, lost });
     }
 }
 

@@ -3,7 +3,7 @@
 //!   lab wait WAY --microseconds 100 [--streams 8] [--spread 50] [--neighbour]      launch, then wait for all
 //!   lab flight WAY --microseconds 300 --streams 8 [--spread 50]                    one event loop, jobs launched again as they end
 //!   lab alloc WAY --bytes 65536 --streams 16                                       memory of a job
-//!   lab switch                                                                     what begin, submit and end of a job cost
+//!   lab switch --library FILE                                                      what a change of the class costs, and begin and end of a job
 //!
 //! On CUDA; where there is no GPU `--host` has threads of the CPU that sleep for as long as a kernel would take.
 
@@ -22,6 +22,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use device::{Device, Wake};
 use gpuos_job::{
+    abi,
     class::{Class, ClassOptions, Unknown},
     clock::now,
     context::Context,
@@ -87,6 +88,18 @@ struct Options {
     /// Threads of the CPU in place of CUDA.
     #[arg(long)]
     host: bool,
+    /// Of `switch`: the shared library, whose functions a program in C calls.
+    #[arg(long, default_value = "libgpuos_job.so")]
+    library: std::path::PathBuf,
+}
+
+type OpenContext = unsafe extern "C" fn(*const abi::gpuos_job_context_options, *mut u64) -> i32;
+type OpenClass = unsafe extern "C" fn(u64, *const abi::gpuos_job_class_options, *mut u64) -> i32;
+
+/// A function of the library, with its type of `gpuos_job.h`.
+fn find<T: Copy>(library: &libloading::Library, name: &[u8]) -> T {
+    // SAFETY: the callers name the types of `gpuos_job.h`; the library is never closed.
+    *unsafe { library.get::<T>(name) }.expect("a function of the library")
 }
 
 struct Lab {
@@ -332,6 +345,48 @@ impl Lab {
         );
     }
 
+    /// What a change of the class costs that a thread works for, nanoseconds: through the C interface, as a program in C has it.
+    fn change(&self) -> f64 {
+        // SAFETY: a library of our own.
+        let library = unsafe { libloading::Library::new(&self.options.library) }.expect("the library");
+        let (open, class_open, enter, leave) = (
+            find::<OpenContext>(&library, b"gpuos_job_context_open"),
+            find::<OpenClass>(&library, b"gpuos_job_class_open"),
+            find::<extern "C" fn(u64) -> i32>(&library, b"gpuos_job_enter"),
+            find::<extern "C" fn() -> i32>(&library, b"gpuos_job_leave"),
+        );
+        let options = abi::gpuos_job_context_options {
+            size: size_of::<abi::gpuos_job_context_options>() as u64,
+            runtime: gpuos_job::backend::Runtime::Host as u32,
+            flags: 0,
+        };
+        let of_class = abi::gpuos_job_class_options {
+            size: size_of::<abi::gpuos_job_class_options>() as u64,
+            label: c"switch".as_ptr(),
+            lateness: 0,
+            unknown: 0,
+            bytes: 0,
+            watchdog: 0,
+        };
+        let (mut context, mut class) = (0, 0);
+        // SAFETY: structures with their sizes, and places for handles.
+        let opened = unsafe { open(&raw const options, &raw mut context) };
+        // SAFETY: as above.
+        let opened_class = unsafe { class_open(context, &raw const of_class, &raw mut class) };
+        assert_eq!((opened, opened_class), (0, 0), "a class on the host");
+        let changes = 100 * self.options.iters;
+        let start = now();
+        for _ in 0..changes {
+            enter(class);
+            leave();
+        }
+        let took = (now() - start) as f64;
+        // Its threads' storage may not go before they do.
+        std::mem::forget(library);
+        // Going in and coming out are two.
+        took / (2 * changes) as f64
+    }
+
     /// What a job costs beside its work, nanoseconds.
     fn switch(&self) {
         let start = now();
@@ -349,7 +404,10 @@ impl Lab {
             job::end(job).expect("an ended job");
         }
         let whole = (now() - start) as f64 / self.options.iters as f64;
-        println!("{{\"mode\":\"switch\",\"begin_end_ns\":{open:.0},\"with_token_ns\":{whole:.0}}}");
+        let change = self.change();
+        println!(
+            "{{\"mode\":\"switch\",\"change_ns\":{change:.2},\"begin_end_ns\":{open:.0},\"with_token_ns\":{whole:.0}}}"
+        );
     }
 }
 

@@ -1,0 +1,164 @@
+//! Jobs of the traced processes: what their tables say, beside what the kernel side charged to each class.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+};
+
+use gpuos_runs::{
+    jobs::{JobClass, JobSums, JobUsage},
+    phases::label_of,
+};
+use gpuos_tracer_abi::{
+    counters::state::JOB_SLOTS,
+    jobs::JobRecord,
+    phases::{LABEL, PhaseKey, PhaseNode, SCOPE_JOB},
+    tasks::ProcessRecord,
+};
+
+use crate::probe::{
+    Counters,
+    job_table::{JobTable, tables_of},
+};
+
+/// A table and whose it is.
+#[derive(Debug)]
+struct Owned {
+    process: u64,
+    pid: u32,
+    table: JobTable,
+}
+
+/// A job that has ended, as a recording wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedJob {
+    /// Number of its process.
+    pub pid: u32,
+    /// Label of its class.
+    pub label: [u8; LABEL],
+    /// What the program said.
+    pub record: JobRecord,
+}
+
+/// Every table that was found, and what those of ended processes said.
+#[derive(Debug, Default)]
+pub(super) struct JobTables {
+    open: Vec<Owned>,
+    /// Files that were found, and processes that had one.
+    known: HashSet<u64>,
+    found_in: HashSet<u64>,
+    of_ended: BTreeMap<String, JobSums>,
+    /// How often threads had said that they have a slot when tables were looked for.
+    seen: u64,
+    /// Jobs of which a recording hears.
+    ended: Vec<EndedJob>,
+    is_recorded: bool,
+    /// Tables that nobody has read, classes and threads that found no place in one.
+    pub(super) tables_lost: u64,
+    places_lost: u64,
+    records_lost: u64,
+}
+
+impl JobTables {
+    /// Jobs are wanted one by one, too.
+    pub(super) fn record(&mut self) {
+        self.is_recorded = true;
+    }
+
+    /// Looks for tables where threads have said since that they have a slot, or where `again` says so. Says whether there are any.
+    pub(super) fn look(&mut self, counters: &Counters, again: bool) -> io::Result<bool> {
+        let slots = counters.state(JOB_SLOTS);
+        if again || slots != self.seen {
+            self.seen = slots;
+            for (process, record) in counters.processes()? {
+                self.look_at(process, record.pid);
+            }
+        }
+        Ok(slots != 0 || !self.open.is_empty())
+    }
+
+    fn look_at(&mut self, process: u64, pid: u32) {
+        // A child has its parent's table open, and it is counted once.
+        for table in tables_of(pid) {
+            self.found_in.insert(process);
+            if self.known.insert(table.inode) {
+                self.open.push(Owned { process, pid, table });
+            }
+        }
+    }
+
+    /// Keeps the jobs that have ended since, where they are recorded.
+    pub(super) fn read_records(&mut self) {
+        if self.is_recorded {
+            for Owned { pid, table, .. } in &mut self.open {
+                Self::read_of(*pid, table, &mut self.ended, &mut self.records_lost);
+            }
+        }
+    }
+
+    fn read_of(pid: u32, table: &mut JobTable, ended: &mut Vec<EndedJob>, lost: &mut u64) {
+        let (Ok(new), Ok(classes)) = (table.new_records(), table.classes()) else { return };
+        *lost += new.lost;
+        ended.extend(new.records.into_iter().filter_map(|record| {
+            let (label, _) = classes.get((record.class as usize).checked_sub(1)?)?;
+            Some(EndedJob { pid, label: *label, record })
+        }));
+    }
+
+    /// Jobs that have ended since this was asked for the last time, and how many more nobody has read.
+    pub(super) fn take_ended_jobs(&mut self) -> (Vec<EndedJob>, u64) {
+        self.read_records();
+        (std::mem::take(&mut self.ended), std::mem::take(&mut self.records_lost))
+    }
+
+    /// Processes that have ended: their tables are read for the last time.
+    pub(super) fn close<'a>(&mut self, over: impl IntoIterator<Item = (&'a u64, &'a ProcessRecord)>) {
+        for (process, record) in over {
+            self.check(*process, record);
+            while let Some(place) = self.open.iter().position(|owned| owned.process == *process) {
+                let mut owned = self.open.swap_remove(place);
+                if self.is_recorded {
+                    Self::read_of(owned.pid, &mut owned.table, &mut self.ended, &mut self.records_lost);
+                }
+                add(&owned.table, &mut self.of_ended, &mut self.places_lost);
+            }
+        }
+    }
+
+    /// Notices a process that had jobs and whose table was not found.
+    pub(super) fn check(&mut self, process: u64, record: &ProcessRecord) {
+        self.tables_lost += u64::from(record.job_slots != 0 && !self.found_in.contains(&process));
+    }
+
+    /// Every class, with what was charged to the phases of jobs. And how many classes and threads found no place.
+    pub(super) fn classes(&self, nodes: &[(PhaseKey, PhaseNode)]) -> (Vec<JobClass>, u64) {
+        let (mut sums, mut places_lost) = (self.of_ended.clone(), self.places_lost);
+        self.open.iter().for_each(|owned| add(&owned.table, &mut sums, &mut places_lost));
+        let mut used: BTreeMap<String, JobUsage> = BTreeMap::new();
+        for (key, node) in nodes.iter().filter(|(key, _)| key.scope == SCOPE_JOB) {
+            let label = label_of(&key.label);
+            sums.entry(label.clone()).or_default();
+            *used.entry(label).or_default() += JobUsage {
+                cpu_ns: node.used.run_ns,
+                voluntary_switches: node.used.voluntary_switches,
+                involuntary_switches: node.used.involuntary_switches,
+                minor_faults: node.used.minor_faults,
+                major_faults: node.used.major_faults,
+            };
+        }
+        let class = |(label, sums): (String, JobSums)| {
+            let used = used.get(&label).copied().unwrap_or_default();
+            sums.class(label, used)
+        };
+        (sums.into_iter().map(class).collect(), places_lost)
+    }
+}
+
+/// Adds what stands in a table.
+fn add(table: &JobTable, sums: &mut BTreeMap<String, JobSums>, places_lost: &mut u64) {
+    let Ok(head) = table.head() else { return };
+    *places_lost = places_lost.saturating_add(head.classes_lost).saturating_add(head.threads_lost);
+    for (label, counts) in table.classes().unwrap_or_default() {
+        sums.entry(label_of(&label)).or_default().add(&counts);
+    }
+}
