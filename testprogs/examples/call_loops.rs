@@ -13,6 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gpuos_job::{
+    backend::host::Host,
+    class::{Class, ClassOptions},
+    context::Context,
+    identity,
+};
+
 const CHUNKS: usize = 60;
 /// No chunk lasts longer, however slow the tracer is.
 const LONGEST: Duration = Duration::from_millis(20);
@@ -42,6 +49,10 @@ fn time(calls: usize, mut work: impl FnMut()) -> f64 {
     median(std::iter::repeat_with(chunk).take(CHUNKS).collect())
 }
 
+fn class(context: &Arc<Context>, label: &str) -> Arc<Class> {
+    context.class(ClassOptions { label: label.to_owned(), ..ClassOptions::default() })
+}
+
 fn call(number: libc::c_long, arguments: [usize; 3]) {
     // SAFETY: the calls used here touch no memory but the caller's, which lives on.
     unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2]) };
@@ -65,6 +76,22 @@ fn main() {
             time(1000, || {
                 drop(gpuos_phase::phase("work"));
             }) / 2.0
+        }
+        // For a class of jobs, and with another class at every call.
+        Some(what @ ("job" | "job-change")) => {
+            let context = Context::new(Box::new(Host), false);
+            let [a, b] = ["a", "b"].map(|label| class(&context, label));
+            a.enter();
+            if what == "job" {
+                time(5000, || call(libc::SYS_getppid, [0; 3]))
+            } else {
+                time(1000, || {
+                    b.enter();
+                    call(libc::SYS_getppid, [0; 3]);
+                    identity::leave();
+                    call(libc::SYS_getppid, [0; 3]);
+                }) / 2.0
+            }
         }
         // Two calls a round.
         Some("mmap") => {

@@ -132,7 +132,7 @@ tracepoint:raw_syscalls:sys_exit /@s[tid]/ { @c[@n[tid]] = count(); @h[@n[tid]] 
 
 /// Nanoseconds that each variant adds to a call.
 fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
-    let loops = ["getppid", "ioctl", "mmap", "futex", "gpu", "marker"];
+    let loops = ["getppid", "ioctl", "mmap", "futex", "gpu", "marker", "job", "job-change"];
     let victim: PathBuf = folder.join("examples/call_loops");
     let mut added: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {
