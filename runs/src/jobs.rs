@@ -1,7 +1,12 @@
 //! Classes of jobs of a run: what the programs counted of their jobs, and what the kernel side charged to them.
 
+use std::collections::HashSet;
+
 use gpuos_tracer_abi::jobs::{BUCKETS, JobCounts, bucket_start};
+use polars_core::prelude::BooleanChunked;
 use serde::{Deserialize, Serialize};
+
+use crate::{columns::column, files::CodecError, run::Run};
 
 /// A class of jobs, of all processes that had one of this label.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +84,50 @@ impl Spread {
         };
         Some(Self { p50_ns: at(0.5)?, p99_ns: at(0.99)? }).filter(|_| all > 0)
     }
+}
+
+/// Why what was called for some classes cannot be told apart.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassError {
+    /// There is no such class.
+    #[error("no job class `{wanted}`\nhint: {known}")]
+    Unknown {
+        /// The label that was asked for.
+        wanted: String,
+        /// Which there are.
+        known: String,
+    },
+    /// The frame lacks a column, as that of a foreign file may.
+    #[error(transparent)]
+    Frame(#[from] CodecError),
+}
+
+/// A run of what was called for these classes alone: its processes, phases and losses are those of all.
+///
+/// # Errors
+/// [`ClassError`].
+pub fn only_of(run: &Run, labels: &[String]) -> Result<Run, ClassError> {
+    let classes = &run.header.jobs;
+    if let Some(wanted) = labels.iter().find(|label| classes.iter().all(|class| class.label != **label)) {
+        let all: Vec<String> = classes.iter().map(|class| format!("`{}`", class.label)).collect();
+        let known = if all.is_empty() {
+            "its programs had no jobs that were seen".to_owned()
+        } else {
+            format!("there are {}", all.join(", "))
+        };
+        return Err(ClassError::Unknown { wanted: wanted.clone(), known });
+    }
+    let is_wanted = |job: &Option<String>| job.as_ref().is_some_and(|label| labels.contains(label));
+    let of_them = run.header.phases.iter().filter(|phase| is_wanted(&phase.job));
+    let paths: HashSet<&str> = of_them.map(|phase| phase.path.as_str()).collect();
+    let phases = run.calls.column(column::PHASE).and_then(|column| column.str().cloned()).map_err(CodecError::from)?;
+    let mask: BooleanChunked =
+        phases.iter().map(|phase| Some(phase.is_some_and(|path| paths.contains(path)))).collect();
+    let calls = run.calls.filter(&mask).map_err(CodecError::from)?;
+    let mut header = run.header.clone();
+    header.jobs.retain(|class| labels.contains(&class.label));
+    header.phases.retain(|phase| is_wanted(&phase.job));
+    Ok(Run { header, calls })
 }
 
 /// What processes counted of one class.

@@ -332,6 +332,10 @@ pub struct TableArgs {
     /// What the tables are ordered by, the largest first
     #[arg(long, value_enum, value_name = "COLUMN", default_value_t = OrderArg::Calls)]
     pub sort: OrderArg,
+
+    /// Tables of what was called for this class of jobs alone; may be given again
+    #[arg(long = "job", value_name = "CLASS")]
+    pub job_classes: Vec<String>,
 }
 
 /// Columns to order by.

@@ -31,7 +31,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Chore {
     /// Set up what is missing, build, and trace `bench kernel`
-    Demo,
+    Demo(demo::Options),
     /// Run every test, the privileged ones included, and count passed, failed and skipped
     Test(test::Options),
     /// Install what building the BPF object and running every test needs (Debian; commands elsewhere)
@@ -65,7 +65,7 @@ enum Chore {
 fn main() -> Result<()> {
     std::env::set_current_dir(process::root())?;
     match Chore::parse() {
-        Chore::Demo => demo::run(),
+        Chore::Demo(options) => demo::run(&options),
         Chore::Test(options) => test::run(&options),
         Chore::Setup(options) => setup::run(&options),
         Chore::BuildEbpf(options) => bytecode::build(&options),

@@ -245,6 +245,14 @@ int gpuos_job_class_stats(gpuos_job_class_t class_, struct gpuos_job_stats *stat
 // `bytes` is null, or points to a place for how much that was.
 int gpuos_job_class_trim(gpuos_job_class_t class_, uint64_t *bytes);
 
+// From now on the calling thread works for a class, until `gpuos_job_leave`: a tracer charges to it what the thread calls and uses.
+// A store, no call. The innermost of at most eight counts. A thread works for a job's class by itself while it issues its work, and
+// while it waits for it.
+int gpuos_job_enter(gpuos_job_class_t class_);
+
+// The calling thread works for what it worked for before `gpuos_job_enter`.
+int gpuos_job_leave(void);
+
 // Begins a job: what the calling thread issues in the stream from now on belongs to it.
 //
 // # Safety

@@ -49,7 +49,8 @@ fn context(of: u64) -> Option<Arc<Context>> {
     made.clone()
 }
 
-fn class(context: &Context, of: u64, fingerprint: u64) -> Option<Arc<Class>> {
+fn class(context: &Context, of: u64, launched: &Launched) -> Option<Arc<Class>> {
+    let Launched { fingerprint, launches, .. } = *launched;
     let mut classes = CLASSES_OF.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = classes.get(&(of, fingerprint)) {
         return Some(Arc::clone(known));
@@ -57,9 +58,15 @@ fn class(context: &Context, of: u64, fingerprint: u64) -> Option<Arc<Class>> {
     if classes.len() >= CLASSES {
         return None;
     }
-    let class = context.class(ClassOptions { label: format!("{fingerprint:016x}"), ..ClassOptions::default() });
+    let class = context.class(ClassOptions { label: label(fingerprint, launches), ..ClassOptions::default() });
     classes.insert((of, fingerprint), Arc::clone(&class));
     Some(class)
+}
+
+/// What people tell a class by.
+fn label(fingerprint: u64, launches: u64) -> String {
+    let word = if launches == 1 { "launch" } else { "launches" };
+    format!("{launches} {word} #{:08x}", fingerprint as u32)
 }
 
 /// How many classes there are, and how many sleeps to a predicted time they have had.
@@ -77,7 +84,7 @@ pub(crate) fn wait(current: u64, launched: &[Launched]) {
     };
     let jobs = inside(|| {
         let begin = |one: &Launched| {
-            let class = class(&context, current, one.fingerprint)?;
+            let class = class(&context, current, one)?;
             let job = job::begin(&context, &class, Stream(one.stream)).ok()?;
             if job::submit(job).is_err() {
                 job::end(job).ok();

@@ -41,15 +41,19 @@ fn waits_of_an_unmodified_program_are_jobs() {
             .args(options)
             .arg("--")
             .arg(&program)
-            .args(["procaddress", "60"]);
+            .args(["procaddress", "600"]);
         trace.env("LD_LIBRARY_PATH", folder.path()).env("GPUOS_JOBS_STATS", "1");
         let output = trace.output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "launched 300 early 0\n", "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "launched 3000 early 0\n", "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     assert!(!said(&[]).contains("gpuos-jobs"));
     let with_jobs = said(&["--jobs"]);
-    assert!(with_jobs.contains("300 launches, 240 waits: 180 as jobs of 4 classes"), "{with_jobs}");
-    // It is traced meanwhile.
-    assert!(files::read(&file).unwrap().calls.height() > 10);
+    assert!(with_jobs.contains("3000 launches, 2400 waits: 1800 as jobs of 4 classes"), "{with_jobs}");
+    // It is traced meanwhile, and what it waits for is in jobs of classes that can be told: in one of four waits, of two.
+    let run = files::read(&file).unwrap();
+    assert!(run.calls.height() > 10);
+    let classes = &run.header.jobs;
+    assert_eq!(classes.iter().map(|class| class.done).sum::<u64>(), 2400, "{classes:?}");
+    assert!(classes.len() == 4 && classes.iter().all(|class| class.label.contains("launch")), "{classes:?}");
 }

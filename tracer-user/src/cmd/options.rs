@@ -101,6 +101,7 @@ pub(super) fn trace(args: TraceArgs) -> Result<TraceOptions, OptionsError> {
         live: args.live,
         destination,
         view,
+        job_classes: args.tables.job_classes.clone(),
     })
 }
 

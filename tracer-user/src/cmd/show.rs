@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) fn show(args: &ShowArgs) -> Result<()> {
-    let run = read(&args.file)?;
+    let run = summary::shown(read(&args.file)?, &args.tables.job_classes)?;
     let stdout = std::io::stdout();
     let style = style_of(&stdout, anstream::AutoStream::choice(&stdout));
     let text = summary::render(&run, options::view(&args.tables), style)

@@ -9,7 +9,7 @@ use gpuos_decode::{
 };
 use gpuos_host::processes::ThreadUsage;
 use gpuos_model::Role;
-use gpuos_runs::{histogram::Histogram, losses::Losses};
+use gpuos_runs::{histogram::Histogram, jobs::JobClass, losses::Losses, phases::marked_around};
 use gpuos_tracer_abi::syscalls::{RowCounts, RowKey};
 
 use crate::aggregate::Reading;
@@ -137,12 +137,29 @@ pub struct PhaseLine {
     pub calls: u64,
 }
 
+/// A class of jobs as it is listed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobLine {
+    /// Its label.
+    pub label: String,
+    /// Jobs that were done.
+    pub done: u64,
+    /// Jobs a second.
+    pub rate: f64,
+    /// Half of them took at most so long, nanoseconds; 0 where none was done.
+    pub p50_ns: u64,
+    /// CPU time a second of time.
+    pub cpu: f64,
+}
+
 /// What rates are taken from: calls as they stood at a moment.
 #[derive(Clone, Debug)]
 struct Past {
     at_ns: u64,
     calls: BTreeMap<String, u64>,
     roles: BTreeMap<Role, u64>,
+    /// Jobs that were done, and CPU time, by class.
+    jobs: BTreeMap<String, (u64, u64)>,
 }
 
 /// What a thread had used at a moment, and the calls it had made.
@@ -187,6 +204,8 @@ pub struct State {
     pub total: Line,
     /// Phases.
     pub phases: Vec<PhaseLine>,
+    /// Classes of jobs, those with the most jobs first.
+    pub jobs: Vec<JobLine>,
     /// Processes that run.
     pub processes: Vec<ProcessLine>,
     /// Threads that spin.
@@ -202,6 +221,19 @@ pub struct State {
     /// Only this process.
     pub process: Option<u64>,
     last: Reading,
+}
+
+/// A class, with its rates since `before`, so many seconds ago.
+fn job_line(class: &JobClass, before: Option<&Past>, seconds: f64) -> JobLine {
+    let (done, cpu_ns) = before.and_then(|past| past.jobs.get(&class.label).copied()).unwrap_or_default();
+    let rate = |grown: u64| if seconds > 0.0 { grown as f64 / seconds } else { 0.0 };
+    JobLine {
+        label: class.label.clone(),
+        done: class.done,
+        rate: rate(class.done.saturating_sub(done)),
+        p50_ns: class.duration.map_or(0, |duration| duration.p50_ns),
+        cpu: rate(class.used.cpu_ns.saturating_sub(cpu_ns)) / 1e9,
+    }
 }
 
 impl State {
@@ -224,6 +256,7 @@ impl State {
             calls: Vec::new(),
             total: Line::default(),
             phases: Vec::new(),
+            jobs: Vec::new(),
             processes: Vec::new(),
             spins: Vec::new(),
             losses: Losses::default(),
@@ -342,9 +375,22 @@ impl State {
         self.calls = calls.into_values().filter(wanted).collect();
         let order = self.order;
         self.calls.sort_by_key(|line| (std::cmp::Reverse(line.key(order)), std::cmp::Reverse(line.calls)));
+        self.jobs = reading.jobs.iter().map(|class| job_line(class, before.as_ref(), seconds)).collect();
+        self.jobs.sort_by(|one, other| (other.done, &one.label).cmp(&(one.done, &other.label)));
         let current: HashSet<u32> = reading.processes.iter().map(|process| process.phase).collect();
+        // What is called for jobs, or in functions of libraries, belongs to the phases around them.
+        let around = marked_around(&reading.phases);
+        let number_of: HashMap<&str, u32> = reading.phases.iter().map(|phase| phase.path.as_str()).zip(1..).collect();
+        for (number, phase) in (1_u32..).zip(&reading.phases) {
+            let outside = around.get(phase.path.as_str()).and_then(|path| number_of.get(path));
+            if let Some(outside) = outside {
+                let calls = phases.remove(&number).unwrap_or(0);
+                *phases.entry(*outside).or_default() += calls;
+            }
+        }
         self.phases = (1..)
             .zip(&reading.phases)
+            .filter(|(_, phase)| phase.scope.is_marked())
             .map(|(number, phase)| PhaseLine {
                 path: phase.path.clone(),
                 is_current: current.contains(&number),
@@ -376,7 +422,8 @@ impl State {
                 }
             }
         }
-        self.recent.push_back(Past { at_ns: self.at_ns, calls, roles });
+        let jobs = self.last.jobs.iter().map(|class| (class.label.clone(), (class.done, class.used.cpu_ns))).collect();
+        self.recent.push_back(Past { at_ns: self.at_ns, calls, roles, jobs });
         while self.recent.get(1).is_some_and(|past| self.at_ns.saturating_sub(past.at_ns) >= NEARLY_RATE_NS) {
             self.recent.pop_front();
         }

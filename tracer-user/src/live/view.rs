@@ -78,9 +78,12 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, shown: &Shown) {
     let [calls, side] = Layout::horizontal([Constraint::Min(40), Constraint::Length(right)]).areas(rest);
     draw_calls(frame, calls, state);
     if right > 0 {
-        let phases = if state.phases.is_empty() { 0 } else { (state.phases.len() as u16 + 2).min(side.height / 2) };
-        let [phase_area, process_area] = Layout::vertical([Constraint::Length(phases), Constraint::Min(0)]).areas(side);
+        let height = |lines: usize| if lines == 0 { 0 } else { (lines as u16 + 2).min(side.height / 3) };
+        let (phases, jobs) = (height(state.phases.len()), height(state.jobs.len()));
+        let lengths = [Constraint::Length(phases), Constraint::Length(jobs), Constraint::Min(0)];
+        let [phase_area, job_area, process_area] = Layout::vertical(lengths).areas(side);
         draw_phases(frame, phase_area, state);
+        draw_jobs(frame, job_area, state);
         draw_processes(frame, process_area, state, shown);
     }
     if let Some(lines) = &shown.output {
@@ -224,6 +227,21 @@ fn draw_phases(frame: &mut Frame<'_>, area: Rect, state: &State) {
     frame.render_widget(Table::new(rows, widths).header(head).block(side()), area);
 }
 
+fn draw_jobs(frame: &mut Frame<'_>, area: Rect, state: &State) {
+    let rows = state.jobs.iter().map(|class| {
+        Row::new([
+            Text::from(format!("  {}", printable(&class.label))),
+            right(count(class.rate.round() as u64)),
+            right(if class.p50_ns == 0 { "-".to_owned() } else { duration(class.p50_ns) }),
+            right(format!("{:.0}%", class.cpu * 100.0)),
+        ])
+    });
+    let heads = ["a second", "p50", "cpu"].map(|head| right(head.to_owned()));
+    let head = Row::new([Text::from("  job class")].into_iter().chain(heads)).style(bold());
+    let widths = [Constraint::Min(12), Constraint::Length(8), Constraint::Length(8), Constraint::Length(6)];
+    frame.render_widget(Table::new(rows, widths).header(head).block(side()), area);
+}
+
 fn side() -> Block<'static> {
     Block::new().borders(Borders::LEFT)
 }
@@ -288,7 +306,11 @@ mod tests {
     use crate::aggregate::{LiveProcess, Reading};
     use gpuos_decode::{devices::Devices, roles::Roles};
     use gpuos_host::processes::ThreadUsage;
-    use gpuos_runs::{losses::Losses, phases::Phase};
+    use gpuos_runs::{
+        jobs::{JobClass, JobUsage, Spread},
+        losses::Losses,
+        phases::Phase,
+    };
 
     fn row(process: u64, phase: u32, number: i64, calls: u64) -> (RowKey, RowCounts) {
         let mut counts =
@@ -317,6 +339,13 @@ mod tests {
                 threads,
             };
             let phase = |path: &str| Phase { path: path.to_owned(), entered: 1, ..Phase::default() };
+            let class = |label: &str, done, p50_ns| JobClass {
+                label: label.to_owned(),
+                done,
+                duration: (done != 0).then_some(Spread { p50_ns, p99_ns: p50_ns }),
+                used: JobUsage { cpu_ns: done * 100_000, ..JobUsage::default() },
+                ..JobClass::default()
+            };
             let reading = Reading {
                 at_ns: 1_000_000_000 + tenth * 100_000_000,
                 rows: vec![
@@ -331,6 +360,7 @@ mod tests {
                 ],
                 has_usage: tenth % 10 == 0,
                 phases: vec![phase("init"), phase("work")],
+                jobs: vec![class("requests", tenth * 90, 1_200_000), class("odd \u{1b}[1m", 0, 0)],
                 losses: Losses::default(),
                 threads_alive: 2,
             };

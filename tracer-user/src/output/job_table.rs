@@ -54,9 +54,9 @@ pub(super) fn job_table(run: &Run, view: View, style: TerminalStyle) -> Result<O
     for class in &classes {
         table.add_row(row(class, of(class), have_failed, have_memory));
     }
-    // The faults first, then sums, then how late the latest are.
+    // From the last on: the faults, sums, how late the latest are, the switches.
     let first = 2 + usize::from(have_failed);
-    let dispensable = [9, 5, 4, 8, 3, 2].map(|place| first + place);
+    let dispensable = [8, 3, 5, 4, 9].map(|place| first + place);
     fit(&mut table, &mut (1..).zip(dispensable).collect::<Vec<_>>(), style.width);
     let mut text = finish(&mut table, style);
     if !left_out.is_empty() {

@@ -8,6 +8,7 @@ use gpuos_runs::{
     columns::column,
     files::CodecError,
     group::{self, Group},
+    jobs::{self, ClassError},
     run::{End, Header, Process, Run},
 };
 
@@ -23,6 +24,14 @@ use super::{
 pub(super) fn write(run: &Run, to: &mut dyn Write) -> Result<(), CodecError> {
     to.write_all(render(run, View { top: usize::MAX, order: Order::Calls }, TerminalStyle::FILE)?.as_bytes())?;
     Ok(())
+}
+
+/// A run as it is to be shown: of what was called for these classes of jobs alone, where there are any.
+///
+/// # Errors
+/// There is no such class.
+pub fn shown(run: Run, job_classes: &[String]) -> Result<Run, ClassError> {
+    if job_classes.is_empty() { Ok(run) } else { jobs::only_of(&run, job_classes) }
 }
 
 /// All tables of a run.

@@ -54,7 +54,15 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
     if let Some(view) = options.view.or_else(|| is_lost.then_some(View { top: usize::MAX, order: Order::Calls })) {
         let stderr = std::io::stderr();
         let style = layout::style_of(&stderr, anstream::AutoStream::choice(&stderr));
-        let text = summary::render(run, view, style).map_err(|error| anyhow!(error))?;
+        // A class that nobody had must not cost the tables.
+        let chosen = match summary::shown(run.clone(), &options.job_classes) {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                diagnostics::report(&error.to_string());
+                run.clone()
+            }
+        };
+        let text = summary::render(&chosen, view, style).map_err(|error| anyhow!(error))?;
         diagnostics::print(&format!("\n{text}"));
     }
     if let Some(message) = written.transpose()?

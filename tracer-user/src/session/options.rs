@@ -36,6 +36,8 @@ pub struct TraceOptions {
     pub live: bool,
     /// Tables on standard error; `None`: none.
     pub view: Option<View>,
+    /// Of what was called for these classes of jobs alone; empty: of all.
+    pub job_classes: Vec<String>,
 }
 
 impl TraceOptions {
