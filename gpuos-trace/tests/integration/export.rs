@@ -333,3 +333,70 @@ print(len(names), len(set(names)), sum('begun at' in name for name in names))
     );
     assert_eq!(text, "[1, 2] [1, 2]\n0 True\n3 3 2\n");
 }
+
+#[privileged]
+fn jobs_are_slices_with_flows_from_submission_to_the_thread_that_knew() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jobs.parquet");
+    let output = Command::new(TRACER)
+        .args(["record", "-q", "-o"])
+        .arg(&file)
+        .arg("--")
+        .arg(example("job_calls"))
+        .args(["jobs", "200"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let trace = folder.path().join("jobs.pftrace");
+    export(&file, "perfetto", &trace);
+    let text = python(
+        r"
+import sys
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+trace = Trace()
+trace.ParseFromString(open(sys.argv[1], 'rb').read())
+tracks = {packet.track_descriptor.uuid: packet.track_descriptor for packet in trace.packet}
+submitted, slices, known, failed, ends = {}, {}, {}, 0, {}
+for packet in trace.packet:
+    event = packet.track_event
+    if 'job' not in event.categories:
+        if event.type == TrackEvent.TYPE_SLICE_END and event.track_uuid in ends and ends[event.track_uuid]:
+            last = ends[event.track_uuid].pop()
+            assert packet.timestamp >= last
+        continue
+    track = tracks[event.track_uuid]
+    if event.type == TrackEvent.TYPE_SLICE_BEGIN:
+        assert track.name == 'jobs: a' and event.name == 'a'
+        # No two jobs are open on a track.
+        assert not ends.get(event.track_uuid)
+        ends[event.track_uuid] = [packet.timestamp]
+        slices[event.flow_ids[0]] = packet.timestamp
+        failed += {a.name: a.uint_value for a in event.debug_annotations}['failed']
+    elif event.name == 'submit a':
+        assert track.thread.tid > 0
+        submitted[event.flow_ids[0]] = packet.timestamp
+    elif event.name == 'known a':
+        known[event.terminating_flow_ids[0]] = packet.timestamp
+assert submitted == slices and submitted.keys() == known.keys()
+assert all(known[flow] >= submitted[flow] for flow in known)
+print(len(slices), failed)
+",
+        &[&trace],
+    );
+    assert_eq!(text.trim(), "200 1");
+    let chrome = folder.path().join("jobs.json");
+    export(&file, "chrome", &chrome);
+    let text = python(
+        "import json, sys\nevents = json.load(open(sys.argv[1]))['traceEvents']\n\
+         jobs = [event for event in events if event.get('cat') == 'job']\n\
+         print(sum(event['ph'] == 'b' for event in jobs), sum(event['ph'] == 'e' for event in jobs))",
+        &[&chrome],
+    );
+    assert_eq!(text.trim(), "200 200");
+    let shown = Command::new(TRACER).args(["show", "--job", "a"]).arg(&file).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("job class") && shown.contains("getppid"), "{shown}");
+    let unknown = Command::new(TRACER).args(["show", "--job", "zzz"]).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(!unknown.status.success() && said.contains("no job class `zzz`") && said.contains("`a`"), "{said}");
+}
