@@ -4,6 +4,7 @@
 //! Numbers come from the kernel side; what is not in a table stays a number.
 
 pub mod api;
+pub mod arguments;
 pub mod call;
 mod decoded;
 pub mod devices;

@@ -1,12 +1,19 @@
 //! Which role and category each call has: the built-in table, and what a file of the user changes.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 use gpuos_host::files;
 use gpuos_model::{Category, Role};
 use serde::Deserialize;
 
-use crate::{similar::similar, syscalls};
+use crate::{
+    arguments::{self, Kind},
+    similar::similar,
+    syscalls::{self, Syscall},
+};
 
 /// Why a file of roles or a filter was refused.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +34,14 @@ pub enum RolesError {
         /// The file, as the user named it.
         path: String,
         /// What is wrong, in the words of whoever found it.
+        reason: String,
+    },
+    /// What follows a slash is no regular expression.
+    #[error("`/{pattern}` is no regular expression: {reason}")]
+    Pattern {
+        /// The expression.
+        pattern: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// A word that names nothing.
@@ -128,32 +143,66 @@ impl Roles {
             .unwrap_or(Category::Unknown.name())
     }
 
-    /// The numbers that a list of roles, categories and call names selects.
+    /// The numbers that a list of roles, categories and call names selects, also as people type them for strace: `trace=ioctl`,
+    /// `%file`, `%memory`, `/regular expression`, and from the first word with `!` on what is left out.
     ///
     /// # Errors
-    /// [`RolesError::UnknownWord`].
+    /// [`RolesError::UnknownWord`], [`RolesError::Pattern`].
     pub fn select(&self, words: &[String]) -> Result<Vec<u32>, RolesError> {
-        let mut numbers = Vec::new();
-        for word in words {
-            let selected: Vec<u32> = syscalls::native_syscalls()
-                .iter()
-                .filter(|call| {
-                    call.name == word || self.role(call.number).name() == word || self.category(call.number) == word
-                })
-                .map(|call| call.number)
-                .collect();
+        let mut wanted: BTreeSet<u32> = BTreeSet::new();
+        let mut is_without = false;
+        for (place, word) in words.iter().enumerate() {
+            let mut bare = word.strip_prefix("trace=").unwrap_or(word);
+            if let Some(rest) = bare.strip_prefix('!') {
+                // Of a list that begins so, everything else is wanted.
+                if place == 0 {
+                    wanted = syscalls::native_syscalls().iter().map(|call| call.number).collect();
+                }
+                (bare, is_without) = (rest, true);
+            }
+            let selected = self.of_word(bare)?;
             if selected.is_empty() {
                 let known = syscalls::native_syscalls()
                     .iter()
                     .flat_map(|call| [call.name, call.category.name()])
                     .chain(Role::ALL.iter().map(|role| role.name()));
-                return Err(RolesError::UnknownWord { word: word.clone(), near: similar(word, known) });
+                return Err(RolesError::UnknownWord { word: word.clone(), near: similar(bare, known) });
             }
-            numbers.extend(selected);
+            for number in selected {
+                if is_without {
+                    wanted.remove(&number)
+                } else {
+                    wanted.insert(number)
+                };
+            }
         }
-        numbers.sort_unstable();
-        numbers.dedup();
-        Ok(numbers)
+        Ok(wanted.into_iter().collect())
+    }
+
+    /// What one word selects; nothing where it names nothing.
+    fn of_word(&self, word: &str) -> Result<Vec<u32>, RolesError> {
+        let pattern = word.strip_prefix('/').map(|pattern| {
+            regex_lite::Regex::new(pattern)
+                .map_err(|source| RolesError::Pattern { pattern: pattern.to_owned(), reason: source.to_string() })
+        });
+        let pattern = pattern.transpose()?;
+        let has = |name: &str, kinds: &[Kind]| {
+            arguments::signature(name).is_some_and(|all| all.iter().any(|kind| kinds.contains(kind)))
+        };
+        let is_named = |call: &Syscall, word: &str| {
+            call.name == word || self.role(call.number).name() == word || self.category(call.number) == word
+        };
+        let is_selected = |call: &&Syscall| match (&pattern, word.strip_prefix('%')) {
+            (Some(pattern), _) => pattern.is_match(call.name),
+            (None, Some("file")) => has(call.name, &[Kind::Path]),
+            (None, Some("desc")) => has(call.name, &[Kind::Fd, Kind::Folder]),
+            (None, Some("net")) => is_named(call, Category::Network.name()),
+            (None, Some("process")) => is_named(call, Category::ThreadProcess.name()),
+            (None, Some("clock")) => is_named(call, Category::Time.name()),
+            (None, Some(class)) => is_named(call, class),
+            (None, None) => is_named(call, word),
+        };
+        Ok(syscalls::native_syscalls().iter().filter(is_selected).map(|call| call.number).collect())
     }
 }
 
@@ -172,6 +221,34 @@ mod tests {
         assert!(waits.contains(&number("ppoll")) && waits.contains(&number("ioctl")));
         let error = roles.select(&["ioctrl".into()]).unwrap_err().to_string();
         assert!(error.contains("did you mean `ioctl`"), "{error}");
+    }
+
+    #[test]
+    fn selects_as_people_type_it_for_strace() {
+        let select = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            Roles::default().select(&words)
+        };
+        let number = |name| syscalls::by_name(name).unwrap().number;
+        let all = syscalls::native_syscalls().len();
+        assert_eq!(select(&["trace=ioctl", "futex"]).unwrap(), select(&["futex", "ioctl"]).unwrap());
+        let but = select(&["!futex", "ioctl"]).unwrap();
+        assert!(but.len() == all - 2 && !but.contains(&number("futex")) && !but.contains(&number("ioctl")));
+        let memory_but_brk = select(&["%memory", "!brk"]).unwrap();
+        assert!(memory_but_brk.contains(&number("mmap")) && !memory_but_brk.contains(&number("brk")));
+        let files = select(&["%file"]).unwrap();
+        assert!(
+            files.contains(&number("openat")) && files.contains(&number("execve")) && !files.contains(&number("read"))
+        );
+        assert!(
+            select(&["%net"]).unwrap().contains(&number("connect"))
+                && select(&["%desc"]).unwrap().contains(&number("read"))
+        );
+        let opens = select(&["/^(open|openat2?)$"]).unwrap();
+        assert!(opens.contains(&number("openat")) && opens.len() <= 3);
+        assert!(select(&["/("]).unwrap_err().to_string().contains("no regular expression"));
+        assert!(select(&["!futx"]).unwrap_err().to_string().contains("did you mean `futex`"));
+        assert!(select(&["%nothing"]).is_err() && select(&["/nothing"]).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytemuck::AnyBitPattern;
 use gpuos_tracer_abi::{
     events::{
         CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, JOB, Job,
-        Lifecycle, NAME, PHASE, PROCESS, PhaseChange, SWITCH, Switch, THREAD,
+        Lifecycle, NAME, PATH_CALL, PHASE, PROCESS, PathCall, PhaseChange, SWITCH, Switch, THREAD,
     },
     syscalls::{COMPAT_RT_SIGRETURN, COMPAT_SIGRETURN},
 };
@@ -16,6 +16,8 @@ pub enum Event {
     Call(Call),
     /// One on a GPU driver.
     DeviceCall(DeviceCall),
+    /// One that is about a path.
+    PathCall(PathCall),
     /// A step in the life of a thread.
     Lifecycle(Lifecycle),
     /// A marker.
@@ -38,6 +40,7 @@ impl Event {
         Some(match head.kind {
             CALL => Self::Call(read(bytes)?),
             DEVICE_CALL => Self::DeviceCall(read(bytes)?),
+            PATH_CALL => Self::PathCall(read(bytes)?),
             PROCESS | THREAD | EXEC | NAME | END => Self::Lifecycle(read(bytes)?),
             PHASE => Self::Phase(read(bytes)?),
             SWITCH => Self::Switch(read(bytes)?),
@@ -54,6 +57,7 @@ impl Event {
         match self {
             Self::Call(call) => &call.head,
             Self::DeviceCall(call) => &call.call.head,
+            Self::PathCall(call) => &call.call.head,
             Self::Lifecycle(life) => &life.head,
             Self::Phase(phase) => &phase.head,
             Self::Switch(switch) => &switch.head,

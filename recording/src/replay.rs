@@ -198,6 +198,7 @@ impl TraceState {
             }
             Event::Phase(change) => self.mark(change),
             Event::Call(_)
+            | Event::PathCall(_)
             | Event::DeviceCall(_)
             | Event::Switch(_)
             | Event::Fault(_)

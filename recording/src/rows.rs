@@ -170,7 +170,7 @@ columns! {
     STATUS, "status", status: coded, |row| row.status_name;
     #[doc = "u32: its number."]
     STATUS_NUMBER, "status_number", status_number: short, |row| row.status;
-    #[doc = "str: fields of the argument of a GPU driver's call, `name=value` with spaces between."]
+    #[doc = "str: fields of the argument of a GPU driver's call, `name=value` with spaces between; `path=` and the path in quotes, where paths are recorded."]
     FIELDS, "fields", fields: text, |row| &row.fields;
     #[doc = "str: kind of kernel service."]
     CATEGORY, "category", category: coded, |row| row.names.category;

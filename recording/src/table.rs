@@ -109,6 +109,11 @@ impl Table {
                 let row = self.device_call(call);
                 self.rows.push(row);
             }
+            Event::PathCall(call) => {
+                let mut row = self.call(&call.call, 0, 0);
+                row.fields = format!("path={}", quoted(&call.path));
+                self.rows.push(row);
+            }
             Event::Lifecycle(life) => {
                 // Whose they are is known before the step is taken.
                 let (process, comm) = (self.state.process(head.pid), self.state.thread_name(head.thread));
@@ -262,6 +267,21 @@ impl Table {
         let rows = std::mem::take(&mut self.rows);
         rows::frame(&rows, &self.state.strings)
     }
+}
+
+/// A path as it is written in a program, with what is no UTF-8 or would move a cursor escaped; `…` behind one that is longer.
+fn quoted(path: &[u8]) -> String {
+    let (path, end) = match path.iter().position(|byte| *byte == 0) {
+        // The kernel side ends what it cuts, too.
+        Some(length) if length + 1 < path.len() => (&path[..length], ""),
+        _ => (&path[..path.len().saturating_sub(1)], "…"),
+    };
+    let mut text = String::new();
+    for chunk in path.utf8_chunks() {
+        text.extend(chunk.valid().escape_debug());
+        chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02x}"));
+    }
+    format!("\"{text}\"{end}")
 }
 
 /// Name of the error that a call returned; restarts have names that programs never see.

@@ -153,6 +153,7 @@ fn triggers(wanted: &[Trigger], state: &mut TraceState, event: &Event) -> bool {
     };
     match event {
         Event::Call(call) => of_call(call, 0),
+        Event::PathCall(call) => of_call(&call.call, 0),
         Event::DeviceCall(call) => of_call(&call.call, call.status),
         Event::Lifecycle(_) | Event::Phase(_) | Event::Switch(_) | Event::Fault(_) | Event::Job(_) | Event::Gap(_) => {
             let ended = state.follow(event);

@@ -9,6 +9,8 @@ use crate::ioctl::DeviceId;
 pub const CALL: u8 = 1;
 /// A finished call on a device of a GPU driver: [`DeviceCall`].
 pub const DEVICE_CALL: u8 = 2;
+/// A finished call with the path that it was about: [`PathCall`].
+pub const PATH_CALL: u8 = 3;
 /// A process began, or was attached to: [`Lifecycle`].
 pub const PROCESS: u8 = 8;
 /// A thread of a process began: [`Lifecycle`].
@@ -38,6 +40,9 @@ pub const UNTIMED: u8 = 2;
 pub const COMPAT: u8 = 4;
 /// Flag of a device call: the argument could not be read.
 pub const UNREADABLE: u8 = 8;
+
+/// Bytes of a path that are kept, its final NUL included.
+pub const PATH: usize = 192;
 
 /// Bytes of a device call's argument that are kept.
 pub const ARGUMENT: usize = 64;
@@ -99,6 +104,17 @@ pub struct DeviceCall {
     pub length: u32,
     /// The structure that the call points to, as it was after the call.
     pub argument: [u8; ARGUMENT],
+}
+
+/// A system call that is about a path.
+#[repr(C)]
+#[cfg_attr(feature = "pod", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathCall {
+    /// As for every call.
+    pub call: Call,
+    /// The path as it was at entry, ended by a NUL; without one it is longer.
+    pub path: [u8; PATH],
 }
 
 /// The life of processes and threads.
@@ -208,6 +224,7 @@ const _: () = {
     assert!(size_of::<EventHeader>() == 24);
     assert!(size_of::<Call>() == 80);
     assert!(size_of::<DeviceCall>() == 160);
+    assert!(size_of::<PathCall>() == 272);
     assert!(size_of::<Lifecycle>() == 64);
     assert!(size_of::<PhaseChange>() == 112);
     assert!(size_of::<Job>() == 120);

@@ -33,6 +33,10 @@ pub mod globals {
     pub const WORD_TYPE: &str = "WORD_TYPE";
     /// `u32`: 1 when every call is written to the ring, too.
     pub const RECORDED: &str = "RECORDED";
+    /// `u32`: 1 when the paths that calls are about are recorded.
+    pub const PATHS: &str = "PATHS";
+    /// `[u8; 512]`, by system call number: 1 + which of the first four arguments is the address of a path; 0: none is.
+    pub const PATH_ARGUMENTS: &str = "PATH_ARGUMENTS";
     /// `u32`: 1 when phases are inferred from calls on GPU devices.
     pub const INFER_PHASES: &str = "INFER_PHASES";
     /// `u32`: 1 when functions of libraries are watched, whose probes make system calls of their own.

@@ -1,6 +1,7 @@
 //! Who is traced: a thread is traced when it has a [`ThreadState`] in task storage.
 
 use crate::{
+    events::PATH,
     ioctl::{Pending, ROW_TABLE},
     phases::Used,
     syscalls::{CHUNKS_PER_THREAD, SYSCALL_NUMBERS},
@@ -154,6 +155,10 @@ pub struct ThreadState {
     pub settled: TaskUsage,
     /// Chunk numbers + 1 of the rows that this thread holds; 0: none.
     pub chunks: [u32; CHUNKS_PER_THREAD],
+    /// The path that the call in flight is about, where paths are recorded.
+    pub path: [u8; PATH],
+    /// Bytes of it, its NUL included; 0: it is about none, or that could not be read.
+    pub path_length: u64,
     /// The device call in flight, and what earlier ones left.
     pub pending: Pending,
     /// Row number + 1 by a hash of call, device, command, detail and phase; 0: none yet.
@@ -210,6 +215,8 @@ impl ThreadState {
         arguments: [0; 6],
         settled: TaskUsage::ZERO,
         chunks: [0; CHUNKS_PER_THREAD],
+        path: [0; PATH],
+        path_length: 0,
         pending: Pending::NONE,
         row_table: [0; ROW_TABLE],
         slot_by_syscall: [0; SYSCALL_NUMBERS],
@@ -300,8 +307,8 @@ const _: () = {
     assert!(size_of::<TaskUsage>() == 56);
     assert!(offset_of!(ThreadState, settled) == 224);
     assert!(offset_of!(ThreadState, chunks) == 280);
-    assert!(offset_of!(ThreadState, pending) == 344);
-    assert!(offset_of!(ThreadState, slot_by_syscall) == 384 + 2 * ROW_TABLE);
-    assert!(size_of::<ThreadState>() == 384 + 2 * ROW_TABLE + 2 * SYSCALL_NUMBERS);
+    assert!(offset_of!(ThreadState, pending) == 344 + PATH + 8);
+    assert!(offset_of!(ThreadState, slot_by_syscall) == 384 + PATH + 8 + 2 * ROW_TABLE);
+    assert!(size_of::<ThreadState>() == 384 + PATH + 8 + 2 * ROW_TABLE + 2 * SYSCALL_NUMBERS);
     assert!(size_of::<ProcessRecord>() == 152 && offset_of!(ProcessRecord, comm) == 136);
 };

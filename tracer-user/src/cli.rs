@@ -240,6 +240,10 @@ pub struct RecordArgs {
     #[arg(long)]
     pub faults: bool,
 
+    /// Record also the paths that calls are about, up to 191 bytes of each
+    #[arg(long)]
+    pub paths: bool,
+
     /// Keep only the last events in memory, such as 30s, and write them at SIGUSR1, at the end, or when `--when` says so
     #[arg(long, value_name = "TIME", value_parser = window::duration_of)]
     pub last: Option<Duration>,

@@ -21,7 +21,7 @@ fn the_verifiers_work_does_not_grow_unnoticed() {
     let by_id = Settings { tasks_by_id: true, ..Settings::default() };
     found.extend(Tracer::start(&by_id).unwrap().verified_instructions().unwrap());
     // What more is asked for makes other programs of the same sources: they stand under their own names.
-    let recording = Some(RecordingSettings { ring_bytes: 1 << 16, switches: true, faults: true });
+    let recording = Some(RecordingSettings { ring_bytes: 1 << 16, switches: true, faults: true, paths: true });
     for tasks_by_id in [false, true] {
         let plain = Settings { tasks_by_id, ..Settings::default() };
         for (what, settings) in [

@@ -13,18 +13,19 @@ use aya_ebpf::{
 use gpuos_tracer_abi::{
     counters::EVENTS_LOST,
     events::{
-        ARGUMENT, CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, EventHeader, FAULT, Fault, Lifecycle, NAME, PHASE,
-        PhaseChange, SWITCH, Switch, UNFINISHED, UNREADABLE, UNTIMED,
+        ARGUMENT, CALL, COMPAT, Call, DEVICE_CALL, DeviceCall, EventHeader, FAULT, Fault, Lifecycle, NAME, PATH,
+        PATH_CALL, PHASE, PathCall, PhaseChange, SWITCH, Switch, UNFINISHED, UNREADABLE, UNTIMED,
     },
     phases::{LABEL, OPERATION_BEGIN, OPERATION_SWITCH, SCOPE_FUNCTION},
-    syscalls::{ABI_COMPAT, ABI_NATIVE},
+    syscalls::{ABI_COMPAT, ABI_NATIVE, SYSCALL_NUMBERS},
     tasks::{SLOT_NONE, SLOT_RULED, SLOT_SKIPPED, ThreadState},
 };
 
 use crate::ground::{
     counters,
     kernel::{self, argument_of, call_number},
-    maps::{EVENTS, FUNCTION_LABELS, RECORDED},
+    maps::{EVENTS, FUNCTION_LABELS, PATH_ARGUMENTS, PATHS, RECORDED},
+    state,
 };
 
 /// `PR_SET_NAME` of `linux/prctl.h`.
@@ -71,6 +72,34 @@ pub(crate) fn begin_call(task: *mut task_struct, thread: &mut ThreadState, numbe
         let first = |place| argument_of(registers, place);
         thread.arguments = [first(0), first(1), first(2), first(3), 0, 0];
     }
+    if PATHS.load() != 0 {
+        read_path();
+    }
+}
+
+/// Keeps the path that the call in flight is about: when it returns, another may stand there, and after an `execve` nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_path() -> u32 {
+    let Some(thread) = state::state_of(kernel::current_task()) else { return 0 };
+    thread.path_length = 0;
+    if thread.number as usize >= SYSCALL_NUMBERS || thread.abi != ABI_NATIVE {
+        return 0;
+    }
+    let place = kernel::bounded::<{ SYSCALL_NUMBERS as u64 - 1 }>(thread.number);
+    // SAFETY: inside the array; volatile, because the value is set after compilation.
+    let argument = unsafe { (&raw const PATH_ARGUMENTS).cast::<u8>().add(place).read_volatile() };
+    let address = match argument {
+        1 => thread.arguments[0],
+        2 => thread.arguments[1],
+        3 => thread.arguments[2],
+        4 => thread.arguments[3],
+        _ => return 0,
+    };
+    // SAFETY: the helper writes no more than the array holds, and ends it with a NUL.
+    let length = unsafe { bpf_probe_read_user_str((&raw mut thread.path).cast(), PATH as u32, address as *const _) };
+    thread.path_length = if length > 0 { length as u64 } else { 0 };
+    0
 }
 
 /// Records a call that is over. Those on devices with a rule come by [`device_call`].
@@ -103,8 +132,25 @@ pub(crate) fn unfinished_call(thread: &mut ThreadState) {
 
 #[inline(never)]
 fn call(thread: &mut ThreadState, duration: u64, returned: i64, flags: u32) -> u32 {
+    if PATHS.load() != 0 && thread.path_length != 0 {
+        return path_call(thread, duration, returned, flags);
+    }
     let Some(mut entry) = reserve::<Call>() else { return 0 };
     entry.write(call_of(thread, CALL, duration, returned, flags));
+    entry.submit(BPF_RB_NO_WAKEUP.into());
+    0
+}
+
+#[inline(always)]
+fn path_call(thread: &mut ThreadState, duration: u64, returned: i64, flags: u32) -> u32 {
+    let Some(mut entry) = reserve::<PathCall>() else { return 0 };
+    let event = entry.as_mut_ptr();
+    // SAFETY: inside the reserved record.
+    unsafe {
+        (*event).call = call_of(thread, PATH_CALL, duration, returned, flags);
+        (*event).path = thread.path;
+    }
+    thread.path_length = 0;
     entry.submit(BPF_RB_NO_WAKEUP.into());
     0
 }

@@ -14,7 +14,7 @@ use gpuos_tracer_abi::{
     phases::{LABEL, MOST_FUNCTIONS, PhaseKey, PhaseNode},
     settings::{Caller, CallerWords, SpecialNumberWords, TaskOffsetWords, TracepointOffsetWords},
     stacks::StackSite,
-    syscalls::{CounterSlot, RowCounts, RowKey},
+    syscalls::{CounterSlot, RowCounts, RowKey, SYSCALL_NUMBERS},
     tasks::{ProcessRecord, ThreadState},
 };
 
@@ -178,6 +178,10 @@ pub(crate) static INODE_TYPE: Global<u32> = Global::new(0);
 pub(crate) static WORD_TYPE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static RECORDED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static PATHS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static PATH_ARGUMENTS: Global<[u8; SYSCALL_NUMBERS]> = Global::new([0; _]);
 #[unsafe(no_mangle)]
 pub(crate) static INFER_PHASES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]

@@ -14,8 +14,8 @@ use crate::{
 };
 
 pub(super) fn record(args: RecordArgs) -> Result<()> {
-    let RecordArgs { mut trace, pids, sched, faults, ring, launch, last, when, memory, command } = args;
-    let mut recording = plan(&mut trace, RecordingSettings { ring_bytes: ring, switches: sched, faults })?;
+    let RecordArgs { mut trace, pids, sched, faults, paths, ring, launch, last, when, memory, command } = args;
+    let mut recording = plan(&mut trace, RecordingSettings { ring_bytes: ring, switches: sched, faults, paths })?;
     recording.limits = last.map(|window| Limits { window, bytes: memory as usize, triggers: when });
     let mut options = options::trace(trace)?;
     if pids.is_empty() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytemuck::NoUninit;
-use gpuos_decode::devices::Devices;
+use gpuos_decode::{arguments, devices::Devices, syscalls};
 use gpuos_tracer_abi::{
     counters::state::GPU_SEEN,
     hooks::HOOKS,
@@ -44,6 +44,8 @@ pub struct RecordingSettings {
     pub switches: bool,
     /// Record page faults.
     pub faults: bool,
+    /// Record the paths that calls are about.
+    pub paths: bool,
 }
 
 /// Sizes of maps where nobody asks for others: numbers of entries.
@@ -356,6 +358,8 @@ impl Ways {
             (globals::INODE_TYPE, bytes(&cast.inode)),
             (globals::WORD_TYPE, bytes(&cast.word)),
             (globals::RECORDED, truth(settings.recording.is_some())),
+            (globals::PATHS, truth(settings.recording.is_some_and(|recording| recording.paths))),
+            (globals::PATH_ARGUMENTS, path_arguments()),
             (globals::INFER_PHASES, truth(settings.infer_phases)),
             (globals::FUNCTIONS_WATCHED, truth(!settings.functions.is_empty())),
             (globals::STACKS_KEPT, truth(settings.stacks != 0)),
@@ -367,6 +371,18 @@ impl Ways {
             (aya_log::LEVEL, vec![super::log::number_of(settings.log)]),
         ])
     }
+}
+
+/// Which argument of each call is the address of a path, see [`globals::PATH_ARGUMENTS`].
+fn path_arguments() -> Vec<u8> {
+    let mut arguments = vec![0; SYSCALL_NUMBERS];
+    for call in syscalls::native_syscalls() {
+        if let (Some(to), Some(place)) = (arguments.get_mut(call.number as usize), arguments::path_argument(call.name))
+        {
+            *to = place as u8 + 1;
+        }
+    }
+    arguments
 }
 
 /// Writes what programs need to find: rows and phases to give away, labels, and what a filter hides.
