@@ -3,7 +3,7 @@
 //!
 //! Signatures are those of the manual pages of Linux; values of flags are those of the `libc` crate for this architecture.
 
-use std::{collections::HashMap, fmt::Write as _, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock};
 
 /// What an argument is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ const OPEN: Names = names! {
 };
 const PROTECTION: Names = names! { PROT_READ PROT_WRITE PROT_EXEC PROT_GROWSDOWN PROT_GROWSUP };
 const MAP: Names = names! {
-    MAP_SHARED_VALIDATE MAP_SHARED MAP_PRIVATE MAP_FIXED_NOREPLACE MAP_FIXED MAP_ANONYMOUS MAP_GROWSDOWN MAP_LOCKED MAP_NORESERVE
+    MAP_SHARED_VALIDATE MAP_SHARED MAP_PRIVATE MAP_FIXED_NOREPLACE MAP_FIXED MAP_ANONYMOUS MAP_GROWSDOWN MAP_DENYWRITE MAP_EXECUTABLE MAP_LOCKED MAP_NORESERVE
     MAP_POPULATE MAP_NONBLOCK MAP_STACK MAP_HUGETLB
 };
 const ADVICE: Names = names! {
@@ -197,7 +197,7 @@ fn signal(number: u64) -> String {
     one(number, NAMES)
 }
 
-/// The arguments of a call as text. `path`: what stands at the address of its path, where that was read. `fd`: what a descriptor
+/// The arguments of a call as text. `path`: what stands at the address of its path, in quotes, where that was read. `fd`: what a descriptor
 /// is, where that is known.
 #[must_use]
 pub fn text(syscall: &str, values: [u64; 4], path: Option<&str>, fd: impl Fn(i32) -> Option<String>) -> String {
@@ -215,10 +215,7 @@ pub fn text(syscall: &str, values: [u64; 4], path: Option<&str>, fd: impl Fn(i32
             continue;
         }
         match (kind, path) {
-            (Kind::Path, Some(path)) => {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{path:?}");
-            }
+            (Kind::Path, Some(path)) => text.push_str(path),
             _ => text.push_str(&argument(*kind, value, &fd)),
         }
     }
@@ -319,7 +316,7 @@ mod tests {
         assert_eq!(shown("close", [7, 1, 2, 3]), "7</dev/nvidia0>");
         assert_eq!(shown("read", [3, 0x1000, 832, 9]), "3, 0x1000, 832");
         let here = u64::from(libc::AT_FDCWD as u32);
-        let path = text("openat", [here, 0x10, libc::O_CLOEXEC as u64, 0o644], Some("/etc/ld.so.cache"), |_| None);
+        let path = text("openat", [here, 0x10, libc::O_CLOEXEC as u64, 0o644], Some("\"/etc/ld.so.cache\""), |_| None);
         assert_eq!(path, "AT_FDCWD, \"/etc/ld.so.cache\", O_RDONLY|O_CLOEXEC");
         let made = [here, 0, (libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC) as u64, 0o644];
         assert_eq!(shown("openat", made), "AT_FDCWD, NULL, O_WRONLY|O_CREAT|O_TRUNC, 0644");

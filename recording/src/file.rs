@@ -63,6 +63,9 @@ pub enum RecordingError {
         /// What is wrong, in the words of whoever found it.
         reason: String,
     },
+    /// Lines have no place to go.
+    #[error("cannot print the events: {0}")]
+    Lines(io::Error),
     /// What was read is no record.
     #[error("the journal is damaged: {0}")]
     Damaged(io::Error),

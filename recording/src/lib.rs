@@ -16,11 +16,13 @@ pub mod file;
 mod flight;
 pub mod interner;
 pub mod journal;
+pub mod print;
 mod priority;
 pub mod replay;
 pub mod ring;
 pub mod rows;
 pub mod source;
+mod stream;
 pub mod table;
 pub mod window;
 mod writer;
@@ -47,6 +49,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub use file::RecordingError;
 use journal::JournalHeader;
 use ring::Ring;
+pub use stream::Lines;
 use table::Table;
 use window::Limits;
 
@@ -86,10 +89,14 @@ enum Work {
     Whole {
         reader: JoinHandle<io::Result<()>>,
         writer: JoinHandle<Result<file::Unfinished, RecordingError>>,
+        /// Who prints it, too.
+        lines: Option<JoinHandle<Result<(), RecordingError>>>,
         journal: PathBuf,
     },
     /// The last seconds of it, in memory.
     Window(JoinHandle<Result<Vec<Recorded>, RecordingError>>),
+    /// Lines of text, and no file.
+    Lines(JoinHandle<Result<(), RecordingError>>),
 }
 
 /// A finished recording.
@@ -111,26 +118,38 @@ fn spawn<T: Send + 'static>(
 }
 
 impl Recorder {
-    /// Begins to write what comes through the ring.
+    /// Begins to write what comes through the ring, and to print it where that is wanted.
     ///
     /// # Errors
     /// [`RecordingError`] when the files cannot be made.
-    pub fn begin(path: &Path, ring: Ring, head: &JournalHeader, roles: &Roles) -> Result<Self, RecordingError> {
+    pub fn begin(
+        path: &Path,
+        ring: Ring,
+        head: &JournalHeader,
+        roles: &Roles,
+        lines: Option<Lines>,
+    ) -> Result<Self, RecordingError> {
         let journal = journal::path_for(path);
         let file = journal::create(&journal, head)?;
         let shared = Arc::new(Shared::default());
         let unfinished = file::Unfinished::create(path).inspect_err(|_| drop(files::remove(&journal)))?;
         let input = journal::JournalReader::follow(&file, &journal)?;
+        let table = || Table::new(roles.clone(), head.devices.clone());
+        let print = |lines| {
+            let (shared, table, input) = (shared.clone(), table(), journal::JournalReader::follow(&file, &journal)?);
+            spawn("gpuos-lines", move || stream::of_journal(input, lines, table, &shared))
+        };
+        let lines = lines.map(print).transpose()?;
         let reader = {
             let (shared, journal) = (shared.clone(), journal.clone());
             spawn("gpuos-ring", move || drain::run(ring, file, &journal, &shared))?
         };
         let writer = {
             let shared = shared.clone();
-            let table = Table::new(roles.clone(), head.devices.clone());
+            let table = table();
             spawn("gpuos-writer", move || writer::run(input, unfinished, table, &shared))?
         };
-        let work = Some(Work::Whole { reader, writer, journal });
+        let work = Some(Work::Whole { reader, writer, lines, journal });
         Ok(Self { shared, path: path.to_path_buf(), is_running: Cell::new(false), work })
     }
 
@@ -154,6 +173,20 @@ impl Recorder {
         Ok(Self { shared, path: path.to_path_buf(), is_running: Cell::new(false), work })
     }
 
+    /// Begins to print what comes through the ring; nothing is kept.
+    ///
+    /// # Errors
+    /// [`RecordingError::Thread`].
+    pub fn print(ring: Ring, head: &JournalHeader, roles: &Roles, lines: Lines) -> Result<Self, RecordingError> {
+        let shared = Arc::new(Shared::default());
+        let table = Table::new(roles.clone(), head.devices.clone());
+        let reader = {
+            let shared = shared.clone();
+            spawn("gpuos-ring", move || stream::of_ring(ring, lines, table, &shared))?
+        };
+        Ok(Self { shared, path: PathBuf::new(), is_running: Cell::new(false), work: Some(Work::Lines(reader)) })
+    }
+
     /// The command runs, or the processes are attached to.
     pub fn begun(&self) {
         self.is_running.set(true);
@@ -165,9 +198,14 @@ impl Recorder {
         self.shared.ends.store(true, Ordering::Release);
         self.shared.is_complete.store(true, Ordering::Release);
         match work {
-            Work::Whole { reader, writer, journal } => {
+            Work::Lines(reader) => {
+                reader.thread().unpark();
+                drop(reader.join());
+            }
+            Work::Whole { reader, writer, lines, journal } => {
                 reader.thread().unpark();
                 let _ = reader.join();
+                drop(lines.map(JoinHandle::join));
                 writer.thread().unpark();
                 drop(writer.join());
                 if self.is_running.get() {
@@ -219,6 +257,7 @@ impl Recorder {
         match &self.work {
             Some(Work::Whole { reader, .. }) => reader.thread().unpark(),
             Some(Work::Window(reader)) => reader.thread().unpark(),
+            Some(Work::Lines(reader)) => reader.thread().unpark(),
             None => {}
         }
     }
@@ -231,8 +270,12 @@ impl Recorder {
         let Some(work) = self.work.take() else { return Ok(Vec::new()) };
         let Self { shared, path, .. } = &self;
         let panicked = || io::Error::other("the thread panicked");
-        let (reader, writer, journal) = match work {
-            Work::Whole { reader, writer, journal } => (reader, writer, journal),
+        let (reader, writer, lines, journal) = match work {
+            Work::Whole { reader, writer, lines, journal } => (reader, writer, lines, journal),
+            Work::Lines(reader) => {
+                let printed = reader.join().unwrap_or_else(|_| Err(RecordingError::Thread(panicked())));
+                return printed.map(|()| Vec::new());
+            }
             Work::Window(reader) => {
                 return reader.join().unwrap_or_else(|_| Err(RecordingError::Thread(panicked())));
             }
@@ -241,6 +284,11 @@ impl Recorder {
         let read = reader.join().unwrap_or_else(|_| Err(panicked()));
         shared.is_complete.store(true, Ordering::Release);
         writer.thread().unpark();
+        // The file is finished whatever came of the lines.
+        let printed = lines.map_or(Ok(()), |lines| {
+            lines.thread().unpark();
+            lines.join().unwrap_or_else(|_| Err(RecordingError::Thread(panicked())))
+        });
         // Nothing is drawn where nobody looks.
         let progress = ProgressBar::new(shared.written.load(Ordering::Relaxed)).with_style(progress_style());
         while !writer.is_finished() {
@@ -260,7 +308,7 @@ impl Recorder {
         })?;
         // What it held is in the file.
         let _ = files::remove(&journal);
-        Ok(vec![recorded])
+        printed.map(|()| vec![recorded])
     }
 }
 

@@ -51,6 +51,15 @@ impl Source {
         }
     }
 
+    /// Whether no call was left out on purpose (`-e`).
+    #[must_use]
+    pub fn has_every_call(&self) -> bool {
+        match self {
+            Self::Finished(recording) => recording.header.mode.filter.is_empty(),
+            Self::Journal(reader) => reader.head.filter.is_empty(),
+        }
+    }
+
     /// Clocks at the start.
     #[must_use]
     pub fn clocks(&self) -> Clocks {
@@ -159,7 +168,11 @@ pub fn header_of(head: JournalHeader, counts: &mut Counts, why: &str, damage: Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::{self, ExportFormat};
+    use crate::{
+        export::{self, ExportFormat},
+        print::{Choice, FirstDescriptors, Printer},
+        rows,
+    };
     use gpuos_decode::{devices::Devices, version::Version};
     use proptest::prelude::*;
 
@@ -190,6 +203,18 @@ mod tests {
             source.read(|rows| counts.add(rows).map_err(RecordingError::from)).unwrap();
             for target in [ExportFormat::Perfetto, ExportFormat::Chrome, ExportFormat::Speedscope, ExportFormat::Folded, ExportFormat::Csv, ExportFormat::OtlpJson] {
                 export::export(Source::open(&journal).unwrap().unwrap(), target, &mut std::io::sink()).unwrap();
+            }
+            for is_json in [false, true] {
+                let mut printer = Printer::new(0, is_json, FirstDescriptors::NotKnown);
+                let mut lines = 0;
+                let mut source = Source::open(&journal).unwrap().unwrap();
+                source.read(|frame| rows::each::<RecordingError>(frame, |row| {
+                    let line = printer.line(&row, &Choice::default());
+                    lines += 1;
+                    assert!(line.is_some_and(|line| !line.contains(['\n', '\u{1b}']) && (!is_json || serde_json::from_str::<serde_json::Value>(&line).is_ok())));
+                    Ok(())
+                })).unwrap();
+                prop_assert_eq!(lines, counts.events);
             }
             let Some(Source::Journal(reader)) = Source::open(&journal).unwrap() else { panic!("a journal") };
             finish(*reader, &file, unfinished).unwrap();

@@ -14,8 +14,8 @@ use gpuos_runs::{
 use gpuos_tracer::output::Destination;
 use gpuos_tracer_abi::{
     events::{
-        ARGUMENT, CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, Lifecycle, NAME,
-        PHASE, PROCESS, PhaseChange, SWITCH, Switch, THREAD,
+        ARGUMENT, CALL, Call, DEVICE_CALL, DeviceCall, END, EXEC, EventHeader, FAULT, Fault, GAP, Gap, JOB, Job,
+        Lifecycle, NAME, PATH, PATH_CALL, PHASE, PROCESS, PathCall, PhaseChange, SWITCH, Switch, THREAD,
     },
     ioctl::DeviceId,
     phases::{LABEL, OPERATION_BEGIN, OPERATION_END, OPERATION_ITERATIONS},
@@ -144,6 +144,22 @@ fn records() -> Vec<u8> {
     append(&mut bytes, &device_call);
     append(&mut bytes, &Switch { head: head(30, SWITCH), duration_ns: 9, state: 1, cpu: 1 });
     append(&mut bytes, &Fault { head: head(40, FAULT), address: 4096, code: 6 });
+    let mut path = [0; PATH];
+    path[..8].copy_from_slice(b"/tmp/\"\xff\n");
+    let opened = Call {
+        head: head(42, PATH_CALL),
+        number: 257,
+        arguments: [-100_i64 as u64, 1, 0, 0],
+        returned: 3,
+        ..Call::default()
+    };
+    append(&mut bytes, &PathCall { call: opened, path });
+    let mut label = [0; LABEL];
+    label[..3].copy_from_slice(b"a/b");
+    append(
+        &mut bytes,
+        &Job { head: head(44, JOB), duration_ns: 7, looked_ns: 5, number: 1, knower: 2, failed: 1, label },
+    );
     append(&mut bytes, &Gap { head: head(50, GAP), duration_ns: 5, lost: 2 });
     append(&mut bytes, &Lifecycle { head: head(99, END), exit_code: 9, ..Lifecycle::default() });
     bytes

@@ -244,6 +244,15 @@ pub struct RecordArgs {
     #[arg(long)]
     pub paths: bool,
 
+    /// Print each event as a line, with paths, while it happens: on standard error, with `-o -` on standard output. Tables are left
+    /// to `show`
+    #[arg(long, conflicts_with_all = ["last", "live"])]
+    pub print: bool,
+
+    /// Which events are printed.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+
     /// Keep only the last events in memory, such as 30s, and write them at SIGUSR1, at the end, or when `--when` says so
     #[arg(long, value_name = "TIME", value_parser = window::duration_of)]
     pub last: Option<Duration>,
@@ -267,6 +276,30 @@ pub struct RecordArgs {
     /// The command and its arguments
     #[arg(last = true, required_unless_present = "pids", conflicts_with = "pids", value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Which events are printed as lines, and how.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ChoiceArgs {
+    /// Print only calls on devices whose name begins so, such as nvidia-uvm
+    #[arg(long, value_name = "NAME", help_heading = "Lines")]
+    pub device: Option<String>,
+
+    /// Print only what is in this phase, or inside it
+    #[arg(long, value_name = "PATH", help_heading = "Lines")]
+    pub phase: Option<String>,
+
+    /// Print only calls that failed, or that the driver refused
+    #[arg(long, help_heading = "Lines")]
+    pub failed: bool,
+
+    /// Print only calls that took longer, such as 1ms
+    #[arg(long, value_name = "TIME", value_parser = window::duration_of, help_heading = "Lines")]
+    pub slower: Option<Duration>,
+
+    /// Print objects of JSON, one a line
+    #[arg(long, help_heading = "Lines")]
+    pub json: bool,
 }
 
 fn power_of_two_bytes(text: &str) -> Result<u32, String> {
@@ -422,7 +455,31 @@ pub struct ExportArgs {
 
 /// Arguments of `show`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    gpuos-trace show run.parquet\n  \
+    gpuos-trace show --events --failed infer.parquet\n  \
+    gpuos-trace show --slowest 10 infer.parquet")]
 pub struct ShowArgs {
+    /// Of a recording: print each event as a line, in place of the tables
+    #[arg(long)]
+    pub events: bool,
+
+    /// Of a recording: print the N calls that took longest as lines, below the tables
+    #[arg(long, value_name = "N", conflicts_with = "events")]
+    pub slowest: Option<usize>,
+
+    /// Print only these roles, categories or system calls (comma-separated)
+    #[arg(short = 'e', long = "only", value_name = "WORD", value_delimiter = ',', help_heading = "Lines")]
+    pub words: Vec<String>,
+
+    /// Print only events of these processes or threads (comma-separated)
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', help_heading = "Lines")]
+    pub pids: Vec<u32>,
+
+    /// Which events are printed.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+
     /// A file that `run -o` or `record` wrote
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,

@@ -18,6 +18,7 @@ mod ioctl_tables;
 mod job_classes;
 mod jobs;
 mod launch;
+mod lines;
 mod live;
 mod memory;
 mod no_btf;

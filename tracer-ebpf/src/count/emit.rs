@@ -73,16 +73,17 @@ pub(crate) fn begin_call(task: *mut task_struct, thread: &mut ThreadState, numbe
         thread.arguments = [first(0), first(1), first(2), first(3), 0, 0];
     }
     if PATHS.load() != 0 {
+        thread.path_length = 0;
         read_path();
     }
 }
 
-/// Keeps the path that the call in flight is about: when it returns, another may stand there, and after an `execve` nothing.
+/// Keeps the path that the call in flight is about, at its entry: when it returns, another may stand there, and after an
+/// `execve` nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_path() -> u32 {
     let Some(thread) = state::state_of(kernel::current_task()) else { return 0 };
-    thread.path_length = 0;
     if thread.number as usize >= SYSCALL_NUMBERS || thread.abi != ABI_NATIVE {
         return 0;
     }
@@ -132,8 +133,15 @@ pub(crate) fn unfinished_call(thread: &mut ThreadState) {
 
 #[inline(never)]
 fn call(thread: &mut ThreadState, duration: u64, returned: i64, flags: u32) -> u32 {
-    if PATHS.load() != 0 && thread.path_length != 0 {
-        return path_call(thread, duration, returned, flags);
+    if PATHS.load() != 0 {
+        // Its page may not have been there; the call has brought it in.
+        if thread.path_length == 0 && thread.number != call_number::execve() && thread.number != call_number::execveat()
+        {
+            read_path();
+        }
+        if thread.path_length != 0 {
+            return path_call(thread, duration, returned, flags);
+        }
     }
     let Some(mut entry) = reserve::<Call>() else { return 0 };
     entry.write(call_of(thread, CALL, duration, returned, flags));

@@ -11,11 +11,12 @@ use gpuos_decode::{
     roles::{Roles, RolesError},
 };
 use gpuos_host::files;
+use gpuos_recording::print::Choice;
 use gpuos_runs::files::FileFormat;
 use gpuos_tracer_abi::phases::INFERRED;
 
 use crate::{
-    cli::{FormatArg, LaunchArgs, OrderArg, TableArgs, TraceArgs},
+    cli::{ChoiceArgs, FormatArg, LaunchArgs, OrderArg, TableArgs, TraceArgs},
     output::{
         Destination, OutputError, OutputFormat,
         layout::{Order, View},
@@ -189,6 +190,12 @@ pub(super) enum OptionsError {
     /// `--format` alone.
     #[error("`--format` needs an output\nhint: add `-o FILE`, or `-o -` for standard output")]
     FormatWithoutOutput,
+}
+
+/// Which events are printed.
+pub(super) fn choice(args: &ChoiceArgs, calls: Vec<String>, pids: Vec<u32>) -> Choice {
+    let ChoiceArgs { device, phase, failed, slower, json: _ } = args.clone();
+    Choice { calls, device, phase, failed, slower, pids }
 }
 
 /// How tables are printed.

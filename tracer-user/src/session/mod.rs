@@ -160,7 +160,7 @@ struct Session {
 ///
 /// # Errors
 /// What the person who asked can do something about; nothing was counted then.
-pub fn trace(target: Target, mut options: TraceOptions, recording: Option<RecordingPlan>) -> Result<Traced> {
+pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<RecordingPlan>) -> Result<Traced> {
     options.settings.attaching = !matches!(target, Target::Command(_));
     options.settings.recording = recording.as_ref().map(RecordingPlan::settings);
     let prepared = target.prepare(&options)?;
@@ -182,7 +182,7 @@ pub fn trace(target: Target, mut options: TraceOptions, recording: Option<Record
     let clocks = environment::clocks();
     let command_line = target.command_line();
     let recorder =
-        recording.as_ref().map(|plan| plan.begin(&mut tracer, &options, &command_line, started, clocks)).transpose()?;
+        recording.as_mut().map(|plan| plan.begin(&mut tracer, &options, &command_line, started, clocks)).transpose()?;
     let roots = match (&target, &prepared) {
         (Target::Pids(pids), _) => pids.clone(),
         (_, Prepared::Command { suspended, .. }) => vec![suspended.pid()],

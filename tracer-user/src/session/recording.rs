@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use gpuos_host::{diagnostics, environment};
 use gpuos_model::{machine::Clocks, units};
-use gpuos_recording::{Recorded, Recorder, journal::JournalHeader, window::Limits};
+use gpuos_recording::{Lines, Recorded, Recorder, journal::JournalHeader, window::Limits};
 use gpuos_runs::run::Header;
 
 use super::options::TraceOptions;
@@ -17,10 +17,12 @@ use crate::{
 };
 
 /// What is to be recorded besides counts, and where to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RecordingPlan {
-    /// The file.
-    pub path: PathBuf,
+    /// The file; `None`: events are only printed.
+    pub path: Option<PathBuf>,
+    /// Lines that are printed meanwhile.
+    pub lines: Option<Lines>,
     /// What is asked of the kernel side.
     pub settings: RecordingSettings,
     /// The text of the `--roles` file.
@@ -37,7 +39,7 @@ impl RecordingPlan {
 
     /// Begins to record what the programs write from now on.
     pub(super) fn begin(
-        &self,
+        &mut self,
         tracer: &mut Tracer,
         options: &TraceOptions,
         command: &[String],
@@ -55,11 +57,21 @@ impl RecordingPlan {
             ..JournalHeader::default()
         };
         let ring = tracer.take_ring(self.settings.ring_bytes)?;
-        match &self.limits {
-            None => Recorder::begin(&self.path, ring, &header, &options.roles),
-            Some(limits) => Recorder::keep_last(&self.path, ring, &header, limits.clone()),
+        let mut lines = self.lines.take();
+        if let Some(lines) = &mut lines {
+            lines.printer.begin_at(clocks.monotonic_ns);
         }
-        .map_err(|error| anyhow!("{error}").context(self.path.display().to_string()))
+        let recorder = match (&self.path, &self.limits, lines) {
+            (Some(path), None, lines) => Recorder::begin(path, ring, &header, &options.roles, lines),
+            (Some(path), Some(limits), _) => Recorder::keep_last(path, ring, &header, limits.clone()),
+            (None, _, Some(lines)) => Recorder::print(ring, &header, &options.roles, lines),
+            (None, _, None) => return Err(anyhow!("a recording needs a file, or a place for its lines")),
+        };
+        let name = self.path.as_ref().map(|path| path.display().to_string());
+        recorder.map_err(|error| match name {
+            Some(name) => anyhow!("{error}").context(name),
+            None => anyhow!("{error}"),
+        })
     }
 }
 
