@@ -18,14 +18,20 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Takes what is in the ring, and what was added by others, and writes down what found no place.
 pub(crate) struct Drain {
-    pub(crate) ring: Ring,
+    /// None where events are added by who traces.
+    ring: Option<Ring>,
     lost: u64,
     looked_ns: u64,
 }
 
 impl Drain {
-    pub(crate) fn new(ring: Ring) -> Self {
+    pub(crate) fn new(ring: Option<Ring>) -> Self {
         Self { ring, lost: 0, looked_ns: monotonic_ns() }
+    }
+
+    /// Whether it fills so slowly that there is time to sleep, where so many bytes were read.
+    pub(crate) fn may_rest(&self, read: usize) -> bool {
+        self.ring.as_ref().is_none_or(|ring| read < ring.size() / 8)
     }
 
     /// Gives all records that are there to `take`. Says how many bytes, and whether nothing more comes afterwards.
@@ -42,9 +48,9 @@ impl Drain {
         // What was added came before what is in the ring, but for the calls in flight at the end.
         let (before, mut more) = if ends { (Vec::new(), added) } else { (added, Vec::new()) };
         take(&before)?;
-        let read = self.ring.drain(&mut take)?;
+        let read = self.ring.as_mut().map_or(Ok(0), |ring| ring.drain(&mut take))?;
         let now_ns = monotonic_ns();
-        let lost = self.ring.lost();
+        let lost = self.ring.as_ref().map_or(0, Ring::lost);
         if lost != self.lost {
             let head = EventHeader { at_ns: self.looked_ns, kind: GAP, ..EventHeader::default() };
             let gap = Gap { head, duration_ns: now_ns.saturating_sub(self.looked_ns), lost: lost - self.lost };
@@ -59,7 +65,7 @@ impl Drain {
 
 /// Empties the ring until it is told that nothing more comes. After an error nothing is written any more, which is said at
 /// once: the trace goes on without a recording.
-pub(crate) fn run(ring: Ring, mut file: File, journal: &Path, shared: &Shared) -> io::Result<()> {
+pub(crate) fn run(ring: Option<Ring>, mut file: File, journal: &Path, shared: &Shared) -> io::Result<()> {
     priority::first();
     let mut drain = Drain::new(ring);
     let mut failure: Option<io::Error> = None;
@@ -84,7 +90,7 @@ pub(crate) fn run(ring: Ring, mut file: File, journal: &Path, shared: &Shared) -
             return failure.map_or(Ok(()), Err);
         }
         // While it fills fast there is no time to sleep.
-        if read < drain.ring.size() / 8 && !ends {
+        if drain.may_rest(read) && !ends {
             std::thread::park_timeout(INTERVAL);
         }
     }

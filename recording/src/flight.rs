@@ -21,7 +21,7 @@ use crate::{
 
 /// Keeps the last of what comes until nothing more does. Says what was written.
 pub(crate) fn run(
-    ring: Ring,
+    ring: Option<Ring>,
     limits: Limits,
     path: &Path,
     head: &JournalHeader,
@@ -66,7 +66,7 @@ pub(crate) fn run(
         if is_over {
             break;
         }
-        if read < drain.ring.size() / 8 && !ends {
+        if drain.may_rest(read) && !ends {
             std::thread::park_timeout(INTERVAL);
         }
     }

@@ -118,13 +118,13 @@ fn spawn<T: Send + 'static>(
 }
 
 impl Recorder {
-    /// Begins to write what comes through the ring, and to print it where that is wanted.
+    /// Begins to write what comes through the ring (`None`: what is added), and to print it where that is wanted.
     ///
     /// # Errors
     /// [`RecordingError`] when the files cannot be made.
     pub fn begin(
         path: &Path,
-        ring: Ring,
+        ring: Option<Ring>,
         head: &JournalHeader,
         roles: &Roles,
         lines: Option<Lines>,
@@ -157,7 +157,12 @@ impl Recorder {
     ///
     /// # Errors
     /// [`RecordingError`] when files cannot be made there.
-    pub fn keep_last(path: &Path, ring: Ring, head: &JournalHeader, limits: Limits) -> Result<Self, RecordingError> {
+    pub fn keep_last(
+        path: &Path,
+        ring: Option<Ring>,
+        head: &JournalHeader,
+        limits: Limits,
+    ) -> Result<Self, RecordingError> {
         // Tried now, used when something happens.
         drop(file::Unfinished::create(path)?);
         let journal = journal::path_for(path);
@@ -177,7 +182,12 @@ impl Recorder {
     ///
     /// # Errors
     /// [`RecordingError::Thread`].
-    pub fn print(ring: Ring, head: &JournalHeader, roles: &Roles, lines: Lines) -> Result<Self, RecordingError> {
+    pub fn print(
+        ring: Option<Ring>,
+        head: &JournalHeader,
+        roles: &Roles,
+        lines: Lines,
+    ) -> Result<Self, RecordingError> {
         let shared = Arc::new(Shared::default());
         let table = Table::new(roles.clone(), head.devices.clone());
         let reader = {

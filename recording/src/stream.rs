@@ -83,7 +83,7 @@ impl Stream {
 }
 
 /// Prints what comes through the ring until nothing more does.
-pub(crate) fn of_ring(ring: Ring, lines: Lines, table: Table, shared: &Shared) -> Result<(), RecordingError> {
+pub(crate) fn of_ring(ring: Option<Ring>, lines: Lines, table: Table, shared: &Shared) -> Result<(), RecordingError> {
     priority::first();
     let (mut drain, mut stream) = (Drain::new(ring), Stream::new(lines, table));
     loop {
@@ -101,7 +101,7 @@ pub(crate) fn of_ring(ring: Ring, lines: Lines, table: Table, shared: &Shared) -
         if ends && read == 0 {
             return Ok(());
         }
-        if read < drain.ring.size() / 8 && !ends {
+        if drain.may_rest(read) && !ends {
             std::thread::park_timeout(INTERVAL);
         }
     }

@@ -81,6 +81,9 @@ pub struct Mode {
     pub sample: u32,
     /// Rows are by thread.
     pub per_thread: bool,
+    /// How calls were looked at: `bpf`, or `ptrace`, where times hold the stops.
+    #[serde(default = "bpf")]
+    pub backend: String,
     /// Traced until the tree was empty, not only until the command ended.
     pub wait_all: bool,
     /// The `-e` words; empty: every call was counted.
@@ -129,6 +132,7 @@ impl Default for Mode {
             timed: true,
             sample: every_call(),
             per_thread: false,
+            backend: bpf(),
             wait_all: false,
             filter: Vec::new(),
             roles: None,
@@ -140,6 +144,10 @@ impl Default for Mode {
 
 fn every_call() -> u32 {
     1
+}
+
+fn bpf() -> String {
+    "bpf".to_owned()
 }
 
 fn one() -> u64 {

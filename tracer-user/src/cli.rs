@@ -48,6 +48,10 @@ pub struct TraceArgs {
     #[arg(long)]
     pub per_thread: bool,
 
+    /// How calls are looked at: by BPF, or where that may not be used by ptrace, which needs no right and stops at each call
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = BackendArg::Auto)]
+    pub backend: BackendArg,
+
     /// Count only: no times, no histograms, at a lower cost
     #[arg(long)]
     pub no_latency: bool,
@@ -386,6 +390,17 @@ pub enum OrderArg {
     Errors,
     /// The longest call
     Max,
+}
+
+/// How calls are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// By BPF where that may be used, else by ptrace
+    Auto,
+    /// By programs in the kernel
+    Bpf,
+    /// By stopping at each call, as strace does
+    Ptrace,
 }
 
 /// File formats.

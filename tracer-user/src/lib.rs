@@ -14,4 +14,5 @@ pub mod cmd;
 pub mod live;
 pub mod output;
 pub mod probe;
+pub mod ptrace;
 pub mod session;

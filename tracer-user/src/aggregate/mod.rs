@@ -348,7 +348,7 @@ impl Aggregator {
 }
 
 /// Everything that was counted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Totals {
     /// Counts.
     pub rows: HashMap<RowKey, RowCounts>,
@@ -365,7 +365,7 @@ pub struct Totals {
     /// Processes, the first started first.
     pub processes: Vec<Process>,
     /// Records that were still in the kernel at the end, before user and system time were split.
-    records: HashMap<u64, ProcessRecord>,
+    pub records: HashMap<u64, ProcessRecord>,
     /// What could not be counted.
     pub losses: Losses,
     /// Drivers of the machine.

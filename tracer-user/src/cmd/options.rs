@@ -16,7 +16,7 @@ use gpuos_runs::files::FileFormat;
 use gpuos_tracer_abi::phases::INFERRED;
 
 use crate::{
-    cli::{ChoiceArgs, FormatArg, LaunchArgs, OrderArg, TableArgs, TraceArgs},
+    cli::{BackendArg, ChoiceArgs, FormatArg, LaunchArgs, OrderArg, TableArgs, TraceArgs},
     output::{
         Destination, OutputError, OutputFormat,
         layout::{Order, View},
@@ -26,7 +26,7 @@ use crate::{
         Launch,
         injected::{self, InjectedError, Wanted},
         launch::{Account, AccountError},
-        options::{StackFile, TraceOptions},
+        options::{Backend, StackFile, TraceOptions},
     },
 };
 
@@ -103,6 +103,7 @@ pub(super) fn trace(args: TraceArgs) -> Result<TraceOptions, OptionsError> {
         destination,
         view,
         job_classes: args.tables.job_classes.clone(),
+        backend: args.backend.into(),
     })
 }
 
@@ -201,6 +202,16 @@ pub(super) fn choice(args: &ChoiceArgs, calls: Vec<String>, pids: Vec<u32>) -> C
 /// How tables are printed.
 pub(super) fn view(args: &TableArgs) -> View {
     View { top: if args.top == 0 { usize::MAX } else { args.top }, order: args.sort.into() }
+}
+
+impl From<BackendArg> for Backend {
+    fn from(backend: BackendArg) -> Self {
+        match backend {
+            BackendArg::Auto => Self::Auto,
+            BackendArg::Bpf => Self::Bpf,
+            BackendArg::Ptrace => Self::Ptrace,
+        }
+    }
 }
 
 impl From<FormatArg> for OutputFormat {

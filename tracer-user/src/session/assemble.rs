@@ -11,7 +11,7 @@ use gpuos_runs::{
 };
 use gpuos_tracer_abi::{hooks::HookCounts, syscalls::ABI_NATIVE};
 
-use super::options::TraceOptions;
+use super::options::{Backend, TraceOptions};
 use crate::{
     aggregate::Totals,
     output::{
@@ -26,6 +26,7 @@ use crate::{
 pub(super) struct Facts {
     pub(super) command: Vec<String>,
     pub(super) wait_all: bool,
+    pub(super) backend: Backend,
     /// A command was launched, whose tree `--wait-all` would wait for.
     pub(super) can_wait_for_tree: bool,
     pub(super) started: String,
@@ -76,6 +77,12 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
 /// What is said where phases were inferred.
 const INFERRED_PHASES: &str = "phases are inferred, not marked: set-up from a process's first call on a GPU device until 50 ms after it last made a queue, teardown from the first queue or device that it closes";
 
+/// What is said of numbers in a container.
+const IN_NAMESPACE: &str = "process numbers are those of the initial pid namespace, not of this container";
+
+/// What is said of times by ptrace.
+const BY_PTRACE: &str = "traced by ptrace: every thread stopped twice for each call, so times are longer than they are without, those of short calls several times";
+
 /// What is said where ranges were wanted and none came.
 const NO_RANGES: &str = "no NVTX or roctx range was seen: the program opened none, or took no library (static and setuid programs; with `--roctx` those that load roctx by dlopen)";
 
@@ -87,6 +94,10 @@ pub(super) fn run(options: &TraceOptions, facts: Facts) -> Result<Run> {
     let totals = facts.totals;
     let calls = frame::build(&totals.rows, &totals.processes, &totals.phases, &options.roles, &totals.devices)?;
     let mut notes = notes(&totals, facts.can_wait_for_tree);
+    if facts.backend == Backend::Ptrace {
+        notes.retain(|note| note != IN_NAMESPACE);
+        notes.push(BY_PTRACE.to_owned());
+    }
     if !options.settings.functions.is_empty()
         && !totals.phases.iter().any(|phase| phase.scope == Scope::Function && phase.entered != 0)
     {
@@ -110,6 +121,7 @@ pub(super) fn run(options: &TraceOptions, facts: Facts) -> Result<Run> {
             timed: options.settings.timed,
             sample: options.settings.sample,
             per_thread: options.settings.per_thread,
+            backend: facts.backend.name().to_owned(),
             wait_all: facts.wait_all,
             filter: options.filter.clone(),
             roles: options.roles_file.clone(),
@@ -222,7 +234,7 @@ fn notes(totals: &Totals, can_wait_for_tree: bool) -> Vec<String> {
         notes.push(format!("{threads} of the tree still ran at the end{advice}"));
     }
     if environment::in_pid_namespace() {
-        notes.push("process numbers are those of the initial pid namespace, not of this container".to_owned());
+        notes.push(IN_NAMESPACE.to_owned());
     }
     notes
 }

@@ -322,28 +322,44 @@ impl Suspended {
     /// # Errors
     /// [`LaunchError::NotExecutable`] when the kernel refuses the file.
     pub fn release(mut self) -> Result<Running, LaunchError> {
-        let system = |what| {
-            move |error: io::Error| LaunchError::System {
-                what,
-                errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-            }
-        };
-        self.go.write_all(b"x").map_err(system("releasing the child"))?;
+        self.start()?;
+        let pid = self.pid;
+        self.executed().inspect_err(|_| {
+            let _ = nix::sys::wait::waitpid(pid, None);
+        })
+    }
+
+    /// Lets the child execute the command, and does not wait.
+    ///
+    /// # Errors
+    /// [`LaunchError::System`].
+    pub fn start(&mut self) -> Result<(), LaunchError> {
+        self.go.write_all(b"x").map_err(|error| system("releasing the child", &error))
+    }
+
+    /// Waits until it has executed the command, or could not. Who is to reap it does that.
+    ///
+    /// # Errors
+    /// [`LaunchError::NotExecutable`] when the kernel refuses the file.
+    pub fn executed(mut self) -> Result<Running, LaunchError> {
         let mut errno = [0; 4];
         match self.report.read_exact(&mut errno) {
             // The pipe was closed by a successful execve.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Ok(Running { pid: self.pid, pidfd: self.pidfd })
             }
-            Err(error) => Err(system("waiting for execve")(error)),
+            Err(error) => Err(system("waiting for execve", &error)),
             Ok(()) => {
-                let _ = nix::sys::wait::waitpid(self.pid, None);
                 let errno = Errno::from_raw(i32::from_ne_bytes(errno));
                 // A missing interpreter is ENOENT although the file is there.
                 Err(LaunchError::NotExecutable { path: self.path, errno })
             }
         }
     }
+}
+
+fn system(what: &'static str, error: &io::Error) -> LaunchError {
+    LaunchError::System { what, errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)) }
 }
 
 /// The child's life before the command.

@@ -5,6 +5,7 @@
 //! Detaching comes before the last reading, so that nothing moves while it is read.
 
 mod assemble;
+mod by_ptrace;
 mod event_loop;
 pub mod injected;
 pub mod launch;
@@ -36,7 +37,7 @@ use crate::{
 use assemble::Facts;
 use event_loop::{EventLoop, Watched};
 use launch::{Account, Command, SpawnOptions, Suspended};
-use options::TraceOptions;
+use options::{Backend, TraceOptions};
 use recording::RecordingPlan;
 use signals::{Ended, Signals};
 use stacks::MappingsReader;
@@ -163,8 +164,24 @@ struct Session {
 pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<RecordingPlan>) -> Result<Traced> {
     options.settings.attaching = !matches!(target, Target::Command(_));
     options.settings.recording = recording.as_ref().map(RecordingPlan::settings);
+    let needs_bpf = options.needs_bpf();
+    if options.backend == Backend::Ptrace {
+        by_ptrace::check(&target, needs_bpf)?;
+        let prepared = target.prepare(&options)?;
+        return by_ptrace::trace(target, prepared, options, recording);
+    }
     let prepared = target.prepare(&options)?;
-    let mut tracer = Tracer::start(&options.settings)?;
+    let mut tracer = match Tracer::start(&options.settings) {
+        Ok(tracer) => tracer,
+        Err(error) if options.backend == Backend::Auto && by_ptrace::may_do_for(&error) => {
+            if let Err(reason) = by_ptrace::check(&target, needs_bpf) {
+                return Err(anyhow::Error::from(error).context(reason));
+            }
+            diagnostics::report(&by_ptrace::says(&error));
+            return by_ptrace::trace(target, prepared, options, recording);
+        }
+        Err(error) => return Err(error.into()),
+    };
     if let Prepared::Command { suspended, .. } = &prepared {
         tracer.arm(suspended.pid(), suspended.pidfd())?;
     }
@@ -181,8 +198,10 @@ pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<Re
     let started = jiff::Timestamp::now();
     let clocks = environment::clocks();
     let command_line = target.command_line();
-    let recorder =
-        recording.as_mut().map(|plan| plan.begin(&mut tracer, &options, &command_line, started, clocks)).transpose()?;
+    let recorder = recording
+        .as_mut()
+        .map(|plan| plan.begin(Some(&mut tracer), &options, &command_line, started, clocks))
+        .transpose()?;
     let roots = match (&target, &prepared) {
         (Target::Pids(pids), _) => pids.clone(),
         (_, Prepared::Command { suspended, .. }) => vec![suspended.pid()],
@@ -319,6 +338,7 @@ impl Session {
         let facts = Facts {
             command: self.target.command_line(),
             wait_all,
+            backend: Backend::Bpf,
             can_wait_for_tree: ended.is_some(),
             started: self.started.to_string(),
             wall_ns,

@@ -36,11 +36,52 @@ pub struct TraceOptions {
     pub live: bool,
     /// Tables on standard error; `None`: none.
     pub view: Option<View>,
+    /// How calls are looked at.
+    pub backend: Backend,
     /// Of what was called for these classes of jobs alone; empty: of all.
     pub job_classes: Vec<String>,
 }
 
+/// How calls are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// By BPF where that may be used, else by ptrace.
+    #[default]
+    Auto,
+    /// By programs in the kernel.
+    Bpf,
+    /// By stopping at each call.
+    Ptrace,
+}
+
+impl Backend {
+    /// Its word in files: that which was used.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto | Self::Bpf => "bpf",
+            Self::Ptrace => "ptrace",
+        }
+    }
+}
+
 impl TraceOptions {
+    /// The first option that needs BPF; `None`: ptrace does.
+    #[must_use]
+    pub fn needs_bpf(&self) -> Option<&'static str> {
+        let settings = &self.settings;
+        let asks = [
+            (!settings.hooks.is_empty(), "--driver-hooks"),
+            (!settings.functions.is_empty(), "--api"),
+            (self.stacks.is_some(), "--stacks"),
+            (settings.infer_phases, "--auto-phases"),
+            (self.live, "--live"),
+            (settings.recording.is_some_and(|recording| recording.switches), "--sched"),
+            (settings.recording.is_some_and(|recording| recording.faults), "--faults"),
+        ];
+        asks.into_iter().find_map(|(asks, option)| asks.then_some(option))
+    }
+
     /// The live view, if one was asked for. `output`: where the command's output is read from.
     ///
     /// # Errors

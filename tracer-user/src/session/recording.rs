@@ -40,7 +40,7 @@ impl RecordingPlan {
     /// Begins to record what the programs write from now on.
     pub(super) fn begin(
         &mut self,
-        tracer: &mut Tracer,
+        tracer: Option<&mut Tracer>,
         options: &TraceOptions,
         command: &[String],
         started: jiff::Timestamp,
@@ -56,7 +56,7 @@ impl RecordingPlan {
             filter: options.filter.clone(),
             ..JournalHeader::default()
         };
-        let ring = tracer.take_ring(self.settings.ring_bytes)?;
+        let ring = tracer.map(|tracer| tracer.take_ring(self.settings.ring_bytes)).transpose()?;
         let mut lines = self.lines.take();
         if let Some(lines) = &mut lines {
             lines.printer.begin_at(clocks.monotonic_ns);

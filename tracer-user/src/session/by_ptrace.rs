@@ -1,0 +1,153 @@
+//! A trace by ptrace, from its beginning to its end: where BPF may not be used, or where that is asked for.
+
+use anyhow::{Context as _, Result, bail};
+use gpuos_host::{diagnostics, environment};
+use gpuos_recording::Recorder;
+use gpuos_runs::run::End;
+
+use super::{
+    Prepared, Target, Traced,
+    assemble::{self, Facts},
+    options::{Backend, TraceOptions},
+    recording::RecordingPlan,
+    signals::Ended,
+};
+use crate::{
+    probe::{ProcessHandle, error::LoadError},
+    ptrace::{CommandEnd, Trace},
+};
+
+/// Whether ptrace can do in place of what was refused.
+pub(super) fn may_do_for(error: &LoadError) -> bool {
+    match error {
+        LoadError::NotPermitted { .. }
+        | LoadError::InContainer
+        | LoadError::NoTracepoints
+        | LoadError::NoTypeInformation(_)
+        | LoadError::UnknownKernel(_) => true,
+        LoadError::NoSuchTracepoint(_)
+        | LoadError::OfAnotherUser
+        | LoadError::NoCredentials
+        | LoadError::ForeignObject { .. }
+        | LoadError::Refused { .. }
+        | LoadError::Other { .. } => false,
+    }
+}
+
+/// Refuses what ptrace cannot do.
+pub(super) fn check(target: &Target, needs_bpf: Option<&str>) -> Result<()> {
+    if let Some(option) = needs_bpf {
+        bail!("`{option}` needs BPF, and tracing by ptrace is all that is left");
+    }
+    if matches!(target, Target::EveryGpuProcess) {
+        bail!("`top` needs BPF: ptrace attaches to processes that are named");
+    }
+    Ok(())
+}
+
+/// Where a program has its rights from, and so how it gets those for BPF.
+fn fast_way() -> &'static str {
+    let is_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|file| std::path::Path::new(file).exists());
+    if is_container {
+        "start the container with `--cap-add BPF --cap-add PERFMON`"
+    } else if nix::unistd::Uid::effective().is_root() {
+        "run it outside of this container or user namespace"
+    } else {
+        "run it as root, or once `sudo setcap cap_bpf,cap_perfmon=ep` on gpuos-trace"
+    }
+}
+
+/// What is said, in one line, where ptrace is used because BPF may not be.
+pub(super) fn says(error: &LoadError) -> String {
+    let why = error.to_string();
+    let why = why.lines().next().unwrap_or_default();
+    format!(
+        "tracing by ptrace, as strace does: {why}; each call stops its thread twice, times hold that, and there is no --live, --api, --stacks, --auto-phases, no table by job class; for the fast way {}",
+        fast_way()
+    )
+}
+
+/// Traces until the command has ended, the processes have, or the user wants no more.
+pub(super) fn trace(
+    target: Target,
+    prepared: Prepared,
+    options: TraceOptions,
+    mut recording: Option<RecordingPlan>,
+) -> Result<Traced> {
+    let started = jiff::Timestamp::now();
+    let clocks = environment::clocks();
+    let command = target.command_line();
+    let begin = |plan: &mut RecordingPlan| plan.begin(None, &options, &command, started, clocks);
+    let recorder = recording.as_mut().map(begin).transpose()?;
+    let (stopped, totals, wall_ns) = count(&target, prepared, &options, recorder.as_ref(), clocks.monotonic_ns)?;
+    if let Some(recorder) = &recorder {
+        recorder.stop(&[]);
+    }
+    let (wait_all, wants_ranges) = match &target {
+        Target::Command(launch) => (launch.wait_all, !launch.variables.is_empty()),
+        Target::Pids(_) | Target::EveryGpuProcess => (false, false),
+    };
+    let ended = stopped.map(|stopped| ended(stopped.status));
+    let facts = Facts {
+        command,
+        wait_all,
+        backend: Backend::Ptrace,
+        can_wait_for_tree: ended.is_some(),
+        started: started.to_string(),
+        wall_ns,
+        clocks,
+        end: ended.map_or(End::Detached, End::from),
+        totals,
+        wants_ranges,
+        without_btf: None,
+        roles_text: recording.map(|plan| plan.roles).unwrap_or_default(),
+    };
+    let run = assemble::run(&options, facts)?;
+    Ok(Traced { ended, run, options, recorder, stacks: None })
+}
+
+/// What was counted, and how long that took.
+fn count(
+    target: &Target,
+    prepared: Prepared,
+    options: &TraceOptions,
+    recorder: Option<&Recorder>,
+    since_ns: u64,
+) -> Result<(Option<CommandEnd>, crate::aggregate::Totals, u64)> {
+    let settings = &options.settings;
+    let begun = || recorder.iter().for_each(|recorder| recorder.begun());
+    let (mut trace, suspended) = match prepared {
+        Prepared::Command { mut suspended, .. } => {
+            let wait_all = matches!(target, Target::Command(launch) if launch.wait_all);
+            let trace = Trace::of_command(settings, recorder, suspended.pid(), wait_all)?;
+            suspended.start()?;
+            begun();
+            (trace, Some(suspended))
+        }
+        Prepared::Processes(processes) => {
+            let pids: Vec<u32> = processes.iter().map(ProcessHandle::pid).collect();
+            let trace = Trace::of_processes(settings, recorder, &pids)?;
+            begun();
+            if options.view.is_some() {
+                diagnostics::report(&format!("{}; Ctrl-C ends it", target.title()));
+            }
+            (trace, None)
+        }
+        Prepared::Everybody => bail!("`top` needs BPF"),
+    };
+    trace.run().context("cannot wait for what is traced")?;
+    recorder.iter().for_each(|recorder| recorder.at_end());
+    let (ended, totals) = trace.finish();
+    let wall_ns = environment::monotonic_ns() - since_ns;
+    // The command may not have been one.
+    suspended.map(super::launch::Suspended::executed).transpose()?;
+    Ok((ended, totals, wall_ns))
+}
+
+fn ended(status: i32) -> Ended {
+    if libc::WIFSIGNALED(status) {
+        Ended::Killed(libc::WTERMSIG(status))
+    } else {
+        Ended::Exited(libc::WEXITSTATUS(status) as u8)
+    }
+}
