@@ -40,7 +40,15 @@ fn counted(trace: &Trace) -> BTreeMap<String, u64> {
 #[privileged]
 fn every_fd_leads_to_its_device() {
     let program = example("device_calls");
-    let modes: [&[&str]; 5] = [&[], &["--no-latency"], &["-e", "ioctl"], &["--sample", "7"], &["--per-thread"]];
+    let modes: [&[&str]; 7] = [
+        &[],
+        &["--no-latency"],
+        &["-e", "ioctl"],
+        &["--sample", "7"],
+        &["--per-thread"],
+        &["--backend", "ptrace"],
+        &["--backend", "ptrace", "--wait-all", "-e", "ioctl"],
+    ];
     for options in modes {
         let trace = trace(options, &[program.as_os_str(), "250".as_ref()]);
         assert!(trace.output.status.success(), "{}", trace.stderr());

@@ -25,6 +25,7 @@ mod no_btf;
 mod phases;
 mod pressures;
 mod properties;
+mod ptrace;
 mod ranges;
 mod readme;
 mod record;

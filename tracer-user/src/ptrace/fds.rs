@@ -23,6 +23,9 @@ use nix::{
 pub(super) fn device_of(thread: u32, fd: u32) -> DeviceId {
     let path = format!("/proc/{thread}/fd/{fd}");
     let Ok(found) = fs::metadata(&path) else { return NOT_OPEN };
+    if is_path_only(thread, fd, &path) {
+        return NOT_OPEN;
+    }
     let kind = found.file_type();
     match () {
         () if kind.is_char_device() => DeviceId::new(major(found.rdev()) as u32, minor(found.rdev()) as u32),
@@ -31,6 +34,18 @@ pub(super) fn device_of(thread: u32, fd: u32) -> DeviceId {
         () if kind.is_socket() => SOCKET,
         () if kind.is_fifo() => PIPE,
         () => named(&path),
+    }
+}
+
+/// Whether a descriptor was opened with `O_PATH`: calls on it fail as if it were not open.
+fn is_path_only(thread: u32, fd: u32, path: &str) -> bool {
+    // The link's mode says what may be done with it: of these nothing.
+    let may_nothing = fs::symlink_metadata(path).is_ok_and(|link| link.mode() & 0o700 == 0);
+    may_nothing && {
+        let text = fs::read_to_string(format!("/proc/{thread}/fdinfo/{fd}")).unwrap_or_default();
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i64::from_str_radix(flags.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & i64::from(libc::O_PATH) != 0)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod device;
 mod fds;
+pub(crate) mod filter;
 mod phases;
 mod tally;
 
@@ -26,6 +27,7 @@ use tally::Tally;
 
 /// What is asked of the kernel for each thread.
 const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACESECCOMP
     | libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
@@ -152,6 +154,8 @@ pub struct Trace<'a> {
     /// The command, and whether its first `execve` was seen.
     command: Option<u32>,
     is_armed: bool,
+    /// It stops at some calls only, by a filter.
+    is_filtered: bool,
     wait_all: bool,
     /// Threads that stopped before the one that made them said so.
     early: HashSet<u32>,
@@ -168,7 +172,8 @@ impl std::fmt::Debug for Trace<'_> {
 }
 
 impl<'a> Trace<'a> {
-    /// Of a child that waits to execute its command: it is to be released when this has returned.
+    /// Of a child that waits to execute its command: it is to be released when this has returned. `is_filtered`: it will have the
+    /// filter of [`filter::of`].
     ///
     /// # Errors
     /// [`PtraceError::Attach`].
@@ -177,10 +182,12 @@ impl<'a> Trace<'a> {
         recorder: Option<&'a Recorder>,
         pid: u32,
         wait_all: bool,
+        is_filtered: bool,
     ) -> Result<Self, PtraceError> {
         take_signals();
         let mut trace = Self::new(settings, recorder, false);
-        (trace.command, trace.is_armed, trace.wait_all) = (Some(pid), true, wait_all);
+        (trace.command, trace.is_armed) = (Some(pid), true);
+        (trace.wait_all, trace.is_filtered) = (wait_all, is_filtered);
         trace.seize(pid).map_err(|errno| PtraceError::Attach { pid, source: errno.into() })?;
         Ok(trace)
     }
@@ -222,6 +229,7 @@ impl<'a> Trace<'a> {
             tally: Tally::new(settings, recorder, attaches),
             command: None,
             is_armed: false,
+            is_filtered: false,
             wait_all: false,
             early: HashSet::new(),
             attaching: HashSet::new(),
@@ -318,20 +326,28 @@ impl<'a> Trace<'a> {
         if signal == libc::SIGTRAP | 0x80 {
             return self.at_call(thread, now);
         }
+        if event == libc::PTRACE_EVENT_SECCOMP {
+            return self.at_call(thread, now);
+        }
         match event {
-            0 => resume(thread, signal),
+            0 => self.resume(thread, signal),
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 if let Ok(child) = message_of(thread) {
                     self.made(thread, child, now);
                 }
-                resume(thread, 0);
+                self.resume(thread, 0);
             }
             libc::PTRACE_EVENT_EXEC => {
                 let before = message_of(thread).unwrap_or(thread);
+                // Its `execve` may be none of the calls that it is stopped at.
+                if self.is_armed && Some(thread) == self.command {
+                    self.is_armed = false;
+                    self.tally.begin_process(thread, None, now);
+                }
                 if self.tally.knows(thread) {
                     self.tally.executed(thread, before, now);
                 }
-                resume(thread, 0);
+                self.resume(thread, 0);
             }
             libc::PTRACE_EVENT_STOP => {
                 self.attaching.remove(&thread);
@@ -339,11 +355,16 @@ impl<'a> Trace<'a> {
                 if matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
                     let _ = request(libc::PTRACE_LISTEN, thread, 0, 0);
                 } else {
-                    resume(thread, 0);
+                    self.resume(thread, 0);
                 }
             }
-            _ => resume(thread, 0),
+            _ => self.resume(thread, 0),
         }
+    }
+
+    /// Lets a thread go on to its next stop, with a signal that it is to get.
+    fn resume(&self, thread: u32, signal: libc::c_int) {
+        go_on(thread, signal, !self.is_filtered || self.tally.is_in_call(thread));
     }
 
     /// A thread has made another, or a process.
@@ -356,24 +377,28 @@ impl<'a> Trace<'a> {
             _ => self.tally.begin_process(child, Some(by), now),
         }
         if self.early.remove(&child) {
-            resume(child, 0);
+            self.resume(child, 0);
         }
     }
 
     /// A thread stops where a call begins or ends.
     fn at_call(&mut self, thread: u32, now: u64) {
         // It may have been killed meanwhile.
-        let Ok(info) = call_of(thread) else { return resume(thread, 0) };
+        let Ok(info) = call_of(thread) else { return self.resume(thread, 0) };
         let is_compat = COMPAT_ARCHITECTURES.contains(&info.arch);
         match info.op {
-            libc::PTRACE_SYSCALL_INFO_ENTRY => {
-                // SAFETY: the kernel says which of them it is.
+            libc::PTRACE_SYSCALL_INFO_ENTRY | libc::PTRACE_SYSCALL_INFO_SECCOMP => {
+                // A filter's stop comes before that at the entry, and tells the same: the entry is counted once.
+                if self.tally.is_in_call(thread) {
+                    return self.resume(thread, 0);
+                }
+                // SAFETY: both begin alike.
                 let entry = unsafe { info.u.entry };
                 let number = entry.nr as u32;
                 if self.is_armed && Some(thread) == self.command {
                     let executes = matches!(i64::from(number), libc::SYS_execve | libc::SYS_execveat);
                     if !executes {
-                        return resume(thread, 0);
+                        return self.resume(thread, 0);
                     }
                     self.is_armed = false;
                     self.tally.begin_process(thread, None, now);
@@ -388,7 +413,7 @@ impl<'a> Trace<'a> {
             }
             _ => {}
         }
-        resume(thread, 0);
+        self.resume(thread, 0);
     }
 
     /// Lets every thread go on untraced.
@@ -427,8 +452,9 @@ fn is_there(thread: u32) -> bool {
     std::path::Path::new(&format!("/proc/{thread}")).exists()
 }
 
-/// Lets a thread go on to its next stop, with a signal that it is to get.
-fn resume(thread: u32, signal: libc::c_int) {
+/// Lets a thread go on, to the next call that it enters or leaves, or that a filter stops it at; with a signal that it is to get.
+fn go_on(thread: u32, signal: libc::c_int, to_next_call: bool) {
+    let how = if to_next_call { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
     // It may have been killed meanwhile, and then it is heard of by the wait.
-    let _ = request(libc::PTRACE_SYSCALL, thread, 0, signal as usize);
+    let _ = request(how, thread, 0, signal as usize);
 }

@@ -124,6 +124,11 @@ impl<'a> Tally<'a> {
         self.threads.contains_key(&thread)
     }
 
+    /// Whether a thread is in a call that is counted.
+    pub(super) fn is_in_call(&self, thread: u32) -> bool {
+        self.threads.get(&thread).is_some_and(|thread| thread.flight.is_some())
+    }
+
     /// Traced threads that have not ended.
     pub(super) fn alive(&self) -> Vec<u32> {
         self.threads.keys().copied().collect()

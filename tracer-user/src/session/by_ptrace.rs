@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     probe::{ProcessHandle, error::LoadError},
-    ptrace::{CommandEnd, Trace},
+    ptrace::{self, CommandEnd, Trace},
 };
 
 /// Whether ptrace can do in place of what was refused.
@@ -31,6 +31,14 @@ pub(super) fn may_do_for(error: &LoadError) -> bool {
         | LoadError::ForeignObject { .. }
         | LoadError::Refused { .. }
         | LoadError::Other { .. } => false,
+    }
+}
+
+/// What a command's calls are filtered by before it begins: only where it is traced to the end of all that comes of it.
+fn filter(target: &Target, options: &TraceOptions) -> Option<Vec<libc::sock_filter>> {
+    match target {
+        Target::Command(launch) if launch.wait_all => ptrace::filter::of(options.settings.wanted.as_ref()?),
+        Target::Command(_) | Target::Pids(_) | Target::EveryGpuProcess => None,
     }
 }
 
@@ -68,18 +76,17 @@ pub(super) fn says(error: &LoadError) -> String {
 }
 
 /// Traces until the command has ended, the processes have, or the user wants no more.
-pub(super) fn trace(
-    target: Target,
-    prepared: Prepared,
-    options: TraceOptions,
-    mut recording: Option<RecordingPlan>,
-) -> Result<Traced> {
+pub(super) fn trace(target: Target, options: TraceOptions, mut recording: Option<RecordingPlan>) -> Result<Traced> {
+    let filter = filter(&target, &options);
+    let is_filtered = filter.is_some();
+    let prepared = target.prepare(&options, filter.unwrap_or_default())?;
     let started = jiff::Timestamp::now();
     let clocks = environment::clocks();
     let command = target.command_line();
     let begin = |plan: &mut RecordingPlan| plan.begin(None, &options, &command, started, clocks);
     let recorder = recording.as_mut().map(begin).transpose()?;
-    let (stopped, totals, wall_ns) = count(&target, prepared, &options, recorder.as_ref(), clocks.monotonic_ns)?;
+    let (stopped, totals, wall_ns) =
+        count(&target, prepared, &options, recorder.as_ref(), clocks.monotonic_ns, is_filtered)?;
     if let Some(recorder) = &recorder {
         recorder.stop(&[]);
     }
@@ -113,13 +120,14 @@ fn count(
     options: &TraceOptions,
     recorder: Option<&Recorder>,
     since_ns: u64,
+    is_filtered: bool,
 ) -> Result<(Option<CommandEnd>, crate::aggregate::Totals, u64)> {
     let settings = &options.settings;
     let begun = || recorder.iter().for_each(|recorder| recorder.begun());
     let (mut trace, suspended) = match prepared {
         Prepared::Command { mut suspended, .. } => {
             let wait_all = matches!(target, Target::Command(launch) if launch.wait_all);
-            let trace = Trace::of_command(settings, recorder, suspended.pid(), wait_all)?;
+            let trace = Trace::of_command(settings, recorder, suspended.pid(), wait_all, is_filtered)?;
             suspended.start()?;
             begun();
             (trace, Some(suspended))

@@ -220,6 +220,8 @@ pub struct SpawnOptions<'a> {
     pub variables: &'a [(&'static str, OsString)],
     /// Its streams, by number, and the fds that they are to be.
     pub streams: Vec<(RawFd, RawFd)>,
+    /// A seccomp filter; empty: none.
+    pub filter: Vec<libc::sock_filter>,
 }
 
 /// A child that waits to be released. Dropping it ends it before it executed anything.
@@ -284,6 +286,7 @@ impl Suspended {
                         &report_write,
                         identity,
                         &given.streams,
+                        &given.filter,
                         &command.path,
                         &arguments,
                         &environment_pointers,
@@ -372,6 +375,7 @@ unsafe fn wait_and_execute(
     report: &OwnedFd,
     identity: Option<(&Account, &[nix::unistd::Gid])>,
     streams: &[(RawFd, RawFd)],
+    filter: &[libc::sock_filter],
     path: &CString,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
@@ -393,14 +397,20 @@ unsafe fn wait_and_execute(
         for (stream, file) in streams {
             libc::dup2(*file, *stream);
         }
-        let identified = match identity {
-            None => true,
-            Some((account, groups)) => {
-                libc::setgroups(groups.len(), groups.as_ptr().cast()) == 0
-                    && libc::setgid(account.group.as_raw()) == 0
-                    && libc::setuid(account.user.as_raw()) == 0
-            }
-        };
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+        let install = || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0;
+        // Without a right for it, only who can get no more rights may have a filter; under ptrace it gets none anyway.
+        let filtered =
+            filter.is_empty() || install() || libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && install();
+        let identified = filtered
+            && match identity {
+                None => true,
+                Some((account, groups)) => {
+                    libc::setgroups(groups.len(), groups.as_ptr().cast()) == 0
+                        && libc::setgid(account.group.as_raw()) == 0
+                        && libc::setuid(account.user.as_raw()) == 0
+                }
+            };
         if identified {
             libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
         }

@@ -89,9 +89,9 @@ enum Prepared {
 
 impl Target {
     /// Forks the command suspended, or opens the processes.
-    fn prepare(&self, options: &TraceOptions) -> Result<Prepared> {
+    fn prepare(&self, options: &TraceOptions, filter: Vec<libc::sock_filter>) -> Result<Prepared> {
         match self {
-            Self::Command(launch) => launch.spawn(options),
+            Self::Command(launch) => launch.spawn(options, filter),
             Self::Pids(pids) => Ok(Prepared::Processes(event_loop::open_processes(pids)?)),
             Self::EveryGpuProcess => Ok(Prepared::Everybody),
         }
@@ -122,7 +122,7 @@ impl Target {
 }
 
 impl Launch {
-    fn spawn(&self, options: &TraceOptions) -> Result<Prepared> {
+    fn spawn(&self, options: &TraceOptions, filter: Vec<libc::sock_filter>) -> Result<Prepared> {
         let command = Command::find(&self.command)?;
         // The view needs the terminal for itself: the command's output is read from one of its own.
         let takes_screen = options.live && io::IsTerminal::is_terminal(&io::stderr());
@@ -136,6 +136,7 @@ impl Launch {
             account: self.user.as_ref(),
             variables: &self.variables,
             streams: side.as_ref().map_or_else(Vec::new, CommandSide::streams),
+            filter,
         };
         Ok(Prepared::Command { suspended: Suspended::spawn(&command, &spawn_options)?, output })
     }
@@ -167,10 +168,9 @@ pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<Re
     let needs_bpf = options.needs_bpf();
     if options.backend == Backend::Ptrace {
         by_ptrace::check(&target, needs_bpf)?;
-        let prepared = target.prepare(&options)?;
-        return by_ptrace::trace(target, prepared, options, recording);
+        return by_ptrace::trace(target, options, recording);
     }
-    let prepared = target.prepare(&options)?;
+    let prepared = target.prepare(&options, Vec::new())?;
     let mut tracer = match Tracer::start(&options.settings) {
         Ok(tracer) => tracer,
         Err(error) if options.backend == Backend::Auto && by_ptrace::may_do_for(&error) => {
@@ -178,7 +178,9 @@ pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<Re
                 return Err(anyhow::Error::from(error).context(reason));
             }
             diagnostics::report(&by_ptrace::says(&error));
-            return by_ptrace::trace(target, prepared, options, recording);
+            // The child may need a filter.
+            drop(prepared);
+            return by_ptrace::trace(target, options, recording);
         }
         Err(error) => return Err(error.into()),
     };
