@@ -18,6 +18,8 @@ pub enum Kind {
     Address,
     /// A number with a sign.
     Signed,
+    /// A place in a file: a number of 64 bits with a sign.
+    Offset,
     /// A number without one: a size, a count.
     Unsigned,
     /// Rights of a file, octal.
@@ -34,6 +36,8 @@ pub enum Kind {
     Futex,
     /// Bits of `clone`, and a signal below them.
     Clone,
+    /// A kind of socket, and bits.
+    SocketKind,
 }
 
 /// Values with their names.
@@ -46,7 +50,7 @@ macro_rules! names {
 }
 
 const OPEN: Names = names! {
-    O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND O_NONBLOCK O_SYNC O_DSYNC O_DIRECT O_DIRECTORY O_NOFOLLOW O_NOATIME O_CLOEXEC
+    O_TMPFILE O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND O_NONBLOCK O_SYNC O_DSYNC O_DIRECT O_DIRECTORY O_NOFOLLOW O_NOATIME O_CLOEXEC
     O_PATH O_ASYNC
 };
 const PROTECTION: Names = names! { PROT_READ PROT_WRITE PROT_EXEC PROT_GROWSDOWN PROT_GROWSUP };
@@ -57,7 +61,7 @@ const MAP: Names = names! {
 const ADVICE: Names = names! {
     MADV_NORMAL MADV_RANDOM MADV_SEQUENTIAL MADV_WILLNEED MADV_DONTNEED MADV_FREE MADV_REMOVE MADV_DONTFORK MADV_DOFORK
     MADV_MERGEABLE MADV_UNMERGEABLE MADV_HUGEPAGE MADV_NOHUGEPAGE MADV_DONTDUMP MADV_DODUMP MADV_WIPEONFORK MADV_KEEPONFORK
-    MADV_COLD MADV_PAGEOUT MADV_POPULATE_READ MADV_POPULATE_WRITE MADV_HWPOISON MADV_SOFT_OFFLINE
+    MADV_COLLAPSE MADV_COLD MADV_PAGEOUT MADV_POPULATE_READ MADV_POPULATE_WRITE MADV_HWPOISON MADV_SOFT_OFFLINE
 };
 const FUTEX: Names = names! {
     FUTEX_WAIT FUTEX_WAKE FUTEX_FD FUTEX_REQUEUE FUTEX_CMP_REQUEUE FUTEX_WAKE_OP FUTEX_LOCK_PI FUTEX_UNLOCK_PI FUTEX_TRYLOCK_PI
@@ -79,11 +83,20 @@ const CLOCK: Names = names! {
 };
 const TIMER: Names = names! { TIMER_ABSTIME };
 const FCNTL: Names = names! {
-    F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK F_SETLKW F_DUPFD_CLOEXEC F_SETPIPE_SZ F_GETPIPE_SZ F_ADD_SEALS F_GET_SEALS
+    F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK F_SETLKW F_SETOWN F_GETOWN F_OFD_GETLK F_OFD_SETLK F_OFD_SETLKW F_DUPFD_CLOEXEC F_SETPIPE_SZ F_GETPIPE_SZ F_ADD_SEALS F_GET_SEALS
 };
 const AT: Names = names! {
     AT_SYMLINK_NOFOLLOW AT_REMOVEDIR AT_SYMLINK_FOLLOW AT_NO_AUTOMOUNT AT_EMPTY_PATH
 };
+/// The bit of `AT_REMOVEDIR` means another thing to `faccessat2`.
+const ACCESS_AT: Names = names! { AT_SYMLINK_NOFOLLOW AT_EACCESS AT_EMPTY_PATH };
+const DESCRIPTOR: Names = names! { FD_CLOEXEC };
+const SOCKET_KIND: Names = names! {
+    SOCK_STREAM SOCK_DGRAM SOCK_RAW SOCK_RDM SOCK_SEQPACKET
+};
+const SOCKET_FLAGS: Names = names! { SOCK_CLOEXEC SOCK_NONBLOCK };
+const TIMERFD: Names = names! { TFD_CLOEXEC TFD_NONBLOCK };
+const LOCK: Names = names! { LOCK_SH LOCK_EX LOCK_NB LOCK_UN };
 const ACCESS: Names = names! { R_OK W_OK X_OK };
 const PIPE: Names = names! { O_CLOEXEC O_NONBLOCK O_DIRECT };
 const MEMFD: Names = names! { MFD_CLOEXEC MFD_ALLOW_SEALING MFD_HUGETLB };
@@ -94,6 +107,7 @@ const HOW: Names = names! { SIG_BLOCK SIG_UNBLOCK SIG_SETMASK };
 const MESSAGE: Names = names! { MSG_PEEK MSG_TRUNC MSG_DONTWAIT MSG_NOSIGNAL MSG_WAITALL MSG_CMSG_CLOEXEC MSG_MORE };
 const RESOURCE: Names = names! {
     RLIMIT_CPU RLIMIT_FSIZE RLIMIT_DATA RLIMIT_STACK RLIMIT_CORE RLIMIT_RSS RLIMIT_NPROC RLIMIT_NOFILE RLIMIT_MEMLOCK RLIMIT_AS
+    RLIMIT_LOCKS RLIMIT_SIGPENDING RLIMIT_MSGQUEUE RLIMIT_NICE RLIMIT_RTPRIO RLIMIT_RTTIME
 };
 const PROCESS_OPTION: Names = names! {
     PR_SET_PDEATHSIG PR_GET_DUMPABLE PR_SET_DUMPABLE PR_SET_NAME PR_GET_NAME PR_SET_SECCOMP PR_SET_TIMERSLACK PR_GET_TIMERSLACK
@@ -112,6 +126,7 @@ fn kind(word: &str) -> Option<Kind> {
         "path" => Kind::Path,
         "address" => Kind::Address,
         "signed" => Kind::Signed,
+        "offset" => Kind::Offset,
         "unsigned" => Kind::Unsigned,
         "mode" => Kind::Mode,
         "signal" => Kind::Signal,
@@ -124,6 +139,11 @@ fn kind(word: &str) -> Option<Kind> {
         "eventfd" => Kind::Flags(EVENTFD),
         "timer" => Kind::Flags(TIMER),
         "at" => Kind::Flags(AT),
+        "access_at" => Kind::Flags(ACCESS_AT),
+        "socket_kind" => Kind::SocketKind,
+        "socket_flags" => Kind::Flags(SOCKET_FLAGS),
+        "timerfd" => Kind::Flags(TIMERFD),
+        "lock" => Kind::Flags(LOCK),
         "access" => Kind::Flags(ACCESS),
         "pipe" => Kind::Flags(PIPE),
         "memfd" => Kind::Flags(MEMFD),
@@ -205,7 +225,20 @@ pub fn text(syscall: &str, values: [u64; 4], path: Option<&str>, fd: impl Fn(i32
         return values.map(|value| format!("{value:#x}")).join(", ") + ", …";
     };
     let mut text = String::new();
-    for (kind, value) in kinds.iter().zip(values) {
+    for (place, (kind, value)) in kinds.iter().zip(values).enumerate() {
+        // What these take depends on what they are to do; the rest of the registers means nothing.
+        if place == 2 && syscall == "fcntl" {
+            match values[1] as i32 {
+                libc::F_GETFD | libc::F_GETFL | libc::F_GETPIPE_SZ | libc::F_GET_SEALS | libc::F_GETOWN => break,
+                libc::F_SETFD => text += &format!(", {}", flags(value, DESCRIPTOR, "0")),
+                libc::F_SETFL => text += &format!(", {}", argument(Kind::Open, value, &fd)),
+                _ => text += &format!(", {}", value.cast_signed()),
+            }
+            break;
+        }
+        if place == 2 && syscall == "prctl" {
+            break;
+        }
         if !text.is_empty() {
             text.push_str(", ");
         }
@@ -227,7 +260,15 @@ pub fn text(syscall: &str, values: [u64; 4], path: Option<&str>, fd: impl Fn(i32
 }
 
 /// Calls with more than four arguments.
-const LONGER: [&str; 16] = [
+const LONGER: [&str; 24] = [
+    "renameat2",
+    "copy_file_range",
+    "setsockopt",
+    "getsockopt",
+    "process_vm_readv",
+    "fchownat",
+    "preadv2",
+    "mount",
     "mmap",
     "mremap",
     "clone",
@@ -261,7 +302,7 @@ fn argument(kind: Kind, value: u64, fd: &impl Fn(i32) -> Option<String>) -> Stri
         Kind::Path | Kind::Address => format!("{value:#x}"),
         // Most are of 32 bits, and have what was in the register above.
         Kind::Signed if u64::from(value as u32) == value => number.to_string(),
-        Kind::Signed => value.cast_signed().to_string(),
+        Kind::Signed | Kind::Offset => value.cast_signed().to_string(),
         Kind::Unsigned => value.to_string(),
         Kind::Mode => format!("{:#05o}", value as u32).replacen("0o", "0", 1),
         Kind::Signal => signal(value),
@@ -282,6 +323,11 @@ fn argument(kind: Kind, value: u64, fd: &impl Fn(i32) -> Option<String>) -> Stri
                 bits if bits == libc::FUTEX_PRIVATE_FLAG as u64 => format!("{operation}_PRIVATE"),
                 bits => format!("{operation}|{}", flags(bits, FUTEX_FLAGS, "")),
             }
+        }
+        Kind::SocketKind => {
+            let bits = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64;
+            let kind = one(value & !bits, SOCKET_KIND);
+            if value & bits == 0 { kind } else { format!("{kind}|{}", flags(value & bits, SOCKET_FLAGS, "")) }
         }
         Kind::Clone => {
             let (bits, at_end) = (flags(value & !0xff, CLONE, ""), value & 0xff);

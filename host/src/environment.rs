@@ -1,6 +1,6 @@
 //! The machine, the user and the clocks, for the header of a run.
 
-use std::fs;
+use std::{fs, sync::LazyLock};
 
 use gpuos_model::machine::{Clocks, Host, User};
 use nix::{
@@ -17,8 +17,10 @@ fn reading(clock: ClockId) -> u64 {
 /// A clock of the machine in nanoseconds, as the kernel side reads it: in a time namespace those that a program sees are
 /// shifted.
 fn of_the_machine(clock: ClockId, name: &str) -> u64 {
-    let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
-    reading(clock).wrapping_sub(proc_text::namespace_offset(&offsets, name))
+    // A process stays in its time namespace.
+    static OFFSETS: LazyLock<String> =
+        LazyLock::new(|| fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default());
+    reading(clock).wrapping_sub(proc_text::namespace_offset(&OFFSETS, name))
 }
 
 /// `CLOCK_MONOTONIC` of the machine in nanoseconds.

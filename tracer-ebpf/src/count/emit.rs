@@ -73,12 +73,11 @@ pub(crate) fn begin_call(task: *mut task_struct, thread: &mut ThreadState, numbe
         thread.arguments = [first(0), first(1), first(2), first(3), 0, 0];
     }
     if PATHS.load() != 0 {
-        thread.path_length = 0;
-        read_path();
+        thread.path_length = read_path().into();
     }
 }
 
-/// Keeps the path that the call in flight is about, at its entry: when it returns, another may stand there, and after an
+/// Keeps the path that the call in flight is about, and gives its length with its NUL, 0 where there is none. At its entry: when it returns, another may stand there, and after an
 /// `execve` nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -99,8 +98,7 @@ extern "C" fn read_path() -> u32 {
     };
     // SAFETY: the helper writes no more than the array holds, and ends it with a NUL.
     let length = unsafe { bpf_probe_read_user_str((&raw mut thread.path).cast(), PATH as u32, address as *const _) };
-    thread.path_length = if length > 0 { length as u64 } else { 0 };
-    0
+    if length > 0 { length as u32 } else { 0 }
 }
 
 /// Records a call that is over. Those on devices with a rule come by [`device_call`].
@@ -137,7 +135,7 @@ fn call(thread: &mut ThreadState, duration: u64, returned: i64, flags: u32) -> u
         // Its page may not have been there; the call has brought it in.
         if thread.path_length == 0 && thread.number != call_number::execve() && thread.number != call_number::execveat()
         {
-            read_path();
+            thread.path_length = read_path().into();
         }
         if thread.path_length != 0 {
             return path_call(thread, duration, returned, flags);
