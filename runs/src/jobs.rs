@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use gpuos_model::units::printable;
 use gpuos_tracer_abi::jobs::{BUCKETS, JobCounts, bucket_start};
 use polars_core::prelude::BooleanChunked;
 use serde::{Deserialize, Serialize};
@@ -109,13 +110,13 @@ pub enum ClassError {
 pub fn only_of(run: &Run, labels: &[String]) -> Result<Run, ClassError> {
     let classes = &run.header.jobs;
     if let Some(wanted) = labels.iter().find(|label| classes.iter().all(|class| class.label != **label)) {
-        let all: Vec<String> = classes.iter().map(|class| format!("`{}`", class.label)).collect();
+        let all: Vec<String> = classes.iter().map(|class| format!("`{}`", printable(&class.label))).collect();
         let known = if all.is_empty() {
             "its programs had no jobs that were seen".to_owned()
         } else {
             format!("there are {}", all.join(", "))
         };
-        return Err(ClassError::Unknown { wanted: wanted.clone(), known });
+        return Err(ClassError::Unknown { wanted: printable(wanted), known });
     }
     let is_wanted = |job: &Option<String>| job.as_ref().is_some_and(|label| labels.contains(label));
     let of_them = run.header.phases.iter().filter(|phase| is_wanted(&phase.job));
@@ -150,15 +151,21 @@ impl Default for JobSums {
 }
 
 impl JobSums {
-    /// Adds what one process counted.
-    pub fn add(&mut self, counts: &JobCounts) {
+    /// Adds what one process counted since `before`.
+    pub fn add(&mut self, counts: &JobCounts, before: Option<&JobCounts>) {
+        let none = JobCounts::default();
+        let before = before.unwrap_or(&none);
         self.processes += 1;
-        self.begun = self.begun.saturating_add(counts.begun);
-        self.done = self.done.saturating_add(counts.done);
-        self.failed = self.failed.saturating_add(counts.failed);
+        self.begun = self.begun.saturating_add(counts.begun.saturating_sub(before.begun));
+        self.done = self.done.saturating_add(counts.done.saturating_sub(before.done));
+        self.failed = self.failed.saturating_add(counts.failed.saturating_sub(before.failed));
         self.bytes = self.bytes.max(counts.bytes);
-        for (sums, more) in [(&mut self.durations, &counts.durations), (&mut self.lateness, &counts.lateness)] {
-            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add((*more).into()));
+        for (sums, now, before) in [
+            (&mut self.durations, &counts.durations, &before.durations),
+            (&mut self.lateness, &counts.lateness, &before.lateness),
+        ] {
+            let more = now.iter().zip(before).map(|(now, before)| u64::from(now.saturating_sub(*before)));
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
         }
     }
 
@@ -203,8 +210,9 @@ mod tests {
     fn processes_of_one_class_are_added_up() {
         let counts = JobCounts { begun: 3, done: 2, failed: 1, bytes: 10, ..JobCounts::default() };
         let mut sums = JobSums::default();
-        sums.add(&counts);
-        sums.add(&JobCounts { bytes: 7, ..counts });
+        sums.add(&counts, None);
+        let twice = JobCounts { begun: 6, done: 4, failed: 2, bytes: 7, ..counts };
+        sums.add(&twice, Some(&counts));
         let class = sums.class("a".to_owned(), JobUsage::default());
         assert_eq!((class.processes, class.begun, class.done, class.failed, class.bytes), (2, 6, 4, 2, 10));
     }

@@ -47,7 +47,7 @@ losses! {
     calls = Some(counters::CALLS_WITHOUT_TOTALS), "calls", "calls were not counted because the table of totals was full (`--totals`) or the kernel had no memory";
     children = Some(counters::CHILDREN_NOT_FOLLOWED), "children", "child threads or processes were not followed because the kernel gave them no storage";
     process_records = Some(counters::PROCESSES_WITHOUT_RECORD), "process records", "processes have no record because the table was full (`--processes`) or the kernel had no memory";
-    phases = Some(counters::PHASES_IGNORED), "phases", "phases began that were not kept: no place (`--phases`), more than eight inside each other, or a label that could not be read";
+    phases = Some(counters::PHASES_IGNORED), "phases", "phases, or classes of jobs, began that were not kept, and their calls and CPU belong to what is around: no place (`--phases`), more than eight inside each other, or a label that could not be read";
     objects = Some(counters::OBJECTS_WITHOUT_CLASS), "objects", "objects of NVIDIA's driver found no place (`--objects`): calls on them have no class";
     events = Some(counters::EVENTS_LOST), "recorded events", "events found no place in the ring (`--ring` makes it larger); the recording says when";
     sites = Some(counters::STACK_SITES_LOST), "call sites", "calls are in no stack of `--stacks`: no room for their place in the program (`--stacks-kept`)";

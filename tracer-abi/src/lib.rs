@@ -113,6 +113,8 @@ pub mod programs {
     pub const POINT_SWITCH: &str = "point_switch";
     /// `sched_switch`, once a program has jobs.
     pub const JOB_SWITCH: &str = "job_switch";
+    /// `sched_stat_runtime`, likewise.
+    pub const JOB_TICK: &str = "job_tick";
     /// `page_fault_user`, when a recording wants it.
     pub const TASK_FAULT: &str = "task_fault";
     /// Tracepoint `exceptions/page_fault_user`, likewise, with threads by number.

@@ -143,6 +143,8 @@ pub struct ThreadState {
     pub is_changing: u32,
     /// 0.
     pub padding: u32,
+    /// Clock when its class was last charged at a tick or a switch.
+    pub charged_ns: u64,
     /// Clock when it last began to run, once switches are looked at; 0: not known.
     pub runs_since_ns: u64,
     /// Its time on a CPU by then.
@@ -208,6 +210,7 @@ impl ThreadState {
         job_slot: 0,
         is_changing: 0,
         padding: 0,
+        charged_ns: 0,
         runs_since_ns: 0,
         run_before_ns: 0,
         charged: Used::ZERO,
@@ -305,10 +308,10 @@ mod tests {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<TaskUsage>() == 56);
-    assert!(offset_of!(ThreadState, settled) == 224);
-    assert!(offset_of!(ThreadState, chunks) == 280);
-    assert!(offset_of!(ThreadState, pending) == 344 + PATH + 8);
-    assert!(offset_of!(ThreadState, slot_by_syscall) == 384 + PATH + 8 + 2 * ROW_TABLE);
-    assert!(size_of::<ThreadState>() == 384 + PATH + 8 + 2 * ROW_TABLE + 2 * SYSCALL_NUMBERS);
+    assert!(offset_of!(ThreadState, settled) == 232);
+    assert!(offset_of!(ThreadState, chunks) == 288);
+    assert!(offset_of!(ThreadState, pending) == 352 + PATH + 8);
+    assert!(offset_of!(ThreadState, slot_by_syscall) == 392 + PATH + 8 + 2 * ROW_TABLE);
+    assert!(size_of::<ThreadState>() == 392 + PATH + 8 + 2 * ROW_TABLE + 2 * SYSCALL_NUMBERS);
     assert!(size_of::<ProcessRecord>() == 152 && offset_of!(ProcessRecord, comm) == 136);
 };

@@ -125,7 +125,7 @@ typedef uint64_t gpuos_job_context_t;
 struct gpuos_job_class_options {
   // `sizeof` this structure.
   uint64_t size;
-  // Its name, or null.
+  // Its name, or null. A tracer tells classes apart by its first 63 bytes.
   const char *label;
   // How late waits may be on average, in thousandths of a job's duration. 0 wakes up for the earliest of the last 32.
   uint32_t lateness;

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result, Status},
     identity, job,
     sized::{self, fill, give, invalid},
-    table::Names,
+    table::{self, Names},
 };
 
 /// Version of this interface: the first number changes when a program must be built again.
@@ -47,7 +47,7 @@ pub struct gpuos_job_context_options {
 pub struct gpuos_job_class_options {
     /// `sizeof` this structure.
     pub size: u64,
-    /// Its name, or null.
+    /// Its name, or null. A tracer tells classes apart by its first 63 bytes.
     pub label: *const c_char,
     /// How late waits may be on average, in thousandths of a job's duration. 0 wakes up for the earliest of the last 32.
     pub lateness: u32,
@@ -373,6 +373,7 @@ pub unsafe extern "C" fn gpuos_job_begin(
     job: *mut gpuos_job_t,
 ) -> c_int {
     answer(|| {
+        table::refuse_forked()?;
         if job.is_null() {
             return Err(invalid("`job` is null"));
         }

@@ -18,7 +18,7 @@ use gpuos_tracer_abi::{
 
 use crate::{
     clock::now,
-    shared::{SharedCounts, SharedSlot, table},
+    shared::{SharedCounts, SharedSlot, is_ours, table},
     table::has_forked,
 };
 
@@ -60,6 +60,7 @@ impl Slot {
         };
         let free = table.slots.iter().find(|slot| slot.thread.load(Ordering::Relaxed) == 0 && take(slot, 0));
         let found = free.or_else(|| {
+            may_search()?;
             table.slots.iter().find(|slot| {
                 let owner = slot.thread.load(Ordering::Relaxed);
                 is_gone(owner) && take(slot, owner)
@@ -78,8 +79,8 @@ impl Slot {
     /// A change: the time first, so that a class never has that of another.
     #[inline]
     fn set(&self, class: u32, since: u64) {
-        // In a child of the process the table is its parent's.
-        if has_forked() {
+        // In a child of the process, however it was made, the table is its parent's.
+        if !is_ours() {
             return;
         }
         self.0.since_ns.store(since, Ordering::Release);
@@ -89,12 +90,21 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if !has_forked() {
+        if is_ours() {
             tell(0);
             self.set(0, 0);
             self.0.thread.store(0, Ordering::Release);
         }
     }
+}
+
+/// Slots of threads that ended without a word are looked for once a second: that is a call for each.
+fn may_search() -> Option<()> {
+    static SEARCHED: AtomicU64 = AtomicU64::new(0);
+    const EACH: u64 = 1_000_000_000;
+    let (now, before) = (now(), SEARCHED.load(Ordering::Relaxed));
+    let is_time = before == 0 || now.saturating_sub(before) >= EACH;
+    (is_time && SEARCHED.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()).then_some(())
 }
 
 /// Whether this process has no such thread.
@@ -157,7 +167,8 @@ impl Thread {
     #[inline]
     fn push(&mut self, class: u32, reason: Reason, since: u64) {
         if self.depth == self.stack.len() {
-            self.ignored += 1;
+            // What a job issues is left by its handle, and is not found then.
+            self.ignored += usize::from(!matches!(reason, Reason::Open(_)));
             return;
         }
         self.stack[self.depth] = (class, reason);
@@ -354,6 +365,18 @@ mod tests {
             assert!(leave());
         }
         assert_eq!((shown(), leave()), (0, false));
+    }
+
+    #[test]
+    fn jobs_that_begin_inside_eight_leave_nothing_behind() {
+        let class = number_of("deep");
+        (0..8).for_each(|_| enter(class));
+        for job in 0..20 {
+            begun(class, job);
+            issued(job, 0);
+        }
+        assert_eq!((0..20).take_while(|_| leave()).count(), 8);
+        assert_eq!(shown(), 0);
     }
 
     #[test]

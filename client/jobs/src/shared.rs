@@ -86,11 +86,35 @@ const _: () = {
 pub(crate) fn table() -> Option<&'static SharedTable> {
     static MADE: OnceLock<Option<&SharedTable>> = OnceLock::new();
     *MADE.get_or_init(|| {
+        (*MARK.get_or_init(mark))?;
         let table = map()?;
         table.head.version.store(TABLE_VERSION, Ordering::Relaxed);
         table.head.magic.store(MAGIC, Ordering::Release);
         Some(table)
     })
+}
+
+/// A word that is 1 in the process that made the table and 0 in its children, also in those that are made past the C library.
+static MARK: OnceLock<Option<&AtomicU32>> = OnceLock::new();
+
+/// Whether the table is this process's own.
+#[inline]
+pub(crate) fn is_ours() -> bool {
+    MARK.get().is_some_and(|mark| mark.is_some_and(|mark| mark.load(Ordering::Relaxed) == 1))
+}
+
+fn mark() -> Option<&'static AtomicU32> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping; nothing is replaced.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
+    // SAFETY: a page of our own, which a child gets empty.
+    if page == libc::MAP_FAILED || unsafe { libc::madvise(page, size_of::<AtomicU32>(), libc::MADV_WIPEONFORK) } != 0 {
+        return None;
+    }
+    // SAFETY: it stays mapped, and is an aligned word.
+    let word = unsafe { &*page.cast::<AtomicU32>() };
+    word.store(1, Ordering::Relaxed);
+    Some(word)
 }
 
 fn map() -> Option<&'static SharedTable> {

@@ -98,9 +98,10 @@ extern "C" fn look() -> u32 {
 /// The thread works for another class than when it was looked at last.
 #[inline(always)]
 fn change(thread: &mut ThreadState, slot: &Slot) {
-    let (now, last_call) = (now(), thread.entered_ns);
-    // Where the thread did not look at the clock, what it did since its last call was for the new class.
-    let since = if slot.since_ns == 0 { last_call } else { slot.since_ns };
+    let (now, last_call, last_tick) = (now(), thread.entered_ns, thread.charged_ns);
+    // Where the thread did not look at the clock, what it did since it was last looked at was for the new class.
+    let last_look = if last_call > last_tick { last_call } else { last_tick };
+    let since = if slot.since_ns == 0 { last_look } else { slot.since_ns };
     charge_all(thread, kernel::current_task(), if since < now { since } else { now });
     leave(thread);
     if slot.class != 0 && slot.class as usize <= CLASSES {
@@ -169,8 +170,20 @@ pub(crate) fn stops(thread: &mut ThreadState) {
     }
     look();
     thread.runs_since_ns = 0;
+    thread.charged_ns = now();
     // From here on its time on a CPU is what the scheduler has booked.
     charge_all(thread, kernel::current_task(), 0);
+}
+
+/// The current thread runs on, and its time until now was booked.
+#[inline(always)]
+pub(crate) fn runs_on(thread: &mut ThreadState) {
+    if thread.job_slot == 0 || thread.is_changing != 0 {
+        return;
+    }
+    look();
+    charge_all(thread, kernel::current_task(), now());
+    thread.charged_ns = now();
 }
 
 /// A thread runs again; it is not the current task yet.

@@ -72,6 +72,20 @@ pub(crate) fn job_switch(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// First argument: the task whose time on a CPU was booked, at each tick and before each switch. A thread that computes without a
+/// call is looked at so often.
+#[btf_tracepoint(function = "sched_stat_runtime")]
+pub(crate) fn job_tick(ctx: BtfTracePointContext) -> i32 {
+    let current = kernel::current_task();
+    if task_argument(&ctx, 0) == current
+        && let Some(thread) = state::state_of(current)
+        && thread.stage == STAGE_RUNNING
+    {
+        jobs::runs_on(thread);
+    }
+    0
+}
+
 /// Arguments: address, registers, error code.
 #[btf_tracepoint(function = "page_fault_user")]
 pub(crate) fn task_fault(ctx: BtfTracePointContext) -> i32 {

@@ -114,9 +114,9 @@ impl Tracer {
     fn mark_threads(&self, process: &ProcessHandle, id: u64) -> Result<HashMap<u32, TaskUsage>, AttachError> {
         let pid = process.pid();
         let mut before: HashMap<u32, TaskUsage> = HashMap::new();
+        let slots = slots_of(pid);
         for _ in 0..MOST_PASSES {
             let threads = while_there(pid, || threads_of(pid)).map_err(|_| AttachError::NoSuchProcess(pid))?;
-            let slots = slots_of(pid);
             let mut is_complete = true;
             for thread in threads {
                 // A thread that executes takes the number of the first one, so a number that was seen is no proof.

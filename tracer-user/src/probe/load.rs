@@ -298,6 +298,16 @@ impl Ways {
         Ok(wanted)
     }
 
+    /// What looks at threads that work for jobs while they make no call: attached once there are any. Not where threads are
+    /// followed by number: what a class uses is known at its calls alone there.
+    fn of_jobs(&self) -> Wanted {
+        let points = [(programs::JOB_SWITCH, "sched_switch"), (programs::JOB_TICK, "sched_stat_runtime")];
+        let found = points.into_iter().filter(|_| self.by_tid.is_none());
+        found
+            .filter_map(|(program, point)| Some((program, AttachPoint::Typed(self.typed_tracepoint(point).ok()?))))
+            .collect()
+    }
+
     /// Calls through perf's tracepoints, of single calls or of all.
     fn of_calls(&self, settings: &Settings) -> Wanted {
         // Markers are ioctls; the general tracepoints show them anyway.
@@ -430,10 +440,9 @@ pub struct Tracer {
     threads: Option<Map<u32, ThreadState>>,
     /// Why the kernel's structures are not read, where they are not.
     pub(super) without_btf: Option<String>,
-    /// What looks at switches of threads that work for jobs: attached once there are any. `None` where threads are followed by
-    /// number.
-    job_switch: Option<u32>,
-    job_link: OnceCell<OwnedFd>,
+    /// What looks at threads that work for jobs while they make no call.
+    job_programs: Vec<&'static str>,
+    job_links: OnceCell<Vec<OwnedFd>>,
     /// Slots of threads that were attached to.
     pub(super) job_slots: Cell<u64>,
     #[cfg(feature = "bpf-log")]
@@ -455,12 +464,7 @@ impl Tracer {
             return Err(LoadError::NoCredentials);
         }
         let wanted = ways.wanted(settings)?;
-        let job_switch = ways
-            .by_tid
-            .is_none()
-            .then(|| ways.typed_tracepoint("sched_switch"))
-            .transpose()
-            .map_err(LoadError::UnknownKernel)?;
+        let of_jobs = ways.of_jobs();
         // From 7.0 on for the sake of other traces, whose events come through perf's tracepoints.
         if wanted.iter().any(|(_, point)| matches!(point, AttachPoint::Points(_))) || by_tid::is_preemptible() {
             no_preempt::want();
@@ -471,8 +475,7 @@ impl Tracer {
         };
         let globals = ways.globals(settings, cast)?;
         let globals: Vec<(&str, &[u8])> = globals.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-        let later = job_switch.map(|id| (programs::JOB_SWITCH, AttachPoint::Typed(id)));
-        let loaded: Wanted = wanted.iter().cloned().chain(later).collect();
+        let loaded: Wanted = wanted.iter().chain(&of_jobs).cloned().collect();
         let mut objects =
             KernelObjects::load(object::BYTES, &globals, &ways.sizes(settings), &loaded, cast, ways.plain_pointers())?;
         fill(&objects, settings)?;
@@ -491,8 +494,8 @@ impl Tracer {
             phases: settings.phases.max(1),
             totals: settings.totals.max(1),
             without_btf: ways.without_btf,
-            job_switch,
-            job_link: OnceCell::new(),
+            job_programs: of_jobs.into_iter().map(|(program, _)| program).collect(),
+            job_links: OnceCell::new(),
             job_slots: Cell::new(0),
             #[cfg(feature = "bpf-log")]
             _log: log,
@@ -504,10 +507,10 @@ impl Tracer {
     /// # Errors
     /// [`LoadError::Other`] when the kernel refuses.
     pub fn watch_jobs(&self) -> Result<(), LoadError> {
-        if self.job_switch.is_some() && self.job_link.get().is_none() {
-            let link = self.objects.open_tracepoint(programs::JOB_SWITCH)?;
-            // Nobody else attaches it.
-            let _ = self.job_link.set(link);
+        if self.job_links.get().is_none() {
+            let links = self.job_programs.iter().map(|program| self.objects.open_tracepoint(program));
+            // Nobody else attaches them.
+            let _ = self.job_links.set(links.collect::<Result<_, LoadError>>()?);
         }
         Ok(())
     }
@@ -583,7 +586,7 @@ impl Tracer {
     pub fn detach(&mut self, tree_is_empty: bool) -> Result<u64, LoadError> {
         // Forks first: a process that begins now is not of this run.
         self.objects.detach();
-        drop(self.job_link.take());
+        drop(self.job_links.take());
         if !tree_is_empty {
             // Wait for programs that run on other CPUs. With nobody left to trace there are none, and this
             // waits for a grace period.
