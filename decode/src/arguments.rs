@@ -312,7 +312,7 @@ fn argument(kind: Kind, value: u64, fd: &impl Fn(i32) -> Option<String>) -> Stri
         Kind::One(names) => one(value, names),
         Kind::Open => {
             let access = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"][(value & 3) as usize];
-            let rest = value as u32 as u64 & !3 & !LARGE_FILE;
+            let rest = u64::from(value as u32) & !3 & !LARGE_FILE;
             if rest == 0 { access.to_owned() } else { format!("{access}|{}", flags(rest, OPEN, "")) }
         }
         Kind::Futex => {

@@ -44,6 +44,14 @@ pub enum RolesError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Something that strace chooses by.
+    #[error("`-e {word}=` of strace is not known here{instead}")]
+    OfStrace {
+        /// Its name.
+        word: &'static str,
+        /// What there is in its place.
+        instead: &'static str,
+    },
     /// A word that names nothing.
     #[error("`{word}` is no role, category or system call of this machine{hint}", hint = hint(.near))]
     UnknownWord {
@@ -53,6 +61,18 @@ pub enum RolesError {
         near: Vec<&'static str>,
     },
 }
+
+/// Qualifiers of strace's `-e` that are none of calls, and what there is in their place.
+const OF_STRACE: [(&str, &str); 8] = [
+    ("status", "\nhint: `--failed` prints calls that failed"),
+    ("signal", ""),
+    ("inject", ""),
+    ("fault", ""),
+    ("raw", "\nhint: `--json` has the words of the arguments"),
+    ("abbrev", ""),
+    ("verbose", ""),
+    ("decode-fds", "\nhint: descriptors are shown with what was opened"),
+];
 
 fn hint(near: &[&str]) -> String {
     match near {
@@ -152,7 +172,21 @@ impl Roles {
         let mut wanted: BTreeSet<u32> = BTreeSet::new();
         let mut is_without = false;
         for (place, word) in words.iter().enumerate() {
-            let mut bare = word.strip_prefix("trace=").unwrap_or(word);
+            let prefixes = ["trace=", "t="];
+            let mut bare = prefixes.iter().find_map(|prefix| word.strip_prefix(prefix)).unwrap_or(word);
+            if let Some(negated) = word.strip_prefix("trace!=") {
+                (bare, is_without) = (negated, true);
+                if place == 0 {
+                    wanted = syscalls::native_syscalls().iter().map(|call| call.number).collect();
+                }
+            }
+            // strace takes a call that is not there for nothing, where it is asked so.
+            let may_be_nothing = bare.strip_prefix('?').inspect(|rest| bare = rest).is_some();
+            if OF_STRACE.iter().any(|(name, _)| word.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))) {
+                let (name, instead) =
+                    OF_STRACE.iter().find(|(name, _)| word.starts_with(name)).copied().unwrap_or_default();
+                return Err(RolesError::OfStrace { word: name, instead });
+            }
             if let Some(rest) = bare.strip_prefix('!') {
                 // Of a list that begins so, everything else is wanted.
                 if place == 0 {
@@ -161,7 +195,7 @@ impl Roles {
                 (bare, is_without) = (rest, true);
             }
             let selected = self.of_word(bare)?;
-            if selected.is_empty() {
+            if selected.is_empty() && !may_be_nothing {
                 let known = syscalls::native_syscalls()
                     .iter()
                     .flat_map(|call| [call.name, call.category.name()])
@@ -194,6 +228,12 @@ impl Roles {
         };
         let is_selected = |call: &&Syscall| match (&pattern, word.strip_prefix('%')) {
             (Some(pattern), _) => pattern.is_match(call.name),
+            (None, Some("all")) => true,
+            (None, None) if word == "all" => true,
+            (None, None) if ["file", "desc"].contains(&word) && !is_named(call, word) => {
+                has(call.name, if word == "file" { &[Kind::Path] } else { &[Kind::Fd, Kind::Folder] })
+            }
+            (None, None) if word == "process" => is_named(call, Category::ThreadProcess.name()),
             (None, Some("file")) => has(call.name, &[Kind::Path]),
             (None, Some("desc")) => has(call.name, &[Kind::Fd, Kind::Folder]),
             (None, Some("net")) => is_named(call, Category::Network.name()),
@@ -246,6 +286,11 @@ mod tests {
         );
         let opens = select(&["/^(open|openat2?)$"]).unwrap();
         assert!(opens.contains(&number("openat")) && opens.len() <= 3);
+        assert_eq!(select(&["all"]).unwrap().len(), all);
+        assert_eq!(select(&["trace!=futex"]).unwrap(), select(&["!futex"]).unwrap());
+        assert_eq!(select(&["?nothing", "ioctl"]).unwrap(), select(&["ioctl"]).unwrap());
+        assert_eq!(select(&["trace=file"]).unwrap(), select(&["%file"]).unwrap());
+        assert!(select(&["status=failed"]).unwrap_err().to_string().contains("--failed"));
         assert!(select(&["/("]).unwrap_err().to_string().contains("no regular expression"));
         assert!(select(&["!futx"]).unwrap_err().to_string().contains("did you mean `futex`"));
         assert!(select(&["%nothing"]).is_err() && select(&["/nothing"]).is_err());

@@ -1,7 +1,11 @@
 //! Events as lines of text, as people read traces: when, who, the call with its arguments, what it returned, how long it took.
 //! Descriptors are shown with what was opened, as far as the events tell: a path, or what kind of thing it is.
 
-use std::{collections::HashMap, fmt::Write as _, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    time::Duration,
+};
 
 use gpuos_decode::arguments;
 use gpuos_model::units::printable;
@@ -52,7 +56,8 @@ impl Choice {
             && self
                 .device
                 .as_ref()
-                .is_none_or(|device| !row.device.is_empty() && row.device.starts_with(device.as_str()))
+                .map(|device| device.strip_prefix("/dev/").unwrap_or(device))
+                .is_none_or(|device| !row.device.is_empty() && row.device.starts_with(device))
             && (!self.failed || !row.error.is_empty() || !row.status.is_empty())
             && self.slower.is_none_or(|limit| row.duration.is_some_and(|lasted| u128::from(lasted) > limit.as_nanos()))
     }
@@ -63,6 +68,8 @@ impl Choice {
 struct Opened {
     what: String,
     ends_at_exec: bool,
+    /// When the call that made it returned: what was called before is about another.
+    since_ns: u64,
 }
 
 /// Descriptors of processes, by their numbers.
@@ -71,26 +78,53 @@ struct Descriptors {
     open: HashMap<(u32, i32), Opened>,
     /// Numbers of processes by their ids: a child has what its parent had.
     pids: HashMap<u64, u32>,
+    /// Threads of each process that have not ended.
+    threads: HashMap<u32, HashSet<u32>>,
+    /// Processes that share their descriptors with another, where changes are not followed.
+    shared: HashSet<u32>,
+    /// Events were lost: what nobody heard of may have changed anything.
+    has_lost: bool,
 }
 
 impl Descriptors {
     fn of(&self, row: &EventRow<'_>, fd: i32) -> Option<String> {
-        self.open.get(&(row.pid, fd)).map(|opened| opened.what.clone())
+        let opened = self.open.get(&(row.pid, fd))?;
+        (opened.since_ns <= row.time).then(|| opened.what.clone())
     }
 
-    fn set(&mut self, pid: u32, fd: i64, what: String, ends_at_exec: bool) {
-        if let Ok(fd) = i32::try_from(fd) {
-            self.open.insert((pid, fd), Opened { what, ends_at_exec });
+    fn set(&mut self, row: &EventRow<'_>, fd: i64, what: String, ends_at_exec: bool) {
+        if self.shared.contains(&row.pid) {
+            return;
         }
+        if let Ok(fd) = i32::try_from(fd) {
+            self.open.insert((row.pid, fd), Opened { what, ends_at_exec, since_ns: row.end() });
+        }
+    }
+
+    /// A number is free, or somebody has it of whom nothing is known.
+    fn forget(&mut self, row: &EventRow<'_>, fd: i32) {
+        // Another thread may have got the number before this one returned.
+        if self.open.get(&(row.pid, fd)).is_some_and(|opened| opened.since_ns <= row.time) {
+            self.open.remove(&(row.pid, fd));
+        }
+    }
+
+    fn forget_all(&mut self, pid: u32) {
+        self.open.retain(|(owner, _), _| *owner != pid);
     }
 
     /// Gives a process what another has open under these numbers.
     fn look_at(&mut self, pid: u32, other: &str, numbers: std::ops::RangeInclusive<i32>) {
         for entry in std::fs::read_dir(format!("/proc/{other}/fd")).into_iter().flatten().flatten() {
             let number: Option<i32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let (Some(fd), Ok(what)) = (number.filter(|fd| numbers.contains(fd)), std::fs::read_link(entry.path())) {
-                self.set(pid, fd.into(), what.to_string_lossy().into_owned(), false);
-            }
+            let Some(fd) = number.filter(|fd| numbers.contains(fd)) else { continue };
+            let Ok(what) = std::fs::read_link(entry.path()) else { continue };
+            let facts = std::fs::read_to_string(format!("/proc/{other}/fdinfo/{fd}")).unwrap_or_default();
+            let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = flags.and_then(|flags| i64::from_str_radix(flags.trim(), 8).ok());
+            let ends_at_exec = flags.is_none_or(|flags| flags & i64::from(libc::O_CLOEXEC) != 0);
+            self.open
+                .insert((pid, fd), Opened { what: what.to_string_lossy().into_owned(), ends_at_exec, since_ns: 0 });
         }
     }
 
@@ -98,8 +132,14 @@ impl Descriptors {
     fn follow(&mut self, row: &EventRow<'_>, path: Option<&str>) {
         let pid = row.pid;
         match row.event {
+            word::LOST => {
+                self.open.clear();
+                self.has_lost = true;
+            }
             word::PROCESS => {
                 self.pids.insert(row.process, pid);
+                self.threads.insert(pid, HashSet::from([row.thread]));
+                self.shared.remove(&pid);
                 let parent = self.pids.get(&row.argument0).copied();
                 let inherited: Vec<_> = self
                     .open
@@ -107,14 +147,34 @@ impl Descriptors {
                     .filter(|((owner, _), _)| Some(*owner) == parent)
                     .map(|((_, fd), opened)| (*fd, opened.clone()))
                     .collect();
-                self.open.retain(|(owner, _), _| *owner != pid);
+                self.forget_all(pid);
                 self.open.extend(inherited.into_iter().map(|(fd, opened)| ((pid, fd), opened)));
             }
-            word::EXEC => self.open.retain(|(owner, _), opened| *owner != pid || !opened.ends_at_exec),
-            word::END if row.thread == pid => self.open.retain(|(owner, _), _| *owner != pid),
+            word::THREAD => drop(self.threads.entry(pid).or_default().insert(row.thread)),
+            word::EXEC => {
+                self.threads.insert(pid, HashSet::from([pid]));
+                // It has a table of its own now, of which nothing is known.
+                if self.shared.remove(&pid) {
+                    self.forget_all(pid);
+                }
+                self.open.retain(|(owner, _), opened| *owner != pid || !opened.ends_at_exec);
+            }
+            word::END => {
+                if let Some(threads) = self.threads.get_mut(&pid) {
+                    threads.remove(&row.thread);
+                }
+                if self.is_over(pid) {
+                    self.forget_all(pid);
+                }
+            }
             word::CALL if row.abi == "native" => self.call(row, path),
             _ => {}
         }
+    }
+
+    /// Whether no thread of a process is left.
+    fn is_over(&self, pid: u32) -> bool {
+        self.threads.get(&pid).is_none_or(HashSet::is_empty)
     }
 
     fn call(&mut self, row: &EventRow<'_>, path: Option<&str>) {
@@ -123,7 +183,7 @@ impl Descriptors {
         let Some(made) = row.returned.filter(|returned| *returned >= 0) else {
             // Closed all the same, whatever it says.
             if row.syscall == "close" && row.error != "EBADF" {
-                self.open.remove(&(pid, first_fd));
+                self.forget(row, first_fd);
             }
             return;
         };
@@ -132,17 +192,37 @@ impl Descriptors {
             "open" | "creat" | "openat" | "openat2" => {
                 let (folder, flags) = match row.syscall {
                     "openat" => (Some(first_fd), third),
+                    // Its flags are in memory; what is not known to stay open is forgotten at the next program.
+                    "openat2" => (Some(first_fd), libc::O_CLOEXEC as u64),
                     "open" => (None, second),
                     _ => (None, 0),
                 };
-                let Some(path) = path else {
-                    self.open.remove(&(pid, made as i32));
-                    return;
-                };
-                // Relative to a folder that is known.
+                let Some(path) = path else { return self.forget(row, made as i32) };
                 let folder = folder.filter(|_| !path.starts_with('/')).and_then(|fd| self.of(row, fd));
-                let what = folder.map_or_else(|| path.to_owned(), |folder| format!("{folder}/{path}"));
-                self.set(pid, made, what, closes(flags));
+                let what = match folder {
+                    _ if path.starts_with('/') => path.to_owned(),
+                    Some(folder) => format!("{folder}/{path}"),
+                    // Relative to a folder that is not followed.
+                    None => format!("…/{path}"),
+                };
+                self.set(row, made, what, closes(flags));
+            }
+            "dup2" if first == second => {}
+            "fcntl" if second as i32 == libc::F_SETFD => {
+                if let Some(opened) = self.open.get_mut(&(pid, first_fd)) {
+                    opened.ends_at_exec = third & libc::FD_CLOEXEC as u64 != 0;
+                }
+            }
+            "ioctl" => {
+                // FIOCLEX and FIONCLEX of asm/ioctls.h.
+                let ends = match second {
+                    0x5451 => true,
+                    0x5450 => false,
+                    _ => return,
+                };
+                if let Some(opened) = self.open.get_mut(&(pid, first_fd)) {
+                    opened.ends_at_exec = ends;
+                }
             }
             "dup" | "dup2" | "dup3" | "fcntl" => {
                 let is_copy = row.syscall != "fcntl" || matches!(second as i32, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC);
@@ -150,35 +230,73 @@ impl Descriptors {
                     let ends_at_exec = row.syscall == "dup3" && closes(third)
                         || row.syscall == "fcntl" && second as i32 == libc::F_DUPFD_CLOEXEC;
                     match self.of(row, first_fd) {
-                        Some(what) => self.set(pid, made, what, ends_at_exec),
-                        None => drop(self.open.remove(&(pid, made as i32))),
+                        Some(what) => self.set(row, made, what, ends_at_exec),
+                        None => self.forget(row, made as i32),
                     }
                 }
             }
-            "close" => drop(self.open.remove(&(pid, first_fd))),
+            "close" => self.forget(row, first_fd),
             "close_range" => {
-                self.open
-                    .retain(|(owner, fd), _| *owner != pid || !(first..=second).contains(&(*fd as u64)) || third != 0);
+                const CLOEXEC: u64 = 4;
+                let is_in = |fd: i32| (first..=second).contains(&(fd as u64));
+                if third & CLOEXEC != 0 {
+                    let in_range = self.open.iter_mut().filter(|((owner, fd), _)| *owner == pid && is_in(*fd));
+                    in_range.for_each(|(_, opened)| opened.ends_at_exec = true);
+                } else {
+                    self.open.retain(|(owner, fd), _| *owner != pid || !is_in(*fd));
+                }
             }
-            "socket" => self.set(pid, made, "socket".to_owned(), closes(second)),
-            "accept" | "accept4" => {
-                self.set(pid, made, "socket".to_owned(), row.syscall == "accept4" && closes(fourth))
+            "clone" if first & libc::CLONE_FILES as u64 != 0 && first & libc::CLONE_THREAD as u64 == 0 => {
+                for pid in [pid, made as u32] {
+                    self.forget_all(pid);
+                    self.shared.insert(pid);
+                }
             }
-            "eventfd" | "eventfd2" => self.set(pid, made, "eventfd".to_owned(), closes(second)),
-            "epoll_create" | "epoll_create1" => self.set(pid, made, "epoll".to_owned(), closes(first)),
-            "timerfd_create" => self.set(pid, made, "timerfd".to_owned(), closes(second)),
+            // Both numbers are in memory that nobody reads: what was known of such numbers was closed before.
+            "pipe" | "pipe2" | "socketpair" => {}
+            "accept4" => self.set(row, made, "socket".to_owned(), closes(fourth)),
             "memfd_create" => {
                 let name = path.map_or_else(|| "memfd".to_owned(), |name| format!("memfd:{name}"));
-                self.set(pid, made, name, second & u64::from(libc::MFD_CLOEXEC) != 0);
+                self.set(row, made, name, second & u64::from(libc::MFD_CLOEXEC) != 0);
             }
-            "pidfd_open" => self.set(pid, made, format!("pidfd of {first_fd}"), true),
-            _ => {}
+            "pidfd_open" => self.set(row, made, format!("pidfd of {first_fd}"), true),
+            name => {
+                if let Some((_, what, flags)) = MADE.iter().find(|(known, ..)| *known == name) {
+                    let flags = match flags {
+                        0 => closes(first),
+                        1 => closes(second),
+                        _ => true,
+                    };
+                    self.set(row, made, (*what).to_owned(), flags);
+                }
+            }
         }
     }
 }
 
+/// Calls that return a new descriptor, what it is, and which argument has the flag that ends it at the next program; 2: it is in
+/// none, and it is taken to end there.
+const MADE: [(&str, &str, usize); 16] = [
+    ("socket", "socket", 1),
+    ("accept", "socket", 3),
+    ("eventfd", "eventfd", 3),
+    ("eventfd2", "eventfd", 1),
+    ("epoll_create", "epoll", 3),
+    ("epoll_create1", "epoll", 0),
+    ("timerfd_create", "timerfd", 1),
+    ("inotify_init", "inotify", 3),
+    ("inotify_init1", "inotify", 0),
+    ("signalfd4", "signalfd", 2),
+    ("userfaultfd", "userfaultfd", 0),
+    ("io_uring_setup", "io_uring", 2),
+    ("perf_event_open", "perf event", 2),
+    ("pidfd_getfd", "a copy", 2),
+    ("open_by_handle_at", "file", 2),
+    ("memfd_secret", "memfd", 0),
+];
+
 /// Calls that change what a descriptor is: where one of them is not among the events, descriptors cannot be followed.
-pub const OF_DESCRIPTORS: [&str; 22] = [
+pub const OF_DESCRIPTORS: [&str; 34] = [
     "open",
     "openat",
     "openat2",
@@ -201,6 +319,18 @@ pub const OF_DESCRIPTORS: [&str; 22] = [
     "pidfd_open",
     "pipe",
     "pipe2",
+    "ioctl",
+    "clone",
+    "inotify_init",
+    "inotify_init1",
+    "signalfd4",
+    "userfaultfd",
+    "io_uring_setup",
+    "perf_event_open",
+    "pidfd_getfd",
+    "open_by_handle_at",
+    "memfd_secret",
+    "socketpair",
 ];
 
 /// Where processes whose parent is not traced have their descriptors from.
@@ -249,11 +379,15 @@ impl Printer {
         let arguments = if is_wanted && is_call { self.arguments(row, path) } else { String::new() };
         self.descriptors.follow(row, path.and_then(unquoted));
         // Its parent is none of those that are traced.
-        if row.event == word::PROCESS && !self.descriptors.pids.contains_key(&row.argument0) {
+        if row.event == word::PROCESS && row.argument0 == 0 && !self.descriptors.has_lost {
             match self.first {
                 FirstDescriptors::NotFollowed | FirstDescriptors::NotKnown => {}
                 FirstDescriptors::Ours => self.descriptors.look_at(row.pid, "self", 0..=2),
-                FirstDescriptors::Theirs => self.descriptors.look_at(row.pid, &row.pid.to_string(), 0..=i32::MAX),
+                FirstDescriptors::Theirs => {
+                    self.descriptors.look_at(row.pid, &row.pid.to_string(), 0..=i32::MAX);
+                    let threads = gpuos_host::processes::numbers_in(&format!("/proc/{}/task", row.pid));
+                    self.descriptors.threads.entry(row.pid).or_default().extend(threads);
+                }
             }
         }
         is_wanted.then(|| if self.is_json { object(row, &arguments) } else { self.text(row, &arguments) })
@@ -295,7 +429,8 @@ impl Printer {
         let mut text = if row.error.is_empty() {
             let is_address = matches!(row.syscall, "mmap" | "mremap" | "brk" | "shmat");
             let made = i32::try_from(returned).ok().filter(|_| makes_descriptor(row.syscall));
-            let what = made.and_then(|fd| self.known(row, fd));
+            // It is what it is from the return on.
+            let what = made.and_then(|fd| self.known(&EventRow { time: row.end(), ..*row }, fd));
             match what {
                 _ if is_address => format!("{returned:#x}"),
                 Some(what) => format!("{returned}<{}>", printable(&what)),
@@ -303,9 +438,11 @@ impl Printer {
             }
         } else {
             let code = i32::try_from(-returned).unwrap_or_default();
-            let known = Errno::from_raw(code);
-            let said = if known == Errno::UnknownErrno { String::new() } else { format!(" ({})", known.desc()) };
-            format!("-1 {}{said}", row.error)
+            // A restart is seen by no program, and has no text.
+            let is_known = Errno::from_raw(code) != Errno::UnknownErrno;
+            let text = std::io::Error::from_raw_os_error(code).to_string();
+            let text = text.split(" (os error").next().unwrap_or_default();
+            if is_known { format!("-1 {} ({text})", row.error) } else { format!("? {}", row.error) }
         };
         if !row.status.is_empty() {
             let _ = write!(text, " status {}", row.status);
@@ -339,11 +476,13 @@ impl Printer {
             word::EXEC => write!(line, "+++ executes {} +++", printable(row.comm)),
             word::NAME => write!(line, "+++ is named {} +++", printable(row.comm)),
             word::END => match row.returned {
-                Some(code) if row.thread == row.pid && code & 0x7f != 0 => {
+                Some(code) if self.descriptors.is_over(row.pid) && code & 0x7f != 0 => {
                     write!(line, "+++ killed by {} +++", signal_name(code & 0x7f))
                 }
-                Some(code) if row.thread == row.pid => write!(line, "+++ exited with {} +++", code >> 8 & 0xff),
-                _ => write!(line, "+++ ends +++"),
+                Some(code) if self.descriptors.is_over(row.pid) => {
+                    write!(line, "+++ exited with {} +++", code >> 8 & 0xff)
+                }
+                _ => write!(line, "+++ thread ends +++"),
             },
             word::PHASE_BEGIN => write!(line, "--- {} begins ---", printable(row.phase)),
             word::PHASE_END => write!(line, "--- {} ends ---", printable(row.phase)),
@@ -388,6 +527,9 @@ fn object(row: &EventRow<'_>, arguments: &str) -> String {
         add("argument_words", json!(row.arguments().map(|value| format!("{value:#x}"))));
         add("returned", json!(row.returned));
     } else {
+        if row.returned.is_some() {
+            add("returned", json!(row.returned));
+        }
         add("values", json!(row.arguments().map(|value| format!("{value:#x}"))));
     }
     for (name, text) in [
@@ -423,7 +565,10 @@ fn device_of(row: &EventRow<'_>) -> String {
 
 /// Whether a call returns a descriptor.
 fn makes_descriptor(syscall: &str) -> bool {
-    matches!(syscall, "open" | "openat" | "openat2" | "creat" | "socket" | "dup" | "dup2" | "dup3")
+    matches!(
+        syscall,
+        "open" | "openat" | "openat2" | "creat" | "dup" | "dup2" | "dup3" | "memfd_create" | "pidfd_open" | "accept4"
+    ) || MADE.iter().any(|(name, ..)| *name == syscall)
 }
 
 fn signal_name(number: i64) -> String {

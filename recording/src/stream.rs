@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gpuos_host::diagnostics;
+
 use crate::{
     RecordingError, Shared,
     drain::{Drain, INTERVAL},
@@ -26,6 +28,8 @@ pub struct Lines {
     pub choice: Choice,
     /// Where they go.
     pub to: Box<dyn Write + Send>,
+    /// The trace is for them alone, and harms nobody when it ends.
+    pub ends_when_closed: bool,
 }
 
 impl std::fmt::Debug for Lines {
@@ -42,13 +46,14 @@ struct Stream {
     lines: Lines,
     table: Table,
     looked: Instant,
-    /// Nobody reads any more.
+    /// Nobody reads any more, or it cannot be written.
     is_closed: bool,
+    failure: Option<io::Error>,
 }
 
 impl Stream {
     fn new(lines: Lines, table: Table) -> Self {
-        Self { lines, table, looked: Instant::now(), is_closed: false }
+        Self { lines, table, looked: Instant::now(), is_closed: false, failure: None }
     }
 
     /// Prints what has come.
@@ -60,7 +65,7 @@ impl Stream {
         if self.table.is_empty() {
             return Ok(());
         }
-        let Lines { printer, choice, to } = &mut self.lines;
+        let Lines { printer, choice, to, ends_when_closed } = &mut self.lines;
         let mut text = String::new();
         rows::each::<RecordingError>(&self.table.frame()?, |row| {
             if let Some(line) = printer.line(&row, choice) {
@@ -72,13 +77,23 @@ impl Stream {
         if self.is_closed || text.is_empty() {
             return Ok(());
         }
-        match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-            // What is traced goes on.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_closed = true,
-            Err(error) => return Err(RecordingError::Lines(error)),
-            Ok(()) => {}
+        if let Err(error) = to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+            // What is traced goes on; what is attached to need not be, for lines that nobody gets.
+            self.is_closed = true;
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                diagnostics::report(&format!("no more lines are printed: {error}; the trace goes on"));
+                self.failure = Some(error);
+            }
+            if *ends_when_closed {
+                let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM);
+            }
         }
         Ok(())
+    }
+
+    /// What came of it.
+    fn end(self) -> Result<(), RecordingError> {
+        self.failure.map_or(Ok(()), |error| Err(RecordingError::Lines(error)))
     }
 }
 
@@ -99,7 +114,7 @@ pub(crate) fn of_ring(ring: Option<Ring>, lines: Lines, table: Table, shared: &S
         })?;
         stream.print()?;
         if ends && read == 0 {
-            return Ok(());
+            return stream.end();
         }
         if drain.may_rest(read) && !ends {
             std::thread::park_timeout(INTERVAL);
@@ -127,7 +142,7 @@ pub(crate) fn of_journal(
         stream.print()?;
         if read == 0 {
             if is_complete {
-                return Ok(());
+                return stream.end();
             }
             std::thread::park_timeout(INTERVAL);
         }

@@ -278,7 +278,9 @@ fn quoted(path: &[u8]) -> String {
     };
     let mut text = String::new();
     for chunk in path.utf8_chunks() {
-        text.extend(chunk.valid().escape_debug());
+        for letter in chunk.valid().chars() {
+            if letter == '\'' { text.push(letter) } else { text.extend(letter.escape_debug()) }
+        }
         chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02x}"));
     }
     format!("\"{text}\"{end}")

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgAction, Args, Subcommand, ValueEnum, ValueHint};
 use gpuos_decode::version::Version;
 use gpuos_recording::{export, window};
 
@@ -32,7 +32,8 @@ pub enum TracerCommand {
 /// What is counted and where it goes.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// Count only these roles, categories or system calls (comma-separated), filtered in the kernel
+    /// Count only these roles, categories or system calls (comma-separated), filtered in the kernel; also as for strace:
+    /// `trace=openat`, `%file`, `%memory`, `/regex`, and what follows a `!` is left out
     #[arg(short = 'e', long = "events", value_name = "WORD", value_delimiter = ',')]
     pub events: Vec<String>,
 
@@ -247,6 +248,16 @@ pub struct RecordArgs {
     /// Record also the paths that calls are about, up to 191 bytes of each
     #[arg(long)]
     pub paths: bool,
+
+    // What strace needs and is always so here.
+    #[arg(short = 'f', hide = true, action = ArgAction::Count)]
+    follow: u8,
+    #[arg(short = 'y', hide = true, action = ArgAction::Count)]
+    descriptors: u8,
+    #[arg(short = 't', hide = true, action = ArgAction::Count)]
+    times: u8,
+    #[arg(short = 'T', hide = true, action = ArgAction::Count)]
+    durations: u8,
 
     /// Print each event as a line, with paths, while it happens: on standard error, with `-o -` on standard output. Tables are left
     /// to `show`

@@ -148,8 +148,11 @@ fn lines_are_chosen_of_a_recording() {
     let without_files = |lines: &[String]| {
         lines.iter().map(|line| line.split(['(', '<']).next().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    let printed: Vec<String> =
-        text(&recorded.stderr).lines().filter(|line| !line.starts_with("cat: ")).map(str::to_owned).collect();
+    let printed: Vec<String> = text(&recorded.stderr)
+        .lines()
+        .filter(|line| !line.starts_with("cat: ") && !line.starts_with("note: "))
+        .map(str::to_owned)
+        .collect();
     assert_eq!(without_files(&printed), without_files(&all));
     let names = |options: &[&str]| -> Vec<String> {
         let lines = shown(&file, options);

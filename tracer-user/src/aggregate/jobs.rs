@@ -110,7 +110,9 @@ impl JobTables {
         let began = clocks.realtime_ns.saturating_sub(clocks.monotonic_ns.saturating_sub(record.started_ns));
         let made =
             table.made.0.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(table.made.1.cast_unsigned());
-        if made < began {
+        // Files have the time of the last tick.
+        const TICK: u64 = 1_000_000_000;
+        if record.job_slots == 0 || made.saturating_add(TICK) < began {
             before = table.classes().unwrap_or_default();
             table.begin_here();
         }

@@ -22,7 +22,7 @@ pub const TRACER_FAILED: u8 = 125;
 
 /// Why `--strict` fails.
 const STRICT: &str =
-    "events were lost, and `--strict` was given\nhint: the tables and the file say what was lost and how to avoid it";
+    "events were lost, and `--strict` was given\nhint: the lines that begin with LOST say what, and how to avoid it";
 
 /// Does what the command line says. Returns only when the traced command decides nothing.
 ///

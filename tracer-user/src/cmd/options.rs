@@ -104,6 +104,7 @@ pub(super) fn trace(args: TraceArgs) -> Result<TraceOptions, OptionsError> {
         view,
         job_classes: args.tables.job_classes.clone(),
         backend: args.backend.into(),
+        says_notes: false,
     })
 }
 

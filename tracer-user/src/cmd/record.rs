@@ -21,8 +21,22 @@ use crate::{
 };
 
 pub(super) fn record(args: RecordArgs) -> Result<()> {
-    let RecordArgs { mut trace, pids, sched, faults, paths, print, choice, ring, launch, last, when, memory, command } =
-        args;
+    let RecordArgs {
+        mut trace,
+        pids,
+        sched,
+        faults,
+        paths,
+        print,
+        choice,
+        ring,
+        launch,
+        last,
+        when,
+        memory,
+        command,
+        ..
+    } = args;
     let settings = RecordingSettings { ring_bytes: ring, switches: sched, faults, paths: paths || print };
     if !print
         && (choice.json
@@ -48,6 +62,7 @@ pub(super) fn record(args: RecordArgs) -> Result<()> {
     let mut options = options::trace(trace)?;
     if print {
         options.view = None;
+        options.says_notes = true;
     }
     if let (Some(lines), Some(wanted)) = (&mut recording.lines, &mut options.settings.wanted) {
         let names = wanted.iter().filter_map(|number| syscalls::by_number(*number));
@@ -69,6 +84,9 @@ pub(super) fn record(args: RecordArgs) -> Result<()> {
 
 /// Where the recording goes. The output is the recording's then, not that of the counts.
 fn plan(trace: &mut TraceArgs, settings: RecordingSettings, lines: Option<Lines>) -> Result<RecordingPlan> {
+    if trace.no_latency || trace.sample != 1 {
+        bail!("every recorded call is timed\nhint: leave `--no-latency` and `--sample` to `run`");
+    }
     let Some(path) = trace.output.take().filter(|path| lines.is_none() || path.as_os_str() != "-") else {
         if lines.is_some() {
             return Ok(RecordingPlan { path: None, lines, settings, roles: String::new(), limits: None });
@@ -79,10 +97,9 @@ fn plan(trace: &mut TraceArgs, settings: RecordingSettings, lines: Option<Lines>
     let is_named_other =
         OutputFormat::by_ending(&path).is_some_and(|format| format != OutputFormat::File(FileFormat::Parquet));
     if path.as_os_str() == "-" || asks_for_other || is_named_other {
-        bail!("a recording is a Parquet file\nhint: `-o FILE.parquet`; `gpuos-trace export` makes other formats of it");
-    }
-    if trace.no_latency || trace.sample != 1 {
-        bail!("every recorded call is timed\nhint: leave `--no-latency` and `--sample` to `run`");
+        bail!(
+            "a recording is a Parquet file\nhint: `-o FILE.parquet`; `gpuos-trace export` makes other formats of it; lines of `--print` go to standard error, or by `-o -` to standard output: `-o - > FILE`"
+        );
     }
     let path = files::target_of(&path).map_err(|error| {
         anyhow!("cannot write `{}`: {error}\nhint: name a file in a folder that you may write to", path.display())
@@ -100,5 +117,11 @@ fn lines(trace: &TraceArgs, choice: &ChoiceArgs, first: FirstDescriptors) -> Lin
     let is_output = trace.output.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let to: Box<dyn Write + Send> = if is_output { Box::new(io::stdout()) } else { Box::new(io::stderr()) };
     // What is counted and recorded is chosen in the kernel.
-    Lines { printer: Printer::new(0, choice.json, first), choice: options::choice(choice, Vec::new(), Vec::new()), to }
+    let ends_when_closed = first == FirstDescriptors::Theirs && (trace.output.is_none() || is_output);
+    Lines {
+        printer: Printer::new(0, choice.json, first),
+        choice: options::choice(choice, Vec::new(), Vec::new()),
+        to,
+        ends_when_closed,
+    }
 }

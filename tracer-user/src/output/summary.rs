@@ -177,9 +177,24 @@ fn process_table(run: &Run, view: View, style: TerminalStyle) -> Result<String, 
 }
 
 /// Losses first: they decide whether the rest can be trusted.
+/// What was lost.
+fn losses(header: &Header) -> Vec<String> {
+    header.losses.found().map(|loss| format!("LOST: {} {}", count(loss.number), loss.sentence)).collect()
+}
+
+/// Notes on a run.
+fn notes(header: &Header) -> impl Iterator<Item = String> + '_ {
+    header.notes.iter().map(|note| format!("note: {}", printable(note)))
+}
+
+/// What was lost and what is worth knowing, where there are no tables.
+#[must_use]
+pub fn news(header: &Header) -> String {
+    losses(header).into_iter().chain(notes(header)).collect::<Vec<_>>().join("\n")
+}
+
 fn remarks(header: &Header, total: &Group) -> Vec<String> {
-    let mut lines: Vec<String> =
-        header.losses.found().map(|loss| format!("LOST: {} {}", count(loss.number), loss.sentence)).collect();
+    let mut lines = losses(header);
     if total.unfinished != 0 {
         lines.push(format!(
             "note: {} did not return (`exit_group`, or still running at the end)",
@@ -198,6 +213,6 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
             header.mode.sample
         ));
     }
-    lines.extend(header.notes.iter().map(|note| format!("note: {}", printable(note))));
+    lines.extend(notes(header));
     lines
 }

@@ -66,6 +66,12 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
         let text = summary::render(&chosen, view, style).map_err(|error| anyhow!(error))?;
         diagnostics::print(&format!("\n{text}"));
     }
+    if options.says_notes && !is_lost {
+        let news = summary::news(&run.header);
+        if !news.is_empty() {
+            diagnostics::print(&format!("{news}\n"));
+        }
+    }
     if let Some(message) = written.transpose()?
         && options.view.is_some()
     {

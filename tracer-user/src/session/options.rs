@@ -36,6 +36,8 @@ pub struct TraceOptions {
     pub live: bool,
     /// Tables on standard error; `None`: none.
     pub view: Option<View>,
+    /// Notes and losses on standard error where there are no tables.
+    pub says_notes: bool,
     /// How calls are looked at.
     pub backend: Backend,
     /// Of what was called for these classes of jobs alone; empty: of all.
