@@ -1,6 +1,8 @@
 //! A program that has jobs, and makes a known number of `getppid` calls for each class: the integration tests `job_classes`
 //! compare.
 
+#![expect(clippy::print_stdout, reason = "a test program says what it did")]
+
 use std::{
     sync::{Arc, Barrier},
     thread,

@@ -28,7 +28,7 @@ fn shown(file: &Path, options: &[&str]) -> Vec<String> {
 
 /// A call from its name on, without its time.
 fn call(line: &str) -> Option<String> {
-    let start = line.find(|c: char| c == '(')?;
+    let start = line.find('(')?;
     let name = line[..start].rfind(' ').map_or(0, |space| space + 1);
     let end = line.rfind(" <").unwrap_or(line.len());
     Some(line[name..end].to_owned())

@@ -34,6 +34,8 @@ struct Owned {
 
 /// Tables that are open at a time. Those of more processes are counted as not read.
 const MOST_OPEN: usize = 512;
+/// Files have the time of the last tick of the clock. Nanoseconds.
+const MORE_THAN_A_TICK: u64 = 1_000_000_000;
 /// Labels that are kept of processes that have ended.
 const MOST_LABELS: usize = 4096;
 /// More of them that found no place no table tells of.
@@ -110,9 +112,7 @@ impl JobTables {
         let began = clocks.realtime_ns.saturating_sub(clocks.monotonic_ns.saturating_sub(record.started_ns));
         let made =
             table.made.0.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(table.made.1.cast_unsigned());
-        // Files have the time of the last tick.
-        const TICK: u64 = 1_000_000_000;
-        if record.job_slots == 0 || made.saturating_add(TICK) < began {
+        if record.job_slots == 0 || made.saturating_add(MORE_THAN_A_TICK) < began {
             before = table.classes().unwrap_or_default();
             table.begin_here();
         }

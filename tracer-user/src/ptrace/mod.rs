@@ -318,7 +318,7 @@ impl<'a> Trace<'a> {
         let (signal, event) = (libc::WSTOPSIG(status), status >> 16);
         let is_command = Some(thread) == self.command;
         // What it does before its first `execve` is ours.
-        if !self.tally.knows(thread) && !(is_command && self.is_armed) {
+        if !(self.tally.knows(thread) || is_command && self.is_armed) {
             // The one that made it will say so.
             self.early.insert(thread);
             return;

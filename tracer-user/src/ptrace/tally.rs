@@ -226,7 +226,7 @@ impl<'a> Tally<'a> {
         let (pid, head) = (of_thread.pid, self.head(thread, END, now_ns));
         if let Some(recorder) = self.recorder {
             if let Some(flight) = self.threads.get_mut(&thread).and_then(|thread| thread.flight.take()) {
-                self.record(recorder, &flight, now_ns.saturating_sub(flight.entered_ns), 0, 0, UNFINISHED);
+                Self::record(recorder, &flight, now_ns.saturating_sub(flight.entered_ns), 0, 0, UNFINISHED);
             }
             let process =
                 self.processes.get(&pid).map_or((0, String::new()), |of| (of.process.id, of.process.command.clone()));
@@ -340,7 +340,7 @@ impl<'a> Tally<'a> {
         }
         if let Some(recorder) = self.recorder {
             let flags = if flight.entered_ns == 0 { UNTIMED } else { 0 };
-            self.record(recorder, &flight, duration, returned, status, flags);
+            Self::record(recorder, &flight, duration, returned, status, flags);
             let sets_name =
                 i64::from(flight.key.number) == libc::SYS_prctl && flight.arguments[0] == libc::PR_SET_NAME as u64;
             if sets_name && flight.key.abi == ABI_NATIVE {
@@ -349,7 +349,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn record(&self, recorder: &Recorder, flight: &Flight, duration_ns: u64, returned: i64, status: u32, flags: u8) {
+    fn record(recorder: &Recorder, flight: &Flight, duration_ns: u64, returned: i64, status: u32, flags: u8) {
         let Flight { key, arguments, on_device, path, head, .. } = flight;
         let [first, second, third, fourth, ..] = *arguments;
         let call = |kind, flags| Call {

@@ -76,8 +76,8 @@ pub(super) fn says(error: &LoadError) -> String {
 }
 
 /// Traces until the command has ended, the processes have, or the user wants no more.
-pub(super) fn trace(target: Target, options: TraceOptions, mut recording: Option<RecordingPlan>) -> Result<Traced> {
-    let filter = filter(&target, &options);
+pub(super) fn trace(target: &Target, options: TraceOptions, mut recording: Option<RecordingPlan>) -> Result<Traced> {
+    let filter = filter(target, &options);
     let is_filtered = filter.is_some();
     let prepared = target.prepare(&options, filter.unwrap_or_default())?;
     let started = jiff::Timestamp::now();
@@ -86,11 +86,11 @@ pub(super) fn trace(target: Target, options: TraceOptions, mut recording: Option
     let begin = |plan: &mut RecordingPlan| plan.begin(None, &options, &command, started, clocks);
     let recorder = recording.as_mut().map(begin).transpose()?;
     let (stopped, totals, wall_ns) =
-        count(&target, prepared, &options, recorder.as_ref(), clocks.monotonic_ns, is_filtered)?;
+        count(target, prepared, &options, recorder.as_ref(), clocks.monotonic_ns, is_filtered)?;
     if let Some(recorder) = &recorder {
         recorder.stop(&[]);
     }
-    let (wait_all, wants_ranges) = match &target {
+    let (wait_all, wants_ranges) = match target {
         Target::Command(launch) => (launch.wait_all, !launch.variables.is_empty()),
         Target::Pids(_) | Target::EveryGpuProcess => (false, false),
     };

@@ -168,7 +168,7 @@ pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<Re
     let needs_bpf = options.needs_bpf();
     if options.backend == Backend::Ptrace {
         by_ptrace::check(&target, needs_bpf)?;
-        return by_ptrace::trace(target, options, recording);
+        return by_ptrace::trace(&target, options, recording);
     }
     let prepared = target.prepare(&options, Vec::new())?;
     let mut tracer = match Tracer::start(&options.settings) {
@@ -180,7 +180,7 @@ pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<Re
             diagnostics::report(&by_ptrace::says(&error));
             // The child may need a filter.
             drop(prepared);
-            return by_ptrace::trace(target, options, recording);
+            return by_ptrace::trace(&target, options, recording);
         }
         Err(error) => return Err(error.into()),
     };
