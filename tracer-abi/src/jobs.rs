@@ -168,7 +168,7 @@ mod tests {
         let mut before = None;
         for exponent in 0..45 {
             for part in 0..16_u64 {
-                let ns = (1_u64 << exponent) + ((1_u64 << exponent) * part >> 4);
+                let ns = (1_u64 << exponent) + (((1_u64 << exponent) * part) >> 4);
                 let bucket = bucket_of(ns);
                 assert!(bucket_start(bucket) <= ns, "{ns} is in {bucket}, which begins at {}", bucket_start(bucket));
                 if bucket + 1 < BUCKETS {
