@@ -58,7 +58,7 @@ fn root_of_a_user_namespace_is_not_taken_for_root() {
     let finding = report["findings"].as_array().unwrap().iter().find(of_capabilities).unwrap();
     assert_eq!(finding["verdict"], "missing");
     assert!(finding["found"].as_str().unwrap().ends_with("CAP_BPF, of a user namespace"), "{finding}");
-    let output = inside(&["run", "--", "true"]);
+    let output = inside(&["run", "--backend", "bpf", "--", "true"]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(125), "{text}");
     assert!(text.contains("outside of the rootless container"), "{text}");

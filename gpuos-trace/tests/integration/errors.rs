@@ -80,7 +80,8 @@ fn an_unwritable_output_is_found_before_the_run() {
 #[privileged]
 fn without_privileges_the_message_names_them() {
     let (_folder, copy) = crate::support::copy_for_everybody();
-    let output = Command::new(&copy).args(["run", "--", "true"]).uid(65534).gid(65534).output().unwrap();
+    let output =
+        Command::new(&copy).args(["run", "--backend", "bpf", "--", "true"]).uid(65534).gid(65534).output().unwrap();
     expect(&output, 125, &["may not load BPF programs", "CAP_BPF and CAP_PERFMON", "sudo"]);
 }
 
@@ -93,7 +94,7 @@ fn two_capabilities_are_enough() {
             .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
             .args(["--inh-caps", capabilities, "--ambient-caps", capabilities, "--bounding-set", capabilities])
             .arg(&copy)
-            .args(["run", "-o", "run.json", "--", "true"])
+            .args(["run", "--backend", "bpf", "-o", "run.json", "--", "true"])
             .current_dir(folder.path())
             .output()
             .unwrap()

@@ -117,11 +117,7 @@ fn works_inside_a_pid_namespace() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    if kernel_version() < (5, 13) {
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(125) && said.contains("from outside of containers only"), "{said}");
-        return;
-    }
+    // Before 5.13 tasks are followed by number, which others have in there: it is traced by ptrace.
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let run = gpuos_runs::files::read(&file).unwrap();
     // From 7.0 on a container gets the way that may miss events, and says so.

@@ -448,6 +448,11 @@ impl<'a> Tally<'a> {
 
     /// Everything, at the end.
     pub(super) fn finish(mut self, now_ns: u64) -> Totals {
+        if let Some(recorder) = self.recorder {
+            for flight in self.threads.values().filter_map(|thread| thread.flight.as_ref()) {
+                Self::record(recorder, flight, now_ns.saturating_sub(flight.head.at_ns), 0, 0, UNFINISHED);
+            }
+        }
         let threads_running = self.threads.len() as u64;
         let mut processes = self.ended;
         for (_, mut of) in self.processes {
