@@ -46,11 +46,35 @@ pub fn in_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }
 
+/// The release of the running kernel, empty when it does not say.
+#[must_use]
+pub fn kernel_release() -> String {
+    // uname lies to programs of some personalities; gVisor has nothing else.
+    fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(
+        |_| {
+            let names = nix::sys::utsname::uname().ok();
+            names.map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default()
+        },
+        |release| release.trim_end().to_owned(),
+    )
+}
+
 /// Major and minor version of the running kernel, (0, 0) when it does not say.
 #[must_use]
 pub fn kernel_version() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    proc_text::version(&release)
+    proc_text::version(&kernel_release())
+}
+
+/// Whether the kernel is gVisor's: its log, which everybody may read there, begins with these words.
+#[must_use]
+pub fn is_gvisor() -> bool {
+    /// `SYSLOG_ACTION_READ_ALL` of `linux/syslog.h`.
+    const READ_ALL: libc::c_int = 3;
+    let mut log = vec![0_u8; 4096];
+    // SAFETY: at most as many bytes are written as there are.
+    let length = unsafe { libc::klogctl(READ_ALL, log.as_mut_ptr().cast(), log.len() as libc::c_int) };
+    log.truncate(usize::try_from(length).unwrap_or(0));
+    String::from_utf8_lossy(&log).contains("Starting gVisor")
 }
 
 /// This machine. What it does not tell is left empty.
@@ -62,7 +86,7 @@ pub fn host() -> Host {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     Host {
         name: text(names.as_ref().map(nix::sys::utsname::UtsName::nodename)),
-        kernel: text(names.as_ref().map(nix::sys::utsname::UtsName::release)),
+        kernel: kernel_release(),
         architecture: text(names.as_ref().map(nix::sys::utsname::UtsName::machine)),
         cpu: proc_text::field(&processor, "model name").unwrap_or_default().to_owned(),
         cpus: std::thread::available_parallelism().map_or(0, usize::from),

@@ -23,7 +23,7 @@ fn traced(script: &str, timed: bool) -> (Vec<u64>, Vec<Phase>) {
     let suspended = Suspended::spawn(&Command::find(&words).unwrap(), &SpawnOptions::default()).unwrap();
     let settings = Settings { timed, infer_phases: true, devices: devices.clone(), ..Settings::default() };
     let mut tracer = Tracer::start(&settings).unwrap();
-    tracer.arm(suspended.pid(), suspended.pidfd()).unwrap();
+    tracer.arm(suspended.pid(), suspended.pidfd().unwrap()).unwrap();
     let counters = tracer.counters().unwrap();
     let gathered = Aggregator::begin(devices, &counters, false).unwrap();
     let running = suspended.release().unwrap();

@@ -19,7 +19,7 @@ enum Verdict {
     Ok,
     /// `run` works; something else does not.
     Limited,
-    /// `run` does not work.
+    /// `run` does not work with BPF.
     Missing,
     /// Neither good nor bad.
     Info,
@@ -43,6 +43,7 @@ struct Report<'a> {
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
     let findings = findings();
     let ready = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
+    let by_ptrace = findings.iter().any(|finding| finding.what == "ptrace" && finding.verdict == Verdict::Ok);
     let text = if args.json {
         serde_json::to_string_pretty(&Report { ready, findings: &findings }).unwrap_or_default() + "\n"
     } else {
@@ -53,10 +54,10 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
         return ExitCode::from(super::TRACER_FAILED);
     }
     if !args.json {
-        diagnostics::report(if ready {
-            "`gpuos-trace run` works here"
-        } else {
-            "`gpuos-trace run` does not work here yet; see `missing` above"
+        diagnostics::report(match (ready, by_ptrace) {
+            (true, _) => "`gpuos-trace run` works here",
+            (false, true) => "`gpuos-trace run` works here by ptrace only, as strace does; see `missing` above",
+            (false, false) => "`gpuos-trace run` does not work here yet; see `missing` above",
         });
     }
     ExitCode::from(u8::from(!ready))
@@ -99,6 +100,7 @@ fn findings() -> Vec<Finding> {
     ));
     all.push(sysctl("perf_event_paranoid", "/proc/sys/kernel/perf_event_paranoid", "no matter with CAP_PERFMON"));
     all.push(loading());
+    all.push(without_bpf());
     all.push(call_tracepoints());
     all.push(driver_hooks());
     all.push(library_functions());
@@ -138,7 +140,15 @@ fn library_functions() -> Finding {
 }
 
 fn kernel() -> Finding {
-    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = environment::kernel_release();
+    if environment::is_gvisor() {
+        return finding(
+            "kernel",
+            format!("gVisor, which calls itself Linux {release}"),
+            Verdict::Missing,
+            "it has no BPF, and what it does itself on the host is not seen from inside: trace `runsc` on the host for that",
+        );
+    }
     let (verdict, advice) = match environment::kernel_version() {
         (0..=4, _) | (5, 0..=9) => (Verdict::Limited, "older than 5.10, the oldest kernel that was tried"),
         (5, 10..=14) => (Verdict::Limited, "tasks are followed by number: from outside of containers, as root"),
@@ -223,6 +233,18 @@ fn loading() -> Finding {
             let (reason, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
             finding("loading and attaching", reason, Verdict::Missing, hint)
         }
+    }
+}
+
+fn without_bpf() -> Finding {
+    match crate::ptrace::may_trace() {
+        Ok(()) => finding("ptrace", "works", Verdict::Ok, ""),
+        Err(errno) => finding(
+            "ptrace",
+            format!("not permitted: {}", errno.desc()),
+            Verdict::Limited,
+            "`--backend ptrace` does not work; kernel.yama.ptrace_scope=3 forbids it to everybody, the seccomp filter of a container may (`--cap-add SYS_PTRACE`)",
+        ),
     }
 }
 

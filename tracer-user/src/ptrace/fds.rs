@@ -12,6 +12,7 @@ use gpuos_tracer_abi::ioctl::{
     SYNC_FILE, SYNCOBJ,
 };
 use nix::{
+    errno::Errno,
     sys::{
         stat::{major, minor},
         uio::{RemoteIoVec, process_vm_readv},
@@ -75,8 +76,27 @@ pub(super) fn bytes_of(thread: u32, address: u64, most: usize) -> Vec<u8> {
     let mut bytes = vec![0; most];
     let remote = RemoteIoVec { base: address as usize, len: most };
     let read = process_vm_readv(Pid::from_raw(thread.cast_signed()), &mut [IoSliceMut::new(&mut bytes)], &[remote]);
-    bytes.truncate(read.unwrap_or(0));
+    match read {
+        Ok(length) => bytes.truncate(length),
+        // gVisor.
+        Err(Errno::ENOSYS) => bytes = words_of(thread, address, most),
+        Err(_) => bytes.clear(),
+    }
     bytes
+}
+
+/// The same, a word at a time, up to the first that is not there.
+fn words_of(thread: u32, address: u64, most: usize) -> Vec<u8> {
+    let thread = Pid::from_raw(thread.cast_signed());
+    let first = address & !7;
+    let skipped = (address - first) as usize;
+    (first..address + most as u64)
+        .step_by(8)
+        .map_while(|at| nix::sys::ptrace::read(thread, at as *mut _).ok())
+        .flat_map(libc::c_long::to_ne_bytes)
+        .skip(skipped)
+        .take(most)
+        .collect()
 }
 
 /// A value in a thread's memory.

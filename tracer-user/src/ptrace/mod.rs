@@ -4,6 +4,7 @@
 //! One thread does all of it, because the kernel lets only the one that attached ask and resume. `tally.rs` counts what is seen;
 //! `device.rs` and `phases.rs` do what the kernel side's rooms of these names do.
 
+mod call;
 mod device;
 mod fds;
 pub(crate) mod filter;
@@ -23,6 +24,7 @@ use gpuos_recording::Recorder;
 use nix::errno::Errno;
 
 use crate::{aggregate::Totals, probe::Settings};
+use call::{AtCall, call_of};
 use tally::Tally;
 
 /// What is asked of the kernel for each thread.
@@ -32,9 +34,6 @@ const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
     | libc::PTRACE_O_TRACEEXEC;
-
-/// Architecture of 32-bit calls, `AUDIT_ARCH_` of `linux/audit.h`.
-const COMPAT_ARCHITECTURES: [u32; 2] = [0x4000_0003, 0x4000_0028];
 
 /// How often new drivers are looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -115,12 +114,28 @@ fn request(what: libc::c_uint, thread: u32, address: usize, data: usize) -> Resu
     Errno::result(unsafe { libc::ptrace(what, thread.cast_signed(), address, data) })
 }
 
-/// What the kernel says of the call at which a thread stops.
-fn call_of(thread: u32) -> Result<libc::ptrace_syscall_info, Errno> {
-    // SAFETY: plain numbers.
-    let mut info: libc::ptrace_syscall_info = unsafe { mem::zeroed() };
-    request(libc::PTRACE_GET_SYSCALL_INFO, thread, size_of_val(&info), (&raw mut info) as usize)?;
-    Ok(info)
+/// Whether this process may trace what it starts.
+///
+/// # Errors
+/// What the kernel says: `EPERM` where Yama or a seccomp filter forbids it.
+pub fn may_trace() -> Result<(), Errno> {
+    use nix::{
+        sys::wait::{WaitStatus, waitpid},
+        unistd::{ForkResult, fork},
+    };
+    // SAFETY: the child makes two system calls, which are safe after a fork.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let errno = nix::sys::ptrace::traceme().err().map_or(0, |errno| errno as i32);
+            // SAFETY: ends the child, and runs nothing of the parent's.
+            unsafe { libc::_exit(errno) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
+            _ => Err(Errno::EPERM),
+        },
+    }
 }
 
 fn message_of(thread: u32) -> Result<u32, Errno> {
@@ -159,6 +174,8 @@ pub struct Trace<'a> {
     wait_all: bool,
     /// Threads that stopped before the one that made them said so.
     early: HashSet<u32>,
+    /// Threads that have entered a call and not left it.
+    inside: HashSet<u32>,
     /// Threads that were attached to and have not stopped yet.
     attaching: HashSet<u32>,
     ended: Option<CommandEnd>,
@@ -232,6 +249,7 @@ impl<'a> Trace<'a> {
             is_filtered: false,
             wait_all: false,
             early: HashSet::new(),
+            inside: HashSet::new(),
             attaching: HashSet::new(),
             ended: None,
             looked: Instant::now(),
@@ -305,6 +323,7 @@ impl<'a> Trace<'a> {
         let now = monotonic_ns();
         if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
             self.early.remove(&thread);
+            self.inside.remove(&thread);
             self.attaching.remove(&thread);
             self.tally.ended(thread, status.cast_unsigned(), usage_of(usage), now);
             if Some(thread) == self.command {
@@ -323,11 +342,9 @@ impl<'a> Trace<'a> {
             self.early.insert(thread);
             return;
         }
-        if signal == libc::SIGTRAP | 0x80 {
-            return self.at_call(thread, now);
-        }
-        if event == libc::PTRACE_EVENT_SECCOMP {
-            return self.at_call(thread, now);
+        let is_filter = event == libc::PTRACE_EVENT_SECCOMP;
+        if is_filter || signal == libc::SIGTRAP | 0x80 {
+            return self.at_call(thread, is_filter, now);
         }
         match event {
             0 => self.resume(thread, signal),
@@ -339,6 +356,9 @@ impl<'a> Trace<'a> {
             }
             libc::PTRACE_EVENT_EXEC => {
                 let before = message_of(thread).unwrap_or(thread);
+                if self.inside.remove(&before) {
+                    self.inside.insert(thread);
+                }
                 // Its `execve` may be none of the calls that it is stopped at.
                 if self.is_armed && Some(thread) == self.command {
                     self.is_armed = false;
@@ -381,20 +401,20 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// A thread stops where a call begins or ends.
-    fn at_call(&mut self, thread: u32, now: u64) {
+    /// A thread stops where a call begins or ends, or where the filter says so (`is_filter`).
+    fn at_call(&mut self, thread: u32, is_filter: bool, now: u64) {
         // It may have been killed meanwhile.
-        let Ok(info) = call_of(thread) else { return self.resume(thread, 0) };
-        let is_compat = COMPAT_ARCHITECTURES.contains(&info.arch);
-        match info.op {
-            libc::PTRACE_SYSCALL_INFO_ENTRY | libc::PTRACE_SYSCALL_INFO_SECCOMP => {
-                // A filter's stop comes before that at the entry, and tells the same: the entry is counted once.
+        let Ok(at) = call_of(thread, self.inside.contains(&thread)) else { return self.resume(thread, 0) };
+        match at {
+            Some(AtCall::Entry { is_compat, number, arguments }) => {
+                // gVisor stops a thread again after the filter's stop, where the call begins.
+                if !is_filter {
+                    self.inside.insert(thread);
+                }
+                // Both stops tell the same: the entry is counted once.
                 if self.tally.is_in_call(thread) {
                     return self.resume(thread, 0);
                 }
-                // SAFETY: both begin alike.
-                let entry = unsafe { info.u.entry };
-                let number = entry.nr as u32;
                 if self.is_armed && Some(thread) == self.command {
                     let executes = matches!(i64::from(number), libc::SYS_execve | libc::SYS_execveat);
                     if !executes {
@@ -403,15 +423,14 @@ impl<'a> Trace<'a> {
                     self.is_armed = false;
                     self.tally.begin_process(thread, None, now);
                 }
-                self.tally.entered(thread, is_compat, number, entry.args, now);
+                self.tally.entered(thread, is_compat, number, arguments, now);
                 self.tally.resumed(thread, monotonic_ns());
             }
-            libc::PTRACE_SYSCALL_INFO_EXIT => {
-                // SAFETY: as above.
-                let exit = unsafe { info.u.exit };
-                self.tally.returned(thread, exit.sval, now);
+            Some(AtCall::Exit { returned }) => {
+                self.inside.remove(&thread);
+                self.tally.returned(thread, returned, now);
             }
-            _ => {}
+            None => {}
         }
         self.resume(thread, 0);
     }

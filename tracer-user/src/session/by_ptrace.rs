@@ -6,14 +6,16 @@ use gpuos_recording::Recorder;
 use gpuos_runs::run::End;
 
 use super::{
-    Prepared, Target, Traced,
+    Target, Traced,
     assemble::{self, Facts},
+    event_loop,
+    launch::Suspended,
     options::{Backend, TraceOptions},
     recording::RecordingPlan,
     signals::Ended,
 };
 use crate::{
-    probe::{ProcessHandle, error::LoadError},
+    probe::error::LoadError,
     ptrace::{self, CommandEnd, Trace},
 };
 
@@ -79,14 +81,21 @@ pub(super) fn says(error: &LoadError) -> String {
 pub(super) fn trace(target: &Target, options: TraceOptions, mut recording: Option<RecordingPlan>) -> Result<Traced> {
     let filter = filter(target, &options);
     let is_filtered = filter.is_some();
-    let prepared = target.prepare(&options, filter.unwrap_or_default())?;
+    let suspended = match target {
+        Target::Command(launch) => Some(launch.spawn(&options, filter.unwrap_or_default())?.0),
+        Target::Pids(pids) => {
+            event_loop::check_processes(pids)?;
+            None
+        }
+        Target::EveryGpuProcess => None,
+    };
     let started = jiff::Timestamp::now();
     let clocks = environment::clocks();
     let command = target.command_line();
     let begin = |plan: &mut RecordingPlan| plan.begin(None, &options, &command, started, clocks);
     let recorder = recording.as_mut().map(begin).transpose()?;
     let (stopped, totals, wall_ns) =
-        count(target, prepared, &options, recorder.as_ref(), clocks.monotonic_ns, is_filtered)?;
+        count(target, suspended, &options, recorder.as_ref(), clocks.monotonic_ns, is_filtered)?;
     if let Some(recorder) = &recorder {
         recorder.stop(&[]);
     }
@@ -116,7 +125,7 @@ pub(super) fn trace(target: &Target, options: TraceOptions, mut recording: Optio
 /// What was counted, and how long that took.
 fn count(
     target: &Target,
-    prepared: Prepared,
+    mut suspended: Option<Suspended>,
     options: &TraceOptions,
     recorder: Option<&Recorder>,
     since_ns: u64,
@@ -124,31 +133,29 @@ fn count(
 ) -> Result<(Option<CommandEnd>, crate::aggregate::Totals, u64)> {
     let settings = &options.settings;
     let begun = || recorder.iter().for_each(|recorder| recorder.begun());
-    let (mut trace, suspended) = match prepared {
-        Prepared::Command { mut suspended, .. } => {
-            let wait_all = matches!(target, Target::Command(launch) if launch.wait_all);
-            let trace = Trace::of_command(settings, recorder, suspended.pid(), wait_all, is_filtered)?;
+    let mut trace = match (target, &mut suspended) {
+        (Target::Command(launch), Some(suspended)) => {
+            let trace = Trace::of_command(settings, recorder, suspended.pid(), launch.wait_all, is_filtered)?;
             suspended.start()?;
             begun();
-            (trace, Some(suspended))
+            trace
         }
-        Prepared::Processes(processes) => {
-            let pids: Vec<u32> = processes.iter().map(ProcessHandle::pid).collect();
-            let trace = Trace::of_processes(settings, recorder, &pids)?;
+        (Target::Pids(pids), _) => {
+            let trace = Trace::of_processes(settings, recorder, pids)?;
             begun();
             if options.view.is_some() {
                 diagnostics::report(&format!("{}; Ctrl-C ends it", target.title()));
             }
-            (trace, None)
+            trace
         }
-        Prepared::Everybody => bail!("`top` needs BPF"),
+        (Target::Command(_) | Target::EveryGpuProcess, _) => bail!("`top` needs BPF"),
     };
     trace.run().context("cannot wait for what is traced")?;
     recorder.iter().for_each(|recorder| recorder.at_end());
     let (ended, totals) = trace.finish();
     let wall_ns = environment::monotonic_ns() - since_ns;
     // The command may not have been one.
-    suspended.map(super::launch::Suspended::executed).transpose()?;
+    suspended.as_mut().map(Suspended::executed).transpose()?;
     Ok((ended, totals, wall_ns))
 }
 

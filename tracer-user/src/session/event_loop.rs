@@ -73,6 +73,21 @@ pub(super) fn open_processes(pids: &[u32]) -> Result<Vec<ProcessHandle>, AttachE
     pids.iter().map(|&pid| ProcessHandle::open(pid).map_err(|error| why_not_there(pid, &error))).collect()
 }
 
+/// Looks whether the processes are there, where the kernel may have no descriptors of them.
+///
+/// # Errors
+/// [`AttachError::NoSuchProcess`], [`AttachError::ThreadOf`].
+pub(super) fn check_processes(pids: &[u32]) -> Result<(), AttachError> {
+    for &pid in pids {
+        let is_there = proc_text::read(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| proc_text::field(&status, "Tgid").and_then(|group| group.parse().ok()) == Some(pid));
+        if !is_there {
+            return Err(why_not_there(pid, &io::Error::from_raw_os_error(libc::ESRCH)));
+        }
+    }
+    Ok(())
+}
+
 /// Why a process could not be opened.
 fn why_not_there(pid: u32, error: &io::Error) -> AttachError {
     let status = proc_text::read(format!("/proc/{pid}/status")).unwrap_or_default();

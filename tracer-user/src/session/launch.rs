@@ -228,7 +228,8 @@ pub struct SpawnOptions<'a> {
 #[derive(Debug)]
 pub struct Suspended {
     pid: Pid,
-    pidfd: OwnedFd,
+    /// Or why there is none: gVisor of 2022 has no such descriptors, and ptrace needs none.
+    pidfd: Result<OwnedFd, Errno>,
     go: File,
     report: File,
     path: String,
@@ -295,7 +296,7 @@ impl Suspended {
             ForkResult::Parent { child } => {
                 drop((go_read, report_write));
                 let pidfd = pidfd_open(child.as_raw().cast_unsigned(), 0)
-                    .map_err(|error| system("pidfd_open")(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
+                    .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
                 Ok(Self {
                     pid: child,
                     pidfd,
@@ -314,9 +315,14 @@ impl Suspended {
     }
 
     /// The child, as the kernel wants it named.
-    #[must_use]
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    ///
+    /// # Errors
+    /// [`LaunchError::System`] where the kernel has no descriptors of processes.
+    pub fn pidfd(&self) -> Result<BorrowedFd<'_>, LaunchError> {
+        self.pidfd
+            .as_ref()
+            .map(OwnedFd::as_fd)
+            .map_err(|errno| LaunchError::System { what: "pidfd_open", errno: *errno })
     }
 
     /// Lets the child execute the command and waits until it has.
@@ -324,11 +330,13 @@ impl Suspended {
     /// # Errors
     /// [`LaunchError::NotExecutable`] when the kernel refuses the file.
     pub fn release(mut self) -> Result<Running, LaunchError> {
+        self.pidfd()?;
         self.start()?;
-        let pid = self.pid;
         self.executed().inspect_err(|_| {
-            let _ = nix::sys::wait::waitpid(pid, None);
-        })
+            let _ = nix::sys::wait::waitpid(self.pid, None);
+        })?;
+        let pidfd = self.pidfd.map_err(|errno| LaunchError::System { what: "pidfd_open", errno })?;
+        Ok(Running { pid: self.pid, pidfd })
     }
 
     /// Lets the child execute the command, and does not wait.
@@ -343,18 +351,16 @@ impl Suspended {
     ///
     /// # Errors
     /// [`LaunchError::NotExecutable`] when the kernel refuses the file.
-    pub fn executed(mut self) -> Result<Running, LaunchError> {
+    pub fn executed(&mut self) -> Result<(), LaunchError> {
         let mut errno = [0; 4];
         match self.report.read_exact(&mut errno) {
             // The pipe was closed by a successful execve.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Ok(Running { pid: self.pid, pidfd: self.pidfd })
-            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
             Err(error) => Err(system("waiting for execve", &error)),
             Ok(()) => {
                 let errno = Errno::from_raw(i32::from_ne_bytes(errno));
                 // A missing interpreter is ENOENT although the file is there.
-                Err(LaunchError::NotExecutable { path: self.path, errno })
+                Err(LaunchError::NotExecutable { path: self.path.clone(), errno })
             }
         }
     }

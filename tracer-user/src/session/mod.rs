@@ -89,9 +89,12 @@ enum Prepared {
 
 impl Target {
     /// Forks the command suspended, or opens the processes.
-    fn prepare(&self, options: &TraceOptions, filter: Vec<libc::sock_filter>) -> Result<Prepared> {
+    fn prepare(&self, options: &TraceOptions) -> Result<Prepared> {
         match self {
-            Self::Command(launch) => launch.spawn(options, filter),
+            Self::Command(launch) => {
+                let (suspended, output) = launch.spawn(options, Vec::new())?;
+                Ok(Prepared::Command { suspended, output })
+            }
             Self::Pids(pids) => Ok(Prepared::Processes(event_loop::open_processes(pids)?)),
             Self::EveryGpuProcess => Ok(Prepared::Everybody),
         }
@@ -122,7 +125,8 @@ impl Target {
 }
 
 impl Launch {
-    fn spawn(&self, options: &TraceOptions, filter: Vec<libc::sock_filter>) -> Result<Prepared> {
+    /// The command, suspended, and the terminal of its output where the view has the other.
+    fn spawn(&self, options: &TraceOptions, filter: Vec<libc::sock_filter>) -> Result<(Suspended, Option<OwnedFd>)> {
         let command = Command::find(&self.command)?;
         // The view needs the terminal for itself: the command's output is read from one of its own.
         let takes_screen = options.live && io::IsTerminal::is_terminal(&io::stderr());
@@ -138,7 +142,7 @@ impl Launch {
             streams: side.as_ref().map_or_else(Vec::new, CommandSide::streams),
             filter,
         };
-        Ok(Prepared::Command { suspended: Suspended::spawn(&command, &spawn_options)?, output })
+        Ok((Suspended::spawn(&command, &spawn_options)?, output))
     }
 }
 
@@ -170,7 +174,7 @@ pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<Re
         by_ptrace::check(&target, needs_bpf)?;
         return by_ptrace::trace(&target, options, recording);
     }
-    let prepared = target.prepare(&options, Vec::new())?;
+    let prepared = target.prepare(&options)?;
     let mut tracer = match Tracer::start(&options.settings) {
         Ok(tracer) => tracer,
         Err(error) if options.backend == Backend::Auto && by_ptrace::may_do_for(&error) => {
@@ -185,7 +189,7 @@ pub fn trace(target: Target, mut options: TraceOptions, mut recording: Option<Re
         Err(error) => return Err(error.into()),
     };
     if let Prepared::Command { suspended, .. } = &prepared {
-        tracer.arm(suspended.pid(), suspended.pidfd())?;
+        tracer.arm(suspended.pid(), suspended.pidfd()?)?;
     }
     let counters = tracer.counters()?;
     // Before there are other threads, which would keep theirs.

@@ -1,0 +1,80 @@
+//! The call at which a thread stops: as the kernel tells it, or from the registers where it does not.
+
+use std::mem;
+
+use nix::errno::Errno;
+
+use super::request;
+
+/// Architecture of 32-bit calls, `AUDIT_ARCH_` of `linux/audit.h`.
+const COMPAT_ARCHITECTURES: [u32; 2] = [0x4000_0003, 0x4000_0028];
+
+/// Where a thread stops at a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AtCall {
+    /// Before it.
+    Entry { is_compat: bool, number: u32, arguments: [u64; 6] },
+    /// After it.
+    Exit { returned: i64 },
+}
+
+/// What the kernel says of the call at which a thread stops. `is_inside`: the thread has entered one that it has not left, for
+/// kernels that do not say which it is.
+pub(super) fn call_of(thread: u32, is_inside: bool) -> Result<Option<AtCall>, Errno> {
+    // SAFETY: plain numbers.
+    let mut info: libc::ptrace_syscall_info = unsafe { mem::zeroed() };
+    match request(libc::PTRACE_GET_SYSCALL_INFO, thread, size_of_val(&info), (&raw mut info) as usize) {
+        Ok(_) => {}
+        Err(Errno::ESRCH) => return Err(Errno::ESRCH),
+        // Before Linux 5.3, and gVisor.
+        Err(_) => return from_registers(thread, is_inside).map(Some),
+    }
+    Ok(match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY | libc::PTRACE_SYSCALL_INFO_SECCOMP => {
+            // SAFETY: the kernel says which of them it is; both begin alike.
+            let entry = unsafe { info.u.entry };
+            let is_compat = COMPAT_ARCHITECTURES.contains(&info.arch);
+            Some(AtCall::Entry { is_compat, number: entry.nr as u32, arguments: entry.args })
+        }
+        libc::PTRACE_SYSCALL_INFO_EXIT => {
+            // SAFETY: as above.
+            Some(AtCall::Exit { returned: unsafe { info.u.exit }.sval })
+        }
+        _ => None,
+    })
+}
+
+/// `NT_PRSTATUS` of `elf.h`.
+const GENERAL_REGISTERS: usize = 1;
+
+/// The call, from the registers.
+fn from_registers(thread: u32, is_inside: bool) -> Result<AtCall, Errno> {
+    // SAFETY: plain numbers.
+    let mut registers: libc::user_regs_struct = unsafe { mem::zeroed() };
+    let mut vector = libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of_val(&registers) };
+    request(libc::PTRACE_GETREGSET, thread, GENERAL_REGISTERS, (&raw mut vector) as usize)?;
+    Ok(of(&registers, is_inside))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn of(registers: &libc::user_regs_struct, is_inside: bool) -> AtCall {
+    let returned = registers.rax.cast_signed();
+    // At an entry the kernel has put an error there.
+    if is_inside || returned != -i64::from(libc::ENOSYS) {
+        return AtCall::Exit { returned };
+    }
+    let libc::user_regs_struct { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
+    // Selector of 32-bit code, of the kernel's `segment.h`.
+    let is_compat = registers.cs == 0x23;
+    AtCall::Entry { is_compat, number: registers.orig_rax as u32, arguments: [rdi, rsi, rdx, r10, r8, r9] }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn of(registers: &libc::user_regs_struct, is_inside: bool) -> AtCall {
+    if is_inside {
+        return AtCall::Exit { returned: registers.regs[0].cast_signed() };
+    }
+    let [first, second, third, fourth, fifth, sixth, ..] = registers.regs;
+    let arguments = [first, second, third, fourth, fifth, sixth];
+    AtCall::Entry { is_compat: false, number: registers.regs[8] as u32, arguments }
+}
