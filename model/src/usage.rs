@@ -38,6 +38,12 @@ impl Usage {
         self.zip(earlier, u64::saturating_sub)
     }
 
+    /// What both used together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        self.zip(other, u64::saturating_add)
+    }
+
     /// Whether it is known: no process lives without a page fault, a switch or a nanosecond on a CPU.
     #[must_use]
     pub const fn is_known(self) -> bool {

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (what, command) = words.split_first().ok_or("baseline nothing|clock|storage CMD [ARGS]")?;
     let suspended = Suspended::spawn(&Command::find(command)?, &SpawnOptions::default())?;
     let baseline = Baseline::start(&what.to_string_lossy())?;
-    baseline.mark(suspended.pidfd())?;
+    baseline.mark(suspended.pidfd()?)?;
     let running = suspended.release()?;
     loop {
         if let Some((ended, _)) = reap(running.pid)? {

@@ -87,7 +87,11 @@ fn what_is_too_deep_belongs_to_the_phase_around() {
     let counted = counted(&trace);
     assert_eq!(counted, expected);
     assert_eq!(trace.run.header.losses.phases, 4);
-    assert!(trace.stderr().contains("LOST: 4 phases began that were not kept"), "{}", trace.stderr());
+    assert!(
+        trace.stderr().contains("LOST: 4 phases, or classes of jobs, began that were not kept"),
+        "{}",
+        trace.stderr()
+    );
     let program = example("phase_calls");
     let strict =
         Command::new(crate::support::TRACER).args(["run", "-q", "--strict", "--"]).arg(program).arg("deep").output();

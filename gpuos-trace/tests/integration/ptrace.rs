@@ -164,7 +164,10 @@ fn running_processes_are_attached_to_and_left_unharmed() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&again.stderr).into_owned();
-        assert!(!again.status.success() && said.contains("is traced already"), "{said}");
+        assert!(
+            !again.status.success() && said.contains(&format!("process {} traces it already", tracer.id())),
+            "{said}"
+        );
         kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
         assert_eq!(tracer.wait().unwrap().code(), Some(0));
         let run = files::read(&file).unwrap();
@@ -277,4 +280,94 @@ fn who_has_no_rights_is_not_sent_away() {
     // Another user's process.
     let said = String::from_utf8_lossy(&as_nobody(&["attach", "-p", "1"]).stderr).into_owned();
     assert!(said.contains("cannot attach to process 1"), "{said}");
+}
+
+/// A program in Python.
+fn python(text: &str) -> Vec<PathBuf> {
+    vec!["/usr/bin/python3".into(), "-c".into(), text.into()]
+}
+
+#[privileged]
+fn children_of_a_killed_process_go_on() {
+    // Its children hold a pipe until they end, and they end at once.
+    let text = "
+import os, select, signal, sys, time
+reader, writer = os.pipe()
+for _ in range(30):
+    worker = os.fork()
+    if worker == 0:
+        while True:
+            if os.fork() == 0: os._exit(0)
+    time.sleep(0.01)
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+os.close(writer)
+sys.exit(0 if select.select([reader], [], [], 20)[0] else 3)
+";
+    for options in [PTRACE, &["--backend", "ptrace", "--wait-all"]] {
+        let trace = trace(options, &python(text));
+        assert_eq!(trace.output.status.code(), Some(0), "{options:?} {}", trace.stderr());
+    }
+}
+
+#[privileged]
+fn a_program_filter_that_wants_a_tracer_still_refuses() {
+    // SECCOMP_RET_TRACE for `getppid`: without a tracer of its own the kernel answers ENOSYS.
+    let text = "
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = {'x86_64': 110, 'aarch64': 173}[os.uname().machine]
+code = b''.join(struct.pack('HBBI', *one) for one in [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x7ff00000), (6, 0, 0, 0x7fff0000)])
+buffer = ctypes.create_string_buffer(code)
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', 4, ctypes.addressof(buffer)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+sys.exit(0 if libc.syscall(number) == -1 and ctypes.get_errno() == 38 else 3)
+";
+    for options in [PTRACE, &["--backend", "ptrace", "--wait-all", "-e", "getppid"]] {
+        let trace = trace(options, &python(text));
+        assert_eq!(trace.output.status.code(), Some(0), "{options:?} {}", trace.stderr());
+    }
+}
+
+#[privileged]
+fn signals_for_the_command_reach_it() {
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGTERM, Signal::SIGHUP] {
+        let text = format!(
+            "
+import signal, sys, time
+signal.signal({}, lambda *_: sys.exit(7))
+print('ready', flush=True)
+time.sleep(20)
+",
+            signal as i32
+        );
+        let mut tracer = Command::new(TRACER)
+            .args(["run", "--backend", "ptrace", "-q", "--"])
+            .args(python(&text))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(tracer.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        kill(Pid::from_raw(tracer.id().cast_signed()), signal).unwrap();
+        assert_eq!(tracer.wait().unwrap().code(), Some(7), "{signal}");
+    }
+}
+
+#[privileged]
+fn what_children_used_is_theirs_alone() {
+    let text = "
+import mmap, os
+if os.fork() == 0:
+    memory = mmap.mmap(-1, 20000 * mmap.PAGESIZE)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for page in range(20000): memory[page * mmap.PAGESIZE] = 1
+    os._exit(0)
+os.wait()
+";
+    let trace = trace(&["--backend", "ptrace", "-e", "fork,clone,wait4"], &python(text));
+    let processes = &trace.run.header.processes;
+    let (parent, child) = (&processes[0], &processes[1]);
+    assert_eq!(child.parent, parent.id);
+    assert!(child.usage.minor_faults > parent.usage.minor_faults + 10_000, "{processes:?}");
 }

@@ -78,3 +78,21 @@ fn of(registers: &libc::user_regs_struct, is_inside: bool) -> AtCall {
     let arguments = [first, second, third, fourth, fifth, sixth];
     AtCall::Entry { is_compat: false, number: registers.regs[8] as u32, arguments }
 }
+
+/// Lets a call at whose entry a thread stops fail with `ENOSYS`, as it does where nobody traces.
+pub(super) fn refuse(thread: u32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let number = std::mem::offset_of!(libc::user_regs_struct, orig_rax);
+        // What it returns stands in the registers already.
+        let _ = request(libc::PTRACE_POKEUSER, thread, number, usize::MAX);
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        /// `NT_ARM_SYSTEM_CALL` of `elf.h`.
+        const SYSTEM_CALL: usize = 0x404;
+        let mut number: libc::c_int = -1;
+        let mut vector = libc::iovec { iov_base: (&raw mut number).cast(), iov_len: size_of_val(&number) };
+        let _ = request(libc::PTRACE_SETREGSET, thread, SYSTEM_CALL, (&raw mut vector) as usize);
+    }
+}

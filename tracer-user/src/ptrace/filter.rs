@@ -1,6 +1,7 @@
 //! A seccomp filter that stops a command at the calls that are wanted, and lets all others pass.
 //!
-//! Who is left behind by its tracer gets `ENOSYS` for the calls that it names: it is for commands that are traced to their end.
+//! Who is left behind by its tracer gets `ENOSYS` for the calls that it names: it is for commands that are traced to their end,
+//! and end with their tracer.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +10,12 @@ use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JUMP, BPF_K, BPF_LD, BPF_RET, BPF_STMT
 
 /// More are looked for at each call in less time by a stop than by a filter.
 const MOST: usize = 64;
+
+/// What the kernel tells of a stop by this filter, and not of one by a filter that the program has itself.
+pub(super) const OURS: u32 = 0x6770;
+
+/// Stops the call.
+const STOP: u32 = libc::SECCOMP_RET_TRACE | OURS;
 
 /// Places in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -42,16 +49,16 @@ pub(crate) fn of(wanted: &[u32]) -> Option<Vec<sock_filter>> {
     // Calls of 32 bits have numbers of their own: they all stop, to be counted as left out.
     // SAFETY: as above.
     let is_native = unsafe { BPF_JUMP((BPF_JMP | BPF_JEQ | BPF_K) as u16, NATIVE, 1, 0) };
-    let mut program = vec![load(ARCHITECTURE), is_native, answer(libc::SECCOMP_RET_TRACE), load(NUMBER)];
+    let mut program = vec![load(ARCHITECTURE), is_native, answer(STOP), load(NUMBER)];
     for number in &wanted {
-        program.extend([unless(*number, 1), answer(libc::SECCOMP_RET_TRACE)]);
+        program.extend([unless(*number, 1), answer(STOP)]);
     }
     // Phases are marked by a call that no driver gets.
     program.extend([
         unless(libc::SYS_ioctl as u32, 3),
         load(SECOND_ARGUMENT),
         unless(MARKER, 1),
-        answer(libc::SECCOMP_RET_TRACE),
+        answer(STOP),
         answer(libc::SECCOMP_RET_ALLOW),
     ]);
     Some(program)

@@ -14,26 +14,39 @@ mod tally;
 use std::{
     collections::HashSet,
     io, mem,
-    sync::atomic::{AtomicI32, Ordering},
+    ops::ControlFlow,
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
-use gpuos_host::environment::monotonic_ns;
+use gpuos_host::{environment::monotonic_ns, proc_text};
 use gpuos_model::Usage;
 use gpuos_recording::Recorder;
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill, raise},
+    unistd::Pid,
+};
 
-use crate::{aggregate::Totals, probe::Settings};
+use crate::{
+    aggregate::Totals,
+    probe::Settings,
+    session::signals::{JobControl, SignalEvent, Signals},
+};
 use call::{AtCall, call_of};
 use tally::Tally;
 
 /// What is asked of the kernel for each thread.
 const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
-    | libc::PTRACE_O_TRACESECCOMP
     | libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
-    | libc::PTRACE_O_TRACEEXEC;
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACEEXIT;
+
+/// And where a filter stops it: a call that nobody is there to stop for fails, so it ends with its tracer.
+const FILTER_OPTIONS: libc::c_int = libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_EXITKILL;
 
 /// How often new drivers are looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -42,7 +55,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum PtraceError {
     /// The kernel refuses to attach.
-    #[error("cannot attach to process {pid}: {source}{hint}", hint = hint(.source))]
+    #[error("cannot attach to process {pid}: {source}{hint}", hint = hint(*.pid, .source))]
     Attach {
         /// Which.
         pid: u32,
@@ -59,17 +72,29 @@ pub enum PtraceError {
     },
 }
 
-fn hint(error: &io::Error) -> String {
+/// Why the kernel does not let a process be traced.
+fn hint(pid: u32, error: &io::Error) -> String {
     if error.raw_os_error() != Some(libc::EPERM) {
         return String::new();
     }
-    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    match scope.trim() {
-        "1" => "\nhint: this kernel lets a process trace its descendants only (kernel.yama.ptrace_scope is 1): start the command with `gpuos-trace run`, or attach as root",
-        "2" | "3" => "\nhint: this kernel lets root alone trace (kernel.yama.ptrace_scope)",
-        _ => "\nhint: it is another user's, or is traced already (strace, gdb)",
-    }
-    .to_owned()
+    let number = |pid: &str, key| {
+        let status = proc_text::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        proc_text::field(&status, key).and_then(|value| value.split_whitespace().next()?.parse::<u32>().ok())
+    };
+    let why = match number(&pid.to_string(), "TracerPid") {
+        _ if pid == std::process::id() => "a process cannot trace itself".to_owned(),
+        Some(tracer) if tracer != 0 => format!("process {tracer} traces it already, and only one can"),
+        _ if number("self", "TracerPid").is_some_and(|tracer| tracer != 0) => {
+            "gpuos-trace is traced itself (strace, gdb), and so is what it starts".to_owned()
+        }
+        _ if number(&pid.to_string(), "Kthread") == Some(1) => "it is a thread of the kernel".to_owned(),
+        _ => match proc_text::read("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default().trim() {
+            "1" => "this kernel lets a process trace its descendants only (kernel.yama.ptrace_scope is 1): start the command with `gpuos-trace run`, or attach as root".to_owned(),
+            "2" | "3" => "this kernel lets root alone trace (kernel.yama.ptrace_scope)".to_owned(),
+            _ => "it is another user's, or has other rights than its user".to_owned(),
+        },
+    };
+    format!("\nhint: {why}")
 }
 
 /// How a command ended.
@@ -79,33 +104,6 @@ pub struct CommandEnd {
     pub status: i32,
     /// What it used.
     pub usage: Usage,
-}
-
-/// Signals that ask the tracer to end, the last of them; 0: none.
-static ASKED: AtomicI32 = AtomicI32::new(0);
-
-extern "C" fn asked(signal: libc::c_int) {
-    ASKED.store(signal, Ordering::Relaxed);
-    // One that comes just before a wait must not be slept over.
-    // SAFETY: may be called in a handler.
-    unsafe { libc::alarm(1) };
-}
-
-extern "C" fn nothing(_: libc::c_int) {}
-
-/// Signals are noticed by the wait that they interrupt.
-fn take_signals() {
-    let handle = |signal, handler: extern "C" fn(libc::c_int)| {
-        // SAFETY: zero is a valid value of the structure.
-        let mut action: libc::sigaction = unsafe { mem::zeroed() };
-        action.sa_sigaction = handler as *const () as usize;
-        // SAFETY: a handler that does what handlers may.
-        unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
-    };
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
-        handle(signal, asked);
-    }
-    handle(libc::SIGALRM, nothing);
 }
 
 /// A request of ptrace.
@@ -130,11 +128,10 @@ pub fn may_trace() -> Result<(), Errno> {
             // SAFETY: ends the child, and runs nothing of the parent's.
             unsafe { libc::_exit(errno) }
         }
-        ForkResult::Parent { child } => match waitpid(child, None)? {
-            WaitStatus::Exited(_, 0) => Ok(()),
-            WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
-            _ => Err(Errno::EPERM),
-        },
+        ForkResult::Parent { child } => {
+            let WaitStatus::Exited(_, errno) = waitpid(child, None)? else { return Err(Errno::EPERM) };
+            if errno == 0 { Ok(()) } else { Err(Errno::from_raw(errno)) }
+        }
     }
 }
 
@@ -144,10 +141,13 @@ fn message_of(thread: u32) -> Result<u32, Errno> {
     Ok(message as u32)
 }
 
+fn status_of(thread: u32) -> Option<String> {
+    proc_text::read(format!("/proc/{thread}/status")).ok()
+}
+
 /// Number of the process that a thread is of.
 fn process_of(thread: u32) -> Option<u32> {
-    let status = gpuos_host::proc_text::read(format!("/proc/{thread}/status")).ok()?;
-    gpuos_host::proc_text::field(&status, "Tgid")?.parse().ok()
+    proc_text::field(&status_of(thread)?, "Tgid")?.parse().ok()
 }
 
 fn usage_of(usage: &libc::rusage) -> Usage {
@@ -172,14 +172,21 @@ pub struct Trace<'a> {
     /// It stops at some calls only, by a filter.
     is_filtered: bool,
     wait_all: bool,
-    /// Threads that stopped before the one that made them said so.
-    early: HashSet<u32>,
+    /// Threads that stopped before the one that made them said so, which may have been killed meanwhile.
+    adopted: HashSet<u32>,
     /// Threads that have entered a call and not left it.
     inside: HashSet<u32>,
     /// Threads that were attached to and have not stopped yet.
     attaching: HashSet<u32>,
     ended: Option<CommandEnd>,
     looked: Instant,
+    recorder: Option<&'a Recorder>,
+    signals: Signals,
+    jobs: JobControl,
+    /// The command was stopped by a signal, and not continued.
+    command_is_stopped: bool,
+    /// When counting ended.
+    over_ns: Option<u64>,
 }
 
 impl std::fmt::Debug for Trace<'_> {
@@ -201,9 +208,7 @@ impl<'a> Trace<'a> {
         wait_all: bool,
         is_filtered: bool,
     ) -> Result<Self, PtraceError> {
-        take_signals();
-        let mut trace = Self::new(settings, recorder, false);
-        (trace.command, trace.is_armed) = (Some(pid), true);
+        let mut trace = Self::new(settings, recorder, Some(pid))?;
         (trace.wait_all, trace.is_filtered) = (wait_all, is_filtered);
         trace.seize(pid).map_err(|errno| PtraceError::Attach { pid, source: errno.into() })?;
         Ok(trace)
@@ -218,8 +223,7 @@ impl<'a> Trace<'a> {
         recorder: Option<&'a Recorder>,
         pids: &[u32],
     ) -> Result<Self, PtraceError> {
-        take_signals();
-        let mut trace = Self::new(settings, recorder, true);
+        let mut trace = Self::new(settings, recorder, None)?;
         for pid in pids {
             trace.seize(*pid).map_err(|errno| PtraceError::Attach { pid: *pid, source: errno.into() })?;
             trace.tally.begin_process(*pid, None, monotonic_ns());
@@ -227,12 +231,12 @@ impl<'a> Trace<'a> {
             loop {
                 let threads = gpuos_host::processes::numbers_in(&format!("/proc/{pid}/task"));
                 let new: Vec<u32> = threads.into_iter().filter(|thread| !trace.tally.knows(*thread)).collect();
-                if new.is_empty() {
+                if new.iter().all(|thread| has_ended(*thread)) {
                     break;
                 }
                 for thread in new {
-                    // One that has ended meanwhile is not listed again; one that its maker has told of is traced.
-                    if trace.seize(thread).is_ok() || process_of(thread) == Some(*pid) {
+                    // One that has ended is not listed again soon; one that its maker will tell of is traced already.
+                    if trace.seize(thread).is_ok() || process_of(thread) == Some(*pid) && !has_ended(thread) {
                         trace.tally.begin_thread(*pid, thread, monotonic_ns());
                     }
                 }
@@ -241,24 +245,33 @@ impl<'a> Trace<'a> {
         Ok(trace)
     }
 
-    fn new(settings: &'a Settings, recorder: Option<&'a Recorder>, attaches: bool) -> Self {
-        Self {
+    fn new(settings: &'a Settings, recorder: Option<&'a Recorder>, command: Option<u32>) -> Result<Self, PtraceError> {
+        let attaches = command.is_none();
+        let signals =
+            Signals::take(!attaches).map_err(|source| PtraceError::Step { what: "taking signals", source })?;
+        Ok(Self {
             tally: Tally::new(settings, recorder, attaches),
-            command: None,
-            is_armed: false,
+            command,
+            is_armed: !attaches,
             is_filtered: false,
             wait_all: false,
-            early: HashSet::new(),
+            adopted: HashSet::new(),
             inside: HashSet::new(),
             attaching: HashSet::new(),
             ended: None,
             looked: Instant::now(),
-        }
+            recorder,
+            signals,
+            jobs: JobControl::default(),
+            command_is_stopped: false,
+            over_ns: None,
+        })
     }
 
     /// Attaches to a thread, and makes it stop once.
     fn seize(&mut self, thread: u32) -> Result<(), Errno> {
-        request(libc::PTRACE_SEIZE, thread, 0, OPTIONS as usize)?;
+        let options = if self.is_filtered { OPTIONS | FILTER_OPTIONS } else { OPTIONS };
+        request(libc::PTRACE_SEIZE, thread, 0, options as usize)?;
         request(libc::PTRACE_INTERRUPT, thread, 0, 0)?;
         self.attaching.insert(thread);
         Ok(())
@@ -269,29 +282,19 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// [`PtraceError::Step`].
     pub fn run(&mut self) -> Result<(), PtraceError> {
-        loop {
-            if self.is_over() {
-                break;
-            }
-            let signal = ASKED.swap(0, Ordering::Relaxed);
-            if signal != 0 {
-                match self.command.filter(|_| self.ended.is_none()) {
-                    // Ctrl-C reaches the command by itself; what is sent to the tracer alone is meant for it, too.
-                    Some(command) if !matches!(signal, libc::SIGINT | libc::SIGQUIT) => {
-                        // SAFETY: sends a signal to the command.
-                        unsafe { libc::kill(command.cast_signed(), signal) };
-                    }
-                    Some(_) => {}
-                    None => break,
-                }
-            }
+        while !self.is_over() {
             let mut status = 0;
             // SAFETY: zero is a valid value of the structure.
             let mut usage: libc::rusage = unsafe { mem::zeroed() };
             // SAFETY: writes status and usage.
-            let thread = unsafe { libc::wait4(-1, &raw mut status, libc::__WALL, &raw mut usage) };
+            let thread = unsafe { libc::wait4(-1, &raw mut status, libc::__WALL | libc::WNOHANG, &raw mut usage) };
             match Errno::result(thread) {
-                Ok(thread) => self.stopped(thread.cast_unsigned(), status, &usage),
+                Ok(0) => {
+                    if self.take_signal(LOOK_AGAIN)?.is_break() {
+                        break;
+                    }
+                }
+                Ok(thread) => self.stopped(thread.cast_unsigned(), status, &usage)?,
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECHILD) => break,
                 Err(errno) => return Err(PtraceError::Step { what: "waiting", source: errno.into() }),
@@ -299,10 +302,60 @@ impl<'a> Trace<'a> {
             if self.looked.elapsed() > LOOK_AGAIN {
                 self.tally.look_again();
                 self.looked = Instant::now();
+                // There is always a thread that has stopped, where there are many.
+                if self.take_signal(Duration::ZERO)?.is_break() {
+                    break;
+                }
             }
         }
+        self.over_ns = Some(monotonic_ns());
         self.detach();
         Ok(())
+    }
+
+    /// Waits for a signal, and does what it asks for: a stop of a thread is one, too.
+    fn take_signal(&mut self, wait: Duration) -> Result<ControlFlow<()>, PtraceError> {
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+        if !matches!(poll(&mut fds, wait), Ok(1..)) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let Ok(event) = self.signals.next() else { return Ok(ControlFlow::Continue(())) };
+        let pid = self.command.map(|pid| Pid::from_raw(pid.cast_signed()));
+        match (event, pid) {
+            (SignalEvent::Request { signal, .. }, _) if self.recorder.is_some_and(|it| it.takes(signal)) => {}
+            (SignalEvent::Child, _) => {}
+            (SignalEvent::Stop { from_terminal }, Some(command)) => {
+                if !from_terminal {
+                    let _ = kill(command, Signal::SIGTSTP);
+                }
+                self.jobs.asked_to_stop();
+                self.follow()?;
+            }
+            (SignalEvent::Stop { .. }, None) => {
+                let _ = raise(Signal::SIGSTOP);
+            }
+            (SignalEvent::Request { signal, .. }, Some(_)) if self.ended.is_some() => {
+                // What runs on is of no use without its tracer.
+                if self.is_filtered {
+                    self.tally.processes().for_each(|pid| send(pid, signal));
+                } else {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            // The terminal has sent it to the whole process group already.
+            (SignalEvent::Request { from_terminal: true, .. }, Some(_)) => {}
+            (SignalEvent::Request { signal, .. }, Some(command)) => send(command.as_raw().cast_unsigned(), signal),
+            (SignalEvent::Request { .. }, None) => return Ok(ControlFlow::Break(())),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Stops where the command has, as the terminal wants it.
+    fn follow(&mut self) -> Result<(), PtraceError> {
+        let Some(command) = self.command.filter(|_| self.command_is_stopped) else { return Ok(()) };
+        let followed = self.jobs.follow(Pid::from_raw(command.cast_signed()), |_| true);
+        followed.map_err(|source| PtraceError::Step { what: "stopping with the command", source })
     }
 
     fn is_over(&self) -> bool {
@@ -312,39 +365,41 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// How the command ended, and what was counted.
+    /// How the command ended, what was counted, and until when by the monotonic clock.
     #[must_use]
-    pub fn finish(self) -> (Option<CommandEnd>, Totals) {
-        (self.ended, self.tally.finish(monotonic_ns()))
+    pub fn finish(self) -> (Option<CommandEnd>, Totals, u64) {
+        let over_ns = self.over_ns.unwrap_or_else(monotonic_ns);
+        (self.ended, self.tally.finish(over_ns), over_ns)
     }
 
     /// A thread has stopped or ended.
-    fn stopped(&mut self, thread: u32, status: libc::c_int, usage: &libc::rusage) {
+    fn stopped(&mut self, thread: u32, status: libc::c_int, usage: &libc::rusage) -> Result<(), PtraceError> {
         let now = monotonic_ns();
         if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
-            self.early.remove(&thread);
             self.inside.remove(&thread);
             self.attaching.remove(&thread);
             self.tally.ended(thread, status.cast_unsigned(), usage_of(usage), now);
             if Some(thread) == self.command {
                 self.ended = Some(CommandEnd { status, usage: usage_of(usage) });
             }
-            return;
+            return Ok(());
         }
         if !libc::WIFSTOPPED(status) {
-            return;
+            return Ok(());
         }
         let (signal, event) = (libc::WSTOPSIG(status), status >> 16);
         let is_command = Some(thread) == self.command;
         // What it does before its first `execve` is ours.
         if !(self.tally.knows(thread) || is_command && self.is_armed) {
-            // The one that made it will say so.
-            self.early.insert(thread);
-            return;
+            self.adopt(thread, now);
+        }
+        if is_command {
+            self.command_is_stopped = false;
         }
         let is_filter = event == libc::PTRACE_EVENT_SECCOMP;
         if is_filter || signal == libc::SIGTRAP | 0x80 {
-            return self.at_call(thread, is_filter, now);
+            self.at_call(thread, is_filter, now);
+            return Ok(());
         }
         match event {
             0 => self.resume(thread, signal),
@@ -369,17 +424,24 @@ impl<'a> Trace<'a> {
                 }
                 self.resume(thread, 0);
             }
+            libc::PTRACE_EVENT_EXIT => {
+                self.tally.ends(thread);
+                self.resume(thread, 0);
+            }
             libc::PTRACE_EVENT_STOP => {
                 self.attaching.remove(&thread);
                 // Stopped by the terminal or by a signal: it stays so, and is heard of when it goes on.
                 if matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
                     let _ = request(libc::PTRACE_LISTEN, thread, 0, 0);
+                    self.command_is_stopped = is_command;
+                    self.follow()?;
                 } else {
                     self.resume(thread, 0);
                 }
             }
             _ => self.resume(thread, 0),
         }
+        Ok(())
     }
 
     /// Lets a thread go on to its next stop, with a signal that it is to get.
@@ -387,17 +449,29 @@ impl<'a> Trace<'a> {
         go_on(thread, signal, !self.is_filtered || self.tally.is_in_call(thread));
     }
 
+    /// A thread stops that is not known: who made it has not said so yet, or never will, because it was killed.
+    fn adopt(&mut self, thread: u32, now: u64) {
+        let Some(status) = status_of(thread) else { return };
+        let number = |key| proc_text::field(&status, key).and_then(|value| value.parse::<u32>().ok());
+        match number("Tgid") {
+            Some(pid) if pid != thread => self.tally.begin_thread(pid, thread, now),
+            _ => self.tally.begin_process(thread, number("PPid"), now),
+        }
+        self.adopted.insert(thread);
+    }
+
     /// A thread has made another, or a process.
     fn made(&mut self, by: u32, child: u32, now: u64) {
-        if !self.tally.knows(by) {
+        // It may have ended again.
+        if self.adopted.remove(&child) {
+            return self.tally.set_parent(child, by);
+        }
+        if self.tally.knows(child) || !self.tally.knows(by) {
             return;
         }
         match process_of(child) {
             Some(pid) if pid != child => self.tally.begin_thread(pid, child, now),
             _ => self.tally.begin_process(child, Some(by), now),
-        }
-        if self.early.remove(&child) {
-            self.resume(child, 0);
         }
     }
 
@@ -424,6 +498,10 @@ impl<'a> Trace<'a> {
                     self.tally.begin_process(thread, None, now);
                 }
                 self.tally.entered(thread, is_compat, number, arguments, now);
+                // The program's own filter wants a tracer of its own, which is not there.
+                if is_filter && message_of(thread).is_ok_and(|from| from != filter::OURS) {
+                    call::refuse(thread);
+                }
                 self.tally.resumed(thread, monotonic_ns());
             }
             Some(AtCall::Exit { returned }) => {
@@ -438,19 +516,19 @@ impl<'a> Trace<'a> {
     /// Lets every thread go on untraced.
     fn detach(&mut self) {
         let mut left: HashSet<u32> = self.tally.alive().into_iter().collect();
-        left.extend(self.early.drain());
+        let mut gone: HashSet<u32> = HashSet::new();
         for thread in &left {
             let _ = request(libc::PTRACE_INTERRUPT, *thread, 0, 0);
         }
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         while !left.is_empty() && Instant::now() < deadline {
             let mut status = 0;
             // SAFETY: writes the status.
             let thread = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::WNOHANG) };
             if thread == 0 {
+                // One whose process lives on is not heard of, and one that waits for the program of a `vfork` stops later.
+                left.retain(|thread| !has_ended(*thread));
                 std::thread::sleep(Duration::from_millis(1));
-                // One that was early stands still already, and stops no more.
-                left.retain(|thread| request(libc::PTRACE_DETACH, *thread, 0, 0).is_err() && is_there(*thread));
                 continue;
             }
             if thread < 0 {
@@ -458,17 +536,37 @@ impl<'a> Trace<'a> {
             }
             let thread = thread.cast_unsigned();
             if libc::WIFSTOPPED(status) {
-                let is_signal = status >> 16 == 0 && libc::WSTOPSIG(status) != libc::SIGTRAP | 0x80;
+                let event = status >> 16;
+                let makes = [libc::PTRACE_EVENT_FORK, libc::PTRACE_EVENT_VFORK, libc::PTRACE_EVENT_CLONE];
+                if makes.contains(&event)
+                    && let Ok(child) = message_of(thread)
+                    && !gone.contains(&child)
+                {
+                    left.insert(child);
+                }
+                let is_signal = event == 0 && libc::WSTOPSIG(status) != libc::SIGTRAP | 0x80;
                 let signal = if is_signal { libc::WSTOPSIG(status) } else { 0 };
                 let _ = request(libc::PTRACE_DETACH, thread, 0, signal as usize);
             }
             left.remove(&thread);
+            gone.insert(thread);
         }
     }
 }
 
-fn is_there(thread: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{thread}")).exists()
+/// As long is waited for threads that do not stop; the kernel lets them go when the tracer ends.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a thread is a zombie, or gone.
+fn has_ended(thread: u32) -> bool {
+    proc_text::read(format!("/proc/{thread}/stat"))
+        .map_or(true, |stat| matches!(proc_text::state(&stat), Some('Z' | 'X')))
+}
+
+/// Sends a signal; who it is for may just have ended.
+fn send(pid: u32, signal: libc::c_int) {
+    // SAFETY: plain numbers. nix has no names for real-time signals.
+    let _ = unsafe { libc::kill(pid.cast_signed(), signal) };
 }
 
 /// Lets a thread go on, to the next call that it enters or leaves, or that a filter stops it at; with a signal that it is to get.

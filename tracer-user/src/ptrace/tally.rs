@@ -10,6 +10,7 @@ use gpuos_decode::{
     devices::Devices,
     syscalls::{self, Syscall},
 };
+use gpuos_host::proc_text;
 use gpuos_model::Usage;
 use gpuos_recording::Recorder;
 use gpuos_runs::{losses::Losses, phases, run::Process};
@@ -63,6 +64,35 @@ struct Thread {
 struct OfProcess {
     process: Process,
     open: Open,
+    /// Number of the process that made it, where that is traced.
+    parent: Option<u32>,
+    /// Its children that have ended, and what they used with theirs: the kernel adds that to it where it waits for them.
+    children: Vec<(u32, Usage)>,
+    /// What those used that it has waited for.
+    waited: Usage,
+}
+
+/// Children that have ended are looked at when they are so many.
+const MOST_CHILDREN: usize = 1024;
+
+impl OfProcess {
+    /// Takes the children that are not there any more as waited for.
+    fn settle(&mut self) {
+        let ignores = ignores_children(self.process.pid);
+        let (gone, still): (Vec<_>, Vec<_>) =
+            self.children.drain(..).partition(|(pid, _)| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+        self.children = still;
+        if !ignores {
+            self.waited = gone.into_iter().fold(self.waited, |sum, (_, usage)| sum.and(usage));
+        }
+    }
+}
+
+/// Whether a process ignores `SIGCHLD`, so that the kernel does away with its children.
+fn ignores_children(pid: u32) -> bool {
+    let status = proc_text::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ignored = proc_text::field(&status, "SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    ignored.unwrap_or(0) >> (libc::SIGCHLD - 1) & 1 == 1
 }
 
 /// Everything that was counted so far.
@@ -163,7 +193,8 @@ impl<'a> Tally<'a> {
 
     /// A process is traced from now on.
     pub(super) fn begin_process(&mut self, pid: u32, parent: Option<u32>, now_ns: u64) {
-        let parent = parent.and_then(|parent| self.processes.get(&self.threads.get(&parent)?.pid));
+        let parent = self.process_around(parent);
+        let parent_pid = parent.map(|parent| parent.process.pid);
         let (parent_id, around) = parent.map_or((0, 0), |parent| (parent.process.id, parent.open.phase()));
         let process = Process {
             id: process_id(pid, now_ns),
@@ -176,9 +207,42 @@ impl<'a> Tally<'a> {
             started_ns: now_ns,
             ..Process::default()
         };
-        self.processes.insert(pid, OfProcess { process, open: Open::inside(around) });
+        let open = Open::inside(around);
+        let (children, waited) = (Vec::new(), Usage::default());
+        self.processes.insert(pid, OfProcess { process, open, parent: parent_pid, children, waited });
         self.threads.insert(pid, Thread { pid, ..Thread::default() });
         self.lifecycle(pid, PROCESS, parent_id, 0, now_ns);
+    }
+
+    /// The process of a thread.
+    fn process_around(&self, thread: Option<u32>) -> Option<&OfProcess> {
+        self.processes.get(&self.threads.get(&thread?)?.pid)
+    }
+
+    /// Says who made a process, where that was not known for sure.
+    pub(super) fn set_parent(&mut self, child: u32, by: u32) {
+        let Some((pid, id, around)) =
+            self.process_around(Some(by)).map(|of| (of.process.pid, of.process.id, of.open.phase()))
+        else {
+            return;
+        };
+        if let Some(of) = self.processes.get_mut(&child).filter(|of| of.parent != Some(pid)) {
+            of.process.parent = id;
+            of.parent = Some(pid);
+            of.open = Open::inside(around);
+        }
+    }
+
+    /// Processes that have not ended.
+    pub(super) fn processes(&self) -> impl Iterator<Item = u32> {
+        self.processes.keys().copied()
+    }
+
+    /// A thread is about to end: its process with it, where it is the first one.
+    pub(super) fn ends(&mut self, thread: u32) {
+        if let Some(of) = self.processes.get_mut(&thread) {
+            of.settle();
+        }
     }
 
     /// A thread of a process is traced from now on.
@@ -250,6 +314,13 @@ impl<'a> Tally<'a> {
         {
             self.phases.end_all(&mut of.open, now_ns);
             let wall_ns = now_ns.saturating_sub(of.process.started_ns);
+            if let Some(parent) = of.parent.and_then(|parent| self.processes.get_mut(&parent)) {
+                parent.children.push((pid, usage));
+                if parent.children.len() > MOST_CHILDREN {
+                    parent.settle();
+                }
+            }
+            let usage = usage.since(of.waited);
             self.ended.push(Process { usage, wall_ns, exit_code: status, threads_alive: 0, ..of.process });
         }
     }

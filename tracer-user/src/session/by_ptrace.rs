@@ -52,6 +52,12 @@ pub(super) fn check(target: &Target, needs_bpf: Option<&str>) -> Result<()> {
     if matches!(target, Target::EveryGpuProcess) {
         bail!("`top` needs BPF: ptrace attaches to processes that are named");
     }
+    let own = std::fs::read_link("/proc/self").ok();
+    if own.is_none_or(|own| own.as_os_str() != std::process::id().to_string().as_str()) {
+        bail!(
+            "`/proc` does not show the processes of this pid namespace, and ptrace needs it\nhint: mount its own there (`unshare --mount-proc`)"
+        );
+    }
     Ok(())
 }
 
@@ -152,8 +158,8 @@ fn count(
     };
     trace.run().context("cannot wait for what is traced")?;
     recorder.iter().for_each(|recorder| recorder.at_end());
-    let (ended, totals) = trace.finish();
-    let wall_ns = environment::monotonic_ns() - since_ns;
+    let (ended, totals, until_ns) = trace.finish();
+    let wall_ns = until_ns.saturating_sub(since_ns);
     // The command may not have been one.
     suspended.as_mut().map(Suspended::executed).transpose()?;
     Ok((ended, totals, wall_ns))

@@ -11,7 +11,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{
     launch::Running,
     recording,
-    signals::{Ended, JobControl, SignalEvent, Signals, reap, reap_others},
+    signals::{Ended, JobControl, SignalEvent, Signals, is_stopped, reap, reap_others},
 };
 use crate::{
     aggregate::Aggregator,
@@ -202,14 +202,14 @@ impl EventLoop<'_> {
             (SignalEvent::Request { signal, .. }, _) if (self.is_ours)(signal) => {}
             (SignalEvent::Child, Some(command)) => {
                 reap_others(Some(command.pid));
-                command.jobs.follow(command.pid)?;
+                command.jobs.follow(command.pid, is_stopped)?;
             }
             (SignalEvent::Stop { from_terminal }, Some(command)) => {
                 if !from_terminal {
                     let _ = nix::sys::signal::kill(command.pid, Signal::SIGTSTP);
                 }
                 command.jobs.asked_to_stop();
-                command.jobs.follow(command.pid)?;
+                command.jobs.follow(command.pid, is_stopped)?;
             }
             // The command is gone: the user does not want to wait for the rest.
             (SignalEvent::Request { .. }, Some(CommandState { stopped: Some(_), .. })) => {

@@ -264,7 +264,7 @@ impl JobControl {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn follow(&mut self, pid: Pid) -> io::Result<()> {
+    pub fn follow(&mut self, pid: Pid, is_stopped: impl Fn(Pid) -> bool) -> io::Result<()> {
         if self.asked.is_none_or(|asked| asked.elapsed() > Self::PATIENCE) || !is_stopped(pid) {
             return Ok(());
         }
@@ -278,7 +278,8 @@ impl JobControl {
     }
 }
 
-fn is_stopped(pid: Pid) -> bool {
+/// Whether a process that nobody traces is stopped.
+pub(super) fn is_stopped(pid: Pid) -> bool {
     proc_text::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| proc_text::state(&stat) == Some('T'))
 }
 
