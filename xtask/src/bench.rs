@@ -95,10 +95,18 @@ fn variants(folder: &Path) -> Vec<Variant> {
             beside: words(&["perf", "stat", "-a", "-o", "/dev/null", "-e", points, "sleep", "1000"]),
         });
     }
+    let by_ptrace = |options: &[&str]| ours(&[&["--backend", "ptrace"], options].concat());
+    all.push(Variant { name: "ptrace", prefix: by_ptrace(&[]), beside: vec![] });
+    all.push(Variant { name: "ptrace -e ioctl", prefix: by_ptrace(&["--wait-all", "-e", "ioctl"]), beside: vec![] });
     if find_program("strace").is_some() {
         all.push(Variant {
             name: "strace -c -f",
             prefix: words(&["strace", "-c", "-f", "-o", "/dev/null"]),
+            beside: vec![],
+        });
+        all.push(Variant {
+            name: "strace --seccomp-bpf",
+            prefix: words(&["strace", "--seccomp-bpf", "-c", "-f", "-e", "trace=ioctl", "-o", "/dev/null"]),
             beside: vec![],
         });
     }
@@ -174,6 +182,7 @@ fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
         println!("{:26}{}", variant.name, loops.map(|work| format!("{:>10.0}", value(variant.name, work))).concat());
     }
     let of = |variant, other| ratio((variant, "getppid"), (other, "getppid"));
+    let added_bare = added.get(&("bare", "getppid")).map_or(&[][..], Vec::as_slice);
     println!("\nBars, on getppid (median of the rounds' ratios)\n");
     let bar = |what: &str, ratio: f64, most: f64| {
         println!("{} {what}: {ratio:.2} (at most {most})", if ratio <= most { "ok  " } else { "OVER" });
@@ -193,6 +202,16 @@ fn calls(rounds: usize, folder: &Path, variants: &[Variant]) -> Result<()> {
     }
     if has("strace -c -f") {
         bar("slow-down, of strace's", of("run", "strace -c -f"), 1.0 / 40.0);
+        bar("slow-down by ptrace, of strace's", of("ptrace", "strace -c -f"), 1.2);
+        // The whole call: what a filter takes is a fraction of it.
+        let whole = |variant: &'static str| {
+            let sum = |(added, bare): (&f64, &f64)| added + bare;
+            let added = added.get(&(variant, "getppid")).into_iter().flatten();
+            added.zip(added_bare).map(sum).collect::<Vec<_>>()
+        };
+        let ratios = whole("ptrace -e ioctl").into_iter().zip(whole("strace --seccomp-bpf"));
+        let ratio = median(&ratios.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>());
+        bar("ptrace -e ioctl on other calls, of strace's filter", ratio, 1.05);
     }
     Ok(())
 }

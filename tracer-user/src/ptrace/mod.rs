@@ -10,12 +10,12 @@ mod fds;
 pub(crate) mod filter;
 mod phases;
 mod tally;
+mod wake;
 
 use std::{
     collections::HashSet,
     io, mem,
     ops::ControlFlow,
-    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,6 @@ use gpuos_model::Usage;
 use gpuos_recording::Recorder;
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill, raise},
     unistd::Pid,
 };
@@ -32,10 +31,11 @@ use nix::{
 use crate::{
     aggregate::Totals,
     probe::Settings,
-    session::signals::{JobControl, SignalEvent, Signals},
+    session::signals::{JobControl, SignalEvent},
 };
 use call::{AtCall, call_of};
 use tally::Tally;
+use wake::Wake;
 
 /// What is asked of the kernel for each thread.
 const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
@@ -181,7 +181,7 @@ pub struct Trace<'a> {
     ended: Option<CommandEnd>,
     looked: Instant,
     recorder: Option<&'a Recorder>,
-    signals: Signals,
+    signals: Wake,
     jobs: JobControl,
     /// The command was stopped by a signal, and not continued.
     command_is_stopped: bool,
@@ -247,8 +247,7 @@ impl<'a> Trace<'a> {
 
     fn new(settings: &'a Settings, recorder: Option<&'a Recorder>, command: Option<u32>) -> Result<Self, PtraceError> {
         let attaches = command.is_none();
-        let signals =
-            Signals::take(!attaches).map_err(|source| PtraceError::Step { what: "taking signals", source })?;
+        let signals = Wake::take(!attaches).map_err(|source| PtraceError::Step { what: "taking signals", source })?;
         Ok(Self {
             tally: Tally::new(settings, recorder, attaches),
             command,
@@ -282,19 +281,20 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// [`PtraceError::Step`].
     pub fn run(&mut self) -> Result<(), PtraceError> {
-        while !self.is_over() {
+        'trace: while !self.is_over() {
+            while let Some(event) = self.signals.next() {
+                if self.take_signal(event)?.is_break() {
+                    break 'trace;
+                }
+            }
             let mut status = 0;
             // SAFETY: zero is a valid value of the structure.
             let mut usage: libc::rusage = unsafe { mem::zeroed() };
             // SAFETY: writes status and usage.
-            let thread = unsafe { libc::wait4(-1, &raw mut status, libc::__WALL | libc::WNOHANG, &raw mut usage) };
+            let thread = unsafe { libc::wait4(-1, &raw mut status, libc::__WALL, &raw mut usage) };
             match Errno::result(thread) {
-                Ok(0) => {
-                    if self.take_signal(LOOK_AGAIN)?.is_break() {
-                        break;
-                    }
-                }
                 Ok(thread) => self.stopped(thread.cast_unsigned(), status, &usage)?,
+                // A signal.
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECHILD) => break,
                 Err(errno) => return Err(PtraceError::Step { what: "waiting", source: errno.into() }),
@@ -302,10 +302,6 @@ impl<'a> Trace<'a> {
             if self.looked.elapsed() > LOOK_AGAIN {
                 self.tally.look_again();
                 self.looked = Instant::now();
-                // There is always a thread that has stopped, where there are many.
-                if self.take_signal(Duration::ZERO)?.is_break() {
-                    break;
-                }
             }
         }
         self.over_ns = Some(monotonic_ns());
@@ -313,14 +309,8 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    /// Waits for a signal, and does what it asks for: a stop of a thread is one, too.
-    fn take_signal(&mut self, wait: Duration) -> Result<ControlFlow<()>, PtraceError> {
-        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-        if !matches!(poll(&mut fds, wait), Ok(1..)) {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let Ok(event) = self.signals.next() else { return Ok(ControlFlow::Continue(())) };
+    /// Does what a signal asks for.
+    fn take_signal(&mut self, event: SignalEvent) -> Result<ControlFlow<()>, PtraceError> {
         let pid = self.command.map(|pid| Pid::from_raw(pid.cast_signed()));
         match (event, pid) {
             (SignalEvent::Request { signal, .. }, _) if self.recorder.is_some_and(|it| it.takes(signal)) => {}
