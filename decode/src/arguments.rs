@@ -43,9 +43,17 @@ pub enum Kind {
 /// Values with their names.
 type Names = &'static [(u64, &'static str)];
 
+/// Numbers of the kernel, and those that `libc` does not have for every C library.
+mod linux {
+    pub(super) use libc::*;
+
+    /// Of `asm-generic/mman-common.h`.
+    pub(super) const MADV_COLLAPSE: libc::c_int = 25;
+}
+
 macro_rules! names {
     ($($name:ident)*) => {
-        &[$((libc::$name as u64, stringify!($name)),)*]
+        &[$((linux::$name as u64, stringify!($name)),)*]
     };
 }
 

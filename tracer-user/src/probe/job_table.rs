@@ -20,6 +20,7 @@ use gpuos_tracer_abi::{
     },
     phases::LABEL,
 };
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 /// A table.
 #[derive(Debug)]
@@ -106,13 +107,12 @@ pub fn own_number_of(pid: u32, thread: u32) -> Option<u32> {
 impl JobTable {
     /// A file that is one: of memory, so that opening and reading it never wait, and with the words that tables begin with.
     fn open(path: &Path, known: &impl Fn(u64) -> bool) -> Option<Self> {
-        // TMPFS_MAGIC of `linux/magic.h`; memfds of huge pages are of another file system, and none of ours.
-        const OF_MEMORY: libc::__fsword_t = 0x0102_1994;
         // A pipe, or a file of a server that does not answer, may have the name: it is looked at before it is opened.
         let place = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
         let facts = place.metadata().ok()?;
-        let kind = nix::sys::statfs::fstatfs(&place).ok()?.filesystem_type();
-        if !facts.is_file() || kind.0 != OF_MEMORY || facts.len() < offsets::END as u64 || known(facts.ino()) {
+        // Memfds of huge pages are of another file system, and none of ours.
+        let kind = fstatfs(&place).ok()?.filesystem_type();
+        if !facts.is_file() || kind != TMPFS_MAGIC || facts.len() < offsets::END as u64 || known(facts.ino()) {
             return None;
         }
         let again = format!("/proc/self/fd/{}", place.as_raw_fd());

@@ -4,10 +4,28 @@ use std::mem;
 
 use nix::errno::Errno;
 
-use super::request;
+use super::{Request, request};
 
 /// Architecture of 32-bit calls, `AUDIT_ARCH_` of `linux/audit.h`.
 const COMPAT_ARCHITECTURES: [u32; 2] = [0x4000_0003, 0x4000_0028];
+
+/// `PTRACE_GET_SYSCALL_INFO` of `linux/ptrace.h`, and what it says of a stop; musl has none of them.
+const GET_SYSCALL_INFO: Request = 0x420e;
+const ENTRY: u8 = 1;
+const EXIT: u8 = 2;
+const SECCOMP: u8 = 3;
+
+/// `struct ptrace_syscall_info`.
+#[repr(C)]
+struct CallInfo {
+    what: u8,
+    padding: [u8; 3],
+    architecture: u32,
+    instruction: u64,
+    stack: u64,
+    /// Number and arguments, or what was returned.
+    words: [u64; 8],
+}
 
 /// Where a thread stops at a call.
 #[derive(Clone, Copy, Debug)]
@@ -22,24 +40,20 @@ pub(super) enum AtCall {
 /// kernels that do not say which it is.
 pub(super) fn call_of(thread: u32, is_inside: bool) -> Result<Option<AtCall>, Errno> {
     // SAFETY: plain numbers.
-    let mut info: libc::ptrace_syscall_info = unsafe { mem::zeroed() };
-    match request(libc::PTRACE_GET_SYSCALL_INFO, thread, size_of_val(&info), (&raw mut info) as usize) {
+    let mut info: CallInfo = unsafe { mem::zeroed() };
+    match request(GET_SYSCALL_INFO, thread, size_of_val(&info), (&raw mut info) as usize) {
         Ok(_) => {}
         Err(Errno::ESRCH) => return Err(Errno::ESRCH),
         // Before Linux 5.3, and gVisor.
         Err(_) => return from_registers(thread, is_inside).map(Some),
     }
-    Ok(match info.op {
-        libc::PTRACE_SYSCALL_INFO_ENTRY | libc::PTRACE_SYSCALL_INFO_SECCOMP => {
-            // SAFETY: the kernel says which of them it is; both begin alike.
-            let entry = unsafe { info.u.entry };
-            let is_compat = COMPAT_ARCHITECTURES.contains(&info.arch);
-            Some(AtCall::Entry { is_compat, number: entry.nr as u32, arguments: entry.args })
+    let [first, arguments @ .., _] = info.words;
+    Ok(match info.what {
+        ENTRY | SECCOMP => {
+            let is_compat = COMPAT_ARCHITECTURES.contains(&info.architecture);
+            Some(AtCall::Entry { is_compat, number: first as u32, arguments })
         }
-        libc::PTRACE_SYSCALL_INFO_EXIT => {
-            // SAFETY: as above.
-            Some(AtCall::Exit { returned: unsafe { info.u.exit }.sval })
-        }
+        EXIT => Some(AtCall::Exit { returned: first.cast_signed() }),
         _ => None,
     })
 }

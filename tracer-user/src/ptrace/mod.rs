@@ -106,8 +106,14 @@ pub struct CommandEnd {
     pub usage: Usage,
 }
 
+/// The type of a request, which is each C library's own.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
 /// A request of ptrace.
-fn request(what: libc::c_uint, thread: u32, address: usize, data: usize) -> Result<libc::c_long, Errno> {
+fn request(what: Request, thread: u32, address: usize, data: usize) -> Result<libc::c_long, Errno> {
     // SAFETY: the callers pass what the request wants.
     Errno::result(unsafe { libc::ptrace(what, thread.cast_signed(), address, data) })
 }

@@ -17,6 +17,7 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction},
+    unistd::{Pid, getpid, gettid},
 };
 
 use crate::session::signals::{SignalEvent, Signals};
@@ -53,8 +54,7 @@ impl Wake {
         let (end, ends) = UnixStream::pair()?;
         let (sender, events) = channel();
         let is_heard = Arc::new(AtomicBool::new(true));
-        // SAFETY: has no preconditions.
-        let waiter = unsafe { libc::pthread_self() };
+        let waiter = gettid();
         let heard = Arc::clone(&is_heard);
         let thread = std::thread::Builder::new()
             .name("signals".to_owned())
@@ -93,7 +93,7 @@ fn pass_on(
     ends: &UnixStream,
     sender: &Sender<SignalEvent>,
     is_heard: &AtomicBool,
-    waiter: libc::pthread_t,
+    waiter: Pid,
 ) -> Signals {
     loop {
         let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
@@ -114,8 +114,8 @@ fn pass_on(
                 poll(&mut fds, PollTimeout::try_from(AGAIN).unwrap_or(PollTimeout::ZERO)) != Ok(0)
             };
             while !is_heard.load(Ordering::Acquire) {
-                // SAFETY: it joins this thread before it ends.
-                unsafe { libc::pthread_kill(waiter, libc::SIGCHLD) };
+                // SAFETY: sends a signal to a thread of this process, which joins this one before it ends.
+                unsafe { libc::syscall(libc::SYS_tgkill, getpid().as_raw(), waiter.as_raw(), libc::SIGCHLD) };
                 if closed() {
                     return signals;
                 }
