@@ -82,7 +82,7 @@ struct Descriptors {
     threads: HashMap<u32, HashSet<u32>>,
     /// Processes that share their descriptors with another, where changes are not followed.
     shared: HashSet<u32>,
-    /// Events were lost: what nobody heard of may have changed anything.
+    /// Events were lost: a descriptor may have been opened or closed in one of them.
     has_lost: bool,
 }
 
@@ -252,7 +252,7 @@ impl Descriptors {
                     self.shared.insert(pid);
                 }
             }
-            // Both numbers are in memory that nobody reads: what was known of such numbers was closed before.
+            // `pipe` writes both numbers to memory, which is not read: what was known of such numbers was closed before.
             "pipe" | "pipe2" | "socketpair" => {}
             "accept4" => self.set(row, made, "socket".to_owned(), closes(fourth)),
             "memfd_create" => {
@@ -338,7 +338,7 @@ pub const OF_DESCRIPTORS: [&str; 34] = [
 pub enum FirstDescriptors {
     /// Some calls are missing that change descriptors: they are shown by number.
     NotFollowed,
-    /// Nobody can look any more.
+    /// They cannot be looked at any more.
     NotKnown,
     /// From this program, which launches them: the first three.
     Ours,

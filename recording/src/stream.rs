@@ -28,7 +28,7 @@ pub struct Lines {
     pub choice: Choice,
     /// Where they go.
     pub to: Box<dyn Write + Send>,
-    /// The trace is for them alone, and harms nobody when it ends.
+    /// The trace is for them alone, of processes that go on without it: it ends when their reader has gone.
     pub ends_when_closed: bool,
 }
 
@@ -46,7 +46,7 @@ struct Stream {
     lines: Lines,
     table: Table,
     looked: Instant,
-    /// Nobody reads any more, or it cannot be written.
+    /// Its reader has gone, or it cannot be written.
     is_closed: bool,
     failure: Option<io::Error>,
 }
@@ -78,14 +78,15 @@ impl Stream {
             return Ok(());
         }
         if let Err(error) = to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-            // What is traced goes on; what is attached to need not be, for lines that nobody gets.
+            // A command that was launched goes on.
             self.is_closed = true;
             if error.kind() != io::ErrorKind::BrokenPipe {
                 diagnostics::report(&format!("no more lines are printed: {error}; the trace goes on"));
                 self.failure = Some(error);
             }
             if *ends_when_closed {
-                let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM);
+                // To the process: a signal to this thread alone would not be read.
+                let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGTERM);
             }
         }
         Ok(())

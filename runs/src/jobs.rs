@@ -24,7 +24,7 @@ pub struct JobClass {
     pub failed: u64,
     /// From submission until the end was known, of jobs that were done; `None` where none was.
     pub duration: Option<Spread>,
-    /// How much later than its end a job's end was known, at most: the time for which nobody had looked.
+    /// How much later than its end a job's end was known, at most: the time since the previous poll.
     pub lateness: Option<Spread>,
     /// The most memory that jobs of one process had at once, bytes.
     pub bytes: u64,

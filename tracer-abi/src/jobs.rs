@@ -75,7 +75,7 @@ pub struct JobCounts {
     pub bytes: u64,
     /// Jobs that were done, by the time from submission until that was known; see [`bucket_of`].
     pub durations: [u32; BUCKETS],
-    /// Jobs that were done, by the time for which nobody had looked before: that much later than their end, at most, it was known.
+    /// Jobs that were done, by the time since the previous poll: their end was known at most that much later.
     pub lateness: [u32; BUCKETS],
 }
 

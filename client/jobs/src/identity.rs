@@ -1,7 +1,7 @@
 //! What each thread works for, where the operating system can see it: a slot of its own in memory that the process shares.
 //!
 //! A change is a store, without a call. Whoever traces the process finds the table among its mappings; the kernel side of a
-//! tracer that was there before hears of each slot once, by a marker. Without a tracer nobody looks.
+//! tracer that was there before hears of each slot once, by a marker. Without a tracer the words are not read.
 
 use std::{
     cell::{Cell, RefCell},
@@ -298,7 +298,7 @@ pub(crate) fn counted(class: u32, grown: Grown) {
     add(&counts.failed, grown.failed);
 }
 
-/// Jobs of a class have had so many bytes at once.
+/// Raises the most bytes that the jobs of a class held at one time to this number.
 pub(crate) fn has_had(class: u32, bytes: u64) {
     if let Some(counts) = counts(class) {
         counts.bytes.fetch_max(bytes, Ordering::Relaxed);
@@ -330,7 +330,7 @@ pub(crate) fn ended(job: &Ended) {
     }
     let number = table.head.recorded.fetch_add(1, Ordering::AcqRel) + 1;
     let record = &table.records[((number - 1) % RECORDS as u64) as usize];
-    // While it has no number, nobody reads the rest.
+    // A reader skips a record whose number is 0: it is being written.
     record.number.store(0, Ordering::Release);
     record.submitted_ns.store(job.submitted, Ordering::Release);
     record.known_ns.store(job.known, Ordering::Relaxed);

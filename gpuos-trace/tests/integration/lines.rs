@@ -100,7 +100,7 @@ fn lines_come_while_the_command_runs_and_its_end_is_one_of_them() {
         .unwrap();
     let mut lines = BufReader::new(tracer.stdout.take().unwrap()).lines();
     let seen = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"/etc/hostname\"")).unwrap();
-    // The command sleeps for as long as nobody could take to read this.
+    // The command must still run when its lines are read: it sleeps longer than that takes.
     assert!(tracer.try_wait().unwrap().is_none(), "{seen}");
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert!(rest.iter().any(|line| line.contains("clock_nanosleep(CLOCK_REALTIME, 0, ")), "{rest:#?}");
@@ -109,7 +109,7 @@ fn lines_come_while_the_command_runs_and_its_end_is_one_of_them() {
 }
 
 #[privileged]
-fn who_stops_reading_harms_nobody() {
+fn a_closed_reader_leaves_the_command_alone() {
     let mut tracer = Command::new(TRACER)
         .args([
             "record",
@@ -129,6 +129,28 @@ fn who_stops_reading_harms_nobody() {
     tracer.stdout.take().unwrap().read_exact(&mut some).unwrap();
     let output = tracer.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(4), ""));
+}
+
+#[privileged]
+fn an_attached_trace_ends_with_its_reader() {
+    for backend in ["bpf", "ptrace"] {
+        let mut worker =
+            Command::new("sh").args(["-c", "while :; do cat /dev/null; sleep 0.02; done"]).spawn().unwrap();
+        // A tracer that goes on is ended with 124.
+        let mut tracer = Command::new("timeout")
+            .args(["20", TRACER, "record", "--print", "-o", "-", "--backend", backend, "-p"])
+            .arg(worker.id().to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut some = [0; 100];
+        tracer.stdout.take().unwrap().read_exact(&mut some).unwrap();
+        let ended = tracer.wait().unwrap();
+        let still_runs = worker.try_wait().unwrap().is_none();
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        assert_eq!((ended.code(), still_runs), (Some(0), true), "{backend}");
+    }
 }
 
 #[privileged]

@@ -161,7 +161,7 @@ fn running_processes_are_attached_to_and_left_unharmed() {
         let attach = attach.args(["attach", "--backend", "ptrace", "-p", &worker.id().to_string(), "-o"]).arg(&file);
         let mut tracer = attached(attach);
         work(Some(calls));
-        // Nobody else can, and it is said why.
+        // A second tracer is refused, and it is said why.
         let again = Command::new(TRACER)
             .args(["attach", "--backend", "ptrace", "-p", &worker.id().to_string()])
             .output()
@@ -334,26 +334,32 @@ sys.exit(0 if libc.syscall(number) == -1 and ctypes.get_errno() == 38 else 3)
 
 #[privileged]
 fn signals_for_the_command_reach_it() {
-    for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGTERM, Signal::SIGHUP] {
-        let text = format!(
-            "
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.parquet").display().to_string();
+    // A recorder is a thread, and must leave them to the command, too.
+    for words in [&["run"][..], &["record", "-o", &file]] {
+        for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGTERM, Signal::SIGHUP] {
+            let text = format!(
+                "
 import signal, sys, time
 signal.signal({}, lambda *_: sys.exit(7))
 print('ready', flush=True)
 time.sleep(20)
 ",
-            signal as i32
-        );
-        let mut tracer = Command::new(TRACER)
-            .args(["run", "--backend", "ptrace", "-q", "--"])
-            .args(python(&text))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(tracer.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        kill(Pid::from_raw(tracer.id().cast_signed()), signal).unwrap();
-        assert_eq!(tracer.wait().unwrap().code(), Some(7), "{signal}");
+                signal as i32
+            );
+            let mut tracer = Command::new(TRACER)
+                .args(words)
+                .args(["--backend", "ptrace", "-q", "--"])
+                .args(python(&text))
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(tracer.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            kill(Pid::from_raw(tracer.id().cast_signed()), signal).unwrap();
+            assert_eq!(tracer.wait().unwrap().code(), Some(7), "{words:?} {signal}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a thread works for: the class of jobs that stands in its slot, and what it uses meanwhile.
 //!
-//! A class is a phase of the thread inside all others, of the scope `SCOPE_JOB`. Nobody tells of a change: the slot is in memory
+//! A class is a phase of the thread inside all others, of the scope `SCOPE_JOB`. A change is not told: the slot is in memory
 //! of the program, and is looked at when its thread makes a call or stops running.
 
 use aya_ebpf::{
@@ -49,7 +49,7 @@ pub(crate) fn register(thread: &mut ThreadState, address: u64) {
     }
 }
 
-/// What the current thread has used so far is nobody's.
+/// What the current thread has used so far is charged to no class.
 #[inline(never)]
 fn begin(thread: &mut ThreadState) -> u32 {
     thread.charged = kernel::used_by(kernel::current_task());

@@ -67,7 +67,7 @@ pub(super) struct JobTables {
     /// Jobs of which a recording hears.
     ended: Vec<EndedJob>,
     is_recorded: bool,
-    /// Tables that nobody has read, classes and threads that found no place in one.
+    /// Tables that were not read, classes and threads that found no place in one.
     pub(super) tables_lost: u64,
     places_lost: u64,
     records_lost: u64,
@@ -85,7 +85,7 @@ impl JobTables {
         if again || slots != self.seen {
             self.seen = slots;
             let mut processes = counters.processes()?;
-            // A child has its parent's table open, and has told of no slot; of those that ran before nobody told.
+            // A child has its parent's table open, and has told of no slot. Processes that ran before have told of none either.
             processes.sort_by_key(|(_, record)| (record.job_slots == 0, record.started_ns));
             for (process, record) in processes {
                 let before = self.looked_at.insert(process, record.job_slots);
@@ -138,7 +138,7 @@ impl JobTables {
         }));
     }
 
-    /// Jobs that have ended since this was asked for the last time, and how many more nobody has read.
+    /// Jobs that have ended since this was asked for the last time, and how many more were overwritten before they were read.
     pub(super) fn take_ended_jobs(&mut self) -> (Vec<EndedJob>, u64) {
         self.read_records();
         (std::mem::take(&mut self.ended), std::mem::take(&mut self.records_lost))

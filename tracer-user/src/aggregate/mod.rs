@@ -211,7 +211,7 @@ impl Aggregator {
         self.jobs.look(counters, again)
     }
 
-    /// Jobs that have ended since this was asked for the last time, and how many more nobody has read.
+    /// Jobs that have ended since this was asked for the last time, and how many more were overwritten before they were read.
     pub fn take_ended_jobs(&mut self) -> (Vec<EndedJob>, u64) {
         self.jobs.take_ended_jobs()
     }

@@ -156,7 +156,7 @@ impl JobTable {
         Ok(all.into_iter().filter(|(_, counts)| may_be(counts)).collect())
     }
 
-    /// What has ended until now is nobody's.
+    /// Jobs that ended before this are not reported.
     pub fn begin_here(&mut self) {
         self.read = self.head().map_or(0, |head| head.recorded);
     }

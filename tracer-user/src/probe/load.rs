@@ -509,7 +509,7 @@ impl Tracer {
     pub fn watch_jobs(&self) -> Result<(), LoadError> {
         if self.job_links.get().is_none() {
             let links = self.job_programs.iter().map(|program| self.objects.open_tracepoint(program));
-            // Nobody else attaches them.
+            // No other code attaches them.
             let _ = self.job_links.set(links.collect::<Result<_, LoadError>>()?);
         }
         Ok(())

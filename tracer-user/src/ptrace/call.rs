@@ -93,7 +93,7 @@ fn of(registers: &libc::user_regs_struct, is_inside: bool) -> AtCall {
     AtCall::Entry { is_compat: false, number: registers.regs[8] as u32, arguments }
 }
 
-/// Lets a call at whose entry a thread stops fail with `ENOSYS`, as it does where nobody traces.
+/// Lets a call at whose entry a thread stops fail with `ENOSYS`, as it does without a tracer.
 pub(super) fn refuse(thread: u32) {
     #[cfg(target_arch = "x86_64")]
     {

@@ -35,7 +35,7 @@ use crate::{
 };
 use call::{AtCall, call_of};
 use tally::Tally;
-use wake::Wake;
+pub use wake::Wake;
 
 /// What is asked of the kernel for each thread.
 const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
@@ -45,7 +45,7 @@ const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEEXEC
     | libc::PTRACE_O_TRACEEXIT;
 
-/// And where a filter stops it: a call that nobody is there to stop for fails, so it ends with its tracer.
+/// And where a filter stops it: without a tracer such a call fails with `ENOSYS`, so the command ends with its tracer.
 const FILTER_OPTIONS: libc::c_int = libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_EXITKILL;
 
 /// How often new drivers are looked for.
@@ -182,12 +182,10 @@ pub struct Trace<'a> {
     adopted: HashSet<u32>,
     /// Threads that have entered a call and not left it.
     inside: HashSet<u32>,
-    /// Threads that were attached to and have not stopped yet.
-    attaching: HashSet<u32>,
     ended: Option<CommandEnd>,
     looked: Instant,
     recorder: Option<&'a Recorder>,
-    signals: Wake,
+    signals: &'a Wake,
     jobs: JobControl,
     /// The command was stopped by a signal, and not continued.
     command_is_stopped: bool,
@@ -210,11 +208,12 @@ impl<'a> Trace<'a> {
     pub fn of_command(
         settings: &'a Settings,
         recorder: Option<&'a Recorder>,
+        signals: &'a Wake,
         pid: u32,
         wait_all: bool,
         is_filtered: bool,
     ) -> Result<Self, PtraceError> {
-        let mut trace = Self::new(settings, recorder, Some(pid))?;
+        let mut trace = Self::new(settings, recorder, signals, Some(pid));
         (trace.wait_all, trace.is_filtered) = (wait_all, is_filtered);
         trace.seize(pid).map_err(|errno| PtraceError::Attach { pid, source: errno.into() })?;
         Ok(trace)
@@ -227,9 +226,10 @@ impl<'a> Trace<'a> {
     pub fn of_processes(
         settings: &'a Settings,
         recorder: Option<&'a Recorder>,
+        signals: &'a Wake,
         pids: &[u32],
     ) -> Result<Self, PtraceError> {
-        let mut trace = Self::new(settings, recorder, None)?;
+        let mut trace = Self::new(settings, recorder, signals, None);
         for pid in pids {
             trace.seize(*pid).map_err(|errno| PtraceError::Attach { pid: *pid, source: errno.into() })?;
             trace.tally.begin_process(*pid, None, monotonic_ns());
@@ -251,10 +251,9 @@ impl<'a> Trace<'a> {
         Ok(trace)
     }
 
-    fn new(settings: &'a Settings, recorder: Option<&'a Recorder>, command: Option<u32>) -> Result<Self, PtraceError> {
+    fn new(settings: &'a Settings, recorder: Option<&'a Recorder>, signals: &'a Wake, command: Option<u32>) -> Self {
         let attaches = command.is_none();
-        let signals = Wake::take(!attaches).map_err(|source| PtraceError::Step { what: "taking signals", source })?;
-        Ok(Self {
+        Self {
             tally: Tally::new(settings, recorder, attaches),
             command,
             is_armed: !attaches,
@@ -262,7 +261,6 @@ impl<'a> Trace<'a> {
             wait_all: false,
             adopted: HashSet::new(),
             inside: HashSet::new(),
-            attaching: HashSet::new(),
             ended: None,
             looked: Instant::now(),
             recorder,
@@ -270,15 +268,14 @@ impl<'a> Trace<'a> {
             jobs: JobControl::default(),
             command_is_stopped: false,
             over_ns: None,
-        })
+        }
     }
 
     /// Attaches to a thread, and makes it stop once.
-    fn seize(&mut self, thread: u32) -> Result<(), Errno> {
+    fn seize(&self, thread: u32) -> Result<(), Errno> {
         let options = if self.is_filtered { OPTIONS | FILTER_OPTIONS } else { OPTIONS };
         request(libc::PTRACE_SEIZE, thread, 0, options as usize)?;
         request(libc::PTRACE_INTERRUPT, thread, 0, 0)?;
-        self.attaching.insert(thread);
         Ok(())
     }
 
@@ -373,7 +370,6 @@ impl<'a> Trace<'a> {
         let now = monotonic_ns();
         if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
             self.inside.remove(&thread);
-            self.attaching.remove(&thread);
             self.tally.ended(thread, status.cast_unsigned(), usage_of(usage), now);
             if Some(thread) == self.command {
                 self.ended = Some(CommandEnd { status, usage: usage_of(usage) });
@@ -425,7 +421,6 @@ impl<'a> Trace<'a> {
                 self.resume(thread, 0);
             }
             libc::PTRACE_EVENT_STOP => {
-                self.attaching.remove(&thread);
                 // Stopped by the terminal or by a signal: it stays so, and is heard of when it goes on.
                 if matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
                     let _ = request(libc::PTRACE_LISTEN, thread, 0, 0);

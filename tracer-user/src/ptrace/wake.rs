@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_millis(5);
 
 /// Signals that came, for the thread that made this.
 #[derive(Debug)]
-pub(super) struct Wake {
+pub struct Wake {
     events: Receiver<SignalEvent>,
     is_heard: Arc<AtomicBool>,
     /// The other thread ends when this is closed, and gives the signals back.
@@ -45,11 +45,12 @@ fn handle_child(handler: SigHandler) -> nix::Result<()> {
 }
 
 impl Wake {
-    /// Takes the signals over. `for_command`: as [`Signals::take`] has it.
+    /// Takes the signals over, before other threads are there, which would not leave them to this. `for_command`: as
+    /// [`Signals::take`] has it.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn take(for_command: bool) -> io::Result<Self> {
+    pub fn take(for_command: bool) -> io::Result<Self> {
         let signals = Signals::take(for_command)?;
         let (end, ends) = UnixStream::pair()?;
         let (sender, events) = channel();

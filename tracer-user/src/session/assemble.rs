@@ -55,7 +55,7 @@ pub(super) fn publish(options: &mut TraceOptions, run: &Run) -> Result<()> {
     if let Some(view) = options.view.or_else(|| is_lost.then_some(View { top: usize::MAX, order: Order::Calls })) {
         let stderr = std::io::stderr();
         let style = layout::style_of(&stderr, anstream::AutoStream::choice(&stderr));
-        // A class that nobody had must not cost the tables.
+        // A class without a process must not cost the tables.
         let chosen = match summary::shown(run.clone(), &options.job_classes) {
             Ok(chosen) => chosen,
             Err(error) => {

@@ -15,8 +15,8 @@ use super::{
     signals::Ended,
 };
 use crate::{
-    probe::error::LoadError,
-    ptrace::{self, CommandEnd, Trace},
+    probe::{error::LoadError, rights},
+    ptrace::{self, CommandEnd, Trace, Wake},
 };
 
 /// Whether ptrace can do in place of what was refused.
@@ -95,13 +95,16 @@ pub(super) fn trace(target: &Target, options: TraceOptions, mut recording: Optio
         }
         Target::EveryGpuProcess => None,
     };
+    // Before there are other threads, which would keep theirs.
+    rights::give_up(|| Ok(())).context("cannot give up capabilities")?;
+    let signals = Wake::take(suspended.is_some()).context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = environment::clocks();
     let command = target.command_line();
     let begin = |plan: &mut RecordingPlan| plan.begin(None, &options, &command, started, clocks);
     let recorder = recording.as_mut().map(begin).transpose()?;
     let (stopped, totals, wall_ns) =
-        count(target, suspended, &options, recorder.as_ref(), clocks.monotonic_ns, is_filtered)?;
+        count(target, suspended, &options, recorder.as_ref(), &signals, clocks.monotonic_ns, is_filtered)?;
     if let Some(recorder) = &recorder {
         recorder.stop(&[]);
     }
@@ -134,6 +137,7 @@ fn count(
     mut suspended: Option<Suspended>,
     options: &TraceOptions,
     recorder: Option<&Recorder>,
+    signals: &Wake,
     since_ns: u64,
     is_filtered: bool,
 ) -> Result<(Option<CommandEnd>, crate::aggregate::Totals, u64)> {
@@ -141,13 +145,13 @@ fn count(
     let begun = || recorder.iter().for_each(|recorder| recorder.begun());
     let mut trace = match (target, &mut suspended) {
         (Target::Command(launch), Some(suspended)) => {
-            let trace = Trace::of_command(settings, recorder, suspended.pid(), launch.wait_all, is_filtered)?;
+            let trace = Trace::of_command(settings, recorder, signals, suspended.pid(), launch.wait_all, is_filtered)?;
             suspended.start()?;
             begun();
             trace
         }
         (Target::Pids(pids), _) => {
-            let trace = Trace::of_processes(settings, recorder, pids)?;
+            let trace = Trace::of_processes(settings, recorder, signals, pids)?;
             begun();
             if options.view.is_some() {
                 diagnostics::report(&format!("{}; Ctrl-C ends it", target.title()));

@@ -313,7 +313,7 @@ impl Session {
         self.recorder.iter().for_each(Recorder::at_end);
         let wall_ns = environment::monotonic_ns() - self.clocks.monotonic_ns;
         let recursion_misses = self.tracer.detach(self.aggregator.tree_is_empty(&self.counters))?;
-        // The last ones may be of processes whose tables nobody has looked for yet.
+        // The last ones may be of processes whose tables were not looked for yet.
         self.aggregator.look_for_jobs(&self.counters, true).context("cannot read the counts")?;
         if let Some(recorder) = &self.recorder {
             recording::add_jobs(recorder, self.aggregator.take_ended_jobs());

@@ -278,7 +278,7 @@ impl JobControl {
     }
 }
 
-/// Whether a process that nobody traces is stopped.
+/// Whether a process that is not traced is stopped.
 pub(super) fn is_stopped(pid: Pid) -> bool {
     proc_text::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| proc_text::state(&stat) == Some('T'))
 }
