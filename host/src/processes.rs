@@ -36,6 +36,20 @@ pub fn thread_usages(pid: u32) -> Vec<ThreadUsage> {
     numbers_in(&format!("/proc/{pid}/task")).into_iter().filter_map(usage).collect()
 }
 
+/// Name of a thread as the kernel keeps it: at most 15 bytes, and zeros.
+///
+/// # Errors
+/// What the kernel says, where there is no such thread.
+pub fn name_of(thread: u32) -> std::io::Result<[u8; 16]> {
+    let mut name = [0; 16];
+    let text = fs::read(format!("/proc/{thread}/comm"))?;
+    // Its last byte is the end of the line; a name may have others.
+    for (to, from) in name[..15].iter_mut().zip(text.strip_suffix(b"\n").unwrap_or(&text)) {
+        *to = *from;
+    }
+    Ok(name)
+}
+
 /// Whether there is such a process.
 #[must_use]
 pub fn is_there(pid: u32) -> bool {

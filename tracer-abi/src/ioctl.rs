@@ -248,7 +248,29 @@ pub struct Rule {
     pub status: [StatusPlace; 3],
 }
 
+/// The command and the size of the argument that NVIDIA's envelope holds, by its first word (`nv_ioctl_xfer_t` of NVIDIA's
+/// nv-ioctl.h: `cmd`, `size`).
+#[inline(always)]
+#[must_use]
+pub const fn in_envelope(word: u64) -> (u32, u32) {
+    let (number, size) = (word as u32 & 0xff, (word >> 32) as u32);
+    (0xc000_4600 | (size & 0x3fff) << 16 | number, size)
+}
+
 impl Rule {
+    /// What a successful call means for later ones, by its detail: one of the `EFFECT_` values but [`EFFECT_HEAP`], the offset of
+    /// the object's handle, and the class of what it made.
+    #[inline(always)]
+    #[must_use]
+    pub const fn effect_of(&self, detail: u32) -> (u32, u32, u32) {
+        if self.effect == EFFECT_HEAP {
+            let (effect, handle_at) = heap_function(detail);
+            (effect, self.object_at + handle_at, MADE_BY_HEAP | detail)
+        } else {
+            (self.effect, self.object_at, detail)
+        }
+    }
+
     /// The argument is not looked at.
     pub const NONE: Self = Self {
         detail: DETAIL_NONE,

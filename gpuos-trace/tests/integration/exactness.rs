@@ -8,7 +8,7 @@ use crate::support::{known_calls, trace};
 use gpuos_test_macros::privileged;
 
 /// Program and options, the call that is counted, how many there must be.
-const PROGRAMS: [(&[&str], &str, u64); 11] = [
+pub(crate) const PROGRAMS: [(&[&str], &str, u64); 11] = [
     (&["getppid", "20000"], "getppid", 20_000),
     (&["ioctl", "5000"], "ioctl", 5000),
     (&["threads", "3000", "4"], "getppid", 12_000),

@@ -13,10 +13,10 @@ use gpuos_tracer_abi::{
     },
     ioctl::{
         ANY_SIZE, DETAIL_CLASS, DETAIL_NOT_SEEN, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DRIVER_KFD,
-        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, DeviceId, EFFECT_FORGET, EFFECT_HEAP,
-        EFFECT_LEARN, EFFECT_MAP, EFFECT_NONE, MADE_BY_HEAP, MAJORS, MOST_SLOW_COMMANDS, NO_STATUS, NVIDIA_ENVELOPE,
-        NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT,
-        QUEUE_MADE, QUEUE_MADE_BY_CLASS, Rule, SLOT_BY_DEVICE, heap_function, is_of_gpu_drivers, rule_of_call,
+        DRIVER_NONE, DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, DeviceId, EFFECT_FORGET, EFFECT_LEARN,
+        EFFECT_MAP, EFFECT_NONE, MAJORS, MOST_SLOW_COMMANDS, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR,
+        NVIDIA_MODESET_MINOR, OTHER_COMMANDS, Object, QUEUE_ENDED, QUEUE_ENDED_BY_CLASS, QUEUE_KEPT, QUEUE_MADE,
+        QUEUE_MADE_BY_CLASS, Rule, SLOT_BY_DEVICE, in_envelope, is_of_gpu_drivers, rule_of_call,
     },
     syscalls::{ABI_NATIVE, SYSCALL_NUMBERS},
     tasks::{SLOT_RULED, SLOT_SKIPPED, ThreadState},
@@ -157,10 +157,8 @@ fn ioctl(thread: &mut ThreadState, registers: *const c_void) -> bool {
             return false;
         };
         // As if it had come without the envelope.
-        let (number, size) = (number_and_size as u32 & 0xff, (number_and_size >> 32) as u32);
-        pending.command = 0xc000_4600 | (size & 0x3fff) << 16 | number;
+        (pending.command, pending.size) = in_envelope(number_and_size);
         pending.argument = address;
-        pending.size = size;
     } else {
         pending.size = pending.command >> 16 & 0x3fff;
     }
@@ -311,13 +309,7 @@ pub(crate) extern "C" fn device_call_exit(duration: u64, timed: u32, returned: i
 #[inline(always)]
 fn remember(thread: &mut ThreadState, rule: &Rule, argument: u64) {
     let detail = thread.pending.detail;
-    let (effect, object_at, class) = match rule.effect {
-        EFFECT_HEAP => {
-            let (effect, handle_at) = heap_function(detail);
-            (effect, rule.object_at + handle_at, MADE_BY_HEAP | detail)
-        }
-        effect => (effect, rule.object_at, detail),
-    };
+    let (effect, object_at, class) = rule.effect_of(detail);
     match effect {
         EFFECT_LEARN => {
             let class = match class {

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
 };
 
-use gpuos_host::proc_text;
+use gpuos_host::{proc_text, processes::name_of};
 use gpuos_tracer_abi::{
     events::{EventHeader, Lifecycle, PROCESS},
     fd_table::{FdKey, FdTable, OpenFd},
@@ -21,16 +21,6 @@ use super::{
     process::{ProcessHandle, while_there},
     rights,
 };
-
-/// Name of a process, as the kernel keeps it.
-fn comm_of(pid: u32) -> std::io::Result<[u8; 16]> {
-    let mut comm = [0; 16];
-    let name = std::fs::read(format!("/proc/{pid}/comm"))?;
-    for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != b'\n')) {
-        *to = *from;
-    }
-    Ok(comm)
-}
 
 /// Refuses what makes no calls, or cannot be counted.
 fn refuse_untraceable(pid: u32) -> Result<(), AttachError> {
@@ -54,7 +44,7 @@ fn refuse_untraceable(pid: u32) -> Result<(), AttachError> {
 pub fn beginning_of(pid: u32, now_ns: u64) -> Lifecycle {
     let head = EventHeader { at_ns: now_ns, pid, thread: pid, kind: PROCESS, ..EventHeader::default() };
     // One that is gone will not be attached to.
-    Lifecycle { head, process: process_id(pid, now_ns), comm: comm_of(pid).unwrap_or_default(), ..Lifecycle::default() }
+    Lifecycle { head, process: process_id(pid, now_ns), comm: name_of(pid).unwrap_or_default(), ..Lifecycle::default() }
 }
 
 impl Tracer {
@@ -91,7 +81,7 @@ impl Tracer {
 
     /// Makes a process known to the kernel side.
     fn make_record(&self, pid: u32, id: u64, now_ns: u64) -> Result<(), AttachError> {
-        let comm = while_there(pid, || comm_of(pid)).map_err(|_| AttachError::NoSuchProcess(pid))?;
+        let comm = while_there(pid, || name_of(pid)).map_err(|_| AttachError::NoSuchProcess(pid))?;
         // Threads that are marked have not been seen yet, and nobody knows how many will be: the record of
         // a process that was attached to is not taken before the end.
         let exit_code = if self.without_btf().is_some() { EXIT_UNKNOWN } else { 0 };

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use gpuos_decode::{devices::Devices, driver_rules};
 use gpuos_tracer_abi::ioctl::{
     ANY_SIZE, DETAIL_CLASS, DETAIL_NOT_SEEN, DETAIL_UNKNOWN, DETAIL_UNREADABLE, DETAIL_WORD, DRIVER_KFD, DRIVER_NONE,
-    DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, DeviceId, EFFECT_FORGET, EFFECT_HEAP, EFFECT_LEARN,
-    EFFECT_MAP, MADE_BY_HEAP, NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, Object, Rule,
-    heap_function, is_of_gpu_drivers, rule_of_call,
+    DRIVER_NVIDIA, DRIVER_NVIDIA_MODESET, DRIVER_OTHER_GPU, DeviceId, EFFECT_FORGET, EFFECT_LEARN, EFFECT_MAP,
+    NO_STATUS, NVIDIA_ENVELOPE, NVIDIA_MAJOR, NVIDIA_MODESET_MINOR, Object, Rule, in_envelope, is_of_gpu_drivers,
+    rule_of_call,
 };
 
 use super::fds::{awaited_by, device_of, value_of};
@@ -107,9 +107,7 @@ impl Drivers {
                 return call;
             };
             // As if it had come without the envelope.
-            let number = number_and_size as u32 & 0xff;
-            size = (number_and_size >> 32) as u32;
-            call.command = 0xc000_4600 | (size & 0x3fff) << 16 | number;
+            (call.command, size) = in_envelope(number_and_size);
             address = inside;
         }
         let rule = rule_of_call(driver, call.command).and_then(|index| self.rules.get(index as usize)).copied();
@@ -192,13 +190,7 @@ impl Drivers {
 
     /// Keeps what a successful call means for later ones.
     fn remember(&mut self, thread: u32, rule: &Rule, argument: u64, detail: u32, mapped: &mut Mapped) {
-        let (effect, object_at, class) = match rule.effect {
-            EFFECT_HEAP => {
-                let (effect, handle_at) = heap_function(detail);
-                (effect, rule.object_at + handle_at, MADE_BY_HEAP | detail)
-            }
-            effect => (effect, rule.object_at, detail),
-        };
+        let (effect, object_at, class) = rule.effect_of(detail);
         match effect {
             EFFECT_LEARN => {
                 let Some(object) = self.object_in(thread, argument, rule.object_client_at, object_at) else { return };

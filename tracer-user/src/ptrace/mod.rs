@@ -31,7 +31,7 @@ use nix::{
 use crate::{
     aggregate::Totals,
     probe::Settings,
-    session::signals::{JobControl, SignalEvent},
+    session::signals::{JobControl, SignalEvent, usage_of},
 };
 use call::{AtCall, call_of};
 use tally::Tally;
@@ -154,19 +154,6 @@ fn status_of(thread: u32) -> Option<String> {
 /// Number of the process that a thread is of.
 fn process_of(thread: u32) -> Option<u32> {
     proc_text::field(&status_of(thread)?, "Tgid")?.parse().ok()
-}
-
-fn usage_of(usage: &libc::rusage) -> Usage {
-    let nanoseconds =
-        |time: libc::timeval| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1000;
-    Usage {
-        user_ns: nanoseconds(usage.ru_utime),
-        system_ns: nanoseconds(usage.ru_stime),
-        voluntary_switches: usage.ru_nvcsw.cast_unsigned(),
-        involuntary_switches: usage.ru_nivcsw.cast_unsigned(),
-        minor_faults: usage.ru_minflt.cast_unsigned(),
-        major_faults: usage.ru_majflt.cast_unsigned(),
-    }
 }
 
 /// A trace that goes on.

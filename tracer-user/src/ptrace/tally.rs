@@ -1,16 +1,13 @@
 //! What is counted at the stops of traced threads: the same rows, phases, processes and events as from the kernel side.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs,
-};
+use std::collections::{HashMap, HashSet};
 
 use gpuos_decode::{
     arguments,
     devices::Devices,
     syscalls::{self, Syscall},
 };
-use gpuos_host::proc_text;
+use gpuos_host::{proc_text, processes::name_of};
 use gpuos_model::Usage;
 use gpuos_recording::Recorder;
 use gpuos_runs::{losses::Losses, phases, run::Process};
@@ -114,8 +111,9 @@ pub(super) struct Tally<'a> {
 }
 
 fn comm_of(thread: u32) -> String {
-    let comm = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
-    comm.trim_end_matches('\n').to_owned()
+    let name = name_of(thread).unwrap_or_default();
+    let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    String::from_utf8_lossy(&name[..length]).into_owned()
 }
 
 fn bytes(comm: &str) -> [u8; 16] {
@@ -188,7 +186,14 @@ impl<'a> Tally<'a> {
         let Some(recorder) = self.recorder else { return };
         let head = self.head(thread, kind, at_ns);
         let process = self.processes.get(&head.pid).map_or(0, |process| process.process.id);
-        recorder.add(&Lifecycle { head, process, parent, exit_code, comm: bytes(&comm_of(thread)), padding: 0 });
+        recorder.add(&Lifecycle {
+            head,
+            process,
+            parent,
+            exit_code,
+            comm: name_of(thread).unwrap_or_default(),
+            padding: 0,
+        });
     }
 
     /// A process is traced from now on.

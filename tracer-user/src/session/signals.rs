@@ -215,18 +215,21 @@ pub fn reap(pid: Pid) -> io::Result<Option<(Ended, Usage)>> {
     // SAFETY: the kernel filled it for a child.
     let status = unsafe { info.si_status() };
     let ended = if info.si_code == libc::CLD_EXITED { Ended::Exited(status as u8) } else { Ended::Killed(status) };
-    let nanoseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000;
-    Ok(Some((
-        ended,
-        Usage {
-            user_ns: nanoseconds(usage.ru_utime),
-            system_ns: nanoseconds(usage.ru_stime),
-            voluntary_switches: usage.ru_nvcsw as u64,
-            involuntary_switches: usage.ru_nivcsw as u64,
-            minor_faults: usage.ru_minflt as u64,
-            major_faults: usage.ru_majflt as u64,
-        },
-    )))
+    Ok(Some((ended, usage_of(&usage))))
+}
+
+/// What a process used, as `wait4` and `waitid` tell it.
+pub(crate) fn usage_of(usage: &libc::rusage) -> Usage {
+    let nanoseconds =
+        |time: libc::timeval| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1000;
+    Usage {
+        user_ns: nanoseconds(usage.ru_utime),
+        system_ns: nanoseconds(usage.ru_stime),
+        voluntary_switches: usage.ru_nvcsw.cast_unsigned(),
+        involuntary_switches: usage.ru_nivcsw.cast_unsigned(),
+        minor_faults: usage.ru_minflt.cast_unsigned(),
+        major_faults: usage.ru_majflt.cast_unsigned(),
+    }
 }
 
 /// Collects every child that has ended, but the command: as the first process of a pid namespace the tracer inherits
