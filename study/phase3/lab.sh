@@ -2,7 +2,8 @@
 # Figures of jobs on one GPU: waits, an event loop, memory, by the way that a program learns of an end. A line of JSON a run into
 # OUTPUT_FOLDER/lab.jsonl; runs that are there are not repeated. Run on a machine with an NVIDIA GPU:
 #   study/phase3/lab.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [SECONDS_A_RUN]
-# FOLDER_OF_BINARIES has `lab` (`cargo build --release -p gpuos-job --example lab`).
+# FOLDER_OF_BINARIES has `lab` (`cargo build --release -p gpuos-job --example lab`), and `gpuos-trace` for the calls of a wait, which
+# are kept as OUTPUT_FOLDER/calls-*.parquet; those need root.
 set -u
 # A stream each has a queue of its own.
 export CUDA_DEVICE_MAX_CONNECTIONS=32
@@ -55,3 +56,16 @@ for way in native job; do
 done
 run switch job 100 1
 wc -l <"$out/lab.jsonl"
+
+trace=$(realpath "$1")/gpuos-trace
+[ -x "$trace" ] || exit 0
+for case in "wait spin 100" "wait block 100" "wait callback 100" "wait job 100" "wait job 1000" "wait job 5000" \
+    "flight callback 300" "flight job 300" "flight fd 300"; do
+    read -r mode way us <<<"$case"
+    file="$out/calls-$mode-$way-$us.parquet"
+    streams=1
+    [ "$mode" = flight ] && streams=8
+    [ -s "$file" ] || timeout 60 "$trace" run --quiet --strict --per-thread -o "$file" -- "$lab" "$mode" "$way" --microseconds "$us" \
+        --streams "$streams" --iters 2000 >>"$out/traced.jsonl" 2>>"$out/errors.txt" || echo "failed: $case, traced" >>"$out/errors.txt"
+done
+ls "$out"

@@ -24,6 +24,9 @@ const INVALID_VALUE: c_int = 1;
 const OUT_OF_MEMORY: c_int = 2;
 const NOT_READY: c_int = 600;
 const LAUNCH_FAILED: c_int = 719;
+const CONTEXT_IS_DESTROYED: c_int = 709;
+/// The one context.
+const CONTEXT: u64 = 8;
 
 type Handle = *mut c_void;
 type Address = u64;
@@ -153,25 +156,50 @@ extern "C" fn cuEventSynchronize(event: Handle) -> c_int {
     result(Ok(()))
 }
 
-/// Functions as CUDA's runtime asks for them.
+/// From CUDA 13.0 on: of a context that is named, or of the current one.
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSynchronize_v2(context: Handle) -> c_int {
+    if context.is_null() || context as u64 == CONTEXT { cuCtxSynchronize() } else { CONTEXT_IS_DESTROYED }
+}
+
+/// Of a version that is newer than programs of today: another number of arguments.
+extern "C" fn event_wait_of_tomorrow(_flags: u64, event: Handle) -> c_int {
+    cuEventSynchronize(event)
+}
+
+/// Functions as CUDA's runtime asks for them, by its version.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuGetProcAddress_v2(
     name: *const c_char,
     to: *mut Handle,
-    _version: c_int,
+    version: c_int,
     _flags: u64,
-    _status: *mut c_int,
+    status: *mut c_int,
 ) -> c_int {
+    if !status.is_null() {
+        // SAFETY: a place for a number, as in CUDA.
+        unsafe { status.write(0) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { cuGetProcAddress(name, to, version, 0) }
+}
+
+/// As it was before CUDA 12.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGetProcAddress(name: *const c_char, to: *mut Handle, version: c_int, _flags: u64) -> c_int {
     const NOT_FOUND: c_int = 500;
     // SAFETY: a text that is closed by a 0, as in CUDA.
     let name = unsafe { CStr::from_ptr(name) };
     let found = match name.to_bytes() {
         b"cuLaunchKernel" => cuLaunchKernel as *const (),
         b"cuStreamSynchronize" => cuStreamSynchronize as *const (),
+        b"cuCtxSynchronize" if version >= 13_000 => cuCtxSynchronize_v2 as *const (),
         b"cuCtxSynchronize" => cuCtxSynchronize as *const (),
         b"cuEventRecord" => cuEventRecord as *const (),
+        b"cuEventSynchronize" if version >= 99_000 => event_wait_of_tomorrow as *const (),
         b"cuEventSynchronize" => cuEventSynchronize as *const (),
-        b"cuGetProcAddress" => cuGetProcAddress_v2 as *const (),
+        b"cuGetProcAddress" if version >= 12_000 => cuGetProcAddress_v2 as *const (),
+        b"cuGetProcAddress" => cuGetProcAddress as *const (),
         _ => return NOT_FOUND,
     };
     // SAFETY: a place for a pointer, as in CUDA.
@@ -194,7 +222,7 @@ unsafe extern "C" fn cuGetErrorName(_code: c_int, name: *mut *const c_char) -> c
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuCtxGetCurrent(context: *mut Handle) -> c_int {
     // SAFETY: a place for a handle, as in CUDA.
-    unsafe { context.write(8 as Handle) };
+    unsafe { context.write(CONTEXT as Handle) };
     result(Ok(()))
 }
 

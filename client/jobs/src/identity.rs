@@ -37,7 +37,8 @@ pub(crate) fn number_of(label: &str) -> u32 {
         table.head.classes_lost.fetch_add(1, Ordering::Relaxed);
         return 0;
     };
-    place.iter().zip(label.bytes()).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
+    // And the NUL: a tracer reads pages that have been written to, and an empty label writes nothing else.
+    place.iter().zip(label.bytes().chain([0])).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
     labels.push(label.to_owned());
     table.head.classes.store(labels.len() as u32, Ordering::Release);
     labels.len() as u32

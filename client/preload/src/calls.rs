@@ -14,8 +14,8 @@ use crate::{
     waits::{self, inside},
 };
 
-type Code = c_int;
-type Handle = *mut c_void;
+pub(crate) type Code = c_int;
+pub(crate) type Handle = *mut c_void;
 
 /// Pointers that one name may have.
 pub(crate) const PLACES: usize = 4;
@@ -29,12 +29,12 @@ pub(crate) struct Originals {
 }
 
 impl Originals {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { pointers: [const { AtomicUsize::new(0) }; PLACES], per_thread: AtomicU64::new(0) }
     }
 
     /// The place of a pointer; a new one where it has none. `None`: all are taken.
-    fn place(&self, pointer: usize, is_per_thread: bool) -> Option<usize> {
+    pub(crate) fn place(&self, pointer: usize, is_per_thread: bool) -> Option<usize> {
         for (place, known) in self.pointers.iter().enumerate() {
             match known.compare_exchange(0, pointer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
@@ -64,7 +64,7 @@ impl Originals {
 ///
 /// # Safety
 /// `T` is the function's type, and the place has an original: nothing else calls a place.
-unsafe fn original<T: Copy>(originals: &Originals, place: usize) -> T {
+pub(crate) unsafe fn original<T: Copy>(originals: &Originals, place: usize) -> T {
     const { assert!(size_of::<T>() == size_of::<usize>()) };
     let pointer = originals.pointer(place);
     // SAFETY: a function pointer is as large, and the caller says which it is.
@@ -79,8 +79,6 @@ pub(crate) static CONTEXT_WAIT: Originals = Originals::new();
 pub(crate) static CONTEXT_WAIT_OF: Originals = Originals::new();
 pub(crate) static EVENT_RECORD: Originals = Originals::new();
 pub(crate) static EVENT_WAIT: Originals = Originals::new();
-pub(crate) static GET_PROC: Originals = Originals::new();
-pub(crate) static GET_PROC_V2: Originals = Originals::new();
 
 type Launch = unsafe extern "C" fn(
     Handle,
@@ -96,7 +94,7 @@ type Launch = unsafe extern "C" fn(
     *mut Handle,
 ) -> Code;
 
-unsafe extern "C" fn launch<const PLACE: usize>(
+pub(crate) unsafe extern "C" fn launch<const PLACE: usize>(
     function: Handle,
     grid_x: c_uint,
     grid_y: c_uint,
@@ -118,14 +116,14 @@ unsafe extern "C" fn launch<const PLACE: usize>(
 
 /// The beginning of `CUlaunchConfig`, from `cuda.h`.
 #[repr(C)]
-struct LaunchConfig {
+pub(crate) struct LaunchConfig {
     sizes: [c_uint; 7],
     stream: Handle,
 }
 
 type LaunchEx = unsafe extern "C" fn(*const LaunchConfig, Handle, *mut Handle, *mut Handle) -> Code;
 
-unsafe extern "C" fn launch_ex<const PLACE: usize>(
+pub(crate) unsafe extern "C" fn launch_ex<const PLACE: usize>(
     config: *const LaunchConfig,
     function: Handle,
     parameters: *mut Handle,
@@ -144,7 +142,7 @@ unsafe extern "C" fn launch_ex<const PLACE: usize>(
 
 type OfStream = unsafe extern "C" fn(Handle, Handle) -> Code;
 
-unsafe extern "C" fn launch_graph<const PLACE: usize>(graph: Handle, stream: Handle) -> Code {
+pub(crate) unsafe extern "C" fn launch_graph<const PLACE: usize>(graph: Handle, stream: Handle) -> Code {
     noted(LAUNCH_GRAPH.stream(PLACE, stream), graph as u64);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfStream = unsafe { original(&LAUNCH_GRAPH, PLACE) };
@@ -162,7 +160,7 @@ fn noted(stream: u64, what: u64) {
 
 type OfOne = unsafe extern "C" fn(Handle) -> Code;
 
-unsafe extern "C" fn stream_wait<const PLACE: usize>(stream: Handle) -> Code {
+pub(crate) unsafe extern "C" fn stream_wait<const PLACE: usize>(stream: Handle) -> Code {
     if !waits::is_inside() {
         let launched = fingerprint::take(STREAM_WAIT.stream(PLACE, stream));
         job_for(&launched.map(|one| vec![one]).unwrap_or_default());
@@ -175,7 +173,7 @@ unsafe extern "C" fn stream_wait<const PLACE: usize>(stream: Handle) -> Code {
 
 type OfNone = unsafe extern "C" fn() -> Code;
 
-unsafe extern "C" fn context_wait<const PLACE: usize>() -> Code {
+pub(crate) unsafe extern "C" fn context_wait<const PLACE: usize>() -> Code {
     if !waits::is_inside() {
         job_for(&fingerprint::take_all().unwrap_or_default());
     }
@@ -186,7 +184,7 @@ unsafe extern "C" fn context_wait<const PLACE: usize>() -> Code {
 }
 
 /// From CUDA 13 on a context may be named. Another than the current one is not understood.
-unsafe extern "C" fn context_wait_of<const PLACE: usize>(context: Handle) -> Code {
+pub(crate) unsafe extern "C" fn context_wait_of<const PLACE: usize>(context: Handle) -> Code {
     if !waits::is_inside() {
         let launched = fingerprint::take_all().unwrap_or_default();
         job_for(if context.is_null() || context as u64 == current() { &launched } else { &[] });
@@ -203,7 +201,7 @@ const EVENTS: usize = 64;
 // The events that this thread recorded last: in which stream, and after which of its launches.
 thread_local!(static RECORDED: std::cell::RefCell<Vec<(u64, Launched)>> = const { std::cell::RefCell::new(Vec::new()) });
 
-unsafe extern "C" fn event_record<const PLACE: usize>(event: Handle, stream: Handle) -> Code {
+pub(crate) unsafe extern "C" fn event_record<const PLACE: usize>(event: Handle, stream: Handle) -> Code {
     if !waits::is_inside() && is_on() {
         let launched = fingerprint::look(EVENT_RECORD.stream(PLACE, stream));
         RECORDED
@@ -225,7 +223,7 @@ unsafe extern "C" fn event_record<const PLACE: usize>(event: Handle, stream: Han
     unsafe { original(event, stream) }
 }
 
-unsafe extern "C" fn event_wait<const PLACE: usize>(event: Handle) -> Code {
+pub(crate) unsafe extern "C" fn event_wait<const PLACE: usize>(event: Handle) -> Code {
     if !waits::is_inside() {
         let recorded = RECORDED.try_with(|recorded| {
             let mut recorded = recorded.borrow_mut();
@@ -268,98 +266,4 @@ fn job_for(launched: &[Launched]) {
         return;
     }
     waits::wait(context, launched);
-}
-
-type GetProc = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64) -> Code;
-type GetProcV2 = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64, *mut c_int) -> Code;
-/// A flag: stream 0 is a thread's own.
-const PER_THREAD_FLAG: u64 = 2;
-
-unsafe extern "C" fn get_proc<const PLACE: usize>(
-    name: *const i8,
-    to: *mut Handle,
-    version: c_int,
-    flags: u64,
-) -> Code {
-    // SAFETY: the type is that of `cuda.h`.
-    let original: GetProc = unsafe { original(&GET_PROC, PLACE) };
-    // SAFETY: as the program calls it.
-    let code = unsafe { original(name, to, version, flags) };
-    // SAFETY: what the driver has filled.
-    unsafe { exchanged(code, name, to, flags) };
-    code
-}
-
-unsafe extern "C" fn get_proc_v2<const PLACE: usize>(
-    name: *const i8,
-    to: *mut Handle,
-    version: c_int,
-    flags: u64,
-    status: *mut c_int,
-) -> Code {
-    // SAFETY: the type is that of `cuda.h`.
-    let original: GetProcV2 = unsafe { original(&GET_PROC_V2, PLACE) };
-    // SAFETY: as the program calls it.
-    let code = unsafe { original(name, to, version, flags, status) };
-    // SAFETY: what the driver has filled.
-    unsafe { exchanged(code, name, to, flags) };
-    code
-}
-
-/// Gives the program a place in exchange for what the driver found.
-///
-/// # Safety
-/// Name and pointer are those of a call that the driver has answered.
-unsafe fn exchanged(code: Code, name: *const i8, to: *mut Handle, flags: u64) {
-    if code != 0 || name.is_null() || to.is_null() || waits::is_inside() {
-        return;
-    }
-    // SAFETY: as the caller promises.
-    let name = unsafe { std::ffi::CStr::from_ptr(name) };
-    // SAFETY: as above.
-    let found = unsafe { *to };
-    let exchanged = exchange(name.to_bytes(), found as usize, flags & PER_THREAD_FLAG != 0);
-    // SAFETY: as above.
-    unsafe { *to = exchanged as Handle };
-}
-
-macro_rules! places {
-    ($originals:ident, $pointer:expr, $per_thread:expr, $function:ident) => {{
-        let places = [
-            $function::<0> as *const () as usize,
-            $function::<1> as *const () as usize,
-            $function::<2> as *const () as usize,
-            $function::<3> as *const () as usize,
-        ];
-        // One of ours is none of the driver's.
-        if places.contains(&$pointer) {
-            $pointer
-        } else {
-            $originals.place($pointer, $per_thread).map_or($pointer, |place| places[place])
-        }
-    }};
-}
-
-/// What a program gets for a function of the driver: a place of this library, or the function itself.
-pub(crate) fn exchange(name: &[u8], pointer: usize, is_per_thread: bool) -> usize {
-    if pointer == 0 {
-        return 0;
-    }
-    let (name, is_per_thread) = match name.strip_suffix(b"_ptsz") {
-        Some(name) => (name, true),
-        None => (name, is_per_thread),
-    };
-    match name {
-        b"cuLaunchKernel" => places!(LAUNCH, pointer, is_per_thread, launch),
-        b"cuLaunchKernelEx" => places!(LAUNCH_EX, pointer, is_per_thread, launch_ex),
-        b"cuGraphLaunch" => places!(LAUNCH_GRAPH, pointer, is_per_thread, launch_graph),
-        b"cuStreamSynchronize" => places!(STREAM_WAIT, pointer, is_per_thread, stream_wait),
-        b"cuCtxSynchronize" => places!(CONTEXT_WAIT, pointer, is_per_thread, context_wait),
-        b"cuCtxSynchronize_v2" => places!(CONTEXT_WAIT_OF, pointer, is_per_thread, context_wait_of),
-        b"cuEventRecord" => places!(EVENT_RECORD, pointer, is_per_thread, event_record),
-        b"cuEventSynchronize" => places!(EVENT_WAIT, pointer, is_per_thread, event_wait),
-        b"cuGetProcAddress" => places!(GET_PROC, pointer, is_per_thread, get_proc),
-        b"cuGetProcAddress_v2" => places!(GET_PROC_V2, pointer, is_per_thread, get_proc_v2),
-        _ => pointer,
-    }
 }

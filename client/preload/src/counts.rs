@@ -15,6 +15,8 @@ pub(crate) static PASSED: AtomicU64 = AtomicU64::new(0);
 pub(crate) static LAUNCHES: AtomicU64 = AtomicU64::new(0);
 /// Functions of which one name had more pointers than there are places.
 pub(crate) static UNPLACED: AtomicU64 = AtomicU64::new(0);
+/// Functions in a form that is not known.
+pub(crate) static UNKNOWN: AtomicU64 = AtomicU64::new(0);
 
 static IS_ON: LazyLock<AtomicBool> =
     LazyLock::new(|| AtomicBool::new(std::env::var_os("GPUOS_JOBS").is_none_or(|value| value != "off")));
@@ -50,12 +52,13 @@ extern "C" fn tell() {
     let of = |what: &AtomicU64| what.load(Ordering::Relaxed);
     let (classes, sleeps) = crate::waits::learnt();
     let text = format!(
-        "gpuos-jobs: {} launches, {} waits: {} as jobs of {classes} classes ({sleeps} slept), {} passed through; {} functions without a place\n",
+        "gpuos-jobs: {} launches, {} waits: {} as jobs of {classes} classes ({sleeps} slept), {} passed through; {} functions without a place, {} in a form that is not known\n",
         of(&LAUNCHES),
         of(&WAITS),
         of(&JOBS),
         of(&PASSED),
-        of(&UNPLACED)
+        of(&UNPLACED),
+        of(&UNKNOWN)
     );
     // SAFETY: bytes of this frame; an error cannot be reported.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };

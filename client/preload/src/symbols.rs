@@ -5,7 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{calls::exchange, waits::is_inside};
+use crate::{forms::exchange, waits::is_inside};
 
 type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 
@@ -51,8 +51,8 @@ pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) 
         return found;
     }
     // SAFETY: the C library has read it.
-    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
-    if !name.starts_with(b"cu") {
+    let Ok(name) = unsafe { CStr::from_ptr(name) }.to_str() else { return found };
+    if !name.starts_with("cu") {
         return found;
     }
     exchange(name, found as usize, false) as *mut c_void

@@ -13,6 +13,7 @@ typedef void *handle;
 static code (*launch)(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, handle *, handle *);
 static code (*wait_stream)(handle);
 static code (*wait_context)(void);
+static code (*wait_context_of)(handle);
 static code (*record)(handle, handle);
 static code (*wait_event)(handle);
 static uint32_t (*done)(void);
@@ -22,6 +23,15 @@ static void run(handle kernel, handle stream)
 {
     if (launch(kernel, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL) != 0) {
         exit(3);
+    }
+}
+
+/* By turns the form without an argument, with none named, and with the current one. */
+static void wait_for_all(int round)
+{
+    code failed = wait_context_of == NULL ? wait_context() : wait_context_of(round % 2 == 0 ? NULL : (handle)8);
+    if (failed != 0) {
+        exit(4);
     }
 }
 
@@ -47,22 +57,44 @@ int main(int count, char **words)
         *(handle *)&wait_context = dlsym(driver, "cuCtxSynchronize");
         *(handle *)&record = dlsym(driver, "cuEventRecord");
         *(handle *)&wait_event = dlsym(driver, "cuEventSynchronize");
+    } else if (strcmp(words[1], "before-12") == 0) {
+        code (*get_before)(const char *, handle *, int, uint64_t);
+        *(handle *)&get_before = dlsym(driver, "cuGetProcAddress");
+        get_before("cuLaunchKernel", (handle *)&launch, 11030, 0);
+        get_before("cuStreamSynchronize", (handle *)&wait_stream, 11030, 0);
+        get_before("cuCtxSynchronize", (handle *)&wait_context, 11030, 0);
+        get_before("cuEventRecord", (handle *)&record, 11030, 0);
+        get_before("cuEventSynchronize", (handle *)&wait_event, 11030, 0);
     } else {
         handle again;
-        int status;
-        get("cuGetProcAddress", &again, 13000, 0, &status);
+        int status = 7;
+        /* The form with a status, found by itself; a status that is not asked for. */
+        get("cuGetProcAddress", &again, 13000, 0, NULL);
         *(handle *)&get = again;
         get("cuLaunchKernel", (handle *)&launch, 13000, 0, &status);
         get("cuStreamSynchronize", (handle *)&wait_stream, 13000, 0, &status);
-        get("cuCtxSynchronize", (handle *)&wait_context, 13000, 0, &status);
+        get("cuCtxSynchronize", (handle *)&wait_context_of, 13000, 0, &status);
         get("cuEventRecord", (handle *)&record, 13000, 0, &status);
         get("cuEventSynchronize", (handle *)&wait_event, 13000, 0, &status);
+        if (status != 0) {
+            return 5;
+        }
     }
     code (*make)(handle *, unsigned);
     *(handle *)&make = dlsym(driver, "cuStreamCreate");
     handle one, other;
     make(&one, 0);
     make(&other, 0);
+    if (strcmp(words[1], "tomorrow") == 0) {
+        int status;
+        code (*wait_event_of)(uint64_t, handle);
+        get("cuEventSynchronize", (handle *)&wait_event_of, 99000, 0, &status);
+        run((handle)300, one);
+        record((handle)77, one);
+        code failed = wait_event_of(0, (handle)77);
+        printf("failed %d done %u\n", failed, done());
+        return 0;
+    }
     uint32_t launched = 0;
     for (int i = 0; i < rounds; i++) {
         /* Three kinds of work: one kernel, two kernels, both streams at once. */
@@ -74,7 +106,7 @@ int main(int count, char **words)
         check((wait_event((handle)77), launched += 2));
         run((handle)200, one);
         run((handle)400, other);
-        check((wait_context(), launched += 2));
+        check((wait_for_all(i), launched += 2));
         /* Nothing is left to wait for. */
         wait_stream(one);
     }

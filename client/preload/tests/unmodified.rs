@@ -54,7 +54,7 @@ impl Fixture {
 #[test]
 fn its_waits_are_jobs_and_none_returns_early() {
     let fixture = Fixture::new();
-    for way in ["dlsym", "procaddress"] {
+    for way in ["dlsym", "procaddress", "before-12"] {
         let bare = fixture.run(&[way], false, "");
         assert_eq!(String::from_utf8_lossy(&bare.stdout), "launched 200 early 0\n");
         let preloaded = fixture.run(&[way], true, "on");
@@ -63,7 +63,17 @@ fn its_waits_are_jobs_and_none_returns_early() {
         let said = String::from_utf8_lossy(&preloaded.stderr);
         assert!(said.contains("200 launches, 160 waits: 120 as jobs of 4 classes"), "{way}: {said}");
         assert!(said.contains("40 passed through"), "{way}: {said}");
+        assert!(said.contains("0 in a form that is not known"), "{way}: {said}");
     }
+}
+
+#[test]
+fn a_form_of_a_newer_driver_is_left_alone() {
+    let fixture = Fixture::new();
+    let preloaded = fixture.run(&["tomorrow"], true, "on");
+    let said = String::from_utf8_lossy(&preloaded.stderr);
+    assert_eq!(String::from_utf8_lossy(&preloaded.stdout), "failed 0 done 1\n", "{said}");
+    assert!(said.contains("1 in a form that is not known"), "{said}");
 }
 
 #[test]

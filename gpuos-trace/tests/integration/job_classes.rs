@@ -74,6 +74,12 @@ fn calls_belong_to_the_class_that_their_thread_works_for() {
 }
 
 #[privileged]
+fn a_class_without_a_label_is_a_class() {
+    let trace = of_program(&[], &["nameless"]);
+    assert_eq!(counted(&trace), BTreeMap::from([("(no label)".to_owned(), 5)]));
+}
+
+#[privileged]
 fn what_a_process_computes_belongs_to_its_classes() {
     let trace = of_program(&[], &["compute"]);
     let (a, b) = (class(&trace, "a").used.cpu_ns, class(&trace, "b/c").used.cpu_ns);

@@ -423,7 +423,9 @@ fn main() {
     let context = Context::new(device.backend(), false);
     let unknown = if options.eager { Unknown::Spin } else { Unknown::Block };
     let bytes = options.bytes * options.streams;
-    let class = context.class(ClassOptions { lateness: options.lateness, unknown, bytes, ..ClassOptions::default() });
+    let label = "kernels".to_owned();
+    let class =
+        context.class(ClassOptions { label, lateness: options.lateness, unknown, bytes, ..ClassOptions::default() });
     let mut lab = Lab { options, device, context, class, random: 1 };
     gpuos_job::clock::fine_timers();
     match lab.options.mode {

@@ -1,0 +1,190 @@
+//! What the driver's functions are called, and which form of a function a program was given.
+//!
+//! `dlsym` finds a symbol, which has one form. `cuGetProcAddress` finds the newest form that a version of CUDA has: from 13.0 on
+//! `cuCtxSynchronize` has an argument, from 12.0 on `cuGetProcAddress` itself has five. A form that is not in the table here, because
+//! a newer driver brought it, is left alone and counted.
+
+use std::ffi::{CStr, c_int};
+
+use crate::{
+    calls::{
+        self, CONTEXT_WAIT, CONTEXT_WAIT_OF, Code, EVENT_RECORD, EVENT_WAIT, Handle, LAUNCH, LAUNCH_EX, LAUNCH_GRAPH,
+        Originals, STREAM_WAIT, original,
+    },
+    counts::{self, count},
+    waits,
+};
+
+/// A form of a function, from CUDA's `cudaTypedefs.h`: `PFN_NAME_vSINCE` and `PFN_NAME_vSINCE_ptsz`.
+struct Form {
+    name: &'static str,
+    /// The version of CUDA that brought it.
+    since: c_int,
+    /// The version that brought it with a default stream for each thread; 0: it has no stream.
+    per_thread_since: c_int,
+    /// Its symbol.
+    symbol: &'static str,
+}
+
+const fn form(name: &'static str, since: c_int, per_thread_since: c_int, symbol: &'static str) -> Form {
+    Form { name, since, per_thread_since, symbol }
+}
+
+/// Forms of one name: the newest last.
+static FORMS: [Form; 10] = [
+    form("cuLaunchKernel", 4000, 7000, "cuLaunchKernel"),
+    form("cuLaunchKernelEx", 11060, 11060, "cuLaunchKernelEx"),
+    form("cuGraphLaunch", 10000, 10000, "cuGraphLaunch"),
+    form("cuStreamSynchronize", 2000, 7000, "cuStreamSynchronize"),
+    form("cuCtxSynchronize", 2000, 0, "cuCtxSynchronize"),
+    form("cuCtxSynchronize", 13000, 0, "cuCtxSynchronize_v2"),
+    form("cuEventRecord", 2000, 7000, "cuEventRecord"),
+    form("cuEventSynchronize", 2000, 0, "cuEventSynchronize"),
+    form("cuGetProcAddress", 11030, 0, "cuGetProcAddress"),
+    form("cuGetProcAddress", 12000, 0, "cuGetProcAddress_v2"),
+];
+
+static GET_PROC: Originals = Originals::new();
+static GET_PROC_V2: Originals = Originals::new();
+
+/// A flag: stream 0 is a thread's own.
+const PER_THREAD_FLAG: u64 = 2;
+
+macro_rules! places {
+    ($originals:expr, $pointer:expr, $per_thread:expr, $function:path) => {{
+        use $function as function;
+        let places = [
+            function::<0> as *const () as usize,
+            function::<1> as *const () as usize,
+            function::<2> as *const () as usize,
+            function::<3> as *const () as usize,
+        ];
+        // One of ours is none of the driver's.
+        if places.contains(&$pointer) {
+            $pointer
+        } else {
+            $originals.place($pointer, $per_thread).map_or($pointer, |place| places[place])
+        }
+    }};
+}
+
+/// What a program gets for a symbol of the driver: a place of this library, or the function itself.
+pub(crate) fn exchange(symbol: &str, pointer: usize, is_per_thread: bool) -> usize {
+    if pointer == 0 {
+        return 0;
+    }
+    let (symbol, is_per_thread) = match symbol.strip_suffix("_ptsz") {
+        Some(symbol) => (symbol, true),
+        None => (symbol, is_per_thread),
+    };
+    match symbol {
+        "cuLaunchKernel" => places!(LAUNCH, pointer, is_per_thread, calls::launch),
+        "cuLaunchKernelEx" => places!(LAUNCH_EX, pointer, is_per_thread, calls::launch_ex),
+        "cuGraphLaunch" => places!(LAUNCH_GRAPH, pointer, is_per_thread, calls::launch_graph),
+        "cuStreamSynchronize" => places!(STREAM_WAIT, pointer, is_per_thread, calls::stream_wait),
+        "cuCtxSynchronize" => places!(CONTEXT_WAIT, pointer, is_per_thread, calls::context_wait),
+        "cuCtxSynchronize_v2" => places!(CONTEXT_WAIT_OF, pointer, is_per_thread, calls::context_wait_of),
+        "cuEventRecord" => places!(EVENT_RECORD, pointer, is_per_thread, calls::event_record),
+        "cuEventSynchronize" => places!(EVENT_WAIT, pointer, is_per_thread, calls::event_wait),
+        "cuGetProcAddress" => places!(GET_PROC, pointer, is_per_thread, get_proc),
+        "cuGetProcAddress_v2" => places!(GET_PROC_V2, pointer, is_per_thread, get_proc_v2),
+        _ => pointer,
+    }
+}
+
+/// What a program gets for a name of the driver in a version of CUDA. `ask` says what the driver has for the name in a version.
+fn exchange_form(
+    name: &str,
+    version: c_int,
+    flags: u64,
+    pointer: usize,
+    ask: impl FnOnce(c_int) -> Option<usize>,
+) -> usize {
+    if !FORMS.iter().any(|form| form.name == name) {
+        return pointer;
+    }
+    let newest = FORMS.iter().rev().find(|form| form.name == name && form.since <= version);
+    let known = newest.filter(|form| {
+        let has_own_stream = flags & PER_THREAD_FLAG != 0 && form.per_thread_since != 0;
+        let since = if has_own_stream && form.per_thread_since <= version { form.per_thread_since } else { form.since };
+        since == version || ask(since) == Some(pointer)
+    });
+    let Some(form) = known else {
+        count(&counts::UNKNOWN);
+        counts::tell_at_the_end();
+        return pointer;
+    };
+    let is_per_thread = flags & PER_THREAD_FLAG != 0 && form.per_thread_since != 0 && form.per_thread_since <= version;
+    exchange(form.symbol, pointer, is_per_thread)
+}
+
+type GetProc = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64) -> Code;
+type GetProcV2 = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64, *mut c_int) -> Code;
+
+unsafe extern "C" fn get_proc<const PLACE: usize>(
+    name: *const i8,
+    to: *mut Handle,
+    version: c_int,
+    flags: u64,
+) -> Code {
+    // SAFETY: the type is that of `cuda.h`.
+    let original: GetProc = unsafe { original(&GET_PROC, PLACE) };
+    // SAFETY: as the program calls it.
+    let code = unsafe { original(name, to, version, flags) };
+    // SAFETY: name and flags are the program's.
+    let ask = |version| answer(|to| unsafe { original(name, to, version, flags) });
+    // SAFETY: what the driver has filled.
+    unsafe { exchanged(code, name, to, (version, flags), ask) };
+    code
+}
+
+unsafe extern "C" fn get_proc_v2<const PLACE: usize>(
+    name: *const i8,
+    to: *mut Handle,
+    version: c_int,
+    flags: u64,
+    status: *mut c_int,
+) -> Code {
+    // SAFETY: the type is that of `cuda.h`.
+    let original: GetProcV2 = unsafe { original(&GET_PROC_V2, PLACE) };
+    // SAFETY: as the program calls it.
+    let code = unsafe { original(name, to, version, flags, status) };
+    // SAFETY: name and flags are the program's; the status may be left out.
+    let ask = |version| answer(|to| unsafe { original(name, to, version, flags, std::ptr::null_mut()) });
+    // SAFETY: what the driver has filled.
+    unsafe { exchanged(code, name, to, (version, flags), ask) };
+    code
+}
+
+/// What the driver finds.
+fn answer(ask: impl FnOnce(*mut Handle) -> Code) -> Option<usize> {
+    let mut found = std::ptr::null_mut();
+    let code = ask(&raw mut found);
+    (code == 0 && !found.is_null()).then_some(found as usize)
+}
+
+/// Gives the program a place in exchange for what the driver found.
+///
+/// # Safety
+/// Name and pointer are those of a call that the driver has answered.
+unsafe fn exchanged(
+    code: Code,
+    name: *const i8,
+    to: *mut Handle,
+    (version, flags): (c_int, u64),
+    ask: impl FnOnce(c_int) -> Option<usize>,
+) {
+    if code != 0 || name.is_null() || to.is_null() || waits::is_inside() {
+        return;
+    }
+    // SAFETY: as the caller promises.
+    let Ok(name) = unsafe { CStr::from_ptr(name) }.to_str() else { return };
+    // SAFETY: as above.
+    let found = unsafe { *to };
+    if found.is_null() {
+        return;
+    }
+    let exchanged = exchange_form(name, version, flags, found as usize, ask);
+    // SAFETY: as above.
+    unsafe { *to = exchanged as Handle };
+}
