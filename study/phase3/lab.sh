@@ -2,11 +2,13 @@
 # Figures of jobs on one GPU: waits, an event loop, memory, by the way that a program learns of an end. A line of JSON a run into
 # OUTPUT_FOLDER/lab.jsonl; runs that are there are not repeated. Run on a machine with an NVIDIA GPU:
 #   study/phase3/lab.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [SECONDS_A_RUN]
-# FOLDER_OF_BINARIES has `lab` (`cargo build --release -p gpuos-job --example lab`), and `gpuos-trace` for the calls of a wait, which
+# FOLDER_OF_BINARIES has `lab` and `libgpuos_job.so` (`cargo build --release -p gpuos-job --lib --example lab`), and `gpuos-trace` for the calls of a wait, which
 # are kept as OUTPUT_FOLDER/calls-*.parquet; those need root.
 set -u
 # A stream each has a queue of its own.
 export CUDA_DEVICE_MAX_CONNECTIONS=32
+LD_LIBRARY_PATH=$(realpath "$1")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
 lab=$(realpath "$1")/lab out=$2 seconds=${3:-0.6}
 mkdir -p "$out"
 {

@@ -42,13 +42,17 @@ async fn tell(context: Arc<Context>, waiting: Waiting) -> std::io::Result<()> {
     let fd = unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().1)?;
     loop {
         let mut ready = fd.readable().await?;
-        for job in context.poll(64) {
+        let ended = context.poll(64);
+        if ended.is_empty() {
+            // The runtime is told of changes alone: only now may it wait for one.
+            ready.clear_ready();
+        }
+        for job in ended {
             if let Some(waiter) = waiting.borrow_mut().remove(&job) {
                 // Who waits may have gone.
                 waiter.send(()).ok();
             }
         }
-        ready.clear_ready();
     }
 }
 

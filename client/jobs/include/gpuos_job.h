@@ -299,8 +299,9 @@ int gpuos_job_poll(gpuos_job_context_t context,
                    size_t most,
                    size_t *count);
 
-// A descriptor that is readable when `gpuos_job_poll` should be called, which may return nothing yet. It belongs to the context: it
-// is neither read, written nor closed by the program.
+// A descriptor that is readable when `gpuos_job_poll` should be called, which may return nothing yet. A loop that is told of changes
+// alone (`EPOLLET`) polls until nothing is returned. It belongs to the context: it is neither read, written nor closed by the
+// program.
 //
 // # Safety
 // `fd` points to a place for it.

@@ -470,8 +470,9 @@ pub unsafe extern "C" fn gpuos_job_poll(
     })
 }
 
-/// A descriptor that is readable when `gpuos_job_poll` should be called, which may return nothing yet. It belongs to the context: it
-/// is neither read, written nor closed by the program.
+/// A descriptor that is readable when `gpuos_job_poll` should be called, which may return nothing yet. A loop that is told of changes
+/// alone (`EPOLLET`) polls until nothing is returned. It belongs to the context: it is neither read, written nor closed by the
+/// program.
 ///
 /// # Safety
 /// `fd` points to a place for it.

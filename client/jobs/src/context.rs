@@ -442,17 +442,23 @@ impl Context {
             }
             std::hint::spin_loop();
         };
-        self.arm_next();
+        self.arm_next(!told.is_empty());
         told
     }
 
     /// Arms the timer for what is left: at once where there is more to tell.
-    fn arm_next(&self) {
+    fn arm_next(&self, has_told: bool) {
         let Some(timer) = self.timer.get() else { return };
         let now = now();
         let mut flight = self.flight();
         let next = flight.jobs.iter().filter_map(|job| job.next_look(now)).min();
         let at = if flight.completed.is_empty() { next } else { Some(AT_ONCE) };
+        let is_due = at.is_some_and(|at| at <= now);
+        if has_told && is_due && flight.armed.is_some_and(|armed| armed <= now) {
+            // It is readable as it is, and the loop is not done: that saves a call for each job of several that end together.
+            flight.armed = Some(AT_ONCE);
+            return;
+        }
         // Loops that are told of changes alone hear of more only when it is armed again.
         if at != flight.armed || at == Some(AT_ONCE) {
             timer.arm(at);
@@ -483,7 +489,7 @@ impl Context {
             self.flight().is_loop = true;
             // Another thread may be first: its descriptor stays.
             self.timer.set(Timer::new()?).ok();
-            self.arm_next();
+            self.arm_next(false);
         }
         self.timer.get().map(Timer::fd).ok_or_else(|| Error::new(Status::Internal, "no descriptor"))
     }

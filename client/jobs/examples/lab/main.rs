@@ -271,18 +271,25 @@ impl Lab {
                     }
                 }
             }
-            if self.options.way != Way::Callback {
-                for job in self.context.poll(streams) {
-                    let stream = jobs.iter().position(|other| *other == job).expect("a job of a stream");
-                    job::end(job).expect("an ended job");
-                    done.push(stream);
+            loop {
+                if self.options.way != Way::Callback {
+                    for job in self.context.poll(streams) {
+                        let stream = jobs.iter().position(|other| *other == job).expect("a job of a stream");
+                        job::end(job).expect("an ended job");
+                        done.push(stream);
+                    }
                 }
-            }
-            for stream in done.drain(..) {
-                let time = now();
-                (ended, all, latency) = (ended + 1, all + 1, latency + (time - began[stream]));
-                began[stream] = time;
-                jobs[stream] = self.relaunch(stream, &wake);
+                let was_told = !done.is_empty();
+                for stream in done.drain(..) {
+                    let time = now();
+                    (ended, all, latency) = (ended + 1, all + 1, latency + (time - began[stream]));
+                    began[stream] = time;
+                    jobs[stream] = self.relaunch(stream, &wake);
+                }
+                // A loop with a descriptor sleeps when there is nothing more.
+                if self.options.way != Way::Fd || !was_told {
+                    break;
+                }
             }
         }
         let (wall, after) = ((now() - start) as f64 / 1e3, used());
