@@ -29,9 +29,9 @@ def interval(pairs):
     return [round(value, 4) for value in (statistics.median(ratios), medians[50], medians[1949])]
 
 
-def measure(unit, digest, rounds, turn, warm=5, **about):
+def measure(unit, digest, rounds, turn, warm=5, reset=None, **about):
     """Runs `unit` in turns of `turn` times, `rounds` turns of each arm, and prints a line of JSON for each arm. `unit` waits for its
-    work; `digest` makes a text of what it gave last."""
+    work; `digest` makes a text of what it gave last; `reset` brings it back to where it began, so that every turn gives the same."""
     arms = {on: {"latencies": [], "medians": [], "cpu": 0.0, "wall": 0.0, "out": set()} for on in (False, True)}
     is_there = switch(False)
     for number in range(2 * rounds):
@@ -39,6 +39,8 @@ def measure(unit, digest, rounds, turn, warm=5, **about):
         on = (number + number // 2) % 2 == 1
         switch(on)
         arm, out, latencies = arms[on], None, []
+        if reset is not None:
+            reset()
         for _ in range(warm):
             unit()
         before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

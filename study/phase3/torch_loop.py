@@ -1,7 +1,7 @@
 """What waits through jobs change for an unmodified model: ResNet-50 in half precision, its waits as jobs and as the driver's own in
 turns (`arms.py`). A line of JSON for each arm. Needs PyTorch and torchvision, and
   LD_PRELOAD=libgpuos_job_preload.so python3 study/phase3/torch_loop.py eval|graph|train|streams BATCH [ROUNDS]"""
-import argparse, hashlib
+import argparse, copy, hashlib
 
 from arms import block, measure
 
@@ -39,6 +39,8 @@ def model(options):
             graph.replay()
             return out
 
+        # The graph reads their memory and does not own it.
+        unit.keeps = module, data
         return unit
     if options.mode == "streams":
         module.eval()
@@ -58,6 +60,7 @@ def model(options):
     module.train()
     labels = torch.zeros(options.batch, dtype=torch.long, device="cuda")
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-4)
+    begin = copy.deepcopy(module.state_dict())
 
     def unit():
         optimizer.zero_grad(set_to_none=True)
@@ -67,6 +70,7 @@ def model(options):
         loss.item()
         return loss
 
+    unit.reset = lambda: module.load_state_dict(begin)
     return unit
 
 
@@ -94,7 +98,7 @@ def main():
     for _ in range(30):
         unit()
     about = {"mode": options.mode, "batch": options.batch, "blocking": options.blocking}
-    measure(unit, digest, options.rounds, TURN, **about)
+    measure(unit, digest, options.rounds, TURN, reset=getattr(launch, "reset", None), **about)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ arms() {
     tail -n 1 "${file%.jsonl}.log" | cut -c1-200
 }
 
-for case in "graph 64" "eval 256" "train 64" "streams 16" "eval 1" "graph 1"; do
+for case in "graph 64" "eval 256" "train 128" "streams 16" "eval 1" "train 64"; do
     arms "torch-${case// /-}" python3 study/phase3/torch_loop.py $case
 done
 for case in generate batching; do arms "serve-$case" python3 study/phase3/serve.py $case; done
 for case in cupy jax; do arms "$case" python3 study/phase3/frameworks.py $case; done
 arms sanitized compute-sanitizer --print-level warn python3 study/phase3/frameworks.py cupy 1 --turn 20
-for case in "graph 64" "eval 256" "train 64"; do
+for case in "graph 64" "eval 256" "train 128"; do
     arms "torch-${case// /-}-blocking" python3 study/phase3/torch_loop.py $case 4 --blocking
 done
-for case in "graph 8" "eval 64"; do arms "torch-${case// /-}" python3 study/phase3/torch_loop.py $case 4; done
+for case in "graph 1" "graph 8" "eval 64"; do arms "torch-${case// /-}" python3 study/phase3/torch_loop.py $case 4; done
 cat "$out"/*.jsonl

@@ -148,7 +148,7 @@ fn ended(job: &Job, looked: u64) -> Ended {
         submitter: job.submitter,
         submitted: job.submitted,
         known: job.known,
-        looked,
+        looked: looked.max(job.queued),
         has_failed: job.state == State::Failed,
     }
 }

@@ -28,6 +28,8 @@ pub struct Job {
     pub(crate) token: Option<Token>,
     pub(crate) error: Option<Error>,
     pub(crate) submitted: u64,
+    /// When its token was queued behind its work.
+    pub(crate) queued: u64,
     /// The thread that did.
     pub(crate) submitter: u32,
     pub(crate) known: u64,
@@ -87,6 +89,7 @@ pub fn begin(context: &Arc<Context>, class: &Arc<Class>, stream: Stream) -> Resu
         token: None,
         error: None,
         submitted: 0,
+        queued: 0,
         submitter: 0,
         known: 0,
         is_reported: false,
@@ -139,13 +142,23 @@ pub fn record(handle: u64) -> Result<bool> {
 /// # Errors
 /// What the runtime says; the job has failed then.
 pub fn submit(handle: u64) -> Result<()> {
+    submit_since(handle, u64::MAX)
+}
+
+/// As [`submit`], for one whose work was issued from this time of [`now`] on, without the library's knowledge: how long it takes
+/// counts from then.
+///
+/// # Errors
+/// As [`submit`].
+pub fn submit_since(handle: u64, since: u64) -> Result<()> {
     let submitted = table::with(handle, |job| {
         job.state.after(Event::Submit)?;
         let queued = queue(job);
         match queued {
             Ok(token) => {
                 job.moved(Event::Submit)?;
-                (job.submitted, job.submitter) = (now(), identity::this_thread());
+                let now = now();
+                (job.submitted, job.queued, job.submitter) = (now.min(since), now, identity::this_thread());
                 job.token = Some(token.clone());
                 job.context.add(handle, job, token);
                 Ok(job.submitted)

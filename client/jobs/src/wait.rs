@@ -59,7 +59,8 @@ pub fn wait(handle: u64, timeout: Option<u64>) -> Result<()> {
         let end = timeout.map_or(u64::MAX, |timeout| now().saturating_add(timeout));
         let (context, class) = (Arc::clone(&job.context), Arc::clone(&job.class));
         let (failures, since, stream) = (context.failures(), job.submitted, job.stream);
-        let looked = Cell::new(since);
+        // It cannot have come before.
+        let looked = Cell::new(job.queued);
         Ok(Some(Waiter { handle, context, class, token, stream, since, end, failures, looked }))
     })?;
     let Some(waiter) = waiter else { return Context::outcome(handle).map(drop) };

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use gpuos_job::clock;
+
 /// Streams of a thread that are told apart; what is launched in further ones is not understood.
 const STREAMS: usize = 16;
 
@@ -11,6 +13,8 @@ pub(crate) struct Launched {
     pub(crate) stream: u64,
     pub(crate) fingerprint: u64,
     pub(crate) launches: u64,
+    /// When the first was.
+    pub(crate) since: u64,
 }
 
 #[derive(Default)]
@@ -40,7 +44,7 @@ pub(crate) fn launched(stream: u64, what: u64) {
             let place = match place {
                 Some(place) => place,
                 None if streams.launched.len() < STREAMS => {
-                    streams.launched.push(Launched { stream, fingerprint: START, launches: 0 });
+                    streams.launched.push(Launched { stream, fingerprint: START, launches: 0, since: clock::now() });
                     streams.launched.len() - 1
                 }
                 None => {
@@ -86,7 +90,8 @@ mod tests {
     fn what_is_launched_in_another_order_or_stream_is_something_else() {
         let of = |launches: &[(u64, u64)]| {
             launches.iter().for_each(|(stream, what)| launched(*stream, *what));
-            take_all().unwrap()
+            let taken = take_all().unwrap().into_iter();
+            taken.map(|one| Launched { since: 0, ..one }).collect::<Vec<_>>()
         };
         let one = of(&[(1, 10), (1, 20)]);
         assert_eq!(one, of(&[(1, 10), (1, 20)]));

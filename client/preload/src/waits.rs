@@ -8,7 +8,7 @@ use std::{
 
 use gpuos_job::{
     backend::{Stream, cuda::Cuda},
-    class::{Class, ClassOptions},
+    class::{Class, ClassOptions, Unknown},
     context::Context,
     job,
 };
@@ -58,7 +58,9 @@ fn class(context: &Context, of: u64, launched: &Launched) -> Option<Arc<Class>> 
     if classes.len() >= CLASSES {
         return None;
     }
-    let class = context.class(ClassOptions { label: label(fingerprint, launches), ..ClassOptions::default() });
+    // As the driver's own wait does by default: a sleep may only be what is known to be no later.
+    let (label, unknown) = (label(fingerprint, launches), Unknown::Spin);
+    let class = context.class(ClassOptions { label, unknown, ..ClassOptions::default() });
     classes.insert((of, fingerprint), Arc::clone(&class));
     Some(class)
 }
@@ -86,7 +88,7 @@ pub(crate) fn wait(current: u64, launched: &[Launched]) {
         let begin = |one: &Launched| {
             let class = class(&context, current, one)?;
             let job = job::begin(&context, &class, Stream(one.stream)).ok()?;
-            if job::submit(job).is_err() {
+            if job::submit_since(job, one.since).is_err() {
                 job::end(job).ok();
                 return None;
             }
