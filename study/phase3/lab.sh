@@ -3,14 +3,14 @@
 # OUTPUT_FOLDER/lab.jsonl; runs that are there are not repeated. Run on a machine with an NVIDIA GPU:
 #   study/phase3/lab.sh FOLDER_OF_BINARIES OUTPUT_FOLDER [SECONDS_A_RUN [TIMES]]
 # FOLDER_OF_BINARIES has `lab` and `libgpuos_job.so` (`cargo build --release -p gpuos-job --lib --example lab`), and `gpuos-trace` for the calls of a wait, which
-# are kept as OUTPUT_FOLDER/calls-*.parquet; those need root.
+# are kept as OUTPUT_FOLDER/calls/*.csv; those need root.
 set -u
 # A stream each has a queue of its own.
 export CUDA_DEVICE_MAX_CONNECTIONS=32
 LD_LIBRARY_PATH=$(realpath "$1")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
 lab=$(realpath "$1")/lab out=$2 seconds=${3:-0.6} times=${4:-3}
-mkdir -p "$out"
+mkdir -p "$out/calls"
 {
     uname -srm
     head -1 /proc/driver/nvidia/version 2>/dev/null | sed 's/  Release Build.*//'
@@ -66,7 +66,7 @@ trace=$(realpath "$1")/gpuos-trace
 for case in "wait spin 100" "wait block 100" "wait callback 100" "wait job 100" "wait job 1000" "wait job 5000" \
     "flight callback 300" "flight job 300" "flight fd 300"; do
     read -r mode way us <<<"$case"
-    file="$out/calls-$mode-$way-$us.parquet"
+    file="$out/calls/$mode-$way-$us.csv"
     streams=1
     [ "$mode" = flight ] && streams=8
     [ -s "$file" ] || timeout 60 "$trace" run --quiet --strict --per-thread -o "$file" -- "$lab" "$mode" "$way" --microseconds "$us" \
