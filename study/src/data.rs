@@ -12,6 +12,7 @@ use gpuos_analysis::{
     interaction::{Flow, flows_of},
     plan::Cell,
 };
+use gpuos_runs::files::{self, FileFormat};
 use minijinja::{Environment, Error, ErrorKind, Value, value::Kwargs};
 
 use crate::{
@@ -35,6 +36,17 @@ impl Study {
     fn text(&self, path: &str) -> Result<String> {
         let path = self.folder.join(path);
         std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
+    /// A table as CSV; of a traced run whatever its format.
+    fn table(&self, path: &str) -> Result<String> {
+        if FileFormat::by_ending(Path::new(path)).is_some_and(|format| format == FileFormat::Parquet) {
+            let run = files::read(&self.folder.join(path))?;
+            let mut text = Vec::new();
+            FileFormat::Csv.write(&run, &mut text).map_err(|error| anyhow::anyhow!("{path}: {error}"))?;
+            return Ok(String::from_utf8(text)?);
+        }
+        self.text(path)
     }
 
     fn json(&self, path: &str) -> Result<Arc<serde_json::Value>> {
@@ -70,9 +82,9 @@ impl Study {
         Ok(Value::from_serialize(&found))
     }
 
-    /// Rows of a CSV file whose columns have these words; a value that begins with `^` is a regular expression.
+    /// Rows of a CSV file, or of a traced run, whose columns have these words; a value that begins with `^` is a regular expression.
     fn rows(&self, path: &str, filters: &[(String, String)]) -> Result<Vec<BTreeMap<String, String>>> {
-        let text = self.text(path)?;
+        let text = self.table(path)?;
         // A table of the tracer has a line of its own before the header.
         let table = if text.starts_with('#') { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
         let mut reader = csv::Reader::from_reader(table.as_bytes());
