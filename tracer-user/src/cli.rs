@@ -165,10 +165,17 @@ pub struct LaunchArgs {
     #[arg(long)]
     pub roctx: bool,
 
-    /// Let the program's waits on CUDA sleep until shortly before the end, without a change of the program: what it launches
-    /// between two waits is a job
-    #[arg(long)]
-    pub jobs: bool,
+    /// Make jobs of what the program launches on CUDA or HIP between two waits, without a change of the program, and let its waits
+    /// sleep until shortly before the end
+    #[arg(
+        long,
+        value_name = "PARTS",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_values = ["identity", "wait"]
+    )]
+    pub jobs: Vec<JobPart>,
 
     /// Infer phases from calls on GPU devices: before the GPU, set-up, steady state, teardown
     #[arg(long)]
@@ -388,6 +395,17 @@ pub struct TableArgs {
     /// Tables of what was called for this class of jobs alone; may be given again
     #[arg(long = "job", value_name = "CLASS")]
     pub job_classes: Vec<String>,
+}
+
+/// What `--jobs` does with the waits and the memory of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JobPart {
+    /// Its jobs are seen, by class
+    Identity,
+    /// Its waits sleep until shortly before the end
+    Wait,
+    /// Device memory that it frees is kept for the next block of the same size
+    Arena,
 }
 
 /// Columns to order by.

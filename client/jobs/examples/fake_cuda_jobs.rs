@@ -6,7 +6,7 @@ use std::{
     ffi::{CStr, c_char, c_int, c_uint, c_void},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::SeqCst},
     },
 };
 
@@ -37,19 +37,19 @@ static BLOCKS: Mutex<Vec<(Address, usize)>> = Mutex::new(Vec::new());
 
 /// The context is gone: calls return the code, work that is queued is never done.
 #[unsafe(no_mangle)]
-pub extern "C" fn fake_gone(code: c_int) {
+pub(crate) extern "C" fn fake_gone(code: c_int) {
     GONE.store(code, SeqCst);
 }
 
 /// A stream; null where there is none.
 #[unsafe(no_mangle)]
-pub extern "C" fn fake_stream() -> Handle {
+pub(crate) extern "C" fn fake_stream() -> Handle {
     host::open().map_or(std::ptr::null_mut(), |stream| stream.0 as Handle)
 }
 
 /// Work of this duration, which ends with a code: another than 0 stays with the stream.
 #[unsafe(no_mangle)]
-pub extern "C" fn fake_launch(stream: Handle, nanoseconds: u64, code: c_int) -> c_int {
+pub(crate) extern "C" fn fake_launch(stream: Handle, nanoseconds: u64, code: c_int) -> c_int {
     let work = move || {
         clock::sleep_until(clock::now() + nanoseconds);
         code
@@ -85,12 +85,12 @@ static EVENTS: Mutex<Vec<(u64, Arc<AtomicBool>)>> = Mutex::new(Vec::new());
 
 /// How many launches are done.
 #[unsafe(no_mangle)]
-pub extern "C" fn fake_done() -> u32 {
+pub(crate) extern "C" fn fake_done() -> u32 {
     DONE.load(SeqCst)
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuStreamCreate(stream: *mut Handle, _flags: c_uint) -> c_int {
+pub(crate) unsafe extern "C" fn cuStreamCreate(stream: *mut Handle, _flags: c_uint) -> c_int {
     let made = fake_stream();
     if let Ok(mut streams) = STREAMS.lock() {
         streams.push(made as u64);
@@ -102,7 +102,7 @@ unsafe extern "C" fn cuStreamCreate(stream: *mut Handle, _flags: c_uint) -> c_in
 
 /// A kernel is its handle's number of microseconds.
 #[unsafe(no_mangle)]
-extern "C" fn cuLaunchKernel(
+pub(crate) extern "C" fn cuLaunchKernel(
     function: Handle,
     _grid_x: c_uint,
     _grid_y: c_uint,
@@ -125,13 +125,13 @@ extern "C" fn cuLaunchKernel(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuCtxSynchronize() -> c_int {
+pub(crate) extern "C" fn cuCtxSynchronize() -> c_int {
     let Ok(streams) = STREAMS.lock() else { return INVALID_VALUE };
     result(streams.iter().try_for_each(|stream| host::synchronize(Stream(*stream))))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> c_int {
+pub(crate) extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> c_int {
     let came = Arc::new(AtomicBool::new(false));
     let Ok(mut events) = EVENTS.lock() else { return INVALID_VALUE };
     events.retain(|(known, _)| *known != event as u64);
@@ -144,7 +144,7 @@ extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuEventSynchronize(event: Handle) -> c_int {
+pub(crate) extern "C" fn cuEventSynchronize(event: Handle) -> c_int {
     let found = EVENTS
         .lock()
         .ok()
@@ -158,7 +158,7 @@ extern "C" fn cuEventSynchronize(event: Handle) -> c_int {
 
 /// From CUDA 13.0 on: of a context that is named, or of the current one.
 #[unsafe(no_mangle)]
-extern "C" fn cuCtxSynchronize_v2(context: Handle) -> c_int {
+pub(crate) extern "C" fn cuCtxSynchronize_v2(context: Handle) -> c_int {
     if context.is_null() || context as u64 == CONTEXT { cuCtxSynchronize() } else { CONTEXT_IS_DESTROYED }
 }
 
@@ -169,7 +169,7 @@ extern "C" fn event_wait_of_tomorrow(_flags: u64, event: Handle) -> c_int {
 
 /// Functions as CUDA's runtime asks for them, by its version.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuGetProcAddress_v2(
+pub(crate) unsafe extern "C" fn cuGetProcAddress_v2(
     name: *const c_char,
     to: *mut Handle,
     version: c_int,
@@ -186,7 +186,12 @@ unsafe extern "C" fn cuGetProcAddress_v2(
 
 /// As it was before CUDA 12.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuGetProcAddress(name: *const c_char, to: *mut Handle, version: c_int, _flags: u64) -> c_int {
+pub(crate) unsafe extern "C" fn cuGetProcAddress(
+    name: *const c_char,
+    to: *mut Handle,
+    version: c_int,
+    _flags: u64,
+) -> c_int {
     const NOT_FOUND: c_int = 500;
     // SAFETY: a text that is closed by a 0, as in CUDA.
     let name = unsafe { CStr::from_ptr(name) };
@@ -208,36 +213,44 @@ unsafe extern "C" fn cuGetProcAddress(name: *const c_char, to: *mut Handle, vers
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuInit(_flags: c_uint) -> c_int {
+pub(crate) extern "C" fn cuInit(_flags: c_uint) -> c_int {
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuGetErrorName(_code: c_int, name: *mut *const c_char) -> c_int {
+pub(crate) unsafe extern "C" fn cuGetErrorName(_code: c_int, name: *mut *const c_char) -> c_int {
     // SAFETY: a place for a pointer, as in CUDA.
     unsafe { name.write(c"CUDA_ERROR_OF_A_FAKE".as_ptr()) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuCtxGetCurrent(context: *mut Handle) -> c_int {
+pub(crate) unsafe extern "C" fn cuCtxGetCurrent(context: *mut Handle) -> c_int {
     // SAFETY: a place for a handle, as in CUDA.
     unsafe { context.write(CONTEXT as Handle) };
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuCtxPushCurrent_v2(_context: Handle) -> c_int {
+pub(crate) extern "C" fn cuCtxPushCurrent_v2(_context: Handle) -> c_int {
+    result(Ok(()))
+}
+
+/// The context is there again at once, and what was in it is not.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn cuCtxDestroy_v2(_context: Handle) -> c_int {
+    let Ok(mut blocks) = BLOCKS.lock() else { return INVALID_VALUE };
+    blocks.drain(..).for_each(|(address, bytes)| Host.release(address, bytes));
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuCtxPopCurrent_v2(_context: *mut Handle) -> c_int {
+pub(crate) extern "C" fn cuCtxPopCurrent_v2(_context: *mut Handle) -> c_int {
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemHostAlloc(memory: *mut Handle, bytes: usize, _flags: c_uint) -> c_int {
+pub(crate) unsafe extern "C" fn cuMemHostAlloc(memory: *mut Handle, bytes: usize, _flags: c_uint) -> c_int {
     let Ok(address) = Host.allocate(bytes) else { return OUT_OF_MEMORY };
     // SAFETY: a place for a pointer, as in CUDA.
     unsafe { memory.write(address as Handle) };
@@ -245,14 +258,23 @@ unsafe extern "C" fn cuMemHostAlloc(memory: *mut Handle, bytes: usize, _flags: c
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemHostGetDevicePointer_v2(address: *mut Address, memory: Handle, _flags: c_uint) -> c_int {
+pub(crate) unsafe extern "C" fn cuMemHostGetDevicePointer_v2(
+    address: *mut Address,
+    memory: Handle,
+    _flags: c_uint,
+) -> c_int {
     // SAFETY: a place for an address, as in CUDA.
     unsafe { address.write(memory as Address) };
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamWriteValue32_v2(stream: Handle, address: Address, value: u32, _flags: c_uint) -> c_int {
+pub(crate) extern "C" fn cuStreamWriteValue32_v2(
+    stream: Handle,
+    address: Address,
+    value: u32,
+    _flags: c_uint,
+) -> c_int {
     let write = move || {
         if GONE.load(SeqCst) != 0 {
             return LAUNCH_FAILED;
@@ -266,7 +288,7 @@ extern "C" fn cuStreamWriteValue32_v2(stream: Handle, address: Address, value: u
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamQuery(stream: Handle) -> c_int {
+pub(crate) extern "C" fn cuStreamQuery(stream: Handle) -> c_int {
     match Host.is_idle(of(stream)) {
         Ok(false) if GONE.load(SeqCst) == 0 => NOT_READY,
         idle => result(idle.map(|_| ())),
@@ -274,12 +296,35 @@ extern "C" fn cuStreamQuery(stream: Handle) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamSynchronize(stream: Handle) -> c_int {
+pub(crate) extern "C" fn cuStreamSynchronize(stream: Handle) -> c_int {
     result(host::synchronize(of(stream)))
 }
 
+/// Calls of `cuMemAlloc_v2` that were answered.
+static ALLOCATIONS: AtomicU32 = AtomicU32::new(0);
+/// Once it is not 0, so many bytes is all the memory there is.
+static MEMORY: AtomicU64 = AtomicU64::new(0);
+
+/// How often memory was asked for.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemAlloc_v2(address: *mut Address, bytes: usize) -> c_int {
+pub(crate) extern "C" fn fake_allocations() -> u32 {
+    ALLOCATIONS.load(SeqCst)
+}
+
+/// All the memory there is, from now on.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn fake_memory(bytes: u64) {
+    MEMORY.store(bytes, SeqCst);
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn cuMemAlloc_v2(address: *mut Address, bytes: usize) -> c_int {
+    ALLOCATIONS.fetch_add(1, SeqCst);
+    let taken: usize = BLOCKS.lock().map_or(0, |blocks| blocks.iter().map(|(_, bytes)| bytes).sum());
+    let all = MEMORY.load(SeqCst);
+    if all != 0 && (taken + bytes) as u64 > all {
+        return OUT_OF_MEMORY;
+    }
     let Ok(allocated) = Host.allocate(bytes) else { return OUT_OF_MEMORY };
     if let Ok(mut blocks) = BLOCKS.lock() {
         blocks.push((allocated, bytes));
@@ -290,7 +335,7 @@ unsafe extern "C" fn cuMemAlloc_v2(address: *mut Address, bytes: usize) -> c_int
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemFree_v2(address: Address) -> c_int {
+pub(crate) extern "C" fn cuMemFree_v2(address: Address) -> c_int {
     let Ok(mut blocks) = BLOCKS.lock() else { return INVALID_VALUE };
     let Some(place) = blocks.iter().position(|(block, _)| *block == address) else { return INVALID_VALUE };
     let (_, bytes) = blocks.swap_remove(place);
@@ -300,38 +345,38 @@ extern "C" fn cuMemFree_v2(address: Address) -> c_int {
 
 /// Blocks that were allocated and not freed.
 #[unsafe(no_mangle)]
-pub extern "C" fn fake_blocks() -> usize {
+pub(crate) extern "C" fn fake_blocks() -> usize {
     BLOCKS.lock().map_or(usize::MAX, |blocks| blocks.len())
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemsetD8_v2(address: Address, value: u8, bytes: usize) -> c_int {
+pub(crate) unsafe extern "C" fn cuMemsetD8_v2(address: Address, value: u8, bytes: usize) -> c_int {
     // SAFETY: memory of this fake, as in CUDA.
     unsafe { std::ptr::write_bytes(address as *mut u8, value, bytes) };
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemcpyDtoH_v2(to: Handle, from: Address, bytes: usize) -> c_int {
+pub(crate) unsafe extern "C" fn cuMemcpyDtoH_v2(to: Handle, from: Address, bytes: usize) -> c_int {
     // SAFETY: as many bytes as both have, as in CUDA.
     unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.cast(), bytes) };
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuStreamIsCapturing(stream: Handle, state: *mut c_int) -> c_int {
+pub(crate) unsafe extern "C" fn cuStreamIsCapturing(stream: Handle, state: *mut c_int) -> c_int {
     // SAFETY: a place for a state, as in CUDA.
     unsafe { state.write(c_int::from(host::is_recording(of(stream)))) };
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamBeginCapture_v2(stream: Handle, _mode: c_int) -> c_int {
+pub(crate) extern "C" fn cuStreamBeginCapture_v2(stream: Handle, _mode: c_int) -> c_int {
     result(Host.begin_recording(of(stream)))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) -> c_int {
+pub(crate) unsafe extern "C" fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) -> c_int {
     let ended = Host.end_recording(of(stream));
     if let Ok(recorded) = &ended {
         // SAFETY: a place for a handle, as in CUDA.
@@ -341,24 +386,24 @@ unsafe extern "C" fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) -> c
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuGraphInstantiateWithFlags(exec: *mut Handle, graph: Handle, _flags: u64) -> c_int {
+pub(crate) unsafe extern "C" fn cuGraphInstantiateWithFlags(exec: *mut Handle, graph: Handle, _flags: u64) -> c_int {
     // SAFETY: a place for a handle, as in CUDA.
     unsafe { exec.write(graph) };
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuGraphLaunch(exec: Handle, stream: Handle) -> c_int {
+pub(crate) extern "C" fn cuGraphLaunch(exec: Handle, stream: Handle) -> c_int {
     result(Host.launch_recorded(of(stream), exec as u64))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuGraphDestroy(_graph: Handle) -> c_int {
+pub(crate) extern "C" fn cuGraphDestroy(_graph: Handle) -> c_int {
     result(Ok(()))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuGraphExecDestroy(exec: Handle) -> c_int {
+pub(crate) extern "C" fn cuGraphExecDestroy(exec: Handle) -> c_int {
     Host.forget(exec as u64);
     result(Ok(()))
 }

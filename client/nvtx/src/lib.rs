@@ -12,3 +12,4 @@ mod ranges;
 mod roctx;
 
 pub use nvtx::InitializeInjectionNvtx2;
+pub use ranges::gpuos_nvtx_range;

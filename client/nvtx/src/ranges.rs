@@ -1,10 +1,10 @@
 //! What ranges become: a thread's own phases, and those of the process.
 
-use std::{cell::Cell, sync::Mutex};
+use std::{cell::RefCell, ffi::c_char, sync::Mutex};
 
 thread_local! {
-    /// Ranges that this thread has pushed.
-    static PUSHED: Cell<i32> = const { Cell::new(0) };
+    /// Ranges that this thread has pushed, the innermost last.
+    static PUSHED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Ranges that were started and have not ended, the innermost last, and the last number that was given.
@@ -24,18 +24,43 @@ fn without_numbers(label: &str) -> &str {
 
 /// Begins a range of this thread; returns how many are around it.
 pub(crate) fn push(label: &str) -> i32 {
-    gpuos_phase::thread_begin(without_numbers(label));
-    PUSHED.replace(PUSHED.get() + 1)
+    let label = without_numbers(label);
+    gpuos_phase::thread_begin(label);
+    let around = PUSHED.try_with(|pushed| {
+        let mut pushed = pushed.borrow_mut();
+        pushed.push(label.to_owned());
+        pushed.len() - 1
+    });
+    around.map_or(0, |around| i32::try_from(around).unwrap_or(i32::MAX))
 }
 
 /// Ends the innermost; returns how many are left, −1 when there was none.
 pub(crate) fn pop() -> i32 {
-    if PUSHED.get() == 0 {
-        return -1;
-    }
+    let left = PUSHED.try_with(|pushed| {
+        let mut pushed = pushed.borrow_mut();
+        pushed.pop().map(|_| pushed.len())
+    });
+    let Ok(Some(left)) = left else { return -1 };
     gpuos_phase::thread_end();
-    PUSHED.set(PUSHED.get() - 1);
-    PUSHED.get()
+    i32::try_from(left).unwrap_or(i32::MAX)
+}
+
+/// The innermost range that the calling thread has pushed, for other libraries in the process: copies its label, `size` bytes at
+/// most, and returns how many it copied; 0 where there is none.
+///
+/// # Safety
+/// `to` has room for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gpuos_nvtx_range(to: *mut c_char, size: usize) -> usize {
+    let copied = PUSHED.try_with(|pushed| {
+        let pushed = pushed.borrow();
+        let label = pushed.last().map_or("", String::as_str);
+        let label = &label[..label.floor_char_boundary(size)];
+        // SAFETY: as the caller promises.
+        unsafe { std::ptr::copy_nonoverlapping(label.as_ptr(), to.cast(), label.len()) };
+        label.len()
+    });
+    copied.unwrap_or_default()
 }
 
 fn started() -> std::sync::MutexGuard<'static, Started> {
@@ -78,6 +103,21 @@ pub(crate) fn end(number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_innermost_range_is_told() {
+        let told = |size| {
+            let mut label = [0_u8; 8];
+            // SAFETY: there is room for as many.
+            let length = unsafe { gpuos_nvtx_range(label.as_mut_ptr().cast(), size) };
+            String::from_utf8_lossy(&label[..length]).into_owned()
+        };
+        assert_eq!((told(8), pop()), (String::new(), -1));
+        assert_eq!((push("step"), push("späteres, op_id = 7")), (0, 1));
+        // No letter is cut.
+        assert_eq!((told(8), told(3), pop(), told(8)), ("spätere".into(), "sp".into(), 1, "step".into()));
+        assert_eq!((pop(), told(8)), (0, String::new()));
+    }
 
     #[test]
     fn ranges_may_overlap() {

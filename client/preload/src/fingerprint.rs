@@ -4,6 +4,8 @@ use std::cell::RefCell;
 
 use gpuos_job::clock;
 
+use crate::ranges::Range;
+
 /// Streams of a thread that are told apart; what is launched in further ones is not understood.
 const STREAMS: usize = 16;
 
@@ -15,6 +17,8 @@ pub(crate) struct Launched {
     pub(crate) launches: u64,
     /// When the first was.
     pub(crate) since: u64,
+    /// In which range that was.
+    pub(crate) range: Option<Range>,
 }
 
 #[derive(Default)]
@@ -44,7 +48,11 @@ pub(crate) fn launched(stream: u64, what: u64) {
             let place = match place {
                 Some(place) => place,
                 None if streams.launched.len() < STREAMS => {
-                    streams.launched.push(Launched { stream, fingerprint: START, launches: 0, since: clock::now() });
+                    let range = Range::innermost();
+                    let fingerprint =
+                        range.iter().flat_map(Range::bytes).fold(START, |hash, byte| mix(hash, u64::from(*byte)));
+                    let since = clock::now();
+                    streams.launched.push(Launched { stream, fingerprint, launches: 0, since, range });
                     streams.launched.len() - 1
                 }
                 None => {

@@ -12,7 +12,9 @@ use crate::{
         Originals, STREAM_WAIT, original,
     },
     counts::{self, count},
-    waits,
+    linked,
+    memory::{self, ALLOCATE, DESTROY_CONTEXT, EXPORT, FREE, RELEASE_PRIMARY, RESET_PRIMARY},
+    waits::{self, inside},
 };
 
 /// A form of a function, from CUDA's `cudaTypedefs.h`: `PFN_NAME_vSINCE` and `PFN_NAME_vSINCE_ptsz`.
@@ -31,7 +33,7 @@ const fn form(name: &'static str, since: c_int, per_thread_since: c_int, symbol:
 }
 
 /// Forms of one name: the newest last.
-static FORMS: [Form; 10] = [
+static FORMS: [Form; 16] = [
     form("cuLaunchKernel", 4000, 7000, "cuLaunchKernel"),
     form("cuLaunchKernelEx", 11060, 11060, "cuLaunchKernelEx"),
     form("cuGraphLaunch", 10000, 10000, "cuGraphLaunch"),
@@ -42,6 +44,12 @@ static FORMS: [Form; 10] = [
     form("cuEventSynchronize", 2000, 0, "cuEventSynchronize"),
     form("cuGetProcAddress", 11030, 0, "cuGetProcAddress"),
     form("cuGetProcAddress", 12000, 0, "cuGetProcAddress_v2"),
+    form("cuMemAlloc", 3020, 0, "cuMemAlloc_v2"),
+    form("cuMemFree", 3020, 0, "cuMemFree_v2"),
+    form("cuCtxDestroy", 4000, 0, "cuCtxDestroy_v2"),
+    form("cuDevicePrimaryCtxRelease", 11000, 0, "cuDevicePrimaryCtxRelease_v2"),
+    form("cuDevicePrimaryCtxReset", 11000, 0, "cuDevicePrimaryCtxReset_v2"),
+    form("cuIpcGetMemHandle", 4010, 0, "cuIpcGetMemHandle"),
 ];
 
 static GET_PROC: Originals = Originals::new();
@@ -70,8 +78,9 @@ macro_rules! places {
 
 /// What a program gets for a symbol of the driver: a place of this library, or the function itself.
 pub(crate) fn exchange(symbol: &str, pointer: usize, is_per_thread: bool) -> usize {
-    if pointer == 0 {
-        return 0;
+    // A driver that looks its own functions up finds those of `linked`.
+    if pointer == 0 || linked::has(pointer as Handle) {
+        return pointer;
     }
     let (symbol, is_per_thread) = match symbol.strip_suffix("_ptsz") {
         Some(symbol) => (symbol, true),
@@ -86,6 +95,12 @@ pub(crate) fn exchange(symbol: &str, pointer: usize, is_per_thread: bool) -> usi
         "cuCtxSynchronize_v2" => places!(CONTEXT_WAIT_OF, pointer, is_per_thread, calls::context_wait_of),
         "cuEventRecord" => places!(EVENT_RECORD, pointer, is_per_thread, calls::event_record),
         "cuEventSynchronize" => places!(EVENT_WAIT, pointer, is_per_thread, calls::event_wait),
+        "cuMemAlloc_v2" => places!(ALLOCATE, pointer, is_per_thread, memory::allocate),
+        "cuMemFree_v2" => places!(FREE, pointer, is_per_thread, memory::free),
+        "cuCtxDestroy_v2" => places!(DESTROY_CONTEXT, pointer, is_per_thread, memory::destroy_context),
+        "cuDevicePrimaryCtxRelease_v2" => places!(RELEASE_PRIMARY, pointer, is_per_thread, memory::release_primary),
+        "cuDevicePrimaryCtxReset_v2" => places!(RESET_PRIMARY, pointer, is_per_thread, memory::reset_primary),
+        "cuIpcGetMemHandle" => places!(EXPORT, pointer, is_per_thread, memory::export),
         "cuGetProcAddress" => places!(GET_PROC, pointer, is_per_thread, get_proc),
         "cuGetProcAddress_v2" => places!(GET_PROC_V2, pointer, is_per_thread, get_proc_v2),
         _ => pointer,
@@ -100,7 +115,7 @@ fn exchange_form(
     pointer: usize,
     ask: impl FnOnce(c_int) -> Option<usize>,
 ) -> usize {
-    if !FORMS.iter().any(|form| form.name == name) {
+    if linked::has(pointer as Handle) || !FORMS.iter().any(|form| form.name == name) {
         return pointer;
     }
     let newest = FORMS.iter().rev().find(|form| form.name == name && form.since <= version);
@@ -118,8 +133,8 @@ fn exchange_form(
     exchange(form.symbol, pointer, is_per_thread)
 }
 
-type GetProc = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64) -> Code;
-type GetProcV2 = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64, *mut c_int) -> Code;
+pub(crate) type GetProc = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64) -> Code;
+pub(crate) type GetProcV2 = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64, *mut c_int) -> Code;
 
 unsafe extern "C" fn get_proc<const PLACE: usize>(
     name: *const i8,
@@ -130,7 +145,7 @@ unsafe extern "C" fn get_proc<const PLACE: usize>(
     // SAFETY: the type is that of `cuda.h`.
     let original: GetProc = unsafe { original(&GET_PROC, PLACE) };
     // SAFETY: as the program calls it.
-    let code = unsafe { original(name, to, version, flags) };
+    let code = inside(|| unsafe { original(name, to, version, flags) });
     // SAFETY: name and flags are the program's.
     let ask = |version| answer(|to| unsafe { original(name, to, version, flags) });
     // SAFETY: what the driver has filled.
@@ -148,7 +163,7 @@ unsafe extern "C" fn get_proc_v2<const PLACE: usize>(
     // SAFETY: the type is that of `cuda.h`.
     let original: GetProcV2 = unsafe { original(&GET_PROC_V2, PLACE) };
     // SAFETY: as the program calls it.
-    let code = unsafe { original(name, to, version, flags, status) };
+    let code = inside(|| unsafe { original(name, to, version, flags, status) });
     // SAFETY: name and flags are the program's; the status may be left out.
     let ask = |version| answer(|to| unsafe { original(name, to, version, flags, std::ptr::null_mut()) });
     // SAFETY: what the driver has filled.
@@ -159,7 +174,7 @@ unsafe extern "C" fn get_proc_v2<const PLACE: usize>(
 /// What the driver finds.
 fn answer(ask: impl FnOnce(*mut Handle) -> Code) -> Option<usize> {
     let mut found = std::ptr::null_mut();
-    let code = ask(&raw mut found);
+    let code = inside(|| ask(&raw mut found));
     (code == 0 && !found.is_null()).then_some(found as usize)
 }
 

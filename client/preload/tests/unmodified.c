@@ -1,5 +1,5 @@
 /* A program that knows nothing of jobs: launches, and waits for streams, events and the context, by every way to find the driver's
- * functions. Says whether a wait ever returned before its work was done. */
+ * functions, or linked with it (LINKED), or with HIP (HIP). Says whether a wait ever returned before its work was done. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -9,6 +9,31 @@
 
 typedef int code;
 typedef void *handle;
+
+#ifdef LINKED
+#ifdef HIP
+#define LAUNCH hipModuleLaunchKernel
+#define WAIT_STREAM hipStreamSynchronize
+#define WAIT_ALL hipDeviceSynchronize
+#define RECORD hipEventRecord
+#define WAIT_EVENT hipEventSynchronize
+#define MAKE hipStreamCreateWithFlags
+#else
+#define LAUNCH cuLaunchKernel
+#define WAIT_STREAM cuStreamSynchronize
+#define WAIT_ALL cuCtxSynchronize
+#define RECORD cuEventRecord
+#define WAIT_EVENT cuEventSynchronize
+#define MAKE cuStreamCreate
+#endif
+code LAUNCH(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, handle *, handle *);
+code WAIT_STREAM(handle);
+code WAIT_ALL(void);
+code RECORD(handle, handle);
+code WAIT_EVENT(handle);
+code MAKE(handle *, unsigned);
+uint32_t fake_done(void);
+#endif
 
 static code (*launch)(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, handle *, handle *);
 static code (*wait_stream)(handle);
@@ -43,6 +68,17 @@ static void check(uint32_t launched)
 int main(int count, char **words)
 {
     int rounds = count > 2 ? atoi(words[2]) : 40;
+    code (*make)(handle *, unsigned);
+#ifdef LINKED
+    (void)words;
+    launch = LAUNCH;
+    wait_stream = WAIT_STREAM;
+    wait_context = WAIT_ALL;
+    record = RECORD;
+    wait_event = WAIT_EVENT;
+    make = MAKE;
+    done = fake_done;
+#else
     handle driver = dlopen("libcuda.so.1", RTLD_NOW);
     if (driver == NULL) {
         puts(dlerror());
@@ -80,11 +116,12 @@ int main(int count, char **words)
             return 5;
         }
     }
-    code (*make)(handle *, unsigned);
     *(handle *)&make = dlsym(driver, "cuStreamCreate");
+#endif
     handle one, other;
     make(&one, 0);
     make(&other, 0);
+#ifndef LINKED
     if (strcmp(words[1], "tomorrow") == 0) {
         int status;
         code (*wait_event_of)(uint64_t, handle);
@@ -95,6 +132,27 @@ int main(int count, char **words)
         printf("failed %d done %u\n", failed, done());
         return 0;
     }
+    if (strcmp(words[1], "ranges") == 0) {
+        handle ranges = dlopen(getenv("RANGES"), RTLD_NOW);
+        int (*push)(const char *);
+        int (*pop)(void);
+        *(handle *)&push = dlsym(ranges, "roctxRangePushA");
+        *(handle *)&pop = dlsym(ranges, "roctxRangePop");
+        uint32_t begun = 0;
+        for (int i = 0; i < rounds; i++) {
+            push("batch");
+            run((handle)300, one);
+            pop();
+            check((wait_stream(one), begun += 1));
+            push("batch");
+            run((handle)100, other);
+            check((wait_stream(other), begun += 1));
+            pop();
+        }
+        printf("launched %u early %d\n", begun, early);
+        return 0;
+    }
+#endif
     uint32_t launched = 0;
     for (int i = 0; i < rounds; i++) {
         /* Three kinds of work: one kernel, two kernels, both streams at once. */

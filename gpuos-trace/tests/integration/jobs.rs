@@ -56,4 +56,35 @@ fn waits_of_an_unmodified_program_are_jobs() {
     let classes = &run.header.jobs;
     assert_eq!(classes.iter().map(|class| class.done).sum::<u64>(), 2400, "{classes:?}");
     assert!(classes.len() == 4 && classes.iter().all(|class| class.label.contains("launch")), "{classes:?}");
+    assert!(with_jobs.contains(" slept") && !with_jobs.contains("(0 slept)"), "{with_jobs}");
+    // Its jobs are seen, and its waits are the driver's.
+    let seen = said(&["--jobs=identity"]);
+    assert!(seen.contains("2400 waits: 1800 as jobs of 4 classes (0 slept)"), "{seen}");
+    assert_eq!(files::read(&file).unwrap().header.jobs.iter().map(|class| class.done).sum::<u64>(), 2400);
+}
+
+#[privileged]
+fn what_is_launched_in_a_range_is_told_by_its_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = built(folder.path());
+    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "gpuos-nvtx"]).status();
+    assert!(built.unwrap().success());
+    let file = folder.path().join("run.parquet");
+    // As NVTX does with the library that its variable names; ranges by roctx's functions, which it has as well.
+    let nvtx = Path::new(TRACER).with_file_name("libgpuos_nvtx.so");
+    let output = Command::new(TRACER)
+        .args(["run", "--quiet", "--jobs", "--nvtx", "-o"])
+        .arg(&file)
+        .arg("--")
+        .arg(&program)
+        .args(["ranges", "600"])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .env("RANGES", nvtx)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "launched 1200 early 0\n", "{output:?}");
+    let run = files::read(&file).unwrap();
+    let done: Vec<_> = run.header.jobs.iter().map(|class| (class.label.as_str(), class.done)).collect();
+    // Two kinds of work in one range are one class of the table.
+    assert_eq!(done, [("batch", 1200)]);
 }

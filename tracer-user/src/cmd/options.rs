@@ -16,7 +16,7 @@ use gpuos_runs::files::FileFormat;
 use gpuos_tracer_abi::phases::INFERRED;
 
 use crate::{
-    cli::{BackendArg, ChoiceArgs, FormatArg, LaunchArgs, OrderArg, TableArgs, TraceArgs},
+    cli::{BackendArg, ChoiceArgs, FormatArg, JobPart, LaunchArgs, OrderArg, TableArgs, TraceArgs},
     output::{
         Destination, OutputError, OutputFormat,
         layout::{Order, View},
@@ -129,8 +129,18 @@ pub(super) fn launch(
         user: args.user.as_deref().map(Account::find).transpose()?,
         wait_all: args.wait_all,
         pane: args.pane,
-        variables: injected::variables(Wanted { nvtx: args.nvtx, roctx: args.roctx, jobs: args.jobs })?,
+        variables: injected::variables(Wanted { nvtx: args.nvtx, roctx: args.roctx, jobs: words_of(&args.jobs) })?,
     })
+}
+
+/// The words of `GPUOS_JOBS`.
+fn words_of(parts: &[JobPart]) -> String {
+    let words = parts.iter().map(|part| match part {
+        JobPart::Identity => "identity",
+        JobPart::Wait => "wait",
+        JobPart::Arena => "arena",
+    });
+    words.collect::<Vec<_>>().join(",")
 }
 
 fn stack_file(path: &Path) -> Result<StackFile, OptionsError> {

@@ -1,4 +1,4 @@
-//! Libraries that a command is made to load: one turns NVTX and roctx ranges into markers, one lets its waits for the GPU be jobs.
+//! Libraries that a command is made to load: one turns NVTX and roctx ranges into markers, one makes jobs of what it launches.
 
 use std::{
     env,
@@ -22,19 +22,19 @@ const RANGES: Library =
     Library { file: "libgpuos_nvtx.so", purpose: "turns NVTX and roctx ranges into phases", package: "gpuos-nvtx" };
 const JOBS: Library = Library {
     file: "libgpuos_job_preload.so",
-    purpose: "lets waits for the GPU be jobs",
+    purpose: "makes jobs of what a program launches",
     package: "gpuos-job-preload",
 };
 
 /// What a command is to load.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// NVTX ranges as phases.
     pub nvtx: bool,
     /// roctx ranges as phases.
     pub roctx: bool,
-    /// Waits as jobs.
-    pub jobs: bool,
+    /// What is launched becomes jobs: the words of `GPUOS_JOBS`; empty: it does not.
+    pub jobs: String,
 }
 
 /// Why a command cannot be made to load a library.
@@ -92,8 +92,9 @@ pub fn variables(wanted: Wanted) -> Result<Vec<(&'static str, OsString)>, Inject
             preloaded.push(library);
         }
     }
-    if wanted.jobs {
+    if !wanted.jobs.is_empty() {
         preloaded.push(JOBS.find()?);
+        variables.push(("GPUOS_JOBS", wanted.jobs.into()));
     }
     if let Some(library) =
         preloaded.iter().find(|path| path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':')))
