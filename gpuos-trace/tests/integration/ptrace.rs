@@ -274,6 +274,33 @@ fn who_has_no_rights_is_not_sent_away() {
     assert!(said.contains("cannot attach to process 1"), "{said}");
 }
 
+#[privileged]
+fn root_of_a_container_is_not_sent_away() {
+    // What Docker gives by default; the command has as many, and `CAP_SYS_PTRACE` is not among them.
+    let given = "-all,+chown,+dac_override,+fsetid,+fowner,+mknod,+net_raw,+setgid,+setuid,+setfcap,+setpcap,+net_bind_service,+sys_chroot,+kill,+audit_write";
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--inh-caps=-all",
+        "--bounding-set",
+        given,
+        TRACER,
+        "run",
+        "--wait-all",
+        "-o",
+        "-",
+        "--format",
+        "json",
+    ]);
+    let output = command.args(["--", "sh", "-c", "ls /proc/self/fd; true"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("tracing by ptrace"), "{said}");
+    let run: serde_json::Value = {
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text[text.find('{').unwrap()..]).unwrap()
+    };
+    assert_eq!(run["processes"].as_array().map(Vec::len), Some(2), "{run}");
+}
+
 /// A program in Python.
 fn python(text: &str) -> Vec<PathBuf> {
     vec!["/usr/bin/python3".into(), "-c".into(), text.into()]

@@ -75,3 +75,12 @@ pub fn give_up(reads_maps: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     };
     Ok(set_capabilities(None, of(kept))?)
 }
+
+/// As [`give_up`], for a tracer by ptrace, which the kernel allows where the tracer has every capability of the process, or
+/// `CAP_SYS_PTRACE`: without that one, as in containers, none is given up.
+///
+/// # Errors
+/// What the kernel says.
+pub fn give_up_for_ptrace() -> io::Result<()> {
+    if capabilities(None)?.permitted.contains(CapabilitySet::SYS_PTRACE) { give_up(|| Ok(())) } else { Ok(()) }
+}

@@ -96,7 +96,7 @@ pub(super) fn trace(target: &Target, options: TraceOptions, mut recording: Optio
         Target::EveryGpuProcess => None,
     };
     // Before there are other threads, which would keep theirs.
-    rights::give_up(|| Ok(())).context("cannot give up capabilities")?;
+    rights::give_up_for_ptrace().context("cannot give up capabilities")?;
     let signals = Wake::take(suspended.is_some()).context("cannot take signals over")?;
     let started = jiff::Timestamp::now();
     let clocks = environment::clocks();
