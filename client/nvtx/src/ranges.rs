@@ -1,6 +1,13 @@
 //! What ranges become: a thread's own phases, and those of the process.
 
-use std::{cell::RefCell, ffi::c_char, sync::Mutex};
+use std::{
+    cell::RefCell,
+    ffi::c_char,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 thread_local! {
     /// Ranges that this thread has pushed, the innermost last.
@@ -24,6 +31,10 @@ fn without_numbers(label: &str) -> &str {
 
 /// Begins a range of this thread; returns how many are around it.
 pub(crate) fn push(label: &str) -> i32 {
+    static HAS_TOLD: AtomicBool = AtomicBool::new(false);
+    if !HAS_TOLD.swap(true, Ordering::Relaxed) {
+        tell_jobs();
+    }
     let label = without_numbers(label);
     gpuos_phase::thread_begin(label);
     let around = PUSHED.try_with(|pushed| {
@@ -61,6 +72,18 @@ pub unsafe extern "C" fn gpuos_nvtx_range(to: *mut c_char, size: usize) -> usize
         label.len()
     });
     copied.unwrap_or_default()
+}
+
+/// Tells the library that makes jobs of launches, where that is preloaded, where to ask for ranges.
+fn tell_jobs() {
+    type Tell = extern "C" fn(unsafe extern "C" fn(*mut c_char, usize) -> usize);
+    // SAFETY: a name that is closed by a 0.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"gpuos_job_preload_ranges".as_ptr()) };
+    if !found.is_null() {
+        // SAFETY: it has this type.
+        let tell: Tell = unsafe { std::mem::transmute(found) };
+        tell(gpuos_nvtx_range);
+    }
 }
 
 fn started() -> std::sync::MutexGuard<'static, Started> {

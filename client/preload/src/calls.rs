@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     counts::{self, count},
-    program,
-    waits::{Owner, inside},
+    driver, fingerprint, program,
+    waits::inside,
 };
 
 pub(crate) type Code = c_int;
@@ -51,10 +51,14 @@ impl Originals {
         self.pointers[place].load(Ordering::Acquire)
     }
 
+    /// Whether the place's function has a default stream for each thread.
+    pub(crate) fn is_per_thread(&self, place: usize) -> bool {
+        self.per_thread.load(Ordering::Acquire) >> place & 1 == 1
+    }
+
     /// The stream that a handle stands for.
     fn stream(&self, place: usize, stream: Handle) -> u64 {
-        let is_per_thread = self.per_thread.load(Ordering::Acquire) >> place & 1 == 1;
-        program::stream_of(stream as u64, is_per_thread)
+        program::stream_of(stream as u64, self.is_per_thread(place))
     }
 }
 
@@ -75,7 +79,7 @@ pub(crate) static LAUNCH_GRAPH: Originals = Originals::new();
 pub(crate) static STREAM_WAIT: Originals = Originals::new();
 pub(crate) static CONTEXT_WAIT: Originals = Originals::new();
 pub(crate) static CONTEXT_WAIT_OF: Originals = Originals::new();
-pub(crate) static EVENT_RECORD: Originals = Originals::new();
+pub(crate) static STREAM_DESTROY: Originals = Originals::new();
 pub(crate) static EVENT_WAIT: Originals = Originals::new();
 
 pub(crate) type Launch = unsafe extern "C" fn(
@@ -153,7 +157,13 @@ pub(crate) unsafe extern "C" fn launch_graph<const PLACE: usize>(graph: Handle, 
 pub(crate) type OfOne = unsafe extern "C" fn(Handle) -> Code;
 
 pub(crate) unsafe extern "C" fn stream_wait<const PLACE: usize>(stream: Handle) -> Code {
-    let waited = program::waits_for_stream(owner, STREAM_WAIT.stream(PLACE, stream));
+    let waited = program::waits_for_stream(STREAM_WAIT.stream(PLACE, stream));
+    // The driver's own wait would wait for what came after the call, too.
+    if waited.is_over()
+        && let Some(code) = driver::outcome(stream)
+    {
+        return code;
+    }
     // SAFETY: the type is that of `cuda.h`.
     let original: OfOne = unsafe { original(&STREAM_WAIT, PLACE) };
     // SAFETY: as the program calls it.
@@ -162,10 +172,18 @@ pub(crate) unsafe extern "C" fn stream_wait<const PLACE: usize>(stream: Handle) 
     code
 }
 
+pub(crate) unsafe extern "C" fn stream_destroy<const PLACE: usize>(stream: Handle) -> Code {
+    fingerprint::forget();
+    // SAFETY: the type is that of `cuda.h`.
+    let original: OfOne = unsafe { original(&STREAM_DESTROY, PLACE) };
+    // SAFETY: as the program calls it.
+    inside(|| unsafe { original(stream) })
+}
+
 pub(crate) type OfNone = unsafe extern "C" fn() -> Code;
 
 pub(crate) unsafe extern "C" fn context_wait<const PLACE: usize>() -> Code {
-    let waited = program::waits_for_all(owner, || true);
+    let waited = program::waits_for_all(|_| true);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfNone = unsafe { original(&CONTEXT_WAIT, PLACE) };
     // SAFETY: as the program calls it.
@@ -176,7 +194,7 @@ pub(crate) unsafe extern "C" fn context_wait<const PLACE: usize>() -> Code {
 
 /// From CUDA 13 on a context may be named. Another than the current one is not understood.
 pub(crate) unsafe extern "C" fn context_wait_of<const PLACE: usize>(context: Handle) -> Code {
-    let waited = program::waits_for_all(owner, || context.is_null() || Some(context as u64) == current());
+    let waited = program::waits_for_all(|current| context.is_null() || context as u64 == current);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfOne = unsafe { original(&CONTEXT_WAIT_OF, PLACE) };
     // SAFETY: as the program calls it.
@@ -185,36 +203,10 @@ pub(crate) unsafe extern "C" fn context_wait_of<const PLACE: usize>(context: Han
     code
 }
 
-pub(crate) unsafe extern "C" fn event_record<const PLACE: usize>(event: Handle, stream: Handle) -> Code {
-    program::records(event as u64, EVENT_RECORD.stream(PLACE, stream));
-    // SAFETY: the type is that of `cuda.h`.
-    let original: OfStream = unsafe { original(&EVENT_RECORD, PLACE) };
-    // SAFETY: as the program calls it.
-    inside(|| unsafe { original(event, stream) })
-}
-
 pub(crate) unsafe extern "C" fn event_wait<const PLACE: usize>(event: Handle) -> Code {
-    let waited = program::waits_for_event(owner, event as u64);
+    program::waits_for_event();
     // SAFETY: the type is that of `cuda.h`.
     let original: OfOne = unsafe { original(&EVENT_WAIT, PLACE) };
     // SAFETY: as the program calls it.
-    let code = inside(|| unsafe { original(event) });
-    drop(waited);
-    code
-}
-
-/// The context that is current, where one is.
-pub(crate) fn current() -> Option<u64> {
-    type GetCurrent = unsafe extern "C" fn(*mut Handle) -> Code;
-    let function = crate::symbols::of_driver(c"cuCtxGetCurrent")?;
-    // SAFETY: the type is that of `cuda.h`.
-    let get_current: GetCurrent = unsafe { std::mem::transmute(function) };
-    let mut context = std::ptr::null_mut();
-    // SAFETY: writes the handle.
-    let code = inside(|| unsafe { get_current(&raw mut context) });
-    (code == 0 && !context.is_null()).then_some(context as u64)
-}
-
-fn owner() -> Option<Owner> {
-    current().map(Owner::Cuda)
+    inside(|| unsafe { original(event) })
 }

@@ -78,7 +78,11 @@ pub(crate) fn keeps_memory() -> bool {
 /// Turns jobs on (1) or off (0), from now on; returns what it was.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn gpuos_job_preload_switch(on: i32) -> i32 {
-    i32::from(IS_ON.swap(on != 0, Ordering::Relaxed))
+    let before = i32::from(IS_ON.swap(on != 0, Ordering::Relaxed));
+    if on == 0 {
+        crate::memory::give_all_back();
+    }
+    before
 }
 
 /// Counts one.

@@ -8,11 +8,12 @@ use std::ffi::{CStr, c_int};
 
 use crate::{
     calls::{
-        self, CONTEXT_WAIT, CONTEXT_WAIT_OF, Code, EVENT_RECORD, EVENT_WAIT, Handle, LAUNCH, LAUNCH_EX, LAUNCH_GRAPH,
-        Originals, STREAM_WAIT, original,
+        self, CONTEXT_WAIT, CONTEXT_WAIT_OF, Code, EVENT_WAIT, Handle, LAUNCH, LAUNCH_EX, LAUNCH_GRAPH, Originals,
+        STREAM_DESTROY, STREAM_WAIT, original,
     },
+    captures,
     counts::{self, count},
-    linked,
+    driver,
     memory::{self, ALLOCATE, DESTROY_CONTEXT, EXPORT, FREE, RELEASE_PRIMARY, RESET_PRIMARY},
     waits::{self, inside},
 };
@@ -33,14 +34,17 @@ const fn form(name: &'static str, since: c_int, per_thread_since: c_int, symbol:
 }
 
 /// Forms of one name: the newest last.
-static FORMS: [Form; 16] = [
+static FORMS: [Form; 19] = [
     form("cuLaunchKernel", 4000, 7000, "cuLaunchKernel"),
     form("cuLaunchKernelEx", 11060, 11060, "cuLaunchKernelEx"),
     form("cuGraphLaunch", 10000, 10000, "cuGraphLaunch"),
     form("cuStreamSynchronize", 2000, 7000, "cuStreamSynchronize"),
     form("cuCtxSynchronize", 2000, 0, "cuCtxSynchronize"),
     form("cuCtxSynchronize", 13000, 0, "cuCtxSynchronize_v2"),
-    form("cuEventRecord", 2000, 7000, "cuEventRecord"),
+    form("cuStreamDestroy", 4000, 0, "cuStreamDestroy_v2"),
+    form("cuStreamBeginCapture", 10010, 10010, "cuStreamBeginCapture_v2"),
+    form("cuStreamBeginCaptureToGraph", 12030, 12030, "cuStreamBeginCaptureToGraph"),
+    form("cuStreamEndCapture", 10000, 10000, "cuStreamEndCapture"),
     form("cuEventSynchronize", 2000, 0, "cuEventSynchronize"),
     form("cuGetProcAddress", 11030, 0, "cuGetProcAddress"),
     form("cuGetProcAddress", 12000, 0, "cuGetProcAddress_v2"),
@@ -57,6 +61,8 @@ static GET_PROC_V2: Originals = Originals::new();
 
 /// A flag: stream 0 is a thread's own.
 const PER_THREAD_FLAG: u64 = 2;
+/// A flag: it is that of all.
+const LEGACY_FLAG: u64 = 1;
 
 macro_rules! places {
     ($originals:expr, $pointer:expr, $per_thread:expr, $function:path) => {{
@@ -76,12 +82,15 @@ macro_rules! places {
     }};
 }
 
+/// Whether a symbol is one of those here.
+pub(crate) fn is_symbol(name: &CStr) -> bool {
+    let name = name.to_bytes();
+    let name = name.strip_suffix(b"_ptsz").unwrap_or(name);
+    name.starts_with(b"cu") && FORMS.iter().any(|form| form.symbol.as_bytes() == name)
+}
+
 /// What a program gets for a symbol of the driver: a place of this library, or the function itself.
 pub(crate) fn exchange(symbol: &str, pointer: usize, is_per_thread: bool) -> usize {
-    // A driver that looks its own functions up finds those of `linked`.
-    if pointer == 0 || linked::has(pointer as Handle) {
-        return pointer;
-    }
     let (symbol, is_per_thread) = match symbol.strip_suffix("_ptsz") {
         Some(symbol) => (symbol, true),
         None => (symbol, is_per_thread),
@@ -93,7 +102,12 @@ pub(crate) fn exchange(symbol: &str, pointer: usize, is_per_thread: bool) -> usi
         "cuStreamSynchronize" => places!(STREAM_WAIT, pointer, is_per_thread, calls::stream_wait),
         "cuCtxSynchronize" => places!(CONTEXT_WAIT, pointer, is_per_thread, calls::context_wait),
         "cuCtxSynchronize_v2" => places!(CONTEXT_WAIT_OF, pointer, is_per_thread, calls::context_wait_of),
-        "cuEventRecord" => places!(EVENT_RECORD, pointer, is_per_thread, calls::event_record),
+        "cuStreamDestroy_v2" => places!(STREAM_DESTROY, pointer, is_per_thread, calls::stream_destroy),
+        "cuStreamBeginCapture_v2" => places!(captures::BEGIN, pointer, is_per_thread, captures::begin),
+        "cuStreamBeginCaptureToGraph" => {
+            places!(captures::BEGIN_TO_GRAPH, pointer, is_per_thread, captures::begin_to_graph)
+        }
+        "cuStreamEndCapture" => places!(captures::END, pointer, is_per_thread, captures::end),
         "cuEventSynchronize" => places!(EVENT_WAIT, pointer, is_per_thread, calls::event_wait),
         "cuMemAlloc_v2" => places!(ALLOCATE, pointer, is_per_thread, memory::allocate),
         "cuMemFree_v2" => places!(FREE, pointer, is_per_thread, memory::free),
@@ -115,7 +129,7 @@ fn exchange_form(
     pointer: usize,
     ask: impl FnOnce(c_int) -> Option<usize>,
 ) -> usize {
-    if linked::has(pointer as Handle) || !FORMS.iter().any(|form| form.name == name) {
+    if !FORMS.iter().any(|form| form.name == name) {
         return pointer;
     }
     let newest = FORMS.iter().rev().find(|form| form.name == name && form.since <= version);
@@ -133,8 +147,8 @@ fn exchange_form(
     exchange(form.symbol, pointer, is_per_thread)
 }
 
-pub(crate) type GetProc = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64) -> Code;
-pub(crate) type GetProcV2 = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64, *mut c_int) -> Code;
+type GetProc = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64) -> Code;
+type GetProcV2 = unsafe extern "C" fn(*const i8, *mut Handle, c_int, u64, *mut c_int) -> Code;
 
 unsafe extern "C" fn get_proc<const PLACE: usize>(
     name: *const i8,
@@ -146,6 +160,7 @@ unsafe extern "C" fn get_proc<const PLACE: usize>(
     let original: GetProc = unsafe { original(&GET_PROC, PLACE) };
     // SAFETY: as the program calls it.
     let code = inside(|| unsafe { original(name, to, version, flags) });
+    let flags = effective(flags, GET_PROC.is_per_thread(PLACE));
     // SAFETY: name and flags are the program's.
     let ask = |version| answer(|to| unsafe { original(name, to, version, flags) });
     // SAFETY: what the driver has filled.
@@ -164,11 +179,18 @@ unsafe extern "C" fn get_proc_v2<const PLACE: usize>(
     let original: GetProcV2 = unsafe { original(&GET_PROC_V2, PLACE) };
     // SAFETY: as the program calls it.
     let code = inside(|| unsafe { original(name, to, version, flags, status) });
+    let flags = effective(flags, GET_PROC_V2.is_per_thread(PLACE));
     // SAFETY: name and flags are the program's; the status may be left out.
     let ask = |version| answer(|to| unsafe { original(name, to, version, flags, std::ptr::null_mut()) });
     // SAFETY: what the driver has filled.
     unsafe { exchanged(code, name, to, (version, flags), ask) };
     code
+}
+
+/// The flags that say which default stream is meant: without one of them that of the function itself, whose `_ptsz` form has one
+/// for each thread.
+const fn effective(flags: u64, is_per_thread: bool) -> u64 {
+    if is_per_thread && flags & (LEGACY_FLAG | PER_THREAD_FLAG) == 0 { flags | PER_THREAD_FLAG } else { flags }
 }
 
 /// What the driver finds.
@@ -199,6 +221,7 @@ unsafe fn exchanged(
     if found.is_null() {
         return;
     }
+    driver::find();
     let exchanged = exchange_form(name, version, flags, found as usize, ask);
     // SAFETY: as above.
     unsafe { *to = exchanged as Handle };

@@ -2,7 +2,8 @@
 //! gets one without a call. Only with `GPUOS_JOBS=arena`.
 //!
 //! A free waits for the context first, as the driver's own does, so that nothing still uses what is given again. What is kept and
-//! what the program has are together never more than the program once had at a time.
+//! what the program has are together never more than the program once had at a time, and what is kept is no more than [`MOST_KEPT`]:
+//! memory may be asked for by functions that are not seen here.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,14 +12,17 @@ use std::{
 };
 
 use crate::{
-    calls::{Code, Handle, OfNone, OfOne, Originals, current, original},
+    calls::{Code, Handle, OfOne, Originals, original},
+    captures,
     counts::{self, count, keeps_memory},
-    symbols,
-    waits::{inside, is_inside},
+    driver,
+    waits::{self, inside, is_inside},
 };
 
 const SUCCESS: Code = 0;
 const OUT_OF_MEMORY: Code = 2;
+/// Bytes.
+const MOST_KEPT: usize = 256 << 20;
 
 pub(crate) static ALLOCATE: Originals = Originals::new();
 pub(crate) static FREE: Originals = Originals::new();
@@ -52,7 +56,10 @@ struct Blocks {
 
 impl Blocks {
     fn has(&mut self, address: u64, block: Block) {
-        self.live.insert(address, block);
+        // One that was freed by a function that is not seen.
+        if let Some(before) = self.live.insert(address, block) {
+            self.live_bytes -= before.bytes;
+        }
         self.live_bytes += block.bytes;
         self.most_bytes = self.most_bytes.max(self.live_bytes);
     }
@@ -66,13 +73,19 @@ impl Blocks {
         Some(address)
     }
 
-    /// Keeps a block that the program frees; returns what is too much now, and goes back.
-    fn keep(&mut self, address: u64, block: Block) -> Vec<(u64, Block)> {
+    /// A block that the program has no more.
+    fn remove(&mut self, address: u64) -> Option<Block> {
+        let block = self.live.remove(&address)?;
         self.live_bytes -= block.bytes;
+        Some(block)
+    }
+
+    /// Keeps a block that the program has freed; returns what is too much now, and goes back.
+    fn keep(&mut self, address: u64, block: Block) -> Vec<(u64, Block)> {
         self.kept.push_back((address, block));
         self.kept_bytes += block.bytes;
         let mut back = Vec::new();
-        while self.live_bytes + self.kept_bytes > self.most_bytes
+        while (self.live_bytes + self.kept_bytes > self.most_bytes || self.kept_bytes > MOST_KEPT)
             && let Some(oldest) = self.kept.pop_front()
         {
             self.kept_bytes -= oldest.1.bytes;
@@ -95,66 +108,41 @@ fn blocks() -> MutexGuard<'static, Blocks> {
 
 /// Gives blocks back to the driver, each in its context.
 fn give_back(given: &[(u64, Block)]) {
-    if given.is_empty() {
-        return;
-    }
-    let function = symbols::of_driver;
-    let (Some(push), Some(pop), Some(free)) =
-        (function(c"cuCtxPushCurrent_v2"), function(c"cuCtxPopCurrent_v2"), function(c"cuMemFree_v2"))
-    else {
-        return;
-    };
-    // SAFETY: the types are those of `cuda.h`.
-    let push: OfOne = unsafe { std::mem::transmute(push) };
-    // SAFETY: as above.
-    let pop: unsafe extern "C" fn(*mut Handle) -> Code = unsafe { std::mem::transmute(pop) };
-    // SAFETY: as above.
-    let free: Free = unsafe { std::mem::transmute(free) };
-    inside(|| {
-        for (address, block) in given {
-            // SAFETY: a context that was current when the block was allocated; the driver says where it is no more.
-            if unsafe { push(block.context as Handle) } == SUCCESS {
-                // SAFETY: the program has freed it, and it was not given again.
-                unsafe { free(*address) };
-                let mut popped = std::ptr::null_mut();
-                // SAFETY: what was pushed.
-                unsafe { pop(&raw mut popped) };
-            }
-        }
-    });
+    given.iter().for_each(|(address, block)| driver::free(block.context, *address));
 }
 
-fn give_all_back() {
+/// Gives all back that is kept; whether there was any.
+pub(crate) fn give_all_back() -> bool {
     let kept = blocks().take_kept();
     give_back(&kept);
+    !kept.is_empty()
 }
 
 pub(crate) unsafe extern "C" fn allocate<const PLACE: usize>(to: *mut u64, bytes: usize) -> Code {
     // SAFETY: the type is that of `cuda.h`.
     let original: Allocate = unsafe { original(&ALLOCATE, PLACE) };
-    let context = if keeps_memory() && !is_inside() && !to.is_null() { current() } else { None };
-    let Some(context) = context else {
-        // SAFETY: as the program calls it.
-        return inside(|| unsafe { original(to, bytes) });
-    };
-    counts::tell_at_the_end();
-    let wanted = Block { context, bytes };
-    if let Some(address) = blocks().again(wanted) {
-        count(&counts::AGAIN);
-        // SAFETY: a place for an address, as the program says.
-        unsafe { to.write(address) };
-        return SUCCESS;
+    let context = if keeps_memory() && !is_inside() && !to.is_null() { driver::current() } else { None };
+    if let Some(context) = context {
+        counts::tell_at_the_end();
+        let again = blocks().again(Block { context, bytes });
+        if let Some(address) = again {
+            count(&counts::AGAIN);
+            // SAFETY: a place for an address, as the program says.
+            unsafe { to.write(address) };
+            return SUCCESS;
+        }
     }
     // SAFETY: as the program calls it.
     let mut code = inside(|| unsafe { original(to, bytes) });
-    if code == OUT_OF_MEMORY {
-        give_all_back();
+    if code == OUT_OF_MEMORY && give_all_back() {
         // SAFETY: as above.
         code = inside(|| unsafe { original(to, bytes) });
     }
-    if code == SUCCESS {
+    if let Some(context) = context
+        && code == SUCCESS
+    {
         // SAFETY: the driver has filled it.
-        blocks().has(unsafe { *to }, wanted);
+        blocks().has(unsafe { *to }, Block { context, bytes });
     }
     code
 }
@@ -162,34 +150,22 @@ pub(crate) unsafe extern "C" fn allocate<const PLACE: usize>(to: *mut u64, bytes
 pub(crate) unsafe extern "C" fn free<const PLACE: usize>(address: u64) -> Code {
     // SAFETY: the type is that of `cuda.h`.
     let original: Free = unsafe { original(&FREE, PLACE) };
-    let known = if is_inside() { None } else { blocks().live.remove(&address) };
-    let Some(block) = known else {
+    let known = if is_inside() { None } else { blocks().remove(address) };
+    // The driver's own free waits for the context as well. What it cannot wait for is not kept.
+    let kept = known.filter(|block| {
+        keeps_memory() && driver::current() == Some(block.context) && !captures::are_open() && driver::synchronize()
+    });
+    let Some(block) = kept else {
         // SAFETY: as the program calls it.
         return inside(|| unsafe { original(address) });
     };
-    // The driver's own free waits for the context as well. What it cannot wait for is not kept.
-    if !keeps_memory() || current() != Some(block.context) || !is_idle() {
-        blocks().live_bytes -= block.bytes;
-        // SAFETY: as the program calls it.
-        return inside(|| unsafe { original(address) });
-    }
     let back = blocks().keep(address, block);
     give_back(&back);
     SUCCESS
 }
 
-/// Waits for all that the current context has to do; whether it is known to have ended.
-fn is_idle() -> bool {
-    let Some(function) = symbols::of_driver(c"cuCtxSynchronize") else { return false };
-    // SAFETY: the type is that of `cuda.h`.
-    let synchronize: OfNone = unsafe { std::mem::transmute(function) };
-    // SAFETY: it has no arguments.
-    inside(|| unsafe { synchronize() }) == SUCCESS
-}
-
 pub(crate) unsafe extern "C" fn destroy_context<const PLACE: usize>(context: Handle) -> Code {
-    give_all_back();
-    forget(|block| block.context == context as u64);
+    leave(|block| block.context == context as u64);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfOne = unsafe { original(&DESTROY_CONTEXT, PLACE) };
     // SAFETY: as the program calls it.
@@ -197,7 +173,7 @@ pub(crate) unsafe extern "C" fn destroy_context<const PLACE: usize>(context: Han
 }
 
 pub(crate) unsafe extern "C" fn release_primary<const PLACE: usize>(device: c_int) -> Code {
-    give_all_back();
+    leave(|_| true);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfDevice = unsafe { original(&RELEASE_PRIMARY, PLACE) };
     // SAFETY: as the program calls it.
@@ -205,9 +181,7 @@ pub(crate) unsafe extern "C" fn release_primary<const PLACE: usize>(device: c_in
 }
 
 pub(crate) unsafe extern "C" fn reset_primary<const PLACE: usize>(device: c_int) -> Code {
-    give_all_back();
-    // Its blocks are gone, and which they are is not known here: none is kept when it is freed.
-    forget(|_| true);
+    leave(|_| true);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfDevice = unsafe { original(&RESET_PRIMARY, PLACE) };
     // SAFETY: as the program calls it.
@@ -218,10 +192,8 @@ pub(crate) unsafe extern "C" fn reset_primary<const PLACE: usize>(device: c_int)
 pub(crate) unsafe extern "C" fn export<const PLACE: usize>(handle: *mut c_void, address: u64) -> Code {
     let exported = |start: u64, block: &Block| (start..start + block.bytes as u64).contains(&address);
     let mut blocks = blocks();
-    if let Some(start) = blocks.live.iter().find(|(start, block)| exported(**start, block)).map(|(start, _)| *start)
-        && let Some(block) = blocks.live.remove(&start)
-    {
-        blocks.live_bytes -= block.bytes;
+    if let Some(start) = blocks.live.iter().find(|(start, block)| exported(**start, block)).map(|(start, _)| *start) {
+        blocks.remove(start);
     }
     drop(blocks);
     // SAFETY: the type is that of `cuda.h`.
@@ -230,11 +202,15 @@ pub(crate) unsafe extern "C" fn export<const PLACE: usize>(handle: *mut c_void, 
     inside(|| unsafe { original(handle, address) })
 }
 
-/// Blocks that the program has are not known any more.
-fn forget(which: impl Fn(&Block) -> bool) {
+/// Before a context ends, which takes its memory along: what is kept goes back, and of the blocks that the program has those are not
+/// known any more.
+fn leave(which: impl Fn(&Block) -> bool) {
+    give_all_back();
     let mut blocks = blocks();
     blocks.live.retain(|_, block| !which(block));
     blocks.live_bytes = blocks.live.values().map(|block| block.bytes).sum();
+    drop(blocks);
+    waits::forget_contexts();
 }
 
 #[cfg(test)]
@@ -246,7 +222,7 @@ mod tests {
         let mut blocks = Blocks::default();
         let of = |context, bytes| Block { context, bytes };
         blocks.has(0x1000, of(1, 64));
-        blocks.live.remove(&0x1000);
+        blocks.remove(0x1000);
         assert_eq!(blocks.keep(0x1000, of(1, 64)), []);
         assert_eq!((blocks.again(of(1, 65)), blocks.again(of(2, 64))), (None, None));
         assert_eq!(blocks.again(of(1, 64)), Some(0x1000));
@@ -261,12 +237,12 @@ mod tests {
             blocks.has(address, of(bytes));
         }
         for (address, bytes) in [(1, 100), (2, 200)] {
-            blocks.live.remove(&address);
+            blocks.remove(address);
             assert_eq!(blocks.keep(address, of(bytes)), []);
         }
         // Another size: the oldest goes back once the program frees it.
         blocks.has(3, of(150));
-        blocks.live.remove(&3);
+        blocks.remove(3);
         assert_eq!(blocks.keep(3, of(150)), [(1, of(100)), (2, of(200))]);
         assert_eq!((blocks.kept_bytes, blocks.most_bytes), (150, 300));
         assert_eq!(blocks.take_kept(), [(3, of(150))]);

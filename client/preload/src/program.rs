@@ -1,20 +1,15 @@
-//! What the program does, whatever its runtime: it launches, records events, and waits.
-
-use std::cell::RefCell;
+//! What the program does: it launches and waits.
 
 use crate::{
+    captures,
     counts::{self, count, is_on},
+    driver,
     fingerprint::{self, Launched},
-    waits::{self, Owner, Waited},
+    waits::{self, Waited},
 };
 
-/// A handle: the default stream of each thread, from `cuda.h` and `hip_runtime_api.h`.
+/// A handle: the default stream of each thread, from `cuda.h`.
 const PER_THREAD: u64 = 2;
-/// Events of a thread that are told apart.
-const EVENTS: usize = 64;
-
-// The events that this thread recorded last: in which stream, and after which of its launches.
-thread_local!(static RECORDED: RefCell<Vec<(u64, Launched)>> = const { RefCell::new(Vec::new()) });
 
 /// The stream that a handle stands for, in a function whose stream 0 is a thread's own or not.
 pub(crate) fn stream_of(handle: u64, is_per_thread: bool) -> u64 {
@@ -23,75 +18,57 @@ pub(crate) fn stream_of(handle: u64, is_per_thread: bool) -> u64 {
 
 /// It launches something.
 pub(crate) fn launches(stream: u64, what: u64) {
-    if !waits::is_inside() {
-        count(&counts::LAUNCHES);
-        fingerprint::launched(stream, what);
-    }
-}
-
-/// It records an event.
-pub(crate) fn records(event: u64, stream: u64) {
     if waits::is_inside() || !is_on() {
         return;
     }
-    let launched = fingerprint::look(stream);
-    RECORDED
-        .try_with(|recorded| {
-            let mut recorded = recorded.borrow_mut();
-            recorded.retain(|(known, _)| *known != event);
-            if let Some(launched) = launched {
-                if recorded.len() == EVENTS {
-                    recorded.remove(0);
-                }
-                recorded.push((event, launched));
-            }
-        })
-        .ok();
+    count(&counts::LAUNCHES);
+    if let Some(context) = driver::current() {
+        fingerprint::launched(context, stream, what);
+    }
 }
 
-/// It is about to wait for a stream. What is returned is dropped when the runtime's own wait is over.
-pub(crate) fn waits_for_stream(owner: impl FnOnce() -> Option<Owner>, stream: u64) -> Waited {
+/// It is about to wait for a stream. What is returned says what is left to do, and is dropped when that is over.
+pub(crate) fn waits_for_stream(stream: u64) -> Waited {
     if waits::is_inside() {
         return Waited::default();
     }
-    waits_for(owner, fingerprint::take(stream).as_slice())
+    waits_for(|context| fingerprint::take(context, stream).into_iter().collect())
 }
 
-/// It is about to wait for all of its streams; `is_understood`: those of the owner.
-pub(crate) fn waits_for_all(owner: impl FnOnce() -> Option<Owner>, is_understood: impl FnOnce() -> bool) -> Waited {
+/// It is about to wait for all that a context does; of several threads none knows all of that. `is_current`: of the current one.
+pub(crate) fn waits_for_all(is_current: impl FnOnce(u64) -> bool) -> Waited {
     if waits::is_inside() {
         return Waited::default();
     }
-    let launched = fingerprint::take_all().unwrap_or_default();
-    waits_for(owner, if is_understood() { &launched } else { &[] })
-}
-
-/// It is about to wait for an event.
-pub(crate) fn waits_for_event(owner: impl FnOnce() -> Option<Owner>, event: u64) -> Waited {
-    if waits::is_inside() {
-        return Waited::default();
-    }
-    let recorded = RECORDED.try_with(|recorded| {
-        let mut recorded = recorded.borrow_mut();
-        let place = recorded.iter().position(|(known, _)| *known == event)?;
-        Some(recorded.remove(place).1)
+    let mut waited = waits_for(|context| {
+        let launched = fingerprint::take_all(context);
+        if is_current(context) && !fingerprint::are_several_threads() { launched } else { Vec::new() }
     });
-    // A token behind all of the stream is one behind the event, where nothing was launched since.
-    let still = |one: &Launched| fingerprint::look(one.stream) == Some(*one);
-    let launched = recorded.ok().flatten().filter(still);
-    if let Some(one) = launched {
-        fingerprint::take(one.stream);
-    }
-    waits_for(owner, launched.as_slice())
+    // There may be more than launches.
+    waited.is_complete = false;
+    waited
 }
 
-fn waits_for(owner: impl FnOnce() -> Option<Owner>, launched: &[Launched]) -> Waited {
+/// It is about to wait for an event: that is the driver's, since nothing is known of what is behind it in its stream.
+pub(crate) fn waits_for_event() {
+    if !waits::is_inside() {
+        count(&counts::WAITS);
+        count(&counts::PASSED);
+        counts::tell_at_the_end();
+    }
+}
+
+fn waits_for(launched: impl FnOnce(u64) -> Vec<Launched>) -> Waited {
     count(&counts::WAITS);
     counts::tell_at_the_end();
-    let owner = if is_on() && !launched.is_empty() { owner() } else { None };
-    let Some(owner) = owner else {
-        count(&counts::PASSED);
-        return Waited::default();
-    };
-    waits::wait(owner, launched)
+    // What is not wanted now is not launched since the last wait either.
+    let context = if is_on() { driver::current() } else { None };
+    let launched = context.map(launched).unwrap_or_default();
+    match context {
+        Some(context) if !launched.is_empty() && !captures::are_open() => waits::wait(context, &launched),
+        _ => {
+            count(&counts::PASSED);
+            Waited::default()
+        }
+    }
 }

@@ -1,20 +1,24 @@
-//! How a program finds the driver's functions: through `dlsym`, which this library takes the place of, or because it is linked with
-//! the driver, whose functions [`linked`](crate::linked) exports in its place.
+//! How a program finds the driver's functions: through `dlsym`, which this library takes the place of. A search for any other name is
+//! the C library's, called from where the program calls it: what it finds depends on who asks.
 
 use std::{
     ffi::{CStr, c_char, c_void},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use crate::{forms::exchange, hip, linked, waits::is_inside};
+use crate::{
+    driver,
+    forms::{exchange, is_symbol},
+    waits::is_inside,
+};
 
 type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 
 /// The C library's own; 0 before it was looked for.
 static REAL: AtomicUsize = AtomicUsize::new(0);
 
-/// Looks for the C library's own; null where there is none.
-extern "C" fn find_real() -> usize {
+/// Looks for the C library's own; 0 where there is none.
+fn find_real() -> usize {
     // Its version differs between releases and architectures of the C library.
     const VERSIONS: [&CStr; 4] = [c"GLIBC_2.34", c"GLIBC_2.17", c"GLIBC_2.2.5", c"GLIBC_2.0"];
     let found = VERSIONS.into_iter().find_map(|version| {
@@ -27,43 +31,41 @@ extern "C" fn find_real() -> usize {
     found
 }
 
-fn real() -> Option<Dlsym> {
-    let known = match REAL.load(Ordering::Acquire) {
+fn real_address() -> usize {
+    match REAL.load(Ordering::Acquire) {
         0 => find_real(),
         known => known,
-    };
+    }
+}
+
+fn real() -> Option<Dlsym> {
+    let known = real_address();
     // SAFETY: it has this type, and no function is at 0.
     (known != 0).then(|| unsafe { std::mem::transmute::<usize, Dlsym>(known) })
 }
 
-/// A function of a library that is loaded, as the library has it.
-pub(crate) fn of_library(file: &CStr, name: &CStr) -> Option<*mut c_void> {
+/// A function of the driver that is loaded.
+pub(crate) fn of_driver(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: loads nothing.
-    let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
-    if library.is_null() {
+    let driver = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+    if driver.is_null() {
         return None;
     }
     // SAFETY: the library is loaded, the name is closed by a 0.
-    let found = unsafe { real()?(library, name.as_ptr()) };
+    let found = unsafe { real()?(driver, name.as_ptr()) };
     // SAFETY: the program keeps it loaded; this gives back what `dlopen` counted.
-    unsafe { libc::dlclose(library) };
+    unsafe { libc::dlclose(driver) };
     (!found.is_null()).then_some(found)
 }
 
-/// A function of the driver that is loaded.
-pub(crate) fn of_driver(name: &CStr) -> Option<*mut c_void> {
-    of_library(c"libcuda.so.1", name)
+/// Who answers a search: the C library itself, or this one where it is for a function that it takes the place of. 0: nobody can.
+extern "C" fn who_answers(handle: *mut c_void, name: *const c_char) -> usize {
+    // SAFETY: the C library reads it as well.
+    let is_ours = handle != libc::RTLD_NEXT && !name.is_null() && is_symbol(unsafe { CStr::from_ptr(name) });
+    if is_ours && !is_inside() { found as *const () as usize } else { real_address() }
 }
 
-/// The function that a program would have got for a name without this library.
-pub(crate) fn next(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: the name is closed by a 0; who asks is this library.
-    let found = unsafe { real()?(libc::RTLD_NEXT, name.as_ptr()) };
-    (!found.is_null()).then_some(found)
-}
-
-/// In place of the C library's: what is the driver's is exchanged for a place of this library. `RTLD_NEXT` is relative to who
-/// asks, so that the C library itself has to be called from there: by a jump.
+/// In place of the C library's. It goes on by a jump, so that the C library sees who asks.
 ///
 /// # Safety
 /// As the C library's.
@@ -72,27 +74,19 @@ pub(crate) fn next(name: &CStr) -> Option<*mut c_void> {
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
     std::arch::naked_asm!(
-        "cmp rdi, -1", // RTLD_NEXT
-        "jne {found}",
-        "mov rax, qword ptr [rip + {real}]",
-        "test rax, rax",
-        "jne 2f",
         "push rdi",
         "push rsi",
-        "sub rsp, 8",
-        "call {find_real}",
+        "sub rsp, 8", // the stack is aligned for a call
+        "call {who_answers}",
         "add rsp, 8",
         "pop rsi",
         "pop rdi",
         "test rax, rax",
-        "je 3f",
-        "2:",
+        "je 2f",
         "jmp rax",
-        "3:",
+        "2:",
         "ret",
-        found = sym found,
-        real = sym REAL,
-        find_real = sym find_real,
+        who_answers = sym who_answers,
     )
 }
 
@@ -105,21 +99,18 @@ pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) 
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
     std::arch::naked_asm!(
-        "cmn x0, #1", // RTLD_NEXT
-        "b.ne {found}",
         "stp x29, x30, [sp, #-32]!",
         "stp x0, x1, [sp, #16]",
-        "bl {find_real}",
+        "bl {who_answers}",
         "mov x16, x0",
         "ldp x0, x1, [sp, #16]",
         "ldp x29, x30, [sp], #32",
-        "cbz x16, 3f",
+        "cbz x16, 2f",
         "br x16",
-        "3:",
+        "2:",
         "mov x0, #0",
         "ret",
-        found = sym found,
-        find_real = sym find_real,
+        who_answers = sym who_answers,
     )
 }
 
@@ -128,21 +119,15 @@ unsafe extern "C" fn found(handle: *mut c_void, name: *const c_char) -> *mut c_v
     let Some(real) = real() else { return std::ptr::null_mut() };
     // SAFETY: as the program calls it.
     let found = unsafe { real(handle, name) };
-    if found.is_null() || name.is_null() || is_inside() {
+    if found.is_null() {
         return found;
     }
     // SAFETY: the C library has read it.
     let name = unsafe { CStr::from_ptr(name) };
-    let Ok(text) = name.to_str() else { return found };
-    // One of this library's, found by a search of everything, is exchanged for what the program would have found without it.
-    let found =
-        if linked::has(found) || hip::has(text, found) { next(name).unwrap_or(std::ptr::null_mut()) } else { found };
-    if found.is_null() {
+    // Another library may have something of that name, and it need not be a function.
+    if !driver::has(name, found) {
         return found;
     }
-    if text.starts_with("cu") {
-        exchange(text, found as usize, false) as *mut c_void
-    } else {
-        hip::of(text).unwrap_or(found)
-    }
+    driver::find();
+    name.to_str().map_or(found, |name| exchange(name, found as usize, false) as *mut c_void)
 }

@@ -3,17 +3,20 @@
 use std::{
     cell::Cell,
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use gpuos_job::{
-    backend::{Backend, Stream, cuda::Cuda, hip::Hip},
+    backend::{Stream, cuda::Cuda},
     class::{Class, ClassOptions, Unknown},
     context::Context,
     identity, job,
 };
 
-use crate::{counts, fingerprint::Launched};
+use crate::{
+    counts,
+    fingerprint::{self, Launched},
+};
 
 /// Classes that are told apart; what is launched in further ways is not understood.
 const CLASSES: usize = 1024;
@@ -34,49 +37,53 @@ pub(crate) fn inside<T>(what: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Whom streams belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Owner {
-    /// A context of CUDA.
-    Cuda(u64),
-    /// A device of HIP.
-    Hip(i32),
-}
-
-/// Contexts of jobs; `None` where there can be none.
-type Contexts = HashMap<Owner, Option<Arc<Context>>>;
+/// Contexts of jobs by contexts of CUDA; `None` where there can be none.
+type Contexts = HashMap<u64, Option<Arc<Context>>>;
 static CONTEXTS: LazyLock<Mutex<Contexts>> = LazyLock::new(Mutex::default);
-/// By owner and fingerprint.
-type Classes = HashMap<(Owner, u64), Arc<Class>>;
+/// By context and fingerprint, with the time of their last use.
+type Classes = HashMap<(u64, u64), (Arc<Class>, u64)>;
 static CLASSES_OF: LazyLock<Mutex<Classes>> = LazyLock::new(Mutex::default);
 
-fn context(of: Owner) -> Option<Arc<Context>> {
-    let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let made = contexts.entry(of).or_insert_with(|| {
-        let backend: Option<Box<dyn Backend>> = inside(|| match of {
-            Owner::Cuda(_) => Cuda::load("libcuda.so.1").ok().map(|cuda| Box::new(cuda) as Box<dyn Backend>),
-            Owner::Hip(_) => Hip::load_first().ok().map(|hip| Box::new(hip) as Box<dyn Backend>),
-        });
-        backend.map(|backend| Context::new(backend, false))
-    });
-    made.clone()
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn class(context: &Context, of: Owner, launched: &Launched) -> Option<Arc<Class>> {
-    let Launched { fingerprint, launches, range, .. } = *launched;
-    let mut classes = CLASSES_OF.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = classes.get(&(of, fingerprint)) {
-        return Some(Arc::clone(known));
+fn context(of: u64) -> Option<Arc<Context>> {
+    if let Some(known) = locked(&CONTEXTS).get(&of) {
+        return known.clone();
     }
-    if classes.len() >= CLASSES {
-        return None;
+    // Without the lock: the loader has one of its own.
+    let cuda = inside(|| Cuda::load("libcuda.so.1"));
+    let made = cuda.ok().map(|cuda| Context::new(Box::new(cuda), false));
+    locked(&CONTEXTS).entry(of).or_insert(made).clone()
+}
+
+/// Contexts of CUDA are destroyed, and with them the memory that tokens are in; a new one may have the same handle.
+pub(crate) fn forget_contexts() {
+    fingerprint::forget();
+    locked(&CLASSES_OF).clear();
+    // What they would give back is gone.
+    locked(&CONTEXTS).drain().for_each(|(_, context)| std::mem::forget(context));
+}
+
+fn class(context: &Context, of: u64, launched: &Launched) -> Arc<Class> {
+    let Launched { fingerprint, launches, range, since, .. } = *launched;
+    let mut classes = locked(&CLASSES_OF);
+    if let Some((known, used)) = classes.get_mut(&(of, fingerprint)) {
+        *used = since;
+        return Arc::clone(known);
+    }
+    if classes.len() >= CLASSES
+        && let Some(oldest) = classes.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key)
+    {
+        classes.remove(&oldest);
     }
     // As the driver's own wait does by default: a sleep may only be what is known to be no later.
     let label = range.map_or_else(|| label(fingerprint, launches), |range| range.label());
     let unknown = Unknown::Spin;
     let class = context.class(ClassOptions { label, unknown, ..ClassOptions::default() });
-    classes.insert((of, fingerprint), Arc::clone(&class));
-    Some(class)
+    classes.insert((of, fingerprint), (Arc::clone(&class), since));
+    class
 }
 
 /// What people tell a class by whose launches are in no range.
@@ -87,8 +94,8 @@ fn label(fingerprint: u64, launches: u64) -> String {
 
 /// How many classes there are, and how many sleeps to a predicted time they have had.
 pub(crate) fn learnt() -> (usize, u64) {
-    let classes = CLASSES_OF.lock().unwrap_or_else(PoisonError::into_inner);
-    (classes.len(), classes.values().map(|class| class.stats().sleeps).sum())
+    let classes = locked(&CLASSES_OF);
+    (classes.len(), classes.values().map(|(class, _)| class.stats().sleeps).sum())
 }
 
 /// Jobs that are behind what the program waits for; their end is known when this is dropped.
@@ -96,6 +103,17 @@ pub(crate) fn learnt() -> (usize, u64) {
 pub(crate) struct Waited {
     jobs: Vec<u64>,
     has_entered: bool,
+    /// All jobs have ended well.
+    is_done: bool,
+    /// They are all that the program waits for.
+    pub(crate) is_complete: bool,
+}
+
+impl Waited {
+    /// Whether nothing is left to wait for.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_done && self.is_complete
+    }
 }
 
 impl Drop for Waited {
@@ -103,28 +121,38 @@ impl Drop for Waited {
         if self.has_entered {
             identity::leave();
         }
-        inside(|| self.jobs.drain(..).for_each(end));
+        inside(|| {
+            for job in self.jobs.drain(..) {
+                end(job);
+            }
+        });
     }
 }
 
-/// Waits for a job as its class has learnt, and ends it. A failure is the runtime's to say.
-fn end(job: u64) {
-    job::wait(job, None).ok();
+/// Waits for a job as its class has learnt, and ends it. False: it failed, which is the driver's to say.
+fn end(job: u64) -> bool {
+    let is_done = job::wait(job, None).is_ok();
     job::end(job).ok();
+    is_done
 }
 
-/// Makes jobs of what was launched in some streams, and waits for them where that is wanted. Whatever goes wrong, the runtime's own
-/// wait follows and says it.
-pub(crate) fn wait(of: Owner, launched: &[Launched]) -> Waited {
+/// Makes jobs of what was launched in some streams of the current context, and waits for them where that is wanted. Whatever goes
+/// wrong, the driver's own wait follows and says it.
+pub(crate) fn wait(of: u64, launched: &[Launched]) -> Waited {
     let mut waited = Waited::default();
+    waited.is_complete = true;
+    let generation = fingerprint::generation();
     let Some(context) = context(of) else {
         counts::count(&counts::PASSED);
         return waited;
     };
     let jobs = inside(|| {
         let begin = |one: &Launched| {
-            let class = class(&context, of, one)?;
-            let job = job::begin(&context, &class, Stream(one.stream)).ok()?;
+            let class = class(&context, of, one);
+            // Another thread may have destroyed a stream.
+            let job =
+                (fingerprint::generation() == generation).then(|| job::begin(&context, &class, Stream(one.stream)));
+            let job = job?.ok()?;
             if job::submit_since(job, one.since).is_err() {
                 job::end(job).ok();
                 return None;
@@ -137,12 +165,14 @@ pub(crate) fn wait(of: Owner, launched: &[Launched]) -> Waited {
         };
         launched.iter().map(begin).collect::<Vec<Option<u64>>>()
     });
-    counts::count(if jobs.iter().all(Option::is_some) { &counts::JOBS } else { &counts::PASSED });
-    let known = jobs.into_iter().flatten();
+    let are_all = jobs.iter().all(Option::is_some);
+    counts::count(if are_all { &counts::JOBS } else { &counts::PASSED });
+    let known: Vec<u64> = jobs.into_iter().flatten().collect();
     if counts::parts().wait {
-        inside(|| known.for_each(end));
+        let ended = inside(|| known.into_iter().filter(|job| !end(*job)).count());
+        waited.is_done = are_all && ended == 0;
     } else {
-        waited.jobs = known.collect();
+        waited.jobs = known;
     }
     waited
 }

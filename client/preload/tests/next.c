@@ -1,18 +1,17 @@
-/* A library in front of the driver's `cuStreamCreate`, as other interposers are. */
+/* A library in front of the C library's `getppid`, as other interposers are. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
+#include <unistd.h>
 
-int cuStreamCreate(void **stream, unsigned flags)
+pid_t getppid(void)
 {
     static int depth;
-    int (*next)(void **, unsigned);
+    pid_t (*next)(void);
     if (depth++ > 0) {
-        return 99;
+        return -1;
     }
-    *(void **)&next = dlsym(RTLD_NEXT, "cuStreamCreate");
-    puts(next == 0 || next == cuStreamCreate ? "itself" : "next");
-    int code = next == 0 ? 98 : next(stream, flags);
-    depth--;
-    return code;
+    *(void **)&next = dlsym(RTLD_NEXT, "getppid");
+    puts(next == 0 || next == getppid ? "itself" : "next");
+    return next == 0 ? -1 : next();
 }

@@ -1,5 +1,5 @@
 /* A program that knows nothing of jobs: launches, and waits for streams, events and the context, by every way to find the driver's
- * functions, or linked with it (LINKED), or with HIP (HIP). Says whether a wait ever returned before its work was done. */
+ * functions. Says whether a wait ever returned before its work was done. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -9,31 +9,6 @@
 
 typedef int code;
 typedef void *handle;
-
-#ifdef LINKED
-#ifdef HIP
-#define LAUNCH hipModuleLaunchKernel
-#define WAIT_STREAM hipStreamSynchronize
-#define WAIT_ALL hipDeviceSynchronize
-#define RECORD hipEventRecord
-#define WAIT_EVENT hipEventSynchronize
-#define MAKE hipStreamCreateWithFlags
-#else
-#define LAUNCH cuLaunchKernel
-#define WAIT_STREAM cuStreamSynchronize
-#define WAIT_ALL cuCtxSynchronize
-#define RECORD cuEventRecord
-#define WAIT_EVENT cuEventSynchronize
-#define MAKE cuStreamCreate
-#endif
-code LAUNCH(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, handle *, handle *);
-code WAIT_STREAM(handle);
-code WAIT_ALL(void);
-code RECORD(handle, handle);
-code WAIT_EVENT(handle);
-code MAKE(handle *, unsigned);
-uint32_t fake_done(void);
-#endif
 
 static code (*launch)(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, handle *, handle *);
 static code (*wait_stream)(handle);
@@ -69,16 +44,6 @@ int main(int count, char **words)
 {
     int rounds = count > 2 ? atoi(words[2]) : 40;
     code (*make)(handle *, unsigned);
-#ifdef LINKED
-    (void)words;
-    launch = LAUNCH;
-    wait_stream = WAIT_STREAM;
-    wait_context = WAIT_ALL;
-    record = RECORD;
-    wait_event = WAIT_EVENT;
-    make = MAKE;
-    done = fake_done;
-#else
     handle driver = dlopen("libcuda.so.1", RTLD_NOW);
     if (driver == NULL) {
         puts(dlerror());
@@ -117,11 +82,9 @@ int main(int count, char **words)
         }
     }
     *(handle *)&make = dlsym(driver, "cuStreamCreate");
-#endif
     handle one, other;
     make(&one, 0);
     make(&other, 0);
-#ifndef LINKED
     if (strcmp(words[1], "tomorrow") == 0) {
         int status;
         code (*wait_event_of)(uint64_t, handle);
@@ -152,7 +115,6 @@ int main(int count, char **words)
         printf("launched %u early %d\n", begun, early);
         return 0;
     }
-#endif
     uint32_t launched = 0;
     for (int i = 0; i < rounds; i++) {
         /* Three kinds of work: one kernel, two kernels, both streams at once. */
