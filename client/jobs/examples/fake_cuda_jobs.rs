@@ -100,6 +100,23 @@ pub(crate) unsafe extern "C" fn cuStreamCreate(stream: *mut Handle, _flags: c_ui
     result(Ok(()))
 }
 
+/// Streams that were destroyed: who asks for one is ended, since the driver does not look whether a handle is one.
+static DESTROYED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+fn refuse_destroyed(stream: Handle) {
+    if DESTROYED.lock().is_ok_and(|destroyed| destroyed.contains(&(stream as u64))) {
+        std::process::abort();
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamDestroy_v2(stream: Handle) -> c_int {
+    if let Ok(mut destroyed) = DESTROYED.lock() {
+        destroyed.push(stream as u64);
+    }
+    result(Ok(()))
+}
+
 /// A kernel is its handle's number of microseconds.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn cuLaunchKernel(
@@ -275,6 +292,7 @@ pub(crate) extern "C" fn cuStreamWriteValue32_v2(
     value: u32,
     _flags: c_uint,
 ) -> c_int {
+    refuse_destroyed(stream);
     let write = move || {
         if GONE.load(SeqCst) != 0 {
             return LAUNCH_FAILED;
@@ -365,6 +383,7 @@ pub(crate) unsafe extern "C" fn cuMemcpyDtoH_v2(to: Handle, from: Address, bytes
 
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuStreamIsCapturing(stream: Handle, state: *mut c_int) -> c_int {
+    refuse_destroyed(stream);
     // SAFETY: a place for a state, as in CUDA.
     unsafe { state.write(c_int::from(host::is_recording(of(stream)))) };
     result(Ok(()))

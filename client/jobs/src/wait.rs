@@ -172,7 +172,8 @@ impl Waiter {
     /// wait.
     fn nap(&self) -> Result<()> {
         let (began, mut asked) = (now(), now());
-        let mut may_block = true;
+        // The runtime's wait is for all of the stream: who looks all the time wants to know of this job.
+        let mut may_block = self.class.options.unknown == Unknown::Block;
         for number in 0_u32.. {
             let before = now();
             let length = ((before - began) / SHARE).clamp(NAP, LONGEST_NAP);

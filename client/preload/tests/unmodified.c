@@ -2,10 +2,12 @@
  * functions. Says whether a wait ever returned before its work was done. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef int code;
 typedef void *handle;
@@ -24,6 +26,13 @@ static void run(handle kernel, handle stream)
     if (launch(kernel, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL) != 0) {
         exit(3);
     }
+}
+
+static void *later(void *stream)
+{
+    usleep(20000);
+    run((handle)500000, stream);
+    return NULL;
 }
 
 /* By turns the form without an argument, with none named, and with the current one. */
@@ -93,6 +102,28 @@ int main(int count, char **words)
         record((handle)77, one);
         code failed = wait_event_of(0, (handle)77);
         printf("failed %d done %u\n", failed, done());
+        return 0;
+    }
+    if (strcmp(words[1], "later") == 0) {
+        /* Another thread queues more while this one waits: that is not waited for. */
+        pthread_t thread;
+        run((handle)100000, one);
+        pthread_create(&thread, NULL, later, one);
+        wait_stream(one);
+        printf("done %u\n", done());
+        fflush(stdout);
+        pthread_join(thread, NULL);
+        return 0;
+    }
+    if (strcmp(words[1], "destroyed") == 0) {
+        code (*destroy)(handle);
+        *(handle *)&destroy = dlsym(driver, "cuStreamDestroy_v2");
+        run((handle)300, one);
+        destroy(one);
+        wait_for_all(0);
+        run((handle)300, other);
+        wait_for_all(0);
+        printf("done %u\n", done());
         return 0;
     }
     if (strcmp(words[1], "ranges") == 0) {

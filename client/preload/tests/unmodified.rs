@@ -33,7 +33,11 @@ impl Fixture {
         assert!(made.unwrap().success());
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut compile = Command::new("cc");
-        compile.args(["-O1", "-o"]).arg(folder.path().join("program")).arg(tests.join(file)).arg("-ldl");
+        compile
+            .args(["-O1", "-o"])
+            .arg(folder.path().join("program"))
+            .arg(tests.join(file))
+            .args(["-ldl", "-lpthread"]);
         assert!(compile.status().unwrap().success());
         Self { folder, preload }
     }
@@ -139,6 +143,25 @@ fn switched_off_everything_passes_through() {
     assert_eq!(String::from_utf8_lossy(&off.stdout), "launched 25 early 0\n");
     let said = String::from_utf8_lossy(&off.stderr);
     assert!(said.contains("0 launches, 20 waits: 0 as jobs of 0 classes (0 slept), 20 passed through"), "{said}");
+}
+
+#[test]
+fn what_comes_after_a_wait_is_not_waited_for() {
+    let fixture = Fixture::new("unmodified.c");
+    let later = fixture.run(&["later"], true, "wait");
+    assert_eq!(text(&later.stdout), "done 1\n", "{}", text(&later.stderr));
+}
+
+#[test]
+fn nothing_is_asked_of_a_stream_that_is_destroyed() {
+    let fixture = Fixture::new("unmodified.c");
+    for parts in ["wait", "identity"] {
+        let destroyed = fixture.run(&["destroyed"], true, parts);
+        let said = text(&destroyed.stderr);
+        assert_eq!(text(&destroyed.stdout), "done 2\n", "{said}");
+        // The first wait is the driver's, since not all that it is for is known.
+        assert!(said.contains("2 waits: 1 as jobs"), "{said}");
+    }
 }
 
 #[test]
