@@ -2,7 +2,8 @@
 //! stream between two waits is a job; its class is the NVTX range it was in, or a fingerprint of what it launched; its wait sleeps
 //! until shortly before the end. What is not understood passes through untouched, and is counted.
 //!
-//! A program gets the functions of [`calls`], [`captures`] and [`memory`] in place of the driver's by [`symbols`] and [`forms`];
+//! A program gets the functions of [`calls`], [`captures`] and [`memory`] in place of the driver's by [`symbols`] and [`forms`], or by
+//! [`linked`];
 //! [`driver`] has those that this library calls itself. [`program`] knows what the program does, [`fingerprint`] what it launched,
 //! [`ranges`] where, [`waits`] makes jobs of its waits, [`counts`] counts.
 //!
@@ -16,6 +17,7 @@ mod counts;
 mod driver;
 mod fingerprint;
 mod forms;
+mod linked;
 mod memory;
 mod program;
 mod ranges;

@@ -18,6 +18,11 @@ struct Fixture {
 impl Fixture {
     /// With a program of `tests/`.
     fn new(file: &str) -> Self {
+        Self::with(file, &[])
+    }
+
+    /// And words for the linker.
+    fn with(file: &str, words: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Neither is built with a test: one is no library of Rust, the others examples of another crate.
         for words in [
@@ -28,16 +33,16 @@ impl Fixture {
             assert!(build.arg("build").args(words).stderr(Stdio::null()).status().unwrap().success(), "{words:?}");
         }
         let preload = examples().with_file_name("libgpuos_job_preload.so");
-        let linked_to = folder.path().join("libcuda.so.1");
-        let made = Command::new("ln").arg("-s").arg(examples().join("libfake_cuda_jobs.so")).arg(linked_to).status();
-        assert!(made.unwrap().success());
+        // A program that is linked with the fake asks for the name that the build script of its package gives all it links.
+        for name in ["libcuda.so.1", "libgpuos_job.so.1"] {
+            let fake = examples().join("libfake_cuda_jobs.so");
+            let made = Command::new("ln").arg("-s").arg(fake).arg(folder.path().join(name)).status();
+            assert!(made.unwrap().success());
+        }
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut compile = Command::new("cc");
-        compile
-            .args(["-O1", "-o"])
-            .arg(folder.path().join("program"))
-            .arg(tests.join(file))
-            .args(["-ldl", "-lpthread"]);
+        compile.args(["-O1", "-o"]).arg(folder.path().join("program")).arg(tests.join(file)).args(words);
+        compile.arg(folder.path().join("libcuda.so.1")).args(["-Wl,--as-needed", "-ldl", "-lpthread"]);
         assert!(compile.status().unwrap().success());
         Self { folder, preload }
     }
@@ -143,6 +148,23 @@ fn switched_off_everything_passes_through() {
     assert_eq!(String::from_utf8_lossy(&off.stdout), "launched 25 early 0\n");
     let said = String::from_utf8_lossy(&off.stderr);
     assert!(said.contains("0 launches, 20 waits: 0 as jobs of 0 classes (0 slept), 20 passed through"), "{said}");
+}
+
+#[test]
+fn programs_that_are_linked_with_the_driver_are_seen() {
+    for words in
+        [&["-Wl,-z,lazy", "-Wl,-z,norelro"][..], &["-Wl,-z,lazy"], &["-Wl,-z,now"], &["-fno-plt", "-Wl,-z,now"]]
+    {
+        let fixture = Fixture::with("linked.c", words);
+        let bare = fixture.run(&[], false, "");
+        assert_eq!(text(&bare.stdout), "launched 80 early 0\n", "{words:?}: {}", text(&bare.stderr));
+        let preloaded = fixture.run(&[], true, "wait");
+        let said = text(&preloaded.stderr);
+        assert_eq!(preloaded.stdout, bare.stdout, "{words:?}: {said}");
+        assert!(said.contains("80 launches, 80 waits: 80 as jobs of 2 classes"), "{words:?}: {said}");
+        let off = fixture.run(&[], true, "off");
+        assert_eq!((off.stdout, text(&off.stderr).as_ref()), (bare.stdout, ""), "{words:?}");
+    }
 }
 
 #[test]
