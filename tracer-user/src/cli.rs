@@ -165,7 +165,7 @@ pub struct LaunchArgs {
     #[arg(long)]
     pub roctx: bool,
 
-    /// Make jobs of what the program launches on CUDA between two waits, without a change of the program, and let its waits
+    /// Make jobs of what the program launches on CUDA or HIP between two waits, without a change of the program, and let its waits
     /// sleep until shortly before the end
     #[arg(
         long,

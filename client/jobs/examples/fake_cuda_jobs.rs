@@ -110,7 +110,7 @@ fn refuse_destroyed(stream: Handle) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamDestroy_v2(stream: Handle) -> c_int {
+pub(crate) extern "C" fn cuStreamDestroy_v2(stream: Handle) -> c_int {
     if let Ok(mut destroyed) = DESTROYED.lock() {
         destroyed.push(stream as u64);
     }

@@ -10,8 +10,9 @@ use std::{
 
 use crate::{
     counts::{self, count},
-    driver, fingerprint, program,
-    waits::inside,
+    driver::{self, Runtime},
+    fingerprint, program,
+    waits::{self, inside},
 };
 
 pub(crate) type Code = c_int;
@@ -20,23 +21,38 @@ pub(crate) type Handle = *mut c_void;
 /// Pointers that one name may have.
 pub(crate) const PLACES: usize = 4;
 
-/// A function's originals: what is called, and whether its stream 0 is a thread's own.
+/// What is known of an original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Whose it is.
+    pub(crate) runtime: Runtime,
+    /// Its stream 0 is a thread's own.
+    pub(crate) is_per_thread: bool,
+}
+
+/// A function's originals: what is called, and of which kind it is.
 pub(crate) struct Originals {
     pointers: [AtomicUsize; PLACES],
     per_thread: AtomicU64,
+    hip: AtomicU64,
 }
 
 impl Originals {
     pub(crate) const fn new() -> Self {
-        Self { pointers: [const { AtomicUsize::new(0) }; PLACES], per_thread: AtomicU64::new(0) }
+        Self {
+            pointers: [const { AtomicUsize::new(0) }; PLACES],
+            per_thread: AtomicU64::new(0),
+            hip: AtomicU64::new(0),
+        }
     }
 
     /// The place of a pointer; a new one where it has none. `None`: all are taken.
-    pub(crate) fn place(&self, pointer: usize, is_per_thread: bool) -> Option<usize> {
+    pub(crate) fn place(&self, pointer: usize, kind: Kind) -> Option<usize> {
         for (place, known) in self.pointers.iter().enumerate() {
             match known.compare_exchange(0, pointer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    self.per_thread.fetch_or(u64::from(is_per_thread) << place, Ordering::AcqRel);
+                    self.per_thread.fetch_or(u64::from(kind.is_per_thread) << place, Ordering::AcqRel);
+                    self.hip.fetch_or(u64::from(kind.runtime == Runtime::Hip) << place, Ordering::AcqRel);
                     return Some(place);
                 }
                 Err(other) if other == pointer => return Some(place),
@@ -54,6 +70,11 @@ impl Originals {
     /// Whether the place's function has a default stream for each thread.
     pub(crate) fn is_per_thread(&self, place: usize) -> bool {
         self.per_thread.load(Ordering::Acquire) >> place & 1 == 1
+    }
+
+    /// Whose the place's function is.
+    pub(crate) fn runtime(&self, place: usize) -> Runtime {
+        if self.hip.load(Ordering::Acquire) >> place & 1 == 1 { Runtime::Hip } else { Runtime::Cuda }
     }
 
     /// The stream that a handle stands for.
@@ -79,6 +100,8 @@ pub(crate) static LAUNCH_GRAPH: Originals = Originals::new();
 pub(crate) static STREAM_WAIT: Originals = Originals::new();
 pub(crate) static CONTEXT_WAIT: Originals = Originals::new();
 pub(crate) static CONTEXT_WAIT_OF: Originals = Originals::new();
+pub(crate) static LAUNCH_OF_HIP: Originals = Originals::new();
+pub(crate) static RESET_OF_HIP: Originals = Originals::new();
 pub(crate) static STREAM_DESTROY: Originals = Originals::new();
 pub(crate) static EVENT_WAIT: Originals = Originals::new();
 
@@ -109,7 +132,7 @@ pub(crate) unsafe extern "C" fn launch<const PLACE: usize>(
     parameters: *mut Handle,
     extra: *mut Handle,
 ) -> Code {
-    program::launches(LAUNCH.stream(PLACE, stream), function as u64);
+    program::launches(LAUNCH.runtime(PLACE), LAUNCH.stream(PLACE, stream), function as u64);
     // SAFETY: the type is that of `cuda.h`.
     let original: Launch = unsafe { original(&LAUNCH, PLACE) };
     // SAFETY: as the program calls it.
@@ -136,7 +159,7 @@ pub(crate) unsafe extern "C" fn launch_ex<const PLACE: usize>(
     if !config.is_null() {
         // SAFETY: the driver reads it, too.
         let stream = unsafe { (*config).stream };
-        program::launches(LAUNCH_EX.stream(PLACE, stream), function as u64);
+        program::launches(LAUNCH_EX.runtime(PLACE), LAUNCH_EX.stream(PLACE, stream), function as u64);
     }
     // SAFETY: the type is that of `cuda.h`.
     let original: LaunchEx = unsafe { original(&LAUNCH_EX, PLACE) };
@@ -144,10 +167,34 @@ pub(crate) unsafe extern "C" fn launch_ex<const PLACE: usize>(
     inside(|| unsafe { original(config, function, parameters, extra) })
 }
 
+/// `dim3` of `hip_runtime_api.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    sizes: [c_uint; 3],
+}
+
+type LaunchOfHip = unsafe extern "C" fn(Handle, Size, Size, *mut Handle, usize, Handle) -> Code;
+
+pub(crate) unsafe extern "C" fn launch_of_hip<const PLACE: usize>(
+    function: Handle,
+    grid: Size,
+    block: Size,
+    arguments: *mut Handle,
+    shared: usize,
+    stream: Handle,
+) -> Code {
+    program::launches(Runtime::Hip, LAUNCH_OF_HIP.stream(PLACE, stream), function as u64);
+    // SAFETY: the type is that of `hip_runtime_api.h`.
+    let original: LaunchOfHip = unsafe { original(&LAUNCH_OF_HIP, PLACE) };
+    // SAFETY: as the program calls it.
+    inside(|| unsafe { original(function, grid, block, arguments, shared, stream) })
+}
+
 pub(crate) type OfStream = unsafe extern "C" fn(Handle, Handle) -> Code;
 
 pub(crate) unsafe extern "C" fn launch_graph<const PLACE: usize>(graph: Handle, stream: Handle) -> Code {
-    program::launches(LAUNCH_GRAPH.stream(PLACE, stream), graph as u64);
+    program::launches(LAUNCH_GRAPH.runtime(PLACE), LAUNCH_GRAPH.stream(PLACE, stream), graph as u64);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfStream = unsafe { original(&LAUNCH_GRAPH, PLACE) };
     // SAFETY: as the program calls it.
@@ -157,10 +204,10 @@ pub(crate) unsafe extern "C" fn launch_graph<const PLACE: usize>(graph: Handle, 
 pub(crate) type OfOne = unsafe extern "C" fn(Handle) -> Code;
 
 pub(crate) unsafe extern "C" fn stream_wait<const PLACE: usize>(stream: Handle) -> Code {
-    let waited = program::waits_for_stream(STREAM_WAIT.stream(PLACE, stream));
+    let waited = program::waits_for_stream(STREAM_WAIT.runtime(PLACE), STREAM_WAIT.stream(PLACE, stream));
     // The driver's own wait would wait for what came after the call, too.
     if waited.is_over()
-        && let Some(code) = driver::outcome(stream)
+        && let Some(code) = driver::outcome(STREAM_WAIT.runtime(PLACE), stream)
     {
         return code;
     }
@@ -183,7 +230,7 @@ pub(crate) unsafe extern "C" fn stream_destroy<const PLACE: usize>(stream: Handl
 pub(crate) type OfNone = unsafe extern "C" fn() -> Code;
 
 pub(crate) unsafe extern "C" fn context_wait<const PLACE: usize>() -> Code {
-    let waited = program::waits_for_all(|_| true);
+    let waited = program::waits_for_all(CONTEXT_WAIT.runtime(PLACE), |_| true);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfNone = unsafe { original(&CONTEXT_WAIT, PLACE) };
     // SAFETY: as the program calls it.
@@ -194,13 +241,22 @@ pub(crate) unsafe extern "C" fn context_wait<const PLACE: usize>() -> Code {
 
 /// From CUDA 13 on a context may be named. Another than the current one is not understood.
 pub(crate) unsafe extern "C" fn context_wait_of<const PLACE: usize>(context: Handle) -> Code {
-    let waited = program::waits_for_all(|current| context.is_null() || context as u64 == current);
+    let waited = program::waits_for_all(Runtime::Cuda, |current| context.is_null() || context as u64 == current);
     // SAFETY: the type is that of `cuda.h`.
     let original: OfOne = unsafe { original(&CONTEXT_WAIT_OF, PLACE) };
     // SAFETY: as the program calls it.
     let code = inside(|| unsafe { original(context) });
     drop(waited);
     code
+}
+
+/// HIP's device is reset: nothing of it is known any more.
+pub(crate) unsafe extern "C" fn reset_of_hip<const PLACE: usize>() -> Code {
+    waits::forget_contexts();
+    // SAFETY: the type is that of `hip_runtime_api.h`.
+    let original: OfNone = unsafe { original(&RESET_OF_HIP, PLACE) };
+    // SAFETY: as the program calls it.
+    inside(|| unsafe { original() })
 }
 
 pub(crate) unsafe extern "C" fn event_wait<const PLACE: usize>(event: Handle) -> Code {

@@ -1,9 +1,12 @@
-//! Functions of the driver that this library calls itself. They are found when the program finds its own, so that neither a launch
+//! Functions of the runtimes, CUDA's driver and HIP, that this library calls itself. They are found when the program finds its own, so that neither a launch
 //! nor a wait needs the loader, whose lock a thread of the program may hold.
 
 use std::{
-    ffi::{CStr, c_void},
-    sync::atomic::{AtomicUsize, Ordering},
+    ffi::{CStr, CString, c_int, c_void},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::{
@@ -11,6 +14,20 @@ use crate::{
     symbols,
     waits::inside,
 };
+
+/// Whose functions are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// NVIDIA's driver.
+    Cuda,
+    /// AMD's HIP, whose devices have one context each.
+    Hip,
+}
+
+/// In place of the handle of a context: a device of HIP.
+const OF_HIP: u64 = 1 << 63;
+/// AMD's library.
+const HIP_FILE: &str = "libamdhip64.so";
 
 /// A function; 0 before it was found.
 struct Function {
@@ -49,13 +66,74 @@ pub(crate) fn find() {
     }
 }
 
-/// Whether a function that was found by a name is the driver's.
-pub(crate) fn has(name: &CStr, function: *mut c_void) -> bool {
-    symbols::of_driver(name) == Some(function)
+static GET_DEVICE: Function = Function::new(c"hipGetDevice");
+static QUERY_OF_HIP: Function = Function::new(c"hipStreamQuery");
+
+/// AMD's library as it was loaded.
+static HIP: OnceLock<CString> = OnceLock::new();
+
+/// The file that HIP's functions are from, where a program was found to have some.
+pub(crate) fn hip_file() -> Option<&'static CStr> {
+    HIP.get().map(CString::as_c_str)
 }
 
-/// The context that is current, where one is.
-pub(crate) fn current() -> Option<u64> {
+/// The same for HIP, in the library that a program was found to have; the first is it.
+pub(crate) fn find_hip(file: &CStr) {
+    let file = HIP.get_or_init(|| file.to_owned());
+    for function in [&GET_DEVICE, &QUERY_OF_HIP] {
+        if function.get().is_none()
+            && let Some(found) = symbols::of_library(file, function.name)
+        {
+            function.found.store(found as usize, Ordering::Release);
+        }
+    }
+}
+
+/// Whether a file is AMD's library.
+pub(crate) fn is_hip(file: &CStr) -> bool {
+    let name = file.to_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.starts_with(HIP_FILE.as_bytes())
+}
+
+/// Whether a function that was found by a name is a runtime's; what is needed of that is found then.
+pub(crate) fn has(name: &CStr, function: *mut c_void) -> bool {
+    if name.to_bytes().starts_with(b"cu") {
+        let is_it = symbols::of_driver(name) == Some(function);
+        if is_it {
+            find();
+        }
+        return is_it;
+    }
+    // SAFETY: plain data.
+    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: writes the structure.
+    if unsafe { libc::dladdr(function, &raw mut info) } == 0 || info.dli_fname.is_null() {
+        return false;
+    }
+    // SAFETY: the loader's own text.
+    let file = unsafe { CStr::from_ptr(info.dli_fname) };
+    let is_it = is_hip(file) && HIP.get().is_none_or(|known| known.as_c_str() == file);
+    if is_it {
+        find_hip(file);
+    }
+    is_it
+}
+
+/// Whether what stands for a context is a device of HIP.
+pub(crate) const fn is_of_hip(context: u64) -> bool {
+    context & OF_HIP != 0
+}
+
+/// The context that is current, or the device of HIP, where one is.
+pub(crate) fn current(runtime: Runtime) -> Option<u64> {
+    if runtime == Runtime::Hip {
+        // SAFETY: the type is that of `hip_runtime_api.h`.
+        let get: unsafe extern "C" fn(*mut c_int) -> Code = unsafe { std::mem::transmute(GET_DEVICE.get()?) };
+        let mut device = 0;
+        // SAFETY: writes the number.
+        let code = inside(|| unsafe { get(&raw mut device) });
+        return (code == 0).then_some(OF_HIP | u64::from(device.cast_unsigned()));
+    }
     // SAFETY: the type is that of `cuda.h`.
     let get: unsafe extern "C" fn(*mut Handle) -> Code = unsafe { std::mem::transmute(GET_CURRENT.get()?) };
     let mut context = std::ptr::null_mut();
@@ -74,10 +152,11 @@ pub(crate) fn synchronize() -> bool {
 }
 
 /// What the driver says of a stream whose work was done: an error, or nothing. `None`: it cannot be asked.
-pub(crate) fn outcome(stream: Handle) -> Option<Code> {
+pub(crate) fn outcome(runtime: Runtime, stream: Handle) -> Option<Code> {
     const NOT_READY: Code = 600;
-    // SAFETY: the type is that of `cuda.h`.
-    let query: OfOne = unsafe { std::mem::transmute(QUERY.get()?) };
+    let query = if runtime == Runtime::Hip { &QUERY_OF_HIP } else { &QUERY };
+    // SAFETY: the type is that of `cuda.h` and of `hip_runtime_api.h`.
+    let query: OfOne = unsafe { std::mem::transmute(query.get()?) };
     // SAFETY: the program waits for the stream.
     let code = inside(|| unsafe { query(stream) });
     // What is there now came after the call.

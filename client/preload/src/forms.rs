@@ -8,12 +8,12 @@ use std::ffi::{CStr, c_int};
 
 use crate::{
     calls::{
-        self, CONTEXT_WAIT, CONTEXT_WAIT_OF, Code, EVENT_WAIT, Handle, LAUNCH, LAUNCH_EX, LAUNCH_GRAPH, Originals,
-        STREAM_DESTROY, STREAM_WAIT, original,
+        self, CONTEXT_WAIT, CONTEXT_WAIT_OF, Code, EVENT_WAIT, Handle, Kind, LAUNCH, LAUNCH_EX, LAUNCH_GRAPH,
+        LAUNCH_OF_HIP, Originals, RESET_OF_HIP, STREAM_DESTROY, STREAM_WAIT, original,
     },
     captures,
     counts::{self, count},
-    driver,
+    driver::{self, Runtime},
     memory::{self, ALLOCATE, DESTROY_CONTEXT, EXPORT, FREE, RELEASE_PRIMARY, RESET_PRIMARY},
     waits::{self, inside},
 };
@@ -56,6 +56,21 @@ static FORMS: [Form; 19] = [
     form("cuIpcGetMemHandle", 4010, 0, "cuIpcGetMemHandle"),
 ];
 
+/// HIP's functions, each of one form; those that end with `_spt` have a default stream for each thread.
+static OF_HIP: [&str; 11] = [
+    "hipModuleLaunchKernel",
+    "hipLaunchKernel",
+    "hipGraphLaunch",
+    "hipStreamSynchronize",
+    "hipDeviceSynchronize",
+    "hipEventSynchronize",
+    "hipStreamDestroy",
+    "hipStreamBeginCapture",
+    "hipStreamEndCapture",
+    "hipDeviceReset",
+    "hipDevicePrimaryCtxReset",
+];
+
 static GET_PROC: Originals = Originals::new();
 static GET_PROC_V2: Originals = Originals::new();
 
@@ -65,7 +80,7 @@ const PER_THREAD_FLAG: u64 = 2;
 const LEGACY_FLAG: u64 = 1;
 
 macro_rules! places {
-    ($originals:expr, $pointer:expr, $per_thread:expr, $function:path) => {{
+    ($originals:expr, $pointer:expr, $kind:expr, $function:path) => {{
         use $function as function;
         let places = [
             function::<0> as *const () as usize,
@@ -77,7 +92,7 @@ macro_rules! places {
         if places.contains(&$pointer) {
             $pointer
         } else {
-            $originals.place($pointer, $per_thread).map_or($pointer, |place| places[place])
+            $originals.place($pointer, $kind).map_or($pointer, |place| places[place])
         }
     }};
 }
@@ -86,37 +101,46 @@ macro_rules! places {
 pub(crate) fn is_symbol(name: &CStr) -> bool {
     let name = name.to_bytes();
     let name = name.strip_suffix(b"_ptsz").unwrap_or(name);
+    if name.starts_with(b"hip") {
+        let name = name.strip_suffix(b"_spt").unwrap_or(name);
+        return OF_HIP.iter().any(|symbol| symbol.as_bytes() == name);
+    }
     name.starts_with(b"cu") && FORMS.iter().any(|form| form.symbol.as_bytes() == name)
 }
 
-/// What a program gets for a symbol of the driver: a place of this library, or the function itself.
+/// What a program gets for a symbol of a runtime: a place of this library, or the function itself.
 pub(crate) fn exchange(symbol: &str, pointer: usize, is_per_thread: bool) -> usize {
-    let (symbol, is_per_thread) = match symbol.strip_suffix("_ptsz") {
+    let runtime = if symbol.starts_with("hip") { Runtime::Hip } else { Runtime::Cuda };
+    let (symbol, is_per_thread) = match symbol.strip_suffix("_ptsz").or_else(|| symbol.strip_suffix("_spt")) {
         Some(symbol) => (symbol, true),
         None => (symbol, is_per_thread),
     };
+    let kind = Kind { runtime, is_per_thread };
     match symbol {
-        "cuLaunchKernel" => places!(LAUNCH, pointer, is_per_thread, calls::launch),
-        "cuLaunchKernelEx" => places!(LAUNCH_EX, pointer, is_per_thread, calls::launch_ex),
-        "cuGraphLaunch" => places!(LAUNCH_GRAPH, pointer, is_per_thread, calls::launch_graph),
-        "cuStreamSynchronize" => places!(STREAM_WAIT, pointer, is_per_thread, calls::stream_wait),
-        "cuCtxSynchronize" => places!(CONTEXT_WAIT, pointer, is_per_thread, calls::context_wait),
-        "cuCtxSynchronize_v2" => places!(CONTEXT_WAIT_OF, pointer, is_per_thread, calls::context_wait_of),
-        "cuStreamDestroy_v2" => places!(STREAM_DESTROY, pointer, is_per_thread, calls::stream_destroy),
-        "cuStreamBeginCapture_v2" => places!(captures::BEGIN, pointer, is_per_thread, captures::begin),
+        "cuLaunchKernel" | "hipModuleLaunchKernel" => places!(LAUNCH, pointer, kind, calls::launch),
+        "cuLaunchKernelEx" => places!(LAUNCH_EX, pointer, kind, calls::launch_ex),
+        "hipLaunchKernel" => places!(LAUNCH_OF_HIP, pointer, kind, calls::launch_of_hip),
+        "cuGraphLaunch" | "hipGraphLaunch" => places!(LAUNCH_GRAPH, pointer, kind, calls::launch_graph),
+        "cuStreamSynchronize" | "hipStreamSynchronize" => places!(STREAM_WAIT, pointer, kind, calls::stream_wait),
+        "cuCtxSynchronize" | "hipDeviceSynchronize" => places!(CONTEXT_WAIT, pointer, kind, calls::context_wait),
+        "cuCtxSynchronize_v2" => places!(CONTEXT_WAIT_OF, pointer, kind, calls::context_wait_of),
+        "cuStreamDestroy_v2" | "hipStreamDestroy" => places!(STREAM_DESTROY, pointer, kind, calls::stream_destroy),
+        "cuStreamBeginCapture_v2" | "hipStreamBeginCapture" => places!(captures::BEGIN, pointer, kind, captures::begin),
         "cuStreamBeginCaptureToGraph" => {
-            places!(captures::BEGIN_TO_GRAPH, pointer, is_per_thread, captures::begin_to_graph)
+            places!(captures::BEGIN_TO_GRAPH, pointer, kind, captures::begin_to_graph)
         }
-        "cuStreamEndCapture" => places!(captures::END, pointer, is_per_thread, captures::end),
-        "cuEventSynchronize" => places!(EVENT_WAIT, pointer, is_per_thread, calls::event_wait),
-        "cuMemAlloc_v2" => places!(ALLOCATE, pointer, is_per_thread, memory::allocate),
-        "cuMemFree_v2" => places!(FREE, pointer, is_per_thread, memory::free),
-        "cuCtxDestroy_v2" => places!(DESTROY_CONTEXT, pointer, is_per_thread, memory::destroy_context),
-        "cuDevicePrimaryCtxRelease_v2" => places!(RELEASE_PRIMARY, pointer, is_per_thread, memory::release_primary),
-        "cuDevicePrimaryCtxReset_v2" => places!(RESET_PRIMARY, pointer, is_per_thread, memory::reset_primary),
-        "cuIpcGetMemHandle" => places!(EXPORT, pointer, is_per_thread, memory::export),
-        "cuGetProcAddress" => places!(GET_PROC, pointer, is_per_thread, get_proc),
-        "cuGetProcAddress_v2" => places!(GET_PROC_V2, pointer, is_per_thread, get_proc_v2),
+        "cuStreamEndCapture" | "hipStreamEndCapture" => places!(captures::END, pointer, kind, captures::end),
+        "cuEventSynchronize" | "hipEventSynchronize" => places!(EVENT_WAIT, pointer, kind, calls::event_wait),
+        "hipDeviceReset" => places!(RESET_OF_HIP, pointer, kind, calls::reset_of_hip),
+        "hipDevicePrimaryCtxReset" => places!(RESET_PRIMARY, pointer, kind, memory::reset_primary),
+        "cuMemAlloc_v2" => places!(ALLOCATE, pointer, kind, memory::allocate),
+        "cuMemFree_v2" => places!(FREE, pointer, kind, memory::free),
+        "cuCtxDestroy_v2" => places!(DESTROY_CONTEXT, pointer, kind, memory::destroy_context),
+        "cuDevicePrimaryCtxRelease_v2" => places!(RELEASE_PRIMARY, pointer, kind, memory::release_primary),
+        "cuDevicePrimaryCtxReset_v2" => places!(RESET_PRIMARY, pointer, kind, memory::reset_primary),
+        "cuIpcGetMemHandle" => places!(EXPORT, pointer, kind, memory::export),
+        "cuGetProcAddress" => places!(GET_PROC, pointer, kind, get_proc),
+        "cuGetProcAddress_v2" => places!(GET_PROC_V2, pointer, kind, get_proc_v2),
         _ => pointer,
     }
 }

@@ -1,4 +1,4 @@
-//! Programs that are linked with the driver, and their libraries: the loader has put the addresses of the driver's functions into
+//! Programs that are linked with CUDA's driver or with HIP, and their libraries: the loader has put the addresses of those functions into
 //! tables of theirs when this library starts. There they are exchanged for its places. Nothing is exported for it, since a name that is
 //! exported makes weak references of programs without a GPU true. What `dlopen` loads later is not looked at.
 
@@ -27,12 +27,16 @@ const OF_DATA_AND_CALLS: [u32; 2] = [1025, 1026];
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
-    if parts() == Parts::default() || symbols::of_driver(c"cuInit").is_none() {
+    if parts() == Parts::default() {
         return;
     }
     driver::find();
     // SAFETY: the function is one for this, and takes no data.
-    unsafe { libc::dl_iterate_phdr(Some(of_object), std::ptr::null_mut()) };
+    unsafe { libc::dl_iterate_phdr(Some(hip_of), std::ptr::null_mut()) };
+    if symbols::of_driver(c"cuInit").is_some() || driver::hip_file().is_some() {
+        // SAFETY: as above.
+        unsafe { libc::dl_iterate_phdr(Some(of_object), std::ptr::null_mut()) };
+    }
 }
 
 /// The file of a function, by where it begins.
@@ -42,6 +46,15 @@ fn base_of(function: *const c_void) -> usize {
     // SAFETY: writes the structure.
     let found = unsafe { libc::dladdr(function, &raw mut info) };
     if found == 0 { 0 } else { info.dli_fbase as usize }
+}
+
+/// A runtime's function, of the libraries that are loaded.
+fn of_runtime(name: &CStr) -> Option<*mut c_void> {
+    if name.to_bytes().starts_with(b"cu") {
+        symbols::of_driver(name)
+    } else {
+        symbols::of_library(driver::hip_file()?, name)
+    }
 }
 
 /// Tables of one loaded object.
@@ -130,7 +143,7 @@ impl Tables {
 
     /// Exchanges the address of a function at a place, where it is the driver's or has not been looked for yet.
     fn exchange_at(&self, place: usize, name: &CStr) {
-        let Some(function) = symbols::of_driver(name) else { return };
+        let Some(function) = of_runtime(name) else { return };
         let exchanged = exchange(name.to_str().unwrap_or_default(), function as usize, false);
         // SAFETY: a word of the object's table, aligned.
         let word = unsafe { AtomicUsize::from_ptr(place as *mut usize) };
@@ -154,14 +167,29 @@ impl Tables {
     }
 }
 
+/// Finds HIP among the loaded objects.
+unsafe extern "C" fn hip_of(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut c_void) -> c_int {
+    // SAFETY: the loader's own.
+    if let Some(info) = unsafe { info.as_ref() }
+        && !info.dlpi_name.is_null()
+    {
+        // SAFETY: the loader's own text.
+        let file = unsafe { CStr::from_ptr(info.dlpi_name) };
+        if driver::is_hip(file) {
+            driver::find_hip(file);
+        }
+    }
+    0
+}
+
 unsafe extern "C" fn of_object(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut c_void) -> c_int {
     // SAFETY: the loader's own.
     let Some(info) = (unsafe { info.as_ref() }) else { return 0 };
     // SAFETY: as the loader gives it.
     let Some(tables) = (unsafe { Tables::of(info) }) else { return 0 };
-    let driver = symbols::of_driver(c"cuInit").map_or(0, |function| base_of(function));
+    let runtimes = [c"cuInit", c"hipInit"].map(|name| of_runtime(name).map_or(0, |function| base_of(function)));
     let own = base_of(start as *const c_void);
-    if ![driver, own].contains(&tables.all.start) {
+    if tables.all.start != own && !runtimes.contains(&tables.all.start) {
         // SAFETY: nothing is unloaded meanwhile: the loader holds its lock.
         unsafe { tables.exchange() };
     }

@@ -15,7 +15,7 @@ use crate::{
     calls::{Code, Handle, OfOne, Originals, original},
     captures,
     counts::{self, count, keeps_memory},
-    driver,
+    driver::{self, Runtime},
     waits::{self, inside, is_inside},
 };
 
@@ -121,7 +121,7 @@ pub(crate) fn give_all_back() -> bool {
 pub(crate) unsafe extern "C" fn allocate<const PLACE: usize>(to: *mut u64, bytes: usize) -> Code {
     // SAFETY: the type is that of `cuda.h`.
     let original: Allocate = unsafe { original(&ALLOCATE, PLACE) };
-    let context = if keeps_memory() && !is_inside() && !to.is_null() { driver::current() } else { None };
+    let context = if keeps_memory() && !is_inside() && !to.is_null() { driver::current(Runtime::Cuda) } else { None };
     if let Some(context) = context {
         counts::tell_at_the_end();
         let again = blocks().again(Block { context, bytes });
@@ -153,7 +153,10 @@ pub(crate) unsafe extern "C" fn free<const PLACE: usize>(address: u64) -> Code {
     let known = if is_inside() { None } else { blocks().remove(address) };
     // The driver's own free waits for the context as well. What it cannot wait for is not kept.
     let kept = known.filter(|block| {
-        keeps_memory() && driver::current() == Some(block.context) && !captures::are_open() && driver::synchronize()
+        keeps_memory()
+            && driver::current(Runtime::Cuda) == Some(block.context)
+            && !captures::are_open()
+            && driver::synchronize()
     });
     let Some(block) = kept else {
         // SAFETY: as the program calls it.

@@ -3,12 +3,12 @@
 use crate::{
     captures,
     counts::{self, count, is_on},
-    driver,
+    driver::{self, Runtime},
     fingerprint::{self, Launched},
     waits::{self, Waited},
 };
 
-/// A handle: the default stream of each thread, from `cuda.h`.
+/// A handle: the default stream of each thread, from `cuda.h` and `hip_runtime_api.h`.
 const PER_THREAD: u64 = 2;
 
 /// The stream that a handle stands for, in a function whose stream 0 is a thread's own or not.
@@ -17,30 +17,30 @@ pub(crate) fn stream_of(handle: u64, is_per_thread: bool) -> u64 {
 }
 
 /// It launches something.
-pub(crate) fn launches(stream: u64, what: u64) {
+pub(crate) fn launches(runtime: Runtime, stream: u64, what: u64) {
     if waits::is_inside() || !is_on() {
         return;
     }
     count(&counts::LAUNCHES);
-    if let Some(context) = driver::current() {
+    if let Some(context) = driver::current(runtime) {
         fingerprint::launched(context, stream, what);
     }
 }
 
 /// It is about to wait for a stream. What is returned says what is left to do, and is dropped when that is over.
-pub(crate) fn waits_for_stream(stream: u64) -> Waited {
+pub(crate) fn waits_for_stream(runtime: Runtime, stream: u64) -> Waited {
     if waits::is_inside() {
         return Waited::default();
     }
-    waits_for(|context| fingerprint::take(context, stream).into_iter().collect())
+    waits_for(runtime, |context| fingerprint::take(context, stream).into_iter().collect())
 }
 
 /// It is about to wait for all that a context does; of several threads none knows all of that. `is_current`: of the current one.
-pub(crate) fn waits_for_all(is_current: impl FnOnce(u64) -> bool) -> Waited {
+pub(crate) fn waits_for_all(runtime: Runtime, is_current: impl FnOnce(u64) -> bool) -> Waited {
     if waits::is_inside() {
         return Waited::default();
     }
-    let mut waited = waits_for(|context| {
+    let mut waited = waits_for(runtime, |context| {
         let launched = fingerprint::take_all(context);
         if is_current(context) && !fingerprint::are_several_threads() { launched } else { Vec::new() }
     });
@@ -58,11 +58,11 @@ pub(crate) fn waits_for_event() {
     }
 }
 
-fn waits_for(launched: impl FnOnce(u64) -> Vec<Launched>) -> Waited {
+fn waits_for(runtime: Runtime, launched: impl FnOnce(u64) -> Vec<Launched>) -> Waited {
     count(&counts::WAITS);
     counts::tell_at_the_end();
     // What is not wanted now is not launched since the last wait either.
-    let context = if is_on() { driver::current() } else { None };
+    let context = if is_on() { driver::current(runtime) } else { None };
     let launched = context.map(launched).unwrap_or_default();
     match context {
         Some(context) if !launched.is_empty() && !captures::are_open() => waits::wait(context, &launched),

@@ -1,4 +1,4 @@
-//! How a program finds the driver's functions: through `dlsym`, which this library takes the place of. A search for any other name is
+//! How a program finds the runtimes' functions: through `dlsym`, which this library takes the place of. A search for any other name is
 //! the C library's, called from where the program calls it: what it finds depends on who asks.
 
 use std::{
@@ -44,18 +44,23 @@ fn real() -> Option<Dlsym> {
     (known != 0).then(|| unsafe { std::mem::transmute::<usize, Dlsym>(known) })
 }
 
-/// A function of the driver that is loaded.
-pub(crate) fn of_driver(name: &CStr) -> Option<*mut c_void> {
+/// A function of a library that is loaded.
+pub(crate) fn of_library(file: &CStr, name: &CStr) -> Option<*mut c_void> {
     // SAFETY: loads nothing.
-    let driver = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
-    if driver.is_null() {
+    let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+    if library.is_null() {
         return None;
     }
     // SAFETY: the library is loaded, the name is closed by a 0.
-    let found = unsafe { real()?(driver, name.as_ptr()) };
+    let found = unsafe { real()?(library, name.as_ptr()) };
     // SAFETY: the program keeps it loaded; this gives back what `dlopen` counted.
-    unsafe { libc::dlclose(driver) };
+    unsafe { libc::dlclose(library) };
     (!found.is_null()).then_some(found)
+}
+
+/// A function of NVIDIA's driver, where that is loaded.
+pub(crate) fn of_driver(name: &CStr) -> Option<*mut c_void> {
+    of_library(c"libcuda.so.1", name)
 }
 
 /// Who answers a search: the C library itself, or this one where it is for a function that it takes the place of. 0: nobody can.
@@ -128,6 +133,5 @@ unsafe extern "C" fn found(handle: *mut c_void, name: *const c_char) -> *mut c_v
     if !driver::has(name, found) {
         return found;
     }
-    driver::find();
     name.to_str().map_or(found, |name| exchange(name, found as usize, false) as *mut c_void)
 }

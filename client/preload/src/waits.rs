@@ -3,18 +3,20 @@
 use std::{
     cell::Cell,
     collections::HashMap,
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use gpuos_job::{
-    backend::{Stream, cuda::Cuda},
+    backend::{Backend, Stream, cuda::Cuda, hip::Hip},
     class::{Class, ClassOptions, Unknown},
     context::Context,
     identity, job,
 };
 
 use crate::{
-    counts,
+    counts, driver,
     fingerprint::{self, Launched},
 };
 
@@ -37,7 +39,7 @@ pub(crate) fn inside<T>(what: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Contexts of jobs by contexts of CUDA; `None` where there can be none.
+/// Contexts of jobs by contexts of CUDA and devices of HIP; `None` where there can be none.
 type Contexts = HashMap<u64, Option<Arc<Context>>>;
 static CONTEXTS: LazyLock<Mutex<Contexts>> = LazyLock::new(Mutex::default);
 /// By context and fingerprint, with the time of their last use.
@@ -53,8 +55,15 @@ fn context(of: u64) -> Option<Arc<Context>> {
         return known.clone();
     }
     // Without the lock: the loader has one of its own.
-    let cuda = inside(|| Cuda::load("libcuda.so.1"));
-    let made = cuda.ok().map(|cuda| Context::new(Box::new(cuda), false));
+    let backend: Option<Box<dyn Backend>> = inside(|| {
+        if !driver::is_of_hip(of) {
+            return Cuda::load("libcuda.so.1").ok().map(|cuda| Box::new(cuda) as Box<dyn Backend>);
+        }
+        // The library that the program has, and no other.
+        let file = OsStr::from_bytes(driver::hip_file()?.to_bytes());
+        Hip::load(file).ok().map(|hip| Box::new(hip) as Box<dyn Backend>)
+    });
+    let made = backend.map(|backend| Context::new(backend, false));
     locked(&CONTEXTS).entry(of).or_insert(made).clone()
 }
 

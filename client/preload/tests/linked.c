@@ -1,9 +1,15 @@
-/* A program that is linked with the driver: calls of its functions, and the address of one. */
+/* A program that is linked with the driver, or with HIP: calls of its functions, and the address of one. */
 #include <stdint.h>
 #include <stdio.h>
 
 typedef int code;
 typedef void *handle;
+#ifdef HIP
+#define cuLaunchKernel hipModuleLaunchKernel
+#define cuStreamCreate hipStreamCreateWithFlags
+#define cuStreamSynchronize hipStreamSynchronize
+#define cuCtxSynchronize hipDeviceSynchronize
+#endif
 code cuLaunchKernel(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, handle *, handle *);
 code cuStreamCreate(handle *, unsigned);
 code cuStreamSynchronize(handle);

@@ -27,22 +27,28 @@ impl Fixture {
         // Neither is built with a test: one is no library of Rust, the others examples of another crate.
         for words in [
             &["--package", "gpuos-job-preload", "--lib", "--quiet"][..],
-            &["--package", "gpuos-job", "--example", "fake_cuda_jobs"],
+            &["--package", "gpuos-job", "--example", "fake_cuda_jobs", "--example", "fake_hip_jobs"],
         ] {
             let mut build = Command::new(env!("CARGO"));
             assert!(build.arg("build").args(words).stderr(Stdio::null()).status().unwrap().success(), "{words:?}");
         }
         let preload = examples().with_file_name("libgpuos_job_preload.so");
-        // A program that is linked with the fake asks for the name that the build script of its package gives all it links.
-        for name in ["libcuda.so.1", "libgpuos_job.so.1"] {
-            let fake = examples().join("libfake_cuda_jobs.so");
-            let made = Command::new("ln").arg("-s").arg(fake).arg(folder.path().join(name)).status();
+        // A program that is linked with a fake asks for the name that the build script of its package gives all it links.
+        let is_hip = words.contains(&"-DHIP");
+        let fakes = [
+            ("libfake_cuda_jobs.so", "libcuda.so.1"),
+            ("libfake_hip_jobs.so", "libamdhip64.so.6"),
+            (if is_hip { "libfake_hip_jobs.so" } else { "libfake_cuda_jobs.so" }, "libgpuos_job.so.1"),
+        ];
+        for (fake, name) in fakes {
+            let made = Command::new("ln").arg("-s").arg(examples().join(fake)).arg(folder.path().join(name)).status();
             assert!(made.unwrap().success());
         }
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut compile = Command::new("cc");
         compile.args(["-O1", "-o"]).arg(folder.path().join("program")).arg(tests.join(file)).args(words);
-        compile.arg(folder.path().join("libcuda.so.1")).args(["-Wl,--as-needed", "-ldl", "-lpthread"]);
+        let linked = folder.path().join(if is_hip { "libamdhip64.so.6" } else { "libcuda.so.1" });
+        compile.arg(linked).args(["-Wl,--as-needed", "-ldl", "-lpthread"]);
         assert!(compile.status().unwrap().success());
         Self { folder, preload }
     }
