@@ -47,11 +47,16 @@ async fn tell(context: Arc<Context>, waiting: Waiting) -> std::io::Result<()> {
             // The runtime is told of changes alone: only now may it wait for one.
             ready.clear_ready();
         }
+        let has_told = !ended.is_empty();
         for job in ended {
             if let Some(waiter) = waiting.borrow_mut().remove(&job) {
                 // Who waits may have gone.
                 waiter.send(()).ok();
             }
+        }
+        if has_told {
+            // Those who were told answer before the next look.
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -80,7 +80,7 @@ enum gpuos_job_state {
 enum gpuos_job_unknown {
   // Asleep, in the runtime.
   GPUOS_JOB_UNKNOWN_BLOCK = 0,
-  // Looking all the time.
+  // Looking all the time; after the watchdog's time with naps in between.
   GPUOS_JOB_UNKNOWN_SPIN = 1,
 };
 
@@ -282,7 +282,8 @@ int gpuos_job_wait(gpuos_job_t job,
                    uint64_t timeout);
 
 // When an event loop should call `gpuos_job_poll` next, nanoseconds of `CLOCK_MONOTONIC`; `GPUOS_JOB_FOREVER` while nothing is in
-// flight.
+// flight. It is for a loop whose thread submits all jobs: what another thread submits, cancels
+// or sees fail does not wake it; `gpuos_job_fd` does.
 //
 // # Safety
 // `deadline` points to a place for it.

@@ -122,7 +122,7 @@ class Context:
         return JobClass(self, label, lateness, unknown, bytes)
 
     def fileno(self):
-        """A descriptor that is readable when `poll` should be called."""
+        """A descriptor that is readable when `poll` should be called; by changes alone, until that returns nothing."""
         fd = ctypes.c_int()
         _call("fd", self._handle, ctypes.byref(fd))
         return fd.value
@@ -143,7 +143,8 @@ class Context:
     def _future(self, job):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            if any(not future.done() for future in self._waiting.values()):
+            has_other = self._loop is not None and not self._loop.is_closed()
+            if has_other and any(not future.done() for future in self._waiting.values()):
                 raise RuntimeError("jobs of one context are awaited in one event loop at a time")
             self._waiting.clear()
             if self._loop is not None and not self._loop.is_closed():
@@ -157,6 +158,13 @@ class Context:
         if job.state() in (_DONE, _FAILED) and not future.done():
             future.set_result(None)
         return future
+
+    def _has_ended(self, handle):
+        """A wait has told of it, so that no poll does: who awaits it is told here."""
+        future, loop = self._waiting.pop(handle, None), self._loop
+        if future is None or future.done() or loop is None or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
 
     def _tell(self):
         for handle in self.poll():
@@ -249,6 +257,7 @@ class Job:
         if not self._ended:
             _call("end", self._handle)
             self._ended = True
+            self._context._has_ended(self._handle.value)
 
     def _drop(self):
         try:

@@ -431,7 +431,8 @@ pub extern "C" fn gpuos_job_wait(job: gpuos_job_t, timeout: u64) -> c_int {
 }
 
 /// When an event loop should call `gpuos_job_poll` next, nanoseconds of `CLOCK_MONOTONIC`; `GPUOS_JOB_FOREVER` while nothing is in
-/// flight.
+/// flight. It is for a loop whose thread submits all jobs: what another thread submits, cancels
+/// or sees fail does not wake it; `gpuos_job_fd` does.
 ///
 /// # Safety
 /// `deadline` points to a place for it.

@@ -19,7 +19,7 @@ pub enum Unknown {
     /// Asleep, in the runtime.
     #[default]
     Block = 0,
-    /// Looking all the time.
+    /// Looking all the time; after the watchdog's time with naps in between.
     Spin = 1,
 }
 

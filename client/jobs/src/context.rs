@@ -230,7 +230,7 @@ impl Context {
         let plan = job.class.plan(Self::of_loop(&flight));
         let class = Arc::clone(&job.class);
         let entry = InFlight { handle, token, stream: job.stream, class, started, plan, looked: 0, asked: 0 };
-        let due = entry.next_look(job.submitted);
+        let due = entry.next_look(job.queued);
         flight.jobs.push(entry);
         if let Some(due) = due {
             self.arm_earlier(&mut flight, due);
@@ -264,6 +264,10 @@ impl Context {
                 let plan = plan(&flight.jobs[next].class);
                 let next = &mut flight.jobs[next];
                 (next.started, next.plan) = (Some(now), plan);
+                // A loop that sleeps for the one before has to look for this one.
+                if let Some(due) = next.next_look(now) {
+                    self.arm_earlier(&mut flight, due);
+                }
             }
         }
         Some(taken)
@@ -311,7 +315,7 @@ impl Context {
         let mut flight = self.flight();
         flight.is_suspect |= is_runtime;
         flight.completed.push_back(handle);
-        self.arm_earlier(&mut flight, now);
+        self.arm_earlier(&mut flight, AT_ONCE);
         true
     }
 
@@ -452,8 +456,12 @@ impl Context {
         let now = now();
         let mut flight = self.flight();
         let next = flight.jobs.iter().filter_map(|job| job.next_look(now)).min();
-        let at = if flight.completed.is_empty() { next } else { Some(AT_ONCE) };
+        // After a failure all others are asked at once.
+        let is_asked = flight.is_suspect && !flight.jobs.is_empty();
+        let at = if flight.completed.is_empty() && !is_asked { next } else { Some(AT_ONCE) };
         let is_due = at.is_some_and(|at| at <= now);
+        // What is due is no sleep that something could be learnt from.
+        let at = if is_due { Some(AT_ONCE) } else { at };
         if has_told && is_due && flight.armed.is_some_and(|armed| armed <= now) {
             // It is readable as it is, and the loop is not done: that saves a call for each job of several that end together.
             flight.armed = Some(AT_ONCE);

@@ -98,6 +98,19 @@ async def wait_for(job):
 asyncio.run(together())
 
 
+async def elsewhere():
+    with naps.begin(streams[0]) as job:
+        issue(streams[0])
+    waiting = asyncio.ensure_future(wait_for(job))
+    await asyncio.sleep(0)
+    # A thread's wait tells of it, so that no poll does.
+    await asyncio.get_running_loop().run_in_executor(None, job.wait)
+    await asyncio.wait_for(waiting, 10)
+
+
+asyncio.run(elsewhere())
+
+
 async def unsubmitted():
     job = naps.begin(streams[0])
     try:
@@ -115,7 +128,7 @@ for _ in range(100):
     naps.begin(streams[0])
 gc.collect()
 stats = naps.stats()
-assert (stats["begun"], stats["done"], stats["failed"]) == (138, 35, 103), stats
+assert (stats["begun"], stats["done"], stats["failed"]) == (139, 36, 103), stats
 naps.close()
 context.close()
 for stream in streams:

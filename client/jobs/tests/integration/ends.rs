@@ -407,3 +407,88 @@ fn a_child_is_told_that_jobs_are_its_parent_s() {
     job::wait(job, None).unwrap();
     job::end(job).unwrap();
 }
+
+/// Whether a descriptor is readable, after this many milliseconds at most.
+fn is_readable(fd: i32, milliseconds: i32) -> bool {
+    let mut one = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one structure of this frame.
+    unsafe { libc::poll(&raw mut one, 1, milliseconds) == 1 }
+}
+
+/// A class that knows its jobs to take so long.
+fn learnt(
+    context: &std::sync::Arc<gpuos_job::context::Context>,
+    options: ClassOptions,
+    nanoseconds: u64,
+) -> std::sync::Arc<gpuos_job::class::Class> {
+    let class = context.class(ClassOptions { unknown: Unknown::Spin, ..options });
+    let streams: Vec<TestStream> = (0..10).map(|_| TestStream::new()).collect();
+    std::thread::scope(|scope| {
+        for stream in &streams {
+            scope.spawn(|| {
+                let job = job::begin(context, &class, stream.0).unwrap();
+                stream.sleeps(nanoseconds);
+                job::submit(job).unwrap();
+                job::wait(job, None).unwrap();
+                job::end(job).unwrap();
+            });
+        }
+    });
+    class
+}
+
+#[test]
+fn a_loop_asks_for_the_others_at_once_when_one_has_failed() {
+    let (context, _) = context(ClassOptions::default(), false);
+    let short = learnt(&context, ClassOptions { watchdog: 1_000_000, ..ClassOptions::default() }, 1_000_000);
+    let long = learnt(&context, ClassOptions::default(), 400_000_000);
+    let (stream, other, gate) = (TestStream::new(), TestStream::new(), Gate::default());
+    let fd = context.fd().unwrap();
+    let lasting = job::begin(&context, &long, other.0).unwrap();
+    other.gated(&gate, 0);
+    job::submit(lasting).unwrap();
+    let failing = job::begin(&context, &short, stream.0).unwrap();
+    let through = Gate::default();
+    stream.gated(&through, 7);
+    job::submit(failing).unwrap();
+    through.open();
+    let mut told = Vec::new();
+    while told.is_empty() {
+        told = context.poll(4);
+    }
+    // The other is not likely to end for a long time, and is asked for all the same.
+    let is_readable = is_readable(fd, 0);
+    gate.open();
+    assert_eq!((told, job::info(failing).unwrap().state, is_readable), (vec![failing], State::Failed, true));
+    job::wait(lasting, None).unwrap();
+    job::end(lasting).unwrap();
+    job::end(failing).unwrap();
+}
+
+#[test]
+fn the_descriptor_knows_of_a_job_behind_one_that_a_thread_saw_end() {
+    let (context, _) = context(ClassOptions::default(), false);
+    let (short, long) =
+        (learnt(&context, ClassOptions::default(), 1_000_000), learnt(&context, ClassOptions::default(), 400_000_000));
+    let (stream, gate, behind) = (TestStream::new(), Gate::default(), Gate::default());
+    let fd = context.fd().unwrap();
+    let first = job::begin(&context, &long, stream.0).unwrap();
+    stream.gated(&gate, 0);
+    job::submit(first).unwrap();
+    let second = job::begin(&context, &short, stream.0).unwrap();
+    stream.gated(&behind, 0);
+    job::submit(second).unwrap();
+    let was_readable = is_readable(fd, 0);
+    gate.open();
+    // There at the first look.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    job::wait(first, None).unwrap();
+    // The second is likely to end after a millisecond, and not after the first's four hundred.
+    let is_readable = is_readable(fd, 200);
+    behind.open();
+    assert_eq!((was_readable, is_readable), (false, true));
+    job::wait(second, None).unwrap();
+    for job in [first, second] {
+        job::end(job).unwrap();
+    }
+}
