@@ -241,9 +241,11 @@ class Job:
             except Timeout:
                 raise
             except Error as error:
-                if self.state() != _FAILED:
-                    raise
-                self._error = error
+                # Another thread, or the loop, may have waited for it and ended it meanwhile.
+                if not self._ended:
+                    if self.state() != _FAILED:
+                        raise
+                    self._error = error
             self._end()
         if self._error is not None:
             raise self._error
@@ -255,8 +257,12 @@ class Job:
 
     def _end(self):
         if not self._ended:
-            _call("end", self._handle)
             self._ended = True
+            try:
+                _call("end", self._handle)
+            except Error:
+                self._ended = False
+                raise
             self._context._has_ended(self._handle.value)
 
     def _drop(self):

@@ -143,10 +143,19 @@ pub(crate) fn take_all(context: u64) -> Vec<Launched> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use super::*;
+
+    /// One test at a time: what one forgets, all do.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     #[test]
     fn what_is_launched_in_another_order_stream_or_context_is_something_else() {
+        let _alone = alone();
         take_all(1);
         let of = |launches: &[(u64, u64)]| {
             launches.iter().for_each(|(stream, what)| launched(1, *stream, *what));
@@ -172,6 +181,7 @@ mod tests {
 
     #[test]
     fn more_streams_than_are_told_apart_are_not_understood() {
+        let _alone = alone();
         (0..20).for_each(|stream| launched(1, stream, 1));
         assert_eq!(take_all(1), []);
         launched(1, 1, 1);
