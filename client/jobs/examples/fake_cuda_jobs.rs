@@ -320,7 +320,7 @@ pub(crate) extern "C" fn cuStreamSynchronize(stream: Handle) -> c_int {
 
 /// Calls of `cuMemAlloc_v2` that were answered.
 static ALLOCATIONS: AtomicU32 = AtomicU32::new(0);
-/// Once it is not 0, so many bytes is all the memory there is.
+/// Bytes of memory that the device has; 0: no limit.
 static MEMORY: AtomicU64 = AtomicU64::new(0);
 
 /// How often memory was asked for.
@@ -329,7 +329,7 @@ pub(crate) extern "C" fn fake_allocations() -> u32 {
     ALLOCATIONS.load(SeqCst)
 }
 
-/// All the memory there is, from now on.
+/// Limits the device's memory to so many bytes, from now on.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn fake_memory(bytes: u64) {
     MEMORY.store(bytes, SeqCst);

@@ -1,4 +1,4 @@
-//! The driver's functions as the program calls them: launches leave a fingerprint, waits become jobs, and each calls its original.
+//! The runtimes' functions as the program calls them: launches leave a fingerprint, waits become jobs, and each calls its original.
 //!
 //! One name has several pointers: of versions, and with a default stream for each thread. Each pointer gets a place of its own, and
 //! the place calls the pointer that it was given.
@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     counts::{self, count},
-    driver::{self, Runtime},
     fingerprint, program,
+    runtimes::{self, Runtime},
     waits::{self, inside},
 };
 
@@ -105,7 +105,7 @@ pub(crate) static RESET_OF_HIP: Originals = Originals::new();
 pub(crate) static STREAM_DESTROY: Originals = Originals::new();
 pub(crate) static EVENT_WAIT: Originals = Originals::new();
 
-pub(crate) type Launch = unsafe extern "C" fn(
+type Launch = unsafe extern "C" fn(
     Handle,
     c_uint,
     c_uint,
@@ -148,7 +148,7 @@ pub(crate) struct LaunchConfig {
     stream: Handle,
 }
 
-pub(crate) type LaunchEx = unsafe extern "C" fn(*const LaunchConfig, Handle, *mut Handle, *mut Handle) -> Code;
+type LaunchEx = unsafe extern "C" fn(*const LaunchConfig, Handle, *mut Handle, *mut Handle) -> Code;
 
 pub(crate) unsafe extern "C" fn launch_ex<const PLACE: usize>(
     config: *const LaunchConfig,
@@ -191,7 +191,7 @@ pub(crate) unsafe extern "C" fn launch_of_hip<const PLACE: usize>(
     inside(|| unsafe { original(function, grid, block, arguments, shared, stream) })
 }
 
-pub(crate) type OfStream = unsafe extern "C" fn(Handle, Handle) -> Code;
+type OfStream = unsafe extern "C" fn(Handle, Handle) -> Code;
 
 pub(crate) unsafe extern "C" fn launch_graph<const PLACE: usize>(graph: Handle, stream: Handle) -> Code {
     program::launches(LAUNCH_GRAPH.runtime(PLACE), LAUNCH_GRAPH.stream(PLACE, stream), graph as u64);
@@ -206,8 +206,8 @@ pub(crate) type OfOne = unsafe extern "C" fn(Handle) -> Code;
 pub(crate) unsafe extern "C" fn stream_wait<const PLACE: usize>(stream: Handle) -> Code {
     let waited = program::waits_for_stream(STREAM_WAIT.runtime(PLACE), STREAM_WAIT.stream(PLACE, stream));
     // The driver's own wait would wait for what came after the call, too.
-    if waited.is_over()
-        && let Some(code) = driver::outcome(STREAM_WAIT.runtime(PLACE), stream)
+    if waited.is_over
+        && let Some(code) = runtimes::outcome(STREAM_WAIT.runtime(PLACE), stream)
     {
         return code;
     }

@@ -17,7 +17,6 @@ pub(crate) static LAUNCHES: AtomicU64 = AtomicU64::new(0);
 pub(crate) static UNPLACED: AtomicU64 = AtomicU64::new(0);
 /// Functions in a form that is not known.
 pub(crate) static UNKNOWN: AtomicU64 = AtomicU64::new(0);
-
 /// Blocks of memory that were given again without a call.
 pub(crate) static AGAIN: AtomicU64 = AtomicU64::new(0);
 
@@ -41,8 +40,6 @@ impl Parts {
                 "identity" => parts.identity = true,
                 "wait" => parts.wait = true,
                 "arena" => parts.arena = true,
-                // As before there were parts.
-                "on" => (parts.identity, parts.wait) = (true, true),
                 _ => return None,
             }
         }

@@ -1,4 +1,4 @@
-//! What the driver's functions are called, and which form of a function a program was given.
+//! What the runtimes' functions are called, and which form of a function a program was given.
 //!
 //! `dlsym` finds a symbol, which has one form. `cuGetProcAddress` finds the newest form that a version of CUDA has: from 13.0 on
 //! `cuCtxSynchronize` has an argument, from 12.0 on `cuGetProcAddress` itself has five. A form that is not in the table here, because
@@ -13,8 +13,8 @@ use crate::{
     },
     captures,
     counts::{self, count},
-    driver::{self, Runtime},
     memory::{self, ALLOCATE, DESTROY_CONTEXT, EXPORT, FREE, RELEASE_PRIMARY, RESET_PRIMARY},
+    runtimes::{self, Runtime},
     waits::{self, inside},
 };
 
@@ -245,7 +245,7 @@ unsafe fn exchanged(
     if found.is_null() {
         return;
     }
-    driver::find();
+    runtimes::find();
     let exchanged = exchange_form(name, version, flags, found as usize, ask);
     // SAFETY: as above.
     unsafe { *to = exchanged as Handle };

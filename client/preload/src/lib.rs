@@ -4,7 +4,7 @@
 //!
 //! A program gets the functions of [`calls`], [`captures`] and [`memory`] in place of the driver's by [`symbols`] and [`forms`], or by
 //! [`linked`];
-//! [`driver`] has those of the runtimes that this library calls itself. [`program`] knows what the program does, [`fingerprint`] what it launched,
+//! [`runtimes`] has those of the runtimes that this library calls itself. [`program`] knows what the program does, [`fingerprint`] what it launched,
 //! [`ranges`] where, [`waits`] makes jobs of its waits, [`counts`] counts.
 //!
 //! `GPUOS_JOBS` says what is done: `identity` (jobs are seen, waits are the runtime's own), `wait` (waits sleep), `arena` (freed memory
@@ -14,12 +14,12 @@
 mod calls;
 mod captures;
 mod counts;
-mod driver;
 mod fingerprint;
 mod forms;
 mod linked;
 mod memory;
 mod program;
 mod ranges;
+mod runtimes;
 mod symbols;
 mod waits;

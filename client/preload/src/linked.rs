@@ -9,9 +9,8 @@ use std::{
 
 use crate::{
     counts::{Parts, parts},
-    driver,
     forms::{exchange, is_symbol},
-    symbols,
+    runtimes, symbols,
 };
 
 /// Relocations that are the address of a symbol, from `elf.h`: in a table of the linker, of data and of calls.
@@ -30,10 +29,10 @@ extern "C" fn start() {
     if parts() == Parts::default() {
         return;
     }
-    driver::find();
+    runtimes::find();
     // SAFETY: the function is one for this, and takes no data.
     unsafe { libc::dl_iterate_phdr(Some(hip_of), std::ptr::null_mut()) };
-    if symbols::of_driver(c"cuInit").is_some() || driver::hip_file().is_some() {
+    if symbols::of_driver(c"cuInit").is_some() || runtimes::hip_file().is_some() {
         // SAFETY: as above.
         unsafe { libc::dl_iterate_phdr(Some(of_object), std::ptr::null_mut()) };
     }
@@ -53,7 +52,7 @@ fn of_runtime(name: &CStr) -> Option<*mut c_void> {
     if name.to_bytes().starts_with(b"cu") {
         symbols::of_driver(name)
     } else {
-        symbols::of_library(driver::hip_file()?, name)
+        symbols::of_library(runtimes::hip_file()?, name)
     }
 }
 
@@ -175,8 +174,8 @@ unsafe extern "C" fn hip_of(info: *mut libc::dl_phdr_info, _size: usize, _data: 
     {
         // SAFETY: the loader's own text.
         let file = unsafe { CStr::from_ptr(info.dlpi_name) };
-        if driver::is_hip(file) {
-            driver::find_hip(file);
+        if runtimes::is_hip(file) {
+            runtimes::find_hip(file);
         }
     }
     0

@@ -15,7 +15,7 @@ use crate::{
     calls::{Code, Handle, OfOne, Originals, original},
     captures,
     counts::{self, count, keeps_memory},
-    driver::{self, Runtime},
+    runtimes::{self, Runtime},
     waits::{self, inside, is_inside},
 };
 
@@ -31,10 +31,10 @@ pub(crate) static RELEASE_PRIMARY: Originals = Originals::new();
 pub(crate) static RESET_PRIMARY: Originals = Originals::new();
 pub(crate) static EXPORT: Originals = Originals::new();
 
-pub(crate) type Allocate = unsafe extern "C" fn(*mut u64, usize) -> Code;
-pub(crate) type Free = unsafe extern "C" fn(u64) -> Code;
-pub(crate) type OfDevice = unsafe extern "C" fn(c_int) -> Code;
-pub(crate) type Export = unsafe extern "C" fn(*mut c_void, u64) -> Code;
+type Allocate = unsafe extern "C" fn(*mut u64, usize) -> Code;
+type Free = unsafe extern "C" fn(u64) -> Code;
+type OfDevice = unsafe extern "C" fn(c_int) -> Code;
+type Export = unsafe extern "C" fn(*mut c_void, u64) -> Code;
 
 /// Of which context, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ fn blocks() -> MutexGuard<'static, Blocks> {
 
 /// Gives blocks back to the driver, each in its context.
 fn give_back(given: &[(u64, Block)]) {
-    given.iter().for_each(|(address, block)| driver::free(block.context, *address));
+    given.iter().for_each(|(address, block)| runtimes::free(block.context, *address));
 }
 
 /// Gives all back that is kept; whether there was any.
@@ -121,7 +121,7 @@ pub(crate) fn give_all_back() -> bool {
 pub(crate) unsafe extern "C" fn allocate<const PLACE: usize>(to: *mut u64, bytes: usize) -> Code {
     // SAFETY: the type is that of `cuda.h`.
     let original: Allocate = unsafe { original(&ALLOCATE, PLACE) };
-    let context = if keeps_memory() && !is_inside() && !to.is_null() { driver::current(Runtime::Cuda) } else { None };
+    let context = if keeps_memory() && !is_inside() && !to.is_null() { runtimes::current(Runtime::Cuda) } else { None };
     if let Some(context) = context {
         counts::tell_at_the_end();
         let again = blocks().again(Block { context, bytes });
@@ -154,9 +154,9 @@ pub(crate) unsafe extern "C" fn free<const PLACE: usize>(address: u64) -> Code {
     // The driver's own free waits for the context as well. What it cannot wait for is not kept.
     let kept = known.filter(|block| {
         keeps_memory()
-            && driver::current(Runtime::Cuda) == Some(block.context)
+            && runtimes::current(Runtime::Cuda) == Some(block.context)
             && !captures::are_open()
-            && driver::synchronize()
+            && runtimes::synchronize()
     });
     let Some(block) = kept else {
         // SAFETY: as the program calls it.

@@ -3,8 +3,8 @@
 use crate::{
     captures,
     counts::{self, count, is_on},
-    driver::{self, Runtime},
     fingerprint::{self, Launched},
+    runtimes::{self, Runtime},
     waits::{self, Waited},
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn launches(runtime: Runtime, stream: u64, what: u64) {
         return;
     }
     count(&counts::LAUNCHES);
-    if let Some(context) = driver::current(runtime) {
+    if let Some(context) = runtimes::current(runtime) {
         fingerprint::launched(context, stream, what);
     }
 }
@@ -45,7 +45,7 @@ pub(crate) fn waits_for_all(runtime: Runtime, is_current: impl FnOnce(u64) -> bo
         if is_current(context) && !fingerprint::are_several_threads() { launched } else { Vec::new() }
     });
     // There may be more than launches.
-    waited.is_complete = false;
+    waited.is_over = false;
     waited
 }
 
@@ -62,7 +62,7 @@ fn waits_for(runtime: Runtime, launched: impl FnOnce(u64) -> Vec<Launched>) -> W
     count(&counts::WAITS);
     counts::tell_at_the_end();
     // What is not wanted now is not launched since the last wait either.
-    let context = if is_on() { driver::current(runtime) } else { None };
+    let context = if is_on() { runtimes::current(runtime) } else { None };
     let launched = context.map(launched).unwrap_or_default();
     match context {
         Some(context) if !launched.is_empty() && !captures::are_open() => waits::wait(context, &launched),

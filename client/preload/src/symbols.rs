@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    driver,
     forms::{exchange, is_symbol},
+    runtimes,
     waits::is_inside,
 };
 
@@ -63,8 +63,9 @@ pub(crate) fn of_driver(name: &CStr) -> Option<*mut c_void> {
     of_library(c"libcuda.so.1", name)
 }
 
-/// Who answers a search: the C library itself, or this one where it is for a function that it takes the place of. 0: nobody can.
-extern "C" fn who_answers(handle: *mut c_void, name: *const c_char) -> usize {
+/// The address of the `dlsym` to go on with: this library's for a name of a runtime's function that it replaces, else the C
+/// library's; 0 where there is none.
+extern "C" fn dlsym_for(handle: *mut c_void, name: *const c_char) -> usize {
     // SAFETY: the C library reads it as well.
     let is_ours = handle != libc::RTLD_NEXT && !name.is_null() && is_symbol(unsafe { CStr::from_ptr(name) });
     if is_ours && !is_inside() { found as *const () as usize } else { real_address() }
@@ -82,7 +83,7 @@ pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) 
         "push rdi",
         "push rsi",
         "sub rsp, 8", // the stack is aligned for a call
-        "call {who_answers}",
+        "call {dlsym_for}",
         "add rsp, 8",
         "pop rsi",
         "pop rdi",
@@ -91,7 +92,7 @@ pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) 
         "jmp rax",
         "2:",
         "ret",
-        who_answers = sym who_answers,
+        dlsym_for = sym dlsym_for,
     )
 }
 
@@ -106,7 +107,7 @@ pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) 
     std::arch::naked_asm!(
         "stp x29, x30, [sp, #-32]!",
         "stp x0, x1, [sp, #16]",
-        "bl {who_answers}",
+        "bl {dlsym_for}",
         "mov x16, x0",
         "ldp x0, x1, [sp, #16]",
         "ldp x29, x30, [sp], #32",
@@ -115,7 +116,7 @@ pub(crate) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) 
         "2:",
         "mov x0, #0",
         "ret",
-        who_answers = sym who_answers,
+        dlsym_for = sym dlsym_for,
     )
 }
 
@@ -130,7 +131,7 @@ unsafe extern "C" fn found(handle: *mut c_void, name: *const c_char) -> *mut c_v
     // SAFETY: the C library has read it.
     let name = unsafe { CStr::from_ptr(name) };
     // Another library may have something of that name, and it need not be a function.
-    if !driver::has(name, found) {
+    if !runtimes::has(name, found) {
         return found;
     }
     name.to_str().map_or(found, |name| exchange(name, found as usize, false) as *mut c_void)

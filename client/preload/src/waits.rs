@@ -16,11 +16,12 @@ use gpuos_job::{
 };
 
 use crate::{
-    counts, driver,
+    counts,
     fingerprint::{self, Launched},
+    runtimes,
 };
 
-/// Classes that are told apart; what is launched in further ways is not understood.
+/// Classes that are told apart; of more the one that was used longest ago goes.
 const CLASSES: usize = 1024;
 
 thread_local!(static IS_INSIDE: Cell<bool> = const { Cell::new(false) });
@@ -56,11 +57,11 @@ fn context(of: u64) -> Option<Arc<Context>> {
     }
     // Without the lock: the loader has one of its own.
     let backend: Option<Box<dyn Backend>> = inside(|| {
-        if !driver::is_of_hip(of) {
+        if !runtimes::is_of_hip(of) {
             return Cuda::load("libcuda.so.1").ok().map(|cuda| Box::new(cuda) as Box<dyn Backend>);
         }
         // The library that the program has, and no other.
-        let file = OsStr::from_bytes(driver::hip_file()?.to_bytes());
+        let file = OsStr::from_bytes(runtimes::hip_file()?.to_bytes());
         Hip::load(file).ok().map(|hip| Box::new(hip) as Box<dyn Backend>)
     });
     let made = backend.map(|backend| Context::new(backend, false));
@@ -112,17 +113,8 @@ pub(crate) fn learnt() -> (usize, u64) {
 pub(crate) struct Waited {
     jobs: Vec<u64>,
     has_entered: bool,
-    /// All jobs have ended well.
-    is_done: bool,
-    /// They are all that the program waits for.
-    pub(crate) is_complete: bool,
-}
-
-impl Waited {
-    /// Whether nothing is left to wait for.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_done && self.is_complete
-    }
+    /// All that was launched has ended well.
+    pub(crate) is_over: bool,
 }
 
 impl Drop for Waited {
@@ -149,7 +141,6 @@ fn end(job: u64) -> bool {
 /// wrong, the driver's own wait follows and says it.
 pub(crate) fn wait(of: u64, launched: &[Launched]) -> Waited {
     let mut waited = Waited::default();
-    waited.is_complete = true;
     let generation = fingerprint::generation();
     let Some(context) = context(of) else {
         counts::count(&counts::PASSED);
@@ -178,8 +169,9 @@ pub(crate) fn wait(of: u64, launched: &[Launched]) -> Waited {
     counts::count(if are_all { &counts::JOBS } else { &counts::PASSED });
     let known: Vec<u64> = jobs.into_iter().flatten().collect();
     if counts::parts().wait {
-        let ended = inside(|| known.into_iter().filter(|job| !end(*job)).count());
-        waited.is_done = are_all && ended == 0;
+        // Every one is waited for and ended, whatever became of others.
+        let failed = inside(|| known.into_iter().filter(|job| !end(*job)).count());
+        waited.is_over = are_all && failed == 0;
     } else {
         waited.jobs = known;
     }

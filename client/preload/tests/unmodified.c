@@ -115,6 +115,20 @@ int main(int count, char **words)
         pthread_join(thread, NULL);
         return 0;
     }
+    if (strcmp(words[1], "captured") == 0) {
+        code (*begin)(handle, int), (*end)(handle, handle *);
+        *(handle *)&begin = dlsym(driver, "cuStreamBeginCapture_v2");
+        *(handle *)&end = dlsym(driver, "cuStreamEndCapture");
+        handle graph;
+        begin(other, 0);
+        run((handle)300, one);
+        wait_stream(one);
+        end(other, &graph);
+        run((handle)300, one);
+        wait_stream(one);
+        printf("done %u\n", done());
+        return 0;
+    }
     if (strcmp(words[1], "destroyed") == 0) {
         code (*destroy)(handle);
         *(handle *)&destroy = dlsym(driver, "cuStreamDestroy_v2");

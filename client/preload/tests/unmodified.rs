@@ -78,7 +78,7 @@ fn its_waits_are_jobs_and_none_returns_early() {
     for way in ["dlsym", "procaddress", "before-12"] {
         let bare = fixture.run(&[way], false, "");
         assert_eq!(String::from_utf8_lossy(&bare.stdout), "launched 200 early 0\n");
-        let preloaded = fixture.run(&[way], true, "on");
+        let preloaded = fixture.run(&[way], true, "identity,wait");
         assert_eq!(preloaded.stdout, bare.stdout, "{}", String::from_utf8_lossy(&preloaded.stderr));
         // Launches are 5 a round, waits 4: for a stream, an event, all and nothing. Two are jobs, of three classes: a wait for two
         // streams is of two. What is waited for by an event is launched before the next wait as well.
@@ -141,7 +141,7 @@ fn other_interposers_find_what_is_behind_them() {
 #[test]
 fn a_form_of_a_newer_driver_is_left_alone() {
     let fixture = Fixture::new("unmodified.c");
-    let preloaded = fixture.run(&["tomorrow"], true, "on");
+    let preloaded = fixture.run(&["tomorrow"], true, "identity,wait");
     let said = String::from_utf8_lossy(&preloaded.stderr);
     assert_eq!(String::from_utf8_lossy(&preloaded.stdout), "failed 0 done 1\n", "{said}");
     assert!(said.contains("1 in a form that is not known"), "{said}");
@@ -178,6 +178,15 @@ fn what_comes_after_a_wait_is_not_waited_for() {
     let fixture = Fixture::new("unmodified.c");
     let later = fixture.run(&["later"], true, "wait");
     assert_eq!(text(&later.stdout), "done 1\n", "{}", text(&later.stderr));
+}
+
+#[test]
+fn while_a_stream_is_captured_waits_pass_through() {
+    let fixture = Fixture::new("unmodified.c");
+    let captured = fixture.run(&["captured"], true, "wait");
+    let said = text(&captured.stderr);
+    assert_eq!(text(&captured.stdout), "done 2\n", "{said}");
+    assert!(said.contains("2 waits: 1 as jobs of 1 classes") && said.contains("1 passed through"), "{said}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub struct Wanted {
     pub nvtx: bool,
     /// roctx ranges as phases.
     pub roctx: bool,
-    /// What is launched becomes jobs: the words of `GPUOS_JOBS`; empty: it does not.
+    /// The value of `GPUOS_JOBS` for the interposer; where it is empty, that is not preloaded.
     pub jobs: String,
 }
 

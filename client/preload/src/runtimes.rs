@@ -1,5 +1,5 @@
-//! Functions of the runtimes, CUDA's driver and HIP, that this library calls itself. They are found when the program finds its own, so that neither a launch
-//! nor a wait needs the loader, whose lock a thread of the program may hold.
+//! Functions of the runtimes, CUDA's driver and HIP, that this library calls itself. They are found when the program finds its own,
+//! so that neither a launch nor a wait needs the loader, whose lock a thread of the program may hold.
 
 use std::{
     ffi::{CStr, CString, c_int, c_void},
