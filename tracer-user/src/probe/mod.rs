@@ -24,6 +24,7 @@ mod offsets;
 mod perf_tracepoints;
 mod process;
 pub mod rights;
+mod settings;
 mod snapshot;
 mod structure_cast;
 
@@ -34,6 +35,7 @@ pub use baseline::Baseline;
 pub use call_tracepoints::has_call_tracepoints;
 pub use driver_hooks::{DriverHook, driver_hooks, has_kprobes};
 pub use error::is_in_user_namespace;
-pub use load::{RecordingSettings, Settings, Tracer, defaults};
+pub use load::Tracer;
 pub use process::ProcessHandle;
+pub use settings::{RecordingSettings, Settings, defaults};
 pub use snapshot::{Counters, Stacks};
