@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::Path,
-    sync::atomic::Ordering,
+    sync::{Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -40,15 +40,23 @@ impl Drain {
         shared: &Shared,
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(usize, bool), io::Error> {
+        let taken = |of: &Mutex<Vec<u8>>| std::mem::take(&mut *of.lock().unwrap_or_else(PoisonError::into_inner));
         // Before the ring is read: what came before the flag was set is read now.
-        let (ends, added) = {
-            let mut added = shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            (shared.ends.load(Ordering::Acquire), std::mem::take(&mut *added))
-        };
-        // What was added came before what is in the ring, but for the calls in flight at the end.
-        let (before, mut more) = if ends { (Vec::new(), added) } else { (added, Vec::new()) };
-        take(&before)?;
-        let read = self.ring.as_mut().map_or(Ok(0), |ring| ring.drain(&mut take))?;
+        let ends = shared.ends.load(Ordering::Acquire);
+        // What was added came before what followed from it in the ring: it is taken once it is known what is read there.
+        let mut added = None;
+        let drained = self.ring.as_mut().map(|ring| {
+            ring.drain(|records| {
+                take(added.insert(taken(&shared.added)))?;
+                take(records)
+            })
+        });
+        let mut read = drained.unwrap_or(Ok(0))?;
+        if added.is_none() {
+            take(added.insert(taken(&shared.added)))?;
+        }
+        read += added.map_or(0, |added| added.len());
+        let mut more = if ends { taken(&shared.in_flight) } else { Vec::new() };
         let now_ns = monotonic_ns();
         let lost = self.ring.as_ref().map_or(0, Ring::lost);
         if lost != self.lost {
@@ -59,7 +67,7 @@ impl Drain {
         }
         self.looked_ns = now_ns;
         take(&more)?;
-        Ok((before.len() + read + more.len(), ends))
+        Ok((read + more.len(), ends))
     }
 }
 

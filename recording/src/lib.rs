@@ -70,6 +70,8 @@ struct Shared {
     converted: AtomicU64,
     /// Records that do not come from the ring.
     added: Mutex<Vec<u8>>,
+    /// Calls that had not returned at the end, which come last.
+    in_flight: Mutex<Vec<u8>>,
 }
 
 /// A recording while it goes on.
@@ -259,11 +261,10 @@ impl Recorder {
     /// returned.
     pub fn stop(&self, in_flight: &[Call]) {
         {
-            // Together: the reader takes the one for what it is by the other.
-            let mut added = self.shared.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            in_flight.iter().for_each(|call| journal::append(&mut added, call));
-            self.shared.ends.store(true, Ordering::Release);
+            let mut last = self.shared.in_flight.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            in_flight.iter().for_each(|call| journal::append(&mut last, call));
         }
+        self.shared.ends.store(true, Ordering::Release);
         match &self.work {
             Some(Work::Whole { reader, .. }) => reader.thread().unpark(),
             Some(Work::Window(reader)) => reader.thread().unpark(),
