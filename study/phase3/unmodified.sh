@@ -19,13 +19,15 @@ arms() {
 for case in "graph 64" "eval 256" "train 128" "train 64"; do
     arms "torch-${case// /-}" python3 study/phase3/torch_loop.py $case
 done
-# Where nothing can be gained, more rounds: what is asked is how little is lost.
-for case in "eval 1" "streams 16"; do arms "torch-${case// /-}" python3 study/phase3/torch_loop.py $case 16; done
-for case in generate batching; do arms "serve-$case" python3 study/phase3/serve.py $case; done
-for case in cupy jax; do arms "$case" python3 study/phase3/frameworks.py $case; done
-arms sanitized compute-sanitizer --print-level warn python3 study/phase3/frameworks.py cupy 1 --turn 20
-for case in "graph 64" "eval 256" "train 128"; do
+for case in "graph 64" "train 128"; do
     arms "torch-${case// /-}-blocking" python3 study/phase3/torch_loop.py $case 4 --blocking
 done
+# Where nothing can be gained, more rounds: what is asked is how little is lost.
+for case in "eval 1" "streams 16"; do arms "torch-${case// /-}" python3 study/phase3/torch_loop.py $case 16; done
+arms cupy python3 study/phase3/frameworks.py cupy
+arms torch-eval-256-blocking python3 study/phase3/torch_loop.py eval 256 4 --blocking
+arms jax python3 study/phase3/frameworks.py jax
+for case in generate batching; do arms "serve-$case" python3 study/phase3/serve.py $case; done
+arms sanitized compute-sanitizer --print-level warn python3 study/phase3/frameworks.py cupy 1 --turn 20
 for case in "graph 1" "graph 8" "eval 64"; do arms "torch-${case// /-}" python3 study/phase3/torch_loop.py $case 4; done
 cat "$out"/*.jsonl

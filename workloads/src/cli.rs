@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::workload::{Direction, Lifetime, Memory, Model, Setup, Wait, Workload};
+use crate::workload::{Direction, Lifetime, Memory, Model, Setup, Via, Wait, Workload};
 
 /// One unit of work, issued the same way on every execution stack
 ///
@@ -96,6 +96,9 @@ pub(crate) struct Runtime {
     /// Which of its devices, as `bench --list` numbers them
     #[arg(long, value_name = "N", default_value_t = 0)]
     device: usize,
+    /// Through what the work goes
+    #[arg(long, value_enum, default_value_t)]
+    via: Via,
     /// How threads wait for the device
     #[arg(long, value_enum, default_value_t)]
     wait: Wait,
@@ -440,7 +443,7 @@ impl Request {
 
 impl Command {
     pub(crate) fn request(&self) -> Request {
-        let of_model = |workload, runtime: &Runtime| Task::Model(workload, runtime.backend);
+        let of_model = |workload, runtime: &Runtime| Task::Model(runtime.via.applied(workload), runtime.backend);
         let (task, json) = match self {
             Self::Cpu(options) => (Task::Cpu(options.workload()), options.repetition.json),
             Self::Alloc(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),

@@ -90,10 +90,82 @@ pub(crate) enum Direction {
     D2h,
 }
 
+/// Through what the work goes: an arm of an evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Via {
+    /// The runtime's own calls
+    #[default]
+    Native,
+    /// The same with `--wait spin`
+    Spin,
+    /// The same with `--wait block`
+    Block,
+    /// The same with `--memory async-pool --pool-threshold max`
+    Pool,
+    /// Its thread says what it works for (`gpuos-job`)
+    Identity,
+    /// Waits are those of jobs
+    Completion,
+    /// Memory of an iteration is a job's
+    Arena,
+    /// Jobs: all three
+    All,
+    /// Jobs, and a batch is launched as a graph
+    AllBatch,
+}
+
+/// Parts of jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) identity: bool,
+    pub(crate) completion: bool,
+    pub(crate) arena: bool,
+}
+
+impl Via {
+    /// Which parts of jobs; `None` where there are none.
+    pub(crate) fn parts(self) -> Option<Parts> {
+        let none = Parts::default();
+        match self {
+            Self::Native | Self::Spin | Self::Block | Self::Pool => None,
+            Self::Identity => Some(Parts { identity: true, ..none }),
+            Self::Completion => Some(Parts { completion: true, ..none }),
+            Self::Arena => Some(Parts { arena: true, ..none }),
+            Self::All | Self::AllBatch => Some(Parts { identity: true, completion: true, arena: true }),
+        }
+    }
+
+    /// The workload through this, where it is an option of the runtime that nobody has set.
+    pub(crate) fn applied(self, mut workload: Workload) -> Workload {
+        workload.via = self;
+        match self {
+            Self::Spin if workload.setup.wait == Wait::Default => workload.setup.wait = Wait::Spin,
+            Self::Block if workload.setup.wait == Wait::Default => workload.setup.wait = Wait::Block,
+            Self::Pool if workload.memory == Memory::Device && workload.setup.pool_threshold.is_none() => {
+                workload.memory = Memory::AsyncPool;
+                workload.setup.pool_threshold = Some(u64::MAX);
+            }
+            Self::AllBatch => workload.graph = true,
+            Self::Native
+            | Self::Spin
+            | Self::Block
+            | Self::Pool
+            | Self::Identity
+            | Self::Completion
+            | Self::Arena
+            | Self::All => {}
+        }
+        workload
+    }
+}
+
 /// A whole run. What a model has no use for keeps its default.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Workload {
     pub(crate) model: Model,
+    /// Through what it goes.
+    pub(crate) via: Via,
     /// Size of the array or of one allocation.
     pub(crate) bytes: usize,
     pub(crate) iters: u64,
@@ -136,6 +208,7 @@ impl Workload {
     pub(crate) fn new(model: Model, bytes: usize, iters: u64, warmup: u64) -> Self {
         Self {
             model,
+            via: Via::Native,
             bytes,
             iters,
             warmup,

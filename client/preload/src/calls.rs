@@ -104,6 +104,7 @@ pub(crate) static LAUNCH_OF_HIP: Originals = Originals::new();
 pub(crate) static RESET_OF_HIP: Originals = Originals::new();
 pub(crate) static STREAM_DESTROY: Originals = Originals::new();
 pub(crate) static EVENT_WAIT: Originals = Originals::new();
+pub(crate) static COPY_OUT: Originals = Originals::new();
 
 type Launch = unsafe extern "C" fn(
     Handle,
@@ -265,4 +266,22 @@ pub(crate) unsafe extern "C" fn event_wait<const PLACE: usize>(event: Handle) ->
     let original: OfOne = unsafe { original(&EVENT_WAIT, PLACE) };
     // SAFETY: as the program calls it.
     inside(|| unsafe { original(event) })
+}
+
+type CopyOut = unsafe extern "C" fn(*mut c_void, u64, usize, Handle) -> Code;
+
+/// A copy into pageable memory returns when all before it in its stream is done and it is: a wait by another name.
+pub(crate) unsafe extern "C" fn copy_out<const PLACE: usize>(
+    to: *mut c_void,
+    from: u64,
+    bytes: usize,
+    stream: Handle,
+) -> Code {
+    let waited = program::waits_in_copy(COPY_OUT.stream(PLACE, stream), to as u64);
+    // SAFETY: the type is that of `cuda.h`.
+    let original: CopyOut = unsafe { original(&COPY_OUT, PLACE) };
+    // SAFETY: as the program calls it.
+    let code = inside(|| unsafe { original(to, from, bytes, stream) });
+    drop(waited);
+    code
 }

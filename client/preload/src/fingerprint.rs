@@ -125,6 +125,11 @@ fn with<T>(what: impl FnOnce(&mut Streams) -> T) -> Option<T> {
     done.ok().flatten()
 }
 
+/// Whether anything was launched in a stream since the last wait for it.
+pub(crate) fn has(context: u64, stream: u64) -> bool {
+    with(|streams| streams.of(context, stream).is_some()).unwrap_or(false)
+}
+
 /// What was launched in a stream since the last wait for it; it begins anew.
 pub(crate) fn take(context: u64, stream: u64) -> Option<Launched> {
     with(|streams| streams.of(context, stream).and_then(Option::take)).flatten()

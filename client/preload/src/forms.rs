@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_int};
 
 use crate::{
     calls::{
-        self, CONTEXT_WAIT, CONTEXT_WAIT_OF, Code, EVENT_WAIT, Handle, Kind, LAUNCH, LAUNCH_EX, LAUNCH_GRAPH,
+        self, CONTEXT_WAIT, CONTEXT_WAIT_OF, COPY_OUT, Code, EVENT_WAIT, Handle, Kind, LAUNCH, LAUNCH_EX, LAUNCH_GRAPH,
         LAUNCH_OF_HIP, Originals, RESET_OF_HIP, STREAM_DESTROY, STREAM_WAIT, original,
     },
     captures,
@@ -34,7 +34,7 @@ const fn form(name: &'static str, since: c_int, per_thread_since: c_int, symbol:
 }
 
 /// Forms of one name: the newest last.
-static FORMS: [Form; 19] = [
+static FORMS: [Form; 20] = [
     form("cuLaunchKernel", 4000, 7000, "cuLaunchKernel"),
     form("cuLaunchKernelEx", 11060, 11060, "cuLaunchKernelEx"),
     form("cuGraphLaunch", 10000, 10000, "cuGraphLaunch"),
@@ -46,6 +46,7 @@ static FORMS: [Form; 19] = [
     form("cuStreamBeginCaptureToGraph", 12030, 12030, "cuStreamBeginCaptureToGraph"),
     form("cuStreamEndCapture", 10000, 10000, "cuStreamEndCapture"),
     form("cuEventSynchronize", 2000, 0, "cuEventSynchronize"),
+    form("cuMemcpyDtoHAsync", 3020, 7000, "cuMemcpyDtoHAsync_v2"),
     form("cuGetProcAddress", 11030, 0, "cuGetProcAddress"),
     form("cuGetProcAddress", 12000, 0, "cuGetProcAddress_v2"),
     form("cuMemAlloc", 3020, 0, "cuMemAlloc_v2"),
@@ -131,6 +132,7 @@ pub(crate) fn exchange(symbol: &str, pointer: usize, is_per_thread: bool) -> usi
         }
         "cuStreamEndCapture" | "hipStreamEndCapture" => places!(captures::END, pointer, kind, captures::end),
         "cuEventSynchronize" | "hipEventSynchronize" => places!(EVENT_WAIT, pointer, kind, calls::event_wait),
+        "cuMemcpyDtoHAsync_v2" => places!(COPY_OUT, pointer, kind, calls::copy_out),
         "hipDeviceReset" => places!(RESET_OF_HIP, pointer, kind, calls::reset_of_hip),
         "hipDevicePrimaryCtxReset" => places!(RESET_PRIMARY, pointer, kind, memory::reset_primary),
         "cuMemAlloc_v2" => places!(ALLOCATE, pointer, kind, memory::allocate),

@@ -49,6 +49,19 @@ pub(crate) fn waits_for_all(runtime: Runtime, is_current: impl FnOnce(u64) -> bo
     waited
 }
 
+/// It is about to copy from a device of CUDA, in a stream, to this address of the host. Where that is memory which the driver does not
+/// know, the copy waits for all before it.
+pub(crate) fn waits_in_copy(stream: u64, to: u64) -> Waited {
+    let runtime = Runtime::Cuda;
+    let is_something_before = || {
+        runtimes::current(runtime).is_some_and(|context| fingerprint::has(context, stream)) && !captures::are_open()
+    };
+    if waits::is_inside() || !is_on() || !is_something_before() || !runtimes::is_pageable(to) {
+        return Waited::default();
+    }
+    waits_for(runtime, |context| fingerprint::take(context, stream).into_iter().collect())
+}
+
 /// It is about to wait for an event: that is the driver's, since nothing is known of what is behind it in its stream.
 pub(crate) fn waits_for_event() {
     if !waits::is_inside() {

@@ -2,7 +2,7 @@
 //! so that neither a launch nor a wait needs the loader, whose lock a thread of the program may hold.
 
 use std::{
-    ffi::{CStr, CString, c_int, c_void},
+    ffi::{CStr, CString, c_int, c_uint, c_void},
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -54,10 +54,11 @@ static POP: Function = Function::new(c"cuCtxPopCurrent_v2");
 static SYNCHRONIZE: Function = Function::new(c"cuCtxSynchronize");
 static QUERY: Function = Function::new(c"cuStreamQuery");
 static FREE: Function = Function::new(c"cuMemFree_v2");
+static ATTRIBUTE: Function = Function::new(c"cuPointerGetAttribute");
 
 /// Looks for them once: called where the program itself looks for functions of the driver.
 pub(crate) fn find() {
-    for function in [&GET_CURRENT, &PUSH, &POP, &SYNCHRONIZE, &QUERY, &FREE] {
+    for function in [&GET_CURRENT, &PUSH, &POP, &SYNCHRONIZE, &QUERY, &FREE, &ATTRIBUTE] {
         if function.get().is_none()
             && let Some(found) = symbols::of_driver(function.name)
         {
@@ -149,6 +150,20 @@ pub(crate) fn synchronize() -> bool {
     let synchronize: OfNone = unsafe { std::mem::transmute(function) };
     // SAFETY: it has no arguments.
     inside(|| unsafe { synchronize() }) == 0
+}
+
+/// Whether an address is one that the driver does not know: memory of the host as `malloc` gives it.
+pub(crate) fn is_pageable(address: u64) -> bool {
+    /// `CU_POINTER_ATTRIBUTE_MEMORY_TYPE`, and what the driver says of an address that is not its own.
+    const MEMORY_TYPE: c_int = 2;
+    const INVALID_VALUE: Code = 1;
+    let Some(function) = ATTRIBUTE.get() else { return false };
+    // SAFETY: the type is that of `cuda.h`.
+    let attribute: unsafe extern "C" fn(*mut c_void, c_int, u64) -> Code = unsafe { std::mem::transmute(function) };
+    let mut kind: c_uint = 0;
+    // SAFETY: the value of this attribute is an `unsigned int`.
+    let code = inside(|| unsafe { attribute((&raw mut kind).cast(), MEMORY_TYPE, address) });
+    code == INVALID_VALUE
 }
 
 /// What the driver says of a stream whose work was done: an error, or nothing. `None`: it cannot be asked.

@@ -140,6 +140,29 @@ int main(int count, char **words)
         printf("done %u\n", done());
         return 0;
     }
+    if (strcmp(words[1], "copies") == 0) {
+        /* Into memory of `malloc` a copy waits for what is before it; into pinned memory the wait after it does. */
+        code (*copy)(void *, uint64_t, size_t, handle), (*allocate)(uint64_t *, size_t);
+        void (*pin)(uint64_t);
+        *(handle *)&copy = dlsym(driver, "cuMemcpyDtoHAsync_v2");
+        *(handle *)&allocate = dlsym(driver, "cuMemAlloc_v2");
+        *(handle *)&pin = dlsym(driver, "fake_pin");
+        uint64_t memory;
+        char pageable[64], pinned[64];
+        allocate(&memory, 64);
+        pin((uint64_t)pinned);
+        uint32_t begun = 0;
+        for (int i = 0; i < rounds; i++) {
+            run((handle)300, one);
+            check((copy(pageable, memory, 64, one), begun += 1));
+            wait_stream(one);
+            run((handle)500, one);
+            copy(pinned, memory, 64, one);
+            check((wait_stream(one), begun += 1));
+        }
+        printf("launched %u early %d\n", begun, early);
+        return 0;
+    }
     if (strcmp(words[1], "ranges") == 0) {
         handle ranges = dlopen(getenv("RANGES"), RTLD_NOW);
         int (*push)(const char *);

@@ -90,6 +90,17 @@ fn its_waits_are_jobs_and_none_returns_early() {
 }
 
 #[test]
+fn a_copy_into_pageable_memory_is_a_wait() {
+    let fixture = Fixture::new("unmodified.c");
+    let copies = fixture.run(&["copies"], true, "identity,wait");
+    assert_eq!(text(&copies.stdout), "launched 80 early 0\n");
+    // Of three waits a round two have something to wait for: the copy into pageable memory, and the wait after the other copy.
+    let said = text(&copies.stderr);
+    assert!(said.contains("80 launches, 120 waits: 80 as jobs of 2 classes") && said.contains("40 passed"), "{said}");
+    assert!(!said.contains("(0 slept)"), "{said}");
+}
+
+#[test]
 fn with_identity_alone_waits_are_the_runtime_s() {
     let fixture = Fixture::new("unmodified.c");
     let seen = fixture.run(&["dlsym"], true, "identity");

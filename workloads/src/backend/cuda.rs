@@ -16,8 +16,10 @@ use cudarc::driver::{
     sys,
 };
 
+use gpuos_job::backend::{Stream, cuda::Cuda as Runtime};
+
 use super::{
-    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, loaded_from, no_such_device, unsupported,
+    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, Underneath, loaded_from, no_such_device, unsupported,
     why_not_loaded,
 };
 use crate::workload::{Memory, Setup, Wait};
@@ -334,6 +336,16 @@ impl Backend for Cuda {
             result::event::synchronize(event).map_err(call("cuEventSynchronize"))?;
             result::event::destroy(event).map_err(call("cuEventDestroy"))
         }
+    }
+
+    fn underneath(&self) -> Result<Underneath, BackendError> {
+        let runtime = Runtime::load("libcuda.so.1").map_err(|error| unavailable(error.to_string()))?;
+        let streams = self.streams.iter().map(|stream| Stream(*stream as u64)).collect();
+        Ok(Underneath { runtime: Box::new(runtime), streams })
+    }
+
+    fn borrow(&self, address: u64, bytes: usize) -> Result<Buffer, BackendError> {
+        Ok(Buffer { address, bytes, memory: Memory::Device })
     }
 
     fn context(&mut self) -> Result<(), BackendError> {

@@ -11,8 +11,10 @@ use std::{
     ptr::{self, NonNull},
 };
 
+use gpuos_job::backend::{Stream, hip::Hip as Runtime};
+
 use super::{
-    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe,
+    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, Underneath,
     hip_library::{HipLibrary, NO_DEVICE, NOT_SUPPORTED, Pointer},
     no_such_device, unsupported,
 };
@@ -418,6 +420,17 @@ impl<F: Flavour> Backend for Hip<F> {
             self.check("hipEventSynchronize", (self.library.event_synchronize)(event))?;
             self.check("hipEventDestroy", (self.library.event_destroy)(event))
         }
+    }
+
+    fn underneath(&self) -> Result<Underneath, BackendError> {
+        let runtime =
+            Runtime::load(&self.library.path).map_err(|(error, _)| unavailable::<F>(error.to_string()))?;
+        let streams = self.streams.iter().map(|stream| Stream(*stream as u64)).collect();
+        Ok(Underneath { runtime: Box::new(runtime), streams })
+    }
+
+    fn borrow(&self, address: u64, bytes: usize) -> Result<Buffer, BackendError> {
+        Ok(Buffer { address: address as Pointer, bytes, memory: Memory::Device })
     }
 
     fn context(&mut self) -> Result<(), BackendError> {

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Backend, BackendError, Capabilities, Description, Kernel, Probe, no_such_device};
+use gpuos_job::backend::host;
+
+use super::{Backend, BackendError, Capabilities, Description, Kernel, Probe, Underneath, no_such_device};
 use crate::workload::{Memory, Setup};
 
 const NAME: &str = "host";
@@ -101,6 +103,21 @@ impl Backend for Host {
 
     fn wait(&mut self) -> Result<(), BackendError> {
         Ok(())
+    }
+
+    /// A stream of the library: a thread that writes the token at once, since a kernel is done when `launch` returns.
+    fn underneath(&self) -> Result<Underneath, BackendError> {
+        let stream = host::open().map_err(|error| BackendError::Call {
+            backend: NAME,
+            call: "a stream of the host",
+            reason: error.to_string(),
+        })?;
+        Ok(Underneath { runtime: Box::new(host::Host), streams: vec![stream] })
+    }
+
+    fn borrow(&self, address: u64, bytes: usize) -> Result<Mapping, BackendError> {
+        let pointer = NonNull::new(address as *mut u32).expect("memory of a job has an address");
+        Ok(Mapping { pointer, bytes })
     }
 
     unsafe fn copy_in(&mut self, _: usize, from: &[u32], to: &Mapping) -> Result<(), BackendError> {

@@ -9,6 +9,7 @@ mod hip;
 #[cfg(feature = "hip")]
 mod hip_library;
 mod host;
+mod jobs;
 #[cfg(feature = "opencl")]
 mod opencl;
 mod pinned;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub(crate) use self::{
     capabilities::{Capabilities, names},
     choose::{Listed, WithBackend, list, with},
+    jobs::{Jobs, Underneath},
     pinned::Pinned,
 };
 use crate::workload::{Memory, Setup};
@@ -91,6 +93,14 @@ pub(crate) trait Backend: Sized {
     /// Makes an event, records it on stream 0, waits for it and destroys it.
     fn event(&mut self) -> Result<(), BackendError> {
         Err(unsupported(Self::NAME, "events"))
+    }
+    /// The same runtime and its streams, for jobs.
+    fn underneath(&self) -> Result<Underneath, BackendError> {
+        Err(unsupported(Self::NAME, "jobs (`--via`)"))
+    }
+    /// A buffer of memory that a job has.
+    fn borrow(&self, _address: u64, _bytes: usize) -> Result<Self::Buffer, BackendError> {
+        Err(unsupported(Self::NAME, "memory of jobs (`--via arena`)"))
     }
     /// Creates a context of its own on the device, and destroys it.
     fn context(&mut self) -> Result<(), BackendError> {

@@ -17,8 +17,10 @@ use opencl3::{
     types::{CL_NON_BLOCKING, cl_uint},
 };
 
+use gpuos_job::backend::{Stream, opencl::OpenCl as Runtime};
+
 use super::{
-    Backend, BackendError, Capabilities, Description, Kernel, Probe, loaded_from, no_such_device, why_not_loaded,
+    Backend, BackendError, Capabilities, Description, Kernel, Probe, Underneath, loaded_from, no_such_device, why_not_loaded,
 };
 use crate::workload::{Memory, Setup};
 
@@ -213,6 +215,13 @@ impl Backend for OpenCl {
         let event = unsafe { self.queues[0].enqueue_marker_with_wait_list(&[]) }
             .map_err(call("clEnqueueMarkerWithWaitList"))?;
         event.wait().map_err(call("clWaitForEvents"))
+    }
+
+    /// Its streams are queues. Memory of jobs would be the host's, and a kernel wants an object of the runtime.
+    fn underneath(&self) -> Result<Underneath, BackendError> {
+        let runtime = Runtime::load("libOpenCL.so.1").map_err(|error| unavailable(error.to_string()))?;
+        let streams = self.queues.iter().map(|queue| Stream(queue.get() as u64)).collect();
+        Ok(Underneath { runtime: Box::new(runtime), streams })
     }
 
     fn context(&mut self) -> Result<(), BackendError> {

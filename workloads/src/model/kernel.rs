@@ -54,7 +54,6 @@ impl<B: Backend> Launches<'_, B> {
         let mut array = self.backend.allocate(self.workload.memory, self.workload.bytes)?;
         clear(self.backend, &mut array, self.workload.bytes)?;
         batch(self.backend, self.workload, self.kernel, 0, &array)?;
-        self.backend.wait()?;
         read(self.backend, &array, self.workload.bytes, self.workload.batch)?;
         Ok(self.backend.free(array)?)
     }

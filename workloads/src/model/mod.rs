@@ -12,9 +12,9 @@ use std::time::Instant;
 pub(crate) use memory::{afford, zeroed};
 
 use crate::{
-    backend::{Backend, BackendError, Description},
+    backend::{Backend, BackendError, Description, Jobs},
     measure::{Latencies, usage_now},
-    workload::{Lifetime, Memory, Model, Workload},
+    workload::{Lifetime, Memory, Model, Via, Wait, Workload},
 };
 use gpuos_model::{Usage, phase};
 
@@ -61,14 +61,21 @@ pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, ModelError> {
 pub(crate) fn run<B: Backend>(mut backend: B, workload: &Workload) -> Result<Measured, ModelError> {
     make_sense(workload)?;
     let description = backend.describe();
-    let mut measured = match workload.model {
-        Model::Alloc => alloc::run(&mut backend, workload),
-        Model::Copy => copy::run(&mut backend, workload),
-        Model::Kernel | Model::Sync | Model::Launch => kernel::run(&mut backend, workload),
-        Model::Cpu => cpu::run(workload),
+    let mut measured = match workload.via.parts() {
+        Some(parts) => run_on(&mut Jobs::over(backend, workload, parts)?, workload),
+        None => run_on(&mut backend, workload),
     }?;
     measured.backend = Some(description);
     Ok(measured)
+}
+
+fn run_on<B: Backend>(backend: &mut B, workload: &Workload) -> Result<Measured, ModelError> {
+    match workload.model {
+        Model::Alloc => alloc::run(backend, workload),
+        Model::Copy => copy::run(backend, workload),
+        Model::Kernel | Model::Sync | Model::Launch => kernel::run(backend, workload),
+        Model::Cpu => cpu::run(workload),
+    }
 }
 
 /// Options that are possible one by one, but not together.
@@ -86,6 +93,27 @@ fn make_sense(workload: &Workload) -> Result<(), ModelError> {
     }
     if workload.setup.pool_threshold.is_some() && workload.memory != Memory::AsyncPool {
         return senseless("only memory of the runtime's pool has a threshold\nhint: choose `--memory async-pool`");
+    }
+    let wait = match workload.via {
+        Via::Spin => Wait::Spin,
+        Via::Block => Wait::Block,
+        Via::Native | Via::Pool | Via::Identity | Via::Completion | Via::Arena | Via::All | Via::AllBatch => {
+            workload.setup.wait
+        }
+    };
+    if wait != workload.setup.wait {
+        return senseless("`--via spin` and `--via block` are ways to wait\nhint: leave out `--wait`");
+    }
+    if matches!(workload.via, Via::Pool | Via::Arena) && workload.lifetime != Lifetime::PerIter {
+        return senseless(
+            "`--via pool` and `--via arena` are for memory of an iteration\nhint: choose `alloc`, or `kernel --lifetime per-iter`",
+        );
+    }
+    if matches!(workload.via, Via::Arena | Via::All | Via::AllBatch) && workload.setup.streams > 1 && workload.lifetime == Lifetime::PerIter {
+        return senseless("memory of a job belongs to the order of one stream\nhint: choose `--streams 1`, or `--via completion`");
+    }
+    if workload.via == Via::AllBatch && workload.model == Model::Alloc {
+        return senseless("an allocation is no launch, so that a batch of them is no graph\nhint: choose `--via all`");
     }
     if workload.graph && workload.lifetime != Lifetime::Once {
         return senseless("a graph is recorded for one array\nhint: leave out `--graph`, or choose `--lifetime once`");
