@@ -3,8 +3,8 @@
 # the root of the repository on a machine with an NVIDIA GPU, CUDA 13 and cuDNN 9 in LD_LIBRARY_PATH:
 #   ORT_DYLIB_PATH=…/libonnxruntime.so study/phase3/onnx.sh FOLDER OUTPUT_FOLDER [TIMES]
 # FOLDER has `bench` (`cargo build --release -p gpuos-workloads --features infer`), `models` beside it (`cargo xtask models`) and
-# libgpuos_job_preload.so. ORT_DYLIB_PATH is of PyPI's onnxruntime-gpu 1.31.1. A line of JSON a process; `bench` compares what a
-# model gives with PyTorch's, and refuses what is different.
+# libgpuos_job_preload.so. ORT_DYLIB_PATH is of PyPI's onnxruntime-gpu 1.31.1. A file a process, and OUTPUT_FOLDER/onnx.jsonl of all;
+# `bench` compares what a model gives with PyTorch's, and refuses what is different.
 set -u
 bin=$(realpath "$1") out=$2 times=${3:-8}
 mkdir -p "$out"
@@ -27,17 +27,4 @@ for number in $(seq "$times"); do
         for arm in $arms; do process $case $arm; done
     done
 done
-sed -i "s|$bin/||g; s|$(dirname "$ORT_DYLIB_PATH")/||g" "$out"/onnx-*.json
-python3 - "$out" <<'PY'
-import glob, json, re, statistics, sys
-cells = {}
-for name in sorted(glob.glob(f"{sys.argv[1]}/onnx-*.json")):
-    model, batch, arm, number = re.match(r".*/onnx-(\w+)-(\d+)-(\w+)-(\d+)\.json", name).groups()
-    cells.setdefault((model, batch), {}).setdefault(arm, {})[number] = json.load(open(name))
-for cell, arms in cells.items():
-    both = sorted(set(arms.get("native", {})) & set(arms.get("jobs", {})))
-    p50 = lambda arm, number: arms[arm][number]["latency"]["p50_ns"]
-    core = lambda arm: statistics.median((run["usage"]["user_ns"] + run["usage"]["system_ns"]) / run["wall_ns"] for run in arms[arm].values())
-    if both:
-        print(*cell, "ratio", round(statistics.median(p50("jobs", n) / p50("native", n) for n in both), 4), "cores", core("native"), core("jobs"), len(both))
-PY
+python3 study/phase3/onnx_pairs.py "$out"

@@ -391,7 +391,11 @@ pub(crate) extern "C" fn fake_pin(address: Address) {
 }
 
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn cuPointerGetAttribute(value: *mut c_uint, _attribute: c_int, address: Address) -> c_int {
+pub(crate) unsafe extern "C" fn cuPointerGetAttribute(
+    value: *mut c_uint,
+    _attribute: c_int,
+    address: Address,
+) -> c_int {
     if PINNED.load(SeqCst) != address {
         return INVALID_VALUE;
     }

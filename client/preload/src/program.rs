@@ -53,9 +53,8 @@ pub(crate) fn waits_for_all(runtime: Runtime, is_current: impl FnOnce(u64) -> bo
 /// know, the copy waits for all before it.
 pub(crate) fn waits_in_copy(stream: u64, to: u64) -> Waited {
     let runtime = Runtime::Cuda;
-    let is_something_before = || {
-        runtimes::current(runtime).is_some_and(|context| fingerprint::has(context, stream)) && !captures::are_open()
-    };
+    let is_something_before =
+        || runtimes::current(runtime).is_some_and(|context| fingerprint::has(context, stream)) && !captures::are_open();
     if waits::is_inside() || !is_on() || !is_something_before() || !runtimes::is_pageable(to) {
         return Waited::default();
     }

@@ -19,8 +19,8 @@ use cudarc::driver::{
 use gpuos_job::backend::{Stream, cuda::Cuda as Runtime};
 
 use super::{
-    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, Underneath, loaded_from, no_such_device, unsupported,
-    why_not_loaded,
+    Backend, BackendError, Capabilities, Description, Kernel, Pinned, Probe, Underneath, loaded_from, no_such_device,
+    unsupported, why_not_loaded,
 };
 use crate::workload::{Memory, Setup, Wait};
 

@@ -423,8 +423,7 @@ impl<F: Flavour> Backend for Hip<F> {
     }
 
     fn underneath(&self) -> Result<Underneath, BackendError> {
-        let runtime =
-            Runtime::load(&self.library.path).map_err(|(error, _)| unavailable::<F>(error.to_string()))?;
+        let runtime = Runtime::load(&self.library.path).map_err(|(error, _)| unavailable::<F>(error.to_string()))?;
         let streams = self.streams.iter().map(|stream| Stream(*stream as u64)).collect();
         Ok(Underneath { runtime: Box::new(runtime), streams })
     }

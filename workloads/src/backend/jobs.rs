@@ -81,7 +81,8 @@ impl<B: Backend> Jobs<B> {
         if let Some(job) = self.open[stream] {
             return Ok(job);
         }
-        let job = job::begin(&self.context, &self.class, self.streams[stream]).map_err(refused::<B>("begin of a job"))?;
+        let job =
+            job::begin(&self.context, &self.class, self.streams[stream]).map_err(refused::<B>("begin of a job"))?;
         self.open[stream] = Some(job);
         Ok(job)
     }

@@ -20,7 +20,8 @@ use opencl3::{
 use gpuos_job::backend::{Stream, opencl::OpenCl as Runtime};
 
 use super::{
-    Backend, BackendError, Capabilities, Description, Kernel, Probe, Underneath, loaded_from, no_such_device, why_not_loaded,
+    Backend, BackendError, Capabilities, Description, Kernel, Probe, Underneath, loaded_from, no_such_device,
+    why_not_loaded,
 };
 use crate::workload::{Memory, Setup};
 

@@ -109,8 +109,13 @@ fn make_sense(workload: &Workload) -> Result<(), ModelError> {
             "`--via pool` and `--via arena` are for memory of an iteration\nhint: choose `alloc`, or `kernel --lifetime per-iter`",
         );
     }
-    if matches!(workload.via, Via::Arena | Via::All | Via::AllBatch) && workload.setup.streams > 1 && workload.lifetime == Lifetime::PerIter {
-        return senseless("memory of a job belongs to the order of one stream\nhint: choose `--streams 1`, or `--via completion`");
+    if matches!(workload.via, Via::Arena | Via::All | Via::AllBatch)
+        && workload.setup.streams > 1
+        && workload.lifetime == Lifetime::PerIter
+    {
+        return senseless(
+            "memory of a job belongs to the order of one stream\nhint: choose `--streams 1`, or `--via completion`",
+        );
     }
     if workload.via == Via::AllBatch && workload.model == Model::Alloc {
         return senseless("an allocation is no launch, so that a batch of them is no graph\nhint: choose `--via all`");
