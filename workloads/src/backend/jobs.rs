@@ -70,11 +70,17 @@ impl<B: Backend> Jobs<B> {
         self.is_busy = true;
         if self.parts.completion || self.lends {
             self.job(stream)?;
-        } else if self.parts.identity && !self.is_inside {
+        } else {
+            self.enter();
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self) {
+        if self.parts.identity && !self.is_inside {
             self.class.enter();
             self.is_inside = true;
         }
-        Ok(())
     }
 
     fn job(&mut self, stream: usize) -> Result<u64, BackendError> {
@@ -122,6 +128,7 @@ impl<B: Backend> Backend for Jobs<B> {
 
     fn allocate(&mut self, memory: Memory, bytes: usize) -> Result<Self::Buffer, BackendError> {
         if !self.lends {
+            self.enter();
             return Ok(Buffer { memory: self.backend.allocate(memory, bytes)?, is_lent: false });
         }
         let job = self.job(0)?;
