@@ -25,6 +25,7 @@ pub mod predictions;
 pub mod pressure;
 pub mod report;
 pub mod resample;
+pub mod scatter;
 pub mod series;
 pub mod series_findings;
 pub mod study;

@@ -52,7 +52,23 @@ pub struct SeriesPlan {
     /// `bench` does, and prints the same report. `backend` and `model` are then its names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub program: Vec<String>,
+    /// Arms, each a series of its own: as `bench --via` has them, or with `program` those of [`ARMS_OF_PROGRAMS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub via: Vec<String>,
 }
+
+/// Arms of `bench --via`.
+pub const ARMS: [&str; 9] = ["native", "spin", "block", "pool", "identity", "completion", "arena", "all", "all-batch"];
+/// Arms of another program, which goes through the interposer, with the value of `GPUOS_JOBS`; empty: without it.
+pub const ARMS_OF_PROGRAMS: [(&str, &str); 5] = [
+    ("native", ""),
+    ("identity", "identity"),
+    ("completion", "identity,wait"),
+    ("arena", "arena"),
+    ("all", "identity,wait,arena"),
+];
+/// The option of an arm.
+const VIA: &str = "--via";
 
 /// One run of `bench`, or of another program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,7 +91,15 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The arguments of `bench`, or of the program, of which the first is its name.
+    /// Of a program that goes through the interposer, the value of `GPUOS_JOBS`; empty for all else.
+    pub fn jobs(&self) -> &'static str {
+        let words: Vec<&str> = self.options.split_whitespace().collect();
+        let arm = words.windows(2).find(|pair| pair[0] == VIA).map(|pair| pair[1]);
+        let known = ARMS_OF_PROGRAMS.iter().find(|(name, _)| Some(*name) == arm && !self.program.is_empty());
+        known.map_or("", |(_, jobs)| jobs)
+    }
+
+    /// The arguments of `bench`, or of the program, of which the first is its name. An arm is none of a program's.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = self.program.split_whitespace().map(str::to_owned).collect();
         if arguments.is_empty() {
@@ -88,7 +112,14 @@ impl Cell {
             arguments.extend(["--bytes".to_owned(), bytes.to_string()]);
         }
         arguments.extend(["--iters".to_owned(), self.iters.to_string()]);
-        arguments.extend(self.options.split_whitespace().map(str::to_owned));
+        let mut options = self.options.split_whitespace();
+        while let Some(option) = options.next() {
+            if option == VIA && !self.program.is_empty() {
+                options.next();
+            } else {
+                arguments.push(option.to_owned());
+            }
+        }
         arguments
     }
 
@@ -112,6 +143,18 @@ impl std::fmt::Display for PlanError {
 impl std::error::Error for PlanError {}
 
 impl SeriesPlan {
+    /// A series for each arm.
+    fn arms(self) -> Vec<Self> {
+        if self.via.is_empty() {
+            return vec![self];
+        }
+        let of = |arm: &String| {
+            let options = self.options.iter().cloned().chain([VIA.to_owned(), arm.clone()]).collect();
+            Self { options, via: Vec::new(), ..self.clone() }
+        };
+        self.via.iter().map(of).collect()
+    }
+
     /// Which axis it varies.
     pub fn axis(&self) -> Axis {
         if self.iters.len() > 1 { Axis::Iterations } else { Axis::Bytes }
@@ -165,6 +208,14 @@ impl SeriesPlan {
         if !self.program.iter().all(is_program) {
             return Err(PlanError(format!("`program` has plain words alone, and none of {}", TAKEN.join(", "))));
         }
+        let arms: Vec<&str> =
+            if self.program.is_empty() { ARMS.to_vec() } else { ARMS_OF_PROGRAMS.map(|(name, _)| name).to_vec() };
+        if let Some(unknown) = self.via.iter().find(|arm| !arms.contains(&arm.as_str())) {
+            return Err(PlanError(format!("`via` has no arm `{unknown}`; its arms are {}", arms.join(", "))));
+        }
+        if !self.via.is_empty() && self.options.iter().any(|option| option == VIA || option.starts_with("--via=")) {
+            return fail("either `via` or the option `--via`");
+        }
         if self.iters.is_empty() {
             return Err(PlanError(format!("series of {} {}: `iters` is empty", self.backend, self.model)));
         }
@@ -215,7 +266,8 @@ impl Plan {
     /// # Errors
     /// A [`PlanError`] that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let plan: Self = toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))?;
+        let mut plan: Self =
+            toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))?;
         if plan.name.chars().any(|c| c.is_control() || c == '<') {
             return Err(PlanError("`name` is one line of plain text".to_owned()));
         }
@@ -226,6 +278,7 @@ impl Plan {
             return Err(PlanError(format!("`blocks` is 2 at least (the first is not used) and {MOST_BLOCKS} at most")));
         }
         plan.series.iter().try_for_each(SeriesPlan::check)?;
+        plan.series = plan.series.into_iter().flat_map(SeriesPlan::arms).collect();
         plan.interventions.iter().try_for_each(Intervention::check)?;
         for (place, one) in plan.interventions.iter().enumerate() {
             if plan.interventions[..place].iter().any(|other| other.name == one.name) {
@@ -307,6 +360,27 @@ options = [\"--batch\", \"2\"]
     }
 
     #[test]
+    fn an_arm_is_a_series_of_its_own() {
+        let text =
+            TEXT.replacen("iters = [10, 100, 1000]", "iters = [10, 100, 1000]\nvia = [\"native\", \"arena\"]", 1);
+        let plan = Plan::parse(&text).unwrap();
+        assert_eq!(plan.series.len(), 3);
+        assert_eq!(plan.series[1].name(), "host alloc --via arena 64 KiB");
+        let arguments = |plan: &Plan| plan.series[1].cells()[0].arguments().join(" ");
+        assert_eq!(arguments(&plan), "alloc --backend host --bytes 65536 --iters 10 --via arena");
+        assert_eq!(plan.series[1].cells()[0].jobs(), "");
+        // Another program knows of no arms: the interposer has them.
+        let text = text.replacen("via =", "program = [\"python3\", \"a.py\"]\nvia =", 1);
+        let plan = Plan::parse(&text).unwrap();
+        assert_eq!(arguments(&plan), "python3 a.py --bytes 65536 --iters 10");
+        assert_eq!([0, 1].map(|place: usize| plan.series[place].cells()[0].jobs()), ["", "arena"]);
+        let refused = |from: &str, to: &str| Plan::parse(&text.replace(from, to)).unwrap_err().0;
+        assert!(refused("\"arena\"", "\"speed\"").contains("no arm `speed`; its arms are native"));
+        assert!(refused("\"arena\"", "\"spin\"").contains("no arm `spin`"));
+        assert!(refused("via =", "options = [\"--via\", \"all\"]\nvia =").contains("either `via` or"));
+    }
+
+    #[test]
     fn every_block_has_an_order_of_its_own_and_always_the_same() {
         let plan = Plan::parse(TEXT).unwrap();
         assert_eq!(plan.block(3), plan.block(3));
@@ -340,7 +414,7 @@ options = [\"--batch\", \"2\"]
     fn the_plans_of_the_study_are_read() {
         let study = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../study");
         let mut plans = 0;
-        for phase in ["phase1", "phase2"] {
+        for phase in ["phase1", "phase2", "phase4"] {
             for file in std::fs::read_dir(study.join(phase).join("plans")).unwrap() {
                 let path = file.unwrap().path();
                 let plan = Plan::parse(&std::fs::read_to_string(&path).unwrap());

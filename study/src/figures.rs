@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use gpuos_analysis::{axis::Axis, findings, plot};
+use gpuos_analysis::{axis::Axis, findings, plot, scatter};
 
-use crate::{Files, reports::Unpacked};
+use crate::{Files, falsifiers, reports::Unpacked};
 
 /// Some series of a dataset along an axis.
 struct Figure {
@@ -48,6 +48,9 @@ const ALL: [Figure; 4] = [
     },
 ];
 
+/// What a wait costs against how late its end is known.
+const WAITING: &str = "figures/5-waiting";
+
 /// Every figure that is asked for as SVG and PNG.
 ///
 /// # Errors
@@ -65,6 +68,11 @@ pub(crate) fn all(study: &Path, is_asked: &dyn Fn(&Path) -> bool) -> Result<File
         let path = |name: &str| PathBuf::from(figure.folder).join(name);
         files.insert(path("figure.svg"), plot.svg.into_bytes());
         files.insert(path("figure.png"), plot.png);
+    }
+    if is_asked(Path::new(WAITING)) {
+        let plot = scatter::scatter(&falsifiers::waits(study)?).context("waits to draw")?;
+        files.insert(Path::new(WAITING).join("figure.svg"), plot.svg.into_bytes());
+        files.insert(Path::new(WAITING).join("figure.png"), plot.png);
     }
     Ok(files)
 }

@@ -5,6 +5,7 @@
 
 mod data;
 mod diagram;
+mod falsifiers;
 mod figures;
 mod pressures;
 mod reports;
@@ -60,6 +61,9 @@ fn main() -> Result<()> {
     }
     if is_asked(Path::new("phase2/pressures")) {
         files.extend(pressures::make(&study)?);
+    }
+    if is_asked(Path::new("phase4/falsifiers")) {
+        files.extend(falsifiers::make(&study)?);
     }
     let stale = settle(&study, &files, options.check)? + orphans(&study, &files)?;
     let mut others = Files::new();

@@ -25,6 +25,8 @@ pub enum TracerCommand {
     Show(ShowArgs),
     /// Write a recording in a format that other tools open
     Export(ExportArgs),
+    /// Add runs to a table of many machines: Parquet that engines such as DuckDB query
+    Fleet(FleetArgs),
     /// List and search the built-in tables of GPU driver commands
     Ioctls(IoctlsArgs),
 }
@@ -495,6 +497,43 @@ pub struct ExportArgs {
     /// A recording, or the `.part` of one that was not finished
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+}
+
+/// Arguments of `fleet`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gpuos-trace fleet --cluster west -o /data/fleet run.parquet")]
+pub struct FleetArgs {
+    /// Folder of the table, which is made where it is missing
+    #[arg(short, long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub output: PathBuf,
+
+    /// Name of the cluster, a folder of the table
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub cluster: String,
+
+    /// Name of the machine, a folder of the table [default: the one that the run was on]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Kubernetes namespace of the program
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Kubernetes pod of the program
+    #[arg(long, value_name = "NAME")]
+    pub pod: Option<String>,
+
+    /// Container of the program
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+
+    /// Number of the batch system's job, such as `$SLURM_JOB_ID`
+    #[arg(long, value_name = "NUMBER")]
+    pub job: Option<String>,
+
+    /// Files that `run -o` or `record` wrote
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Arguments of `show`.

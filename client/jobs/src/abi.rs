@@ -345,21 +345,28 @@ pub unsafe extern "C" fn gpuos_job_class_trim(class: gpuos_job_class_t, bytes: *
 /// while it waits for it.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpuos_job_enter(class: gpuos_job_class_t) -> c_int {
-    answer(|| {
-        let number = CLASSES.mark_of(class).ok_or_else(|| invalid(format!("{class:#x} is no class")))?;
-        identity::enter(number);
-        Ok(())
-    })
+    // No error is made here, nor room for one: this is called more often than all else.
+    let Some(number) = CLASSES.mark_of(class) else { return no_class(class) };
+    identity::enter(number);
+    Status::Ok as c_int
+}
+
+#[cold]
+#[inline(never)]
+fn no_class(class: gpuos_job_class_t) -> c_int {
+    answer(|| Err(invalid(format!("{class:#x} is no class"))))
 }
 
 /// The calling thread works for what it worked for before `gpuos_job_enter`.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpuos_job_leave() -> c_int {
-    answer(
-        || {
-            if identity::leave() { Ok(()) } else { Err(Error::new(Status::State, "the thread has entered no class")) }
-        },
-    )
+    if identity::leave() { Status::Ok as c_int } else { has_entered_none() }
+}
+
+#[cold]
+#[inline(never)]
+fn has_entered_none() -> c_int {
+    answer(|| Err(Error::new(Status::State, "the thread has entered no class")))
 }
 
 /// Begins a job: what the calling thread issues in the stream from now on belongs to it.

@@ -20,7 +20,8 @@ use gpuos_model::{
     bench::{Chosen, Report},
     phase, units,
 };
-use gpuos_runs::{columns::column, files, group, run::Run};
+use gpuos_runs::{columns::column, files, group, losses::Losses, run::Run};
+use gpuos_tracer::session::injected::{self, Wanted};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::{
     sys::{
@@ -195,7 +196,9 @@ impl Sweep {
 
     fn bare(&self, cell: &Cell, run: &mut RunRow) -> Result<(), String> {
         let (program, arguments) = self.program(cell);
-        let report = self.report(Command::new(program).args(arguments))?;
+        let wanted = Wanted { jobs: cell.jobs().to_owned(), ..Wanted::default() };
+        let variables = injected::variables(wanted).map_err(|error| error.to_string())?;
+        let report = self.report(Command::new(program).args(arguments).envs(variables))?;
         let latency = report.latency.unwrap_or_default();
         run.bare_p50_ns = latency.p50_ns;
         run.bare_p90_ns = latency.p90_ns;
@@ -211,7 +214,11 @@ impl Sweep {
         let tracer = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(tracer);
         let (program, arguments) = self.program(cell);
-        command.args(["run", "--quiet", "--per-thread", "--output"]).arg(file.path()).arg("--").arg(program);
+        command.args(["run", "--quiet", "--per-thread", "--output"]).arg(file.path());
+        if !cell.jobs().is_empty() {
+            command.arg(format!("--jobs={}", cell.jobs()));
+        }
+        command.arg("--").arg(program);
         let report = self.report(command.args(arguments))?;
         let traced = files::read(file.path()).map_err(|error| error.to_string())?;
         // Without the phase there would be no calls in it, and that is not the same as none.
@@ -220,7 +227,8 @@ impl Sweep {
         }
         run.traced_wall_ns = report.wall_ns;
         run.traced_p50_ns = report.latency.unwrap_or_default().p50_ns;
-        run.lost = u64::from(traced.header.losses.any());
+        // Counts of jobs are no part of a dataset, and a table of jobs that was not read changes no other.
+        run.lost = u64::from(Losses { job_tables: 0, job_places: 0, ..traced.header.losses }.any());
         counts(&traced).map(Some).map_err(|error| error.to_string())
     }
 

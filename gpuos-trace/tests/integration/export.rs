@@ -36,7 +36,7 @@ fn export(file: &Path, format: &str, to: &Path) {
 }
 
 /// Runs a Python program with the packages and these arguments, and gives back what it prints.
-fn python(program: &str, arguments: &[&Path]) -> String {
+pub(crate) fn python(program: &str, arguments: &[&Path]) -> String {
     let output = Command::new("/usr/bin/python3")
         .env("PYTHONPATH", PACKAGES)
         .args(["-c", program])

@@ -11,6 +11,7 @@ mod errors;
 mod exactness;
 mod export;
 mod files;
+mod fleet;
 mod hostile;
 mod inferred;
 mod ioctl;

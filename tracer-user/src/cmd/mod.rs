@@ -3,6 +3,7 @@
 mod attach;
 mod check;
 mod export;
+mod fleet;
 mod ioctls;
 mod options;
 mod record;
@@ -38,6 +39,7 @@ pub fn run(command: TracerCommand) -> Result<ExitCode> {
         TracerCommand::Ioctls(args) => ioctls::ioctls(&args)?,
         TracerCommand::Show(args) => show::show(&args)?,
         TracerCommand::Export(args) => export::export(&args)?,
+        TracerCommand::Fleet(args) => fleet::fleet(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -108,7 +108,7 @@ fn slowest(args: &ShowArgs, count: usize) -> Result<String> {
     Ok(format!("\nthe {calls}\n{}", lines.collect::<String>()))
 }
 
-fn read(path: &Path) -> Result<Run> {
+pub(super) fn read(path: &Path) -> Result<Run> {
     let Some(mut source) = Source::open(path)? else { return Ok(files::read(path)?) };
     let mut counts = match &source {
         Source::Finished(recording) => Counts::new(&recording.header),

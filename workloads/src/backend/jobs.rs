@@ -47,7 +47,6 @@ pub(crate) struct Buffer<T> {
     is_lent: bool,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 fn refused<B: Backend>(call: &'static str) -> impl Fn(Error) -> BackendError {
     move |error| BackendError::Call { backend: B::NAME, call, reason: error.to_string() }
 }

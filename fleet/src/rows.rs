@@ -1,0 +1,236 @@
+//! The rows of a run: one interval, from its start to its end.
+
+use gpuos_runs::{
+    columns::column,
+    group::{self, Group},
+    jobs::JobClass,
+    phases::{Phase, SEPARATOR},
+    run::{Header, Run},
+};
+use polars_core::prelude::*;
+
+use crate::schema::{BOOTED, Kind, LATENCY, Number, SECONDS, START, Text};
+
+/// Whose a run is, where somebody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// Kubernetes pod.
+    pub pod: Option<String>,
+    /// Its container.
+    pub container: Option<String>,
+    /// Number of the batch system's job.
+    pub job: Option<String>,
+}
+
+/// Rows of one interval.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The table of [`schema`](crate::schema).
+    pub frame: DataFrame,
+    /// Beginning of the interval, microseconds since 1970, UTC.
+    pub start_us: i64,
+    /// The machine.
+    pub node: String,
+}
+
+/// What a row has of its own; all else is the run's.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    texts: [Option<String>; Text::ALL.len()],
+    numbers: [Option<i64>; Number::ALL.len()],
+    latency: Option<Vec<i64>>,
+}
+
+/// What does not fit is as much as fits: no counter comes near.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Row {
+    fn of(kind: Kind) -> Self {
+        let mut row = Self::default();
+        row.text(Text::Row, kind.name());
+        row
+    }
+
+    /// Nothing, where the word is empty.
+    fn text(&mut self, column: Text, word: &str) {
+        self.texts[column as usize] = (!word.is_empty()).then(|| word.to_owned());
+    }
+
+    fn number(&mut self, column: Number, number: u64) {
+        self.numbers[column as usize] = Some(signed(number));
+    }
+
+    fn calls(of: &Group, phases: &[Phase]) -> Self {
+        let mut row = Self::of(Kind::Calls);
+        let [phase, role, category, syscall, device, call, detail] = of.key.each_ref_seven();
+        row.phase(phase, phases);
+        for (column, word) in [
+            (Text::Role, role),
+            (Text::Category, category),
+            (Text::Syscall, syscall),
+            (Text::Device, device),
+            (Text::Call, call),
+            (Text::Detail, detail),
+        ] {
+            row.text(column, word);
+        }
+        for (column, number) in [
+            (Number::Calls, of.calls),
+            (Number::Errors, of.errors),
+            (Number::Refused, of.refused),
+            (Number::Restarted, of.restarted),
+            (Number::Unfinished, of.unfinished),
+            (Number::DriverCalls, of.driver_calls),
+            (Number::DriverNs, of.driver_ns),
+            (Number::TotalNs, of.total_ns),
+            (Number::MaxNs, of.max_ns),
+        ] {
+            row.number(column, number);
+        }
+        let buckets = of.latency.0.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+        row.latency = Some(of.latency.0[..buckets].iter().map(|count| signed(*count)).collect());
+        row
+    }
+
+    /// A phase by its path; that of a class of jobs is the phase around it, and the class.
+    fn phase(&mut self, path: &str, phases: &[Phase]) {
+        let class = phases.iter().find(|phase| phase.path == path).and_then(|phase| phase.job.as_deref());
+        let around = class.map_or(path, |class| {
+            path.strip_suffix(class).map_or(path, |around| around.strip_suffix(SEPARATOR).unwrap_or(around))
+        });
+        self.text(Text::Phase, around);
+        self.text(Text::JobClass, class.unwrap_or_default());
+    }
+
+    fn of_phase(phase: &Phase, phases: &[Phase]) -> Self {
+        let mut row = Self::of(Kind::Phase);
+        row.phase(&phase.path, phases);
+        row.number(Number::Units, phase.iterations);
+        row.number(Number::Entered, phase.entered);
+        row.number(Number::PhaseNs, phase.own_ns);
+        row
+    }
+
+    fn jobs(class: &JobClass) -> Self {
+        let mut row = Self::of(Kind::Jobs);
+        row.text(Text::JobClass, &class.label);
+        for (column, number) in [
+            (Number::Begun, class.begun),
+            (Number::Done, class.done),
+            (Number::Failed, class.failed),
+            (Number::Bytes, class.bytes),
+            (Number::CpuNs, class.used.cpu_ns),
+            (Number::VoluntarySwitches, class.used.voluntary_switches),
+            (Number::InvoluntarySwitches, class.used.involuntary_switches),
+            (Number::MinorFaults, class.used.minor_faults),
+            (Number::MajorFaults, class.used.major_faults),
+        ] {
+            row.number(column, number);
+        }
+        for (spread, half, most) in [
+            (class.duration, Number::DurationP50, Number::DurationP99),
+            (class.lateness, Number::LatenessP50, Number::LatenessP99),
+        ] {
+            if let Some(spread) = spread {
+                row.number(half, spread.p50_ns);
+                row.number(most, spread.p99_ns);
+            }
+        }
+        row
+    }
+
+    fn used(header: &Header) -> Self {
+        let mut row = Self::of(Kind::Use);
+        let sum = |of: fn(&gpuos_runs::run::Process) -> u64| header.processes.iter().map(of).sum::<u64>();
+        for (column, number) in [
+            (Number::CpuNs, sum(|process| process.usage.user_ns + process.usage.system_ns)),
+            (Number::VoluntarySwitches, sum(|process| process.usage.voluntary_switches)),
+            (Number::InvoluntarySwitches, sum(|process| process.usage.involuntary_switches)),
+            (Number::MinorFaults, sum(|process| process.usage.minor_faults)),
+            (Number::MajorFaults, sum(|process| process.usage.major_faults)),
+            (Number::Processes, sum(|process| process.stands_for)),
+            (Number::Lost, header.losses.all().iter().map(|loss| loss.number).sum()),
+        ] {
+            row.number(column, number);
+        }
+        row
+    }
+}
+
+/// Seven words of a key.
+trait Seven {
+    fn each_ref_seven(&self) -> [&str; 7];
+}
+
+impl Seven for Vec<String> {
+    fn each_ref_seven(&self) -> [&str; 7] {
+        std::array::from_fn(|place| self.get(place).map_or("", String::as_str))
+    }
+}
+
+/// Rows of a run.
+///
+/// # Errors
+/// The run's table lacks a column.
+pub fn of_run(run: &Run, owner: &Owner) -> PolarsResult<Rows> {
+    let header = &run.header;
+    let by = [
+        column::PHASE,
+        column::ROLE,
+        column::CATEGORY,
+        column::SYSCALL,
+        column::DEVICE,
+        column::COMMAND_NAME,
+        column::DETAIL,
+    ];
+    let mut rows: Vec<Row> = vec![Row::used(header)];
+    rows.extend(header.phases.iter().map(|phase| Row::of_phase(phase, &header.phases)));
+    rows.extend(header.jobs.iter().map(Row::jobs));
+    rows.extend(group::group(&run.calls, &by)?.iter().map(|group| Row::calls(group, &header.phases)));
+    let program = header.command.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word));
+    for row in &mut rows {
+        for (column, word) in [
+            (Text::Tool, header.tool_version.as_str()),
+            (Text::Kernel, &header.host.kernel),
+            (Text::Driver, header.nvidia_driver.as_deref().unwrap_or_default()),
+            (Text::User, header.user.invoked_by.as_deref().unwrap_or(&header.user.name)),
+            (Text::Workload, program),
+            (Text::Namespace, owner.namespace.as_deref().unwrap_or_default()),
+            (Text::Pod, owner.pod.as_deref().unwrap_or_default()),
+            (Text::Container, owner.container.as_deref().unwrap_or_default()),
+            (Text::Job, owner.job.as_deref().unwrap_or_default()),
+        ] {
+            row.text(column, word);
+        }
+    }
+    let start_us = signed(header.clocks.realtime_ns / 1000);
+    let booted_us = signed(header.clocks.realtime_ns.saturating_sub(header.clocks.boottime_ns) / 1000);
+    let seconds = header.wall_ns as f64 / 1e9;
+    Ok(Rows { frame: frame(&rows, start_us, booted_us, seconds)?, start_us, node: header.host.name.clone() })
+}
+
+fn frame(rows: &[Row], start_us: i64, booted_us: i64, seconds: f64) -> PolarsResult<DataFrame> {
+    let time = |name: &str, value: i64| {
+        let values = Int64Chunked::full(name.into(), value, rows.len());
+        values.into_datetime(TimeUnit::Microseconds, None).into_column()
+    };
+    let mut columns = vec![time(START, start_us), time(BOOTED, booted_us)];
+    columns.push(Column::new(SECONDS.into(), vec![seconds; rows.len()]));
+    let words = |column: &Text| rows.iter().map(|row| row.texts[*column as usize].as_deref()).collect::<Vec<_>>();
+    columns.extend(Text::ALL.iter().map(|column| Column::new(column.name().into(), words(column))));
+    let numbers = |column: &Number| rows.iter().map(|row| row.numbers[*column as usize]).collect::<Vec<_>>();
+    columns.extend(Number::ALL.iter().map(|column| Column::new(column.name().into(), numbers(column))));
+    let mut lists = ListPrimitiveChunkedBuilder::<Int64Type>::new(LATENCY.into(), rows.len(), 0, DataType::Int64);
+    for row in rows {
+        match &row.latency {
+            Some(list) => lists.append_slice(list),
+            None => lists.append_null(),
+        }
+    }
+    columns.push(lists.finish().into_column());
+    DataFrame::new(rows.len(), columns)
+}
