@@ -1,10 +1,12 @@
 //! The rows of a run: one interval, from its start to its end.
 
+use std::collections::HashMap;
+
 use gpuos_runs::{
     columns::column,
     group::{self, Group},
     jobs::JobClass,
-    phases::{Phase, SEPARATOR},
+    phases::{Phase, marked_around},
     run::{Header, Run},
 };
 use polars_core::prelude::*;
@@ -64,11 +66,14 @@ impl Row {
         self.numbers[column as usize] = Some(signed(number));
     }
 
-    fn calls(of: &Group, phases: &[Phase]) -> Self {
+    /// `phases`: by the path of each inner one, the marked phase around it; `classes`: the class of jobs of each that is one.
+    fn calls(of: &Group, phases: &HashMap<&str, &str>, classes: &HashMap<&str, &str>) -> Self {
         let mut row = Self::of(Kind::Calls);
-        let [phase, role, category, syscall, device, call, detail] = of.key.each_ref_seven();
-        row.phase(phase, phases);
+        let [path, role, category, syscall, device, call, detail] =
+            std::array::from_fn(|place| of.key.get(place).map_or("", String::as_str));
         for (column, word) in [
+            (Text::Phase, phases.get(path).copied().unwrap_or(path)),
+            (Text::JobClass, classes.get(path).copied().unwrap_or_default()),
             (Text::Role, role),
             (Text::Category, category),
             (Text::Syscall, syscall),
@@ -96,19 +101,9 @@ impl Row {
         row
     }
 
-    /// A phase by its path; that of a class of jobs is the phase around it, and the class.
-    fn phase(&mut self, path: &str, phases: &[Phase]) {
-        let class = phases.iter().find(|phase| phase.path == path).and_then(|phase| phase.job.as_deref());
-        let around = class.map_or(path, |class| {
-            path.strip_suffix(class).map_or(path, |around| around.strip_suffix(SEPARATOR).unwrap_or(around))
-        });
-        self.text(Text::Phase, around);
-        self.text(Text::JobClass, class.unwrap_or_default());
-    }
-
-    fn of_phase(phase: &Phase, phases: &[Phase]) -> Self {
+    fn phase(phase: &Phase) -> Self {
         let mut row = Self::of(Kind::Phase);
-        row.phase(&phase.path, phases);
+        row.text(Text::Phase, &phase.path);
         row.number(Number::Units, phase.iterations);
         row.number(Number::Entered, phase.entered);
         row.number(Number::PhaseNs, phase.own_ns);
@@ -161,17 +156,6 @@ impl Row {
     }
 }
 
-/// Seven words of a key.
-trait Seven {
-    fn each_ref_seven(&self) -> [&str; 7];
-}
-
-impl Seven for Vec<String> {
-    fn each_ref_seven(&self) -> [&str; 7] {
-        std::array::from_fn(|place| self.get(place).map_or("", String::as_str))
-    }
-}
-
 /// Rows of a run.
 ///
 /// # Errors
@@ -188,9 +172,11 @@ pub fn of_run(run: &Run, owner: &Owner) -> PolarsResult<Rows> {
         column::DETAIL,
     ];
     let mut rows: Vec<Row> = vec![Row::used(header)];
-    rows.extend(header.phases.iter().map(|phase| Row::of_phase(phase, &header.phases)));
+    rows.extend(header.phases.iter().filter(|phase| phase.scope.is_marked()).map(Row::phase));
     rows.extend(header.jobs.iter().map(Row::jobs));
-    rows.extend(group::group(&run.calls, &by)?.iter().map(|group| Row::calls(group, &header.phases)));
+    let around = marked_around(&header.phases);
+    let classes = header.phases.iter().filter_map(|phase| Some((phase.path.as_str(), phase.job.as_deref()?))).collect();
+    rows.extend(group::group(&run.calls, &by)?.iter().map(|group| Row::calls(group, &around, &classes)));
     let program = header.command.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word));
     for row in &mut rows {
         for (column, word) in [

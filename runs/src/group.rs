@@ -4,7 +4,12 @@ use std::collections::HashSet;
 
 use polars_core::prelude::*;
 
-use crate::{columns::column, histogram::Histogram, run::Run};
+use crate::{
+    columns::column,
+    histogram::Histogram,
+    phases::{Phase, marked_around},
+    run::Run,
+};
 
 /// Counts of a group of rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,6 +91,24 @@ pub fn with_callers(run: &Run) -> PolarsResult<DataFrame> {
     let who: Vec<&str> = is_caller.map(|is_caller| if is_caller { IS_CALLER } else { "" }).collect();
     let mut calls = run.calls.clone();
     calls.with_column(Column::new(CALLER.into(), who))?;
+    Ok(calls)
+}
+
+/// The calls, each in the phase that the program marked: what is called in a function of a GPU library, or for a class of jobs, is part
+/// of the phase around it.
+///
+/// # Errors
+/// As [`group`].
+pub fn in_marked_phases(calls: &DataFrame, phases: &[Phase]) -> PolarsResult<DataFrame> {
+    let around = marked_around(phases);
+    let marked: StringChunked = calls
+        .column(column::PHASE)?
+        .str()?
+        .iter()
+        .map(|path| path.map(|path| around.get(path).copied().unwrap_or(path)))
+        .collect();
+    let mut calls = calls.clone();
+    calls.with_column(marked.with_name(column::PHASE.into()).into_column())?;
     Ok(calls)
 }
 

@@ -1,6 +1,7 @@
 //! Runs: what was traced, the table of counts, and the files that hold both.
 
 pub mod columns;
+pub mod diff;
 pub mod files;
 pub mod frame;
 pub mod group;

@@ -23,6 +23,8 @@ pub enum TracerCommand {
     Check(CheckArgs),
     /// Print the tables of a file that `run -o` or `record` wrote
     Show(ShowArgs),
+    /// Set two runs side by side, and say whether the second asks for more
+    Diff(DiffArgs),
     /// Write a recording in a format that other tools open
     Export(ExportArgs),
     /// Add runs to a table of many machines: Parquet that engines such as DuckDB query
@@ -497,6 +499,55 @@ pub struct ExportArgs {
     /// A recording, or the `.part` of one that was not finished
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    gpuos-trace diff before.parquet after.parquet\n  \
+    gpuos-trace diff --per-unit --fail-on 'phase=work role=memory calls>+0' before.parquet after.parquet\n\n\
+    Ends with status 1 where a rule does not hold.")]
+pub struct DiffArgs {
+    /// Calls and time for each iteration that a phase reported; what is outside of such phases is left out
+    #[arg(long)]
+    pub per_unit: bool,
+
+    /// Columns that calls are told apart by: phase, role, category, syscall, device, call, detail (comma-separated) [default: a table of
+    /// phase and role, and one of phase, role and call]
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub by: Vec<String>,
+
+    /// What the tables are ordered by, what changed most first
+    #[arg(long, value_enum, value_name = "COLUMN", default_value_t = DiffOrder::Calls)]
+    pub sort: DiffOrder,
+
+    /// How many lines of each table to list; 0: all, also those that did not change
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub top: usize,
+
+    /// Fail where the second run is beyond a bound: columns with their values, and calls, errors or time with `>N`, `>+N` or `>+N%`;
+    /// may be given again
+    #[arg(long, value_name = "RULE")]
+    pub fail_on: Vec<gpuos_runs::diff::Rule>,
+
+    /// The run that is compared with: a file of `run -o` or `record`
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub first: PathBuf,
+
+    /// The run that is compared
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub second: PathBuf,
+}
+
+/// What differences are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DiffOrder {
+    /// Number of calls
+    Calls,
+    /// Errors, and calls that a driver refused
+    Errors,
+    /// Time inside the calls
+    Time,
 }
 
 /// Arguments of `fleet`.

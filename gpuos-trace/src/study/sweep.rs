@@ -301,7 +301,7 @@ fn output(command: &mut Command, limit: Duration) -> std::io::Result<Option<Outp
 /// Calls by phase, kind and who makes them, of all processes. Only GPU devices are named. `bench` marks, launches and waits in
 /// the first thread of its process.
 fn counts(run: &Run) -> PolarsResult<Vec<CountRow>> {
-    let calls = group::with_callers(run)?;
+    let calls = group::in_marked_phases(&group::with_callers(run)?, &run.header.phases)?;
     let by = [
         group::CALLER,
         column::PHASE,

@@ -7,6 +7,7 @@ mod bpf_log;
 mod check;
 mod decode;
 mod device_rules;
+mod diff;
 mod errors;
 mod exactness;
 mod export;

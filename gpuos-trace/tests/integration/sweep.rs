@@ -405,3 +405,23 @@ fn what_was_registered_and_run_is_not_changed_or_copied() {
     let (is_good, said) = report(&[&dataset]);
     assert!(!is_good && said.contains("`tool_version` is not in environment.json"), "{said}");
 }
+
+#[privileged]
+fn calls_of_a_class_of_jobs_are_those_of_the_phase_around_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = "name = \"arms\"\nseed = 1\nblocks = 2\n[[series]]\nbackend = \"host\"\nmodel = \"alloc\"\nbytes = [4096]\n\
+                iters = [1, 10, 100]\nvia = [\"native\", \"identity\", \"arena\"]\n";
+    std::fs::write(folder.path().join("plan.toml"), plan).unwrap();
+    let swept = run(&["sweep", "plan.toml", "-o", "data"], folder.path());
+    assert!(swept.status.success() && text(&swept).contains("0 failed, 0 with losses"), "{}", text(&swept));
+    let answer = crate::export::python(
+        r"
+import duckdb, sys
+calls = duckdb.sql(f'''select options, sum(calls)::int from read_parquet('{sys.argv[1]}/counts/**/*.parquet', hive_partitioning = true)
+  where phase = 'work' and role = 'memory' and iters = 100 and not twin and block = 2 group by options order by options''')
+print(calls.fetchall())
+",
+        &[&folder.path().join("data")],
+    );
+    assert_eq!(answer, "[('--via identity', 200), ('--via native', 200)]\n");
+}

@@ -2,6 +2,7 @@
 
 mod attach;
 mod check;
+mod diff;
 mod export;
 mod fleet;
 mod ioctls;
@@ -38,6 +39,7 @@ pub fn run(command: TracerCommand) -> Result<ExitCode> {
         TracerCommand::Check(args) => return Ok(check::check(&args)),
         TracerCommand::Ioctls(args) => ioctls::ioctls(&args)?,
         TracerCommand::Show(args) => show::show(&args)?,
+        TracerCommand::Diff(args) => return diff::diff(&args),
         TracerCommand::Export(args) => export::export(&args)?,
         TracerCommand::Fleet(args) => fleet::fleet(&args)?,
     }

@@ -2,6 +2,7 @@
 
 mod api_table;
 mod device_table;
+pub(crate) mod diff_table;
 mod job_table;
 pub mod layout;
 mod phase_table;
