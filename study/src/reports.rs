@@ -25,7 +25,7 @@ pub(crate) struct Report {
 }
 
 /// Every committed report.
-pub(crate) fn all() -> [Report; 13] {
+pub(crate) fn all() -> [Report; 14] {
     let one = |folder, datasets, is_compared| Report { folder, datasets, is_compared };
     [
         one("phase1/without-gpu", &["phase1/without-gpu"], false),
@@ -39,6 +39,7 @@ pub(crate) fn all() -> [Report; 13] {
         one("phase2/h200-start", &["phase2/h200-start"], false),
         one("phase2/h200-more", &["phase2/h200-more"], false),
         one("phase2/h200-pilot", &["phase2/h200-pilot"], false),
+        one("phase4/without-gpu", &["phase4/without-gpu"], false),
         one("phase2/models-cpu", &["phase2/models-cpu"], false),
         one("phase1/h200/models", &["phase1/h200/sweep", "phase1/h200/inference"], false),
     ]

@@ -2,6 +2,7 @@
 //! between is here: ten times a second the counts are read, keys are followed and the screen is drawn. Where
 //! standard error is no terminal, a line a second says the same in short.
 
+mod columns;
 pub mod output;
 pub mod state;
 mod terminal;

@@ -9,10 +9,13 @@ use ratatui::{
     layout::{Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::{Line as Text, Span},
-    widgets::{Block, Borders, Clear, Paragraph, Row, Table, TableState},
+    widgets::{Block, Borders, Clear, Paragraph, Table, TableState},
 };
 
-use super::state::{HISTORY, Line, State};
+use super::{
+    columns::{self, Names, Numbers, Picture},
+    state::{HISTORY, Line, State},
+};
 
 /// What the user has chosen to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,10 +161,6 @@ fn cells(line: &Line) -> [String; 7] {
     ]
 }
 
-fn right(text: String) -> Text<'static> {
-    Text::from(text).right_aligned()
-}
-
 /// Bars of one character each, the newest at the right; the highest is as high as the line's largest.
 fn sparkline(points: impl ExactSizeIterator<Item = u64> + Clone, width: usize) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -171,75 +170,92 @@ fn sparkline(points: impl ExactSizeIterator<Item = u64> + Clone, width: usize) -
     points.skip(skip).map(bar).collect()
 }
 
-fn draw_roles(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let span = state.total.latency.span();
-    // Where there is room, it says what its ends are.
-    let is_wide = area.width >= 120;
-    let picture_head = span.map_or_else(String::new, |(first, last)| {
-        let ends = format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1));
-        if is_wide { ends } else { "latency".to_owned() }
-    });
-    let buckets = span.map_or(0, |(first, last)| (last - first + 1) as u16);
-    let picture_width = buckets.max(picture_head.chars().count() as u16);
-    let mut heads = vec![Text::from("role")];
-    heads.extend(HEADS.map(|head| right(head.to_owned())));
-    heads.extend([Text::from(picture_head), Text::from("calls a second, by the second")]);
-    let rows = state.roles.iter().map(|line| {
-        let mut row = vec![Text::styled(line.name.clone(), color(line.role))];
-        row.extend(cells(line).map(right));
-        let picture = span.map_or_else(String::new, |(first, last)| line.latency.picture(first, last));
-        row.push(Text::styled(picture, color(line.role)));
-        let history = line.role.and_then(|role| state.history.get(&role));
-        let points = history.map_or_else(String::new, |points| sparkline(points.iter().copied(), HISTORY));
-        row.push(Text::styled(points, color(line.role)));
-        Row::new(row)
-    });
-    let widths =
-        widths([16, 12, 8, 10, 9, 9, 9, 9]).into_iter().chain([Constraint::Length(picture_width), Constraint::Min(0)]);
-    frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(bold())), area);
+/// How soon each column of [`HEADS`] goes where space is short.
+const DISPENSABLE: [u8; 7] = [0, 3, 1, 2, 6, 4, 5];
+
+fn numbers<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<Numbers> {
+    let rows: Vec<[String; 7]> = lines.map(cells).collect();
+    let column = |(at, (head, dispensable)): (usize, (&'static str, u8))| Numbers {
+        head,
+        cells: rows.iter().map(|row| row[at].clone()).collect(),
+        dispensable,
+    };
+    HEADS.into_iter().zip(DISPENSABLE).enumerate().map(column).collect()
 }
 
-fn widths<const N: usize>(widths: [u16; N]) -> [Constraint; N] {
-    widths.map(Constraint::Length)
+fn draw_roles(frame: &mut Frame<'_>, area: Rect, state: &State) {
+    let span = state.total.latency.span();
+    let buckets = span.map_or(0, |(first, last)| last - first + 1);
+    // Where there is room, it says what its ends are.
+    let head = span.map_or_else(String::new, |(first, last)| {
+        let ends = format!("latency {} … {}", duration(1 << first), duration((1 << (last + 1)) - 1));
+        if area.width >= 120 { ends } else { "latency".to_owned() }
+    });
+    let ends = head.chars().count();
+    let names = Names {
+        head: "role".to_owned(),
+        cells: state.roles.iter().map(|line| (line.name.clone(), color(line.role))).collect(),
+    };
+    let latency = |at: usize, _: usize| {
+        let line = &state.roles[at];
+        let picture = span.map_or_else(String::new, |(first, last)| line.latency.picture(first, last));
+        Text::styled(picture, color(line.role))
+    };
+    let history = |at: usize, wide: usize| {
+        let line = &state.roles[at];
+        let points = line.role.and_then(|role| state.history.get(&role));
+        let bars = points.map_or_else(String::new, |points| sparkline(points.iter().copied(), wide.min(HISTORY)));
+        Text::styled(bars, color(line.role))
+    };
+    let pictures: [Picture<'_>; 2] =
+        [(head, buckets.max(ends), &latency), ("calls a second, by the second".to_owned(), 8, &history)];
+    let table = columns::fitted(&names, numbers(state.roles.iter()), &pictures, area.width.into());
+    frame.render_widget(table, area);
 }
 
 fn draw_calls(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let mut heads = vec![Text::from(format!("calls, by {}", state.order.name()))];
-    heads.extend(HEADS.map(|head| right(head.to_owned())));
-    let rows = state.calls.iter().take(area.height as usize).map(|line| {
-        let mut row = vec![Text::styled(printable(&line.name), color(line.role))];
-        row.extend(cells(line).map(right));
-        Row::new(row)
-    });
-    let widths = [Constraint::Min(20)].into_iter().chain(widths([12, 8, 10, 9, 9, 9, 9]));
-    frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(bold())), area);
+    let lines = || state.calls.iter().take(area.height as usize);
+    let names = Names {
+        head: format!("calls, by {}", state.order.name()),
+        cells: lines().map(|line| (line.name.clone(), color(line.role))).collect(),
+    };
+    frame.render_widget(columns::fitted(&names, numbers(lines()), &[], area.width.into()), area);
+}
+
+/// A table at the side: names, and numbers with their heads, the most important first.
+fn side_table(
+    head: &str,
+    names: Vec<(String, Style)>,
+    columns: Vec<(&'static str, Vec<String>)>,
+    area: Rect,
+) -> Table<'static> {
+    let names = Names { head: head.to_owned(), cells: names };
+    let numbers = (0..).zip(columns).map(|(dispensable, (head, cells))| Numbers { head, cells, dispensable });
+    // The border has a place, too.
+    columns::fitted(&names, numbers.collect(), &[], usize::from(area.width).saturating_sub(1)).block(side())
 }
 
 fn draw_phases(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let rows = state.phases.iter().map(|phase| {
-        let style = if phase.is_current { bold() } else { Style::default() };
+    let name = |phase: &super::state::PhaseLine| {
         let sign = if phase.is_current { "▶" } else { " " };
-        let path = Text::from(format!("{sign} {}", printable(&phase.path)));
-        Row::new([path, right(count(phase.entered)), right(count(phase.calls))]).style(style)
-    });
-    let head = Row::new([Text::from("  phase"), right("entered".to_owned()), right("calls".to_owned())]).style(bold());
-    let widths = [Constraint::Min(10), Constraint::Length(8), Constraint::Length(12)];
-    frame.render_widget(Table::new(rows, widths).header(head).block(side()), area);
+        (format!("{sign} {}", phase.path), if phase.is_current { bold() } else { Style::default() })
+    };
+    let of =
+        |number: fn(&super::state::PhaseLine) -> u64| state.phases.iter().map(|phase| count(number(phase))).collect();
+    let columns = vec![("calls", of(|phase| phase.calls)), ("entered", of(|phase| phase.entered))];
+    let table = side_table("  phase", state.phases.iter().map(name).collect(), columns, area);
+    frame.render_widget(table, area);
 }
 
 fn draw_jobs(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let rows = state.jobs.iter().map(|class| {
-        Row::new([
-            Text::from(format!("  {}", printable(&class.label))),
-            right(count(class.rate.round() as u64)),
-            right(if class.p50_ns == 0 { "-".to_owned() } else { duration(class.p50_ns) }),
-            right(format!("{:.0}%", class.cpu * 100.0)),
-        ])
-    });
-    let heads = ["a second", "p50", "cpu"].map(|head| right(head.to_owned()));
-    let head = Row::new([Text::from("  job class")].into_iter().chain(heads)).style(bold());
-    let widths = [Constraint::Min(12), Constraint::Length(8), Constraint::Length(8), Constraint::Length(6)];
-    frame.render_widget(Table::new(rows, widths).header(head).block(side()), area);
+    let names = state.jobs.iter().map(|class| (format!("  {}", class.label), Style::default())).collect();
+    let half = |ns: u64| if ns == 0 { "-".to_owned() } else { duration(ns) };
+    let columns = vec![
+        ("a second", state.jobs.iter().map(|class| count(class.rate.round() as u64)).collect()),
+        ("cpu", state.jobs.iter().map(|class| format!("{:.0}%", class.cpu * 100.0)).collect()),
+        ("p50", state.jobs.iter().map(|class| half(class.p50_ns)).collect()),
+    ];
+    frame.render_widget(side_table("  job class", names, columns, area), area);
 }
 
 fn side() -> Block<'static> {
@@ -247,21 +263,17 @@ fn side() -> Block<'static> {
 }
 
 fn draw_processes(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
-    let rows = state.processes.iter().map(|process| {
+    let name = |process: &super::state::ProcessLine| {
         let sign = if state.process == Some(process.id) { "●" } else { " " };
-        Row::new([
-            Text::from(format!("{sign} {} {}", process.pid, printable(&process.command))),
-            right(count(process.calls)),
-            right(format!("{:.0}%", (process.user + process.system) * 100.0)),
-            right(count(process.switches.round() as u64)),
-        ])
-    });
-    let heads = ["calls", "cpu", "switches"].map(|head| right(head.to_owned()));
-    let head = Row::new([Text::from("  process")].into_iter().chain(heads)).style(bold());
-    let widths = [Constraint::Min(12), Constraint::Length(10), Constraint::Length(6), Constraint::Length(8)];
-    let table = Table::new(rows, widths)
-        .header(head)
-        .block(side())
+        (format!("{sign} {} {}", process.pid, process.command), Style::default())
+    };
+    let lines = || state.processes.iter();
+    let columns = vec![
+        ("calls", lines().map(|process| count(process.calls)).collect()),
+        ("cpu", lines().map(|process| format!("{:.0}%", (process.user + process.system) * 100.0)).collect()),
+        ("switches", lines().map(|process| count(process.switches.round() as u64)).collect()),
+    ];
+    let table = side_table("  process", lines().map(name).collect(), columns, area)
         .row_highlight_style(Style::default().add_modifier(Modifier::REVERSED));
     let mut selected = TableState::default().with_selected((!state.processes.is_empty()).then_some(shown.cursor));
     frame.render_stateful_widget(table, area, &mut selected);
