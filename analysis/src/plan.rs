@@ -213,6 +213,9 @@ impl SeriesPlan {
         if let Some(unknown) = self.via.iter().find(|arm| !arms.contains(&arm.as_str())) {
             return Err(PlanError(format!("`via` has no arm `{unknown}`; its arms are {}", arms.join(", "))));
         }
+        if !self.program.is_empty() && self.options.iter().any(|option| option == VIA) {
+            return fail("`--via` is no option of a program; `via` has its arms");
+        }
         if !self.via.is_empty() && self.options.iter().any(|option| option == VIA || option.starts_with("--via=")) {
             return fail("either `via` or the option `--via`");
         }
@@ -377,7 +380,9 @@ options = [\"--batch\", \"2\"]
         let refused = |from: &str, to: &str| Plan::parse(&text.replace(from, to)).unwrap_err().0;
         assert!(refused("\"arena\"", "\"speed\"").contains("no arm `speed`; its arms are native"));
         assert!(refused("\"arena\"", "\"spin\"").contains("no arm `spin`"));
-        assert!(refused("via =", "options = [\"--via\", \"all\"]\nvia =").contains("either `via` or"));
+        assert!(refused("via =", "options = [\"--via\", \"all\"]\nvia =").contains("no option of a program"));
+        let text = text.replace("program = [\"python3\", \"a.py\"]", "options = [\"--via\", \"all\"]");
+        assert!(Plan::parse(&text).unwrap_err().0.contains("either `via` or"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
 pub enum PartitionError {
     /// A name that would be no folder, or be read as another one.
     #[error(
-        "`{0}` cannot be the name of a {1}: it becomes a folder `{1}={0}`\nhint: letters, digits, `.`, `_` and `-`, with another than `.` first"
+        "`{0}` cannot be the name of a {1}: it becomes a folder `{1}={0}`\nhint: `--{1} NAME` of letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
     )]
     Name(String, &'static str),
     /// The start of an interval is no time.
@@ -36,15 +36,16 @@ pub enum PartitionError {
 
 fn checked<'a>(name: &'a str, what: &'static str) -> Result<&'a str, PartitionError> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-    if !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain) {
+    // Names with two underscores before them mean something to engines.
+    if name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.chars().all(is_plain) {
         Ok(name)
     } else {
         Err(PartitionError::Name(name.to_owned(), what))
     }
 }
 
-/// Writes the rows of an interval, and says where. The name of the file is made of the interval and the rows, so that the same run is
-/// one file however often it is written.
+/// Writes the rows of an interval, and says where. The name of the file is made of the run alone, so that a run is one file
+/// however often and by which version it is written.
 ///
 /// # Errors
 /// [`PartitionError`].
@@ -58,15 +59,8 @@ pub fn write(folder: &Path, cluster: &str, rows: &Rows) -> Result<PathBuf, Parti
     let mut writer = TableWriter::begin(&mut bytes, rows.frame.schema())?;
     writer.add(&rows.frame)?;
     writer.finish(&[(METADATA, format!("{{\"schema_version\":{SCHEMA_VERSION}}}"))])?;
-    let path = folder.join(format!("{}-{:08x}.parquet", start.strftime("%H%M%S"), checksum(&bytes)));
+    let path = folder.join(format!("{}-{:08x}.parquet", start.strftime("%H%M%S"), rows.run));
     let failed = |error| PartitionError::File(path.clone(), error);
     files::write(&path, &bytes).map_err(failed)?;
     Ok(path)
-}
-
-/// FNV-1a, folded to half: the same bytes have the same name.
-fn checksum(bytes: &[u8]) -> u32 {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix);
-    (hash ^ hash >> 32) as u32
 }

@@ -7,7 +7,7 @@ use gpuos_runs::{
     group::{self, Group},
     jobs::JobClass,
     phases::{Phase, marked_around},
-    run::{Header, Run},
+    run::{End, Header, Process, Run},
 };
 use polars_core::prelude::*;
 
@@ -35,6 +35,19 @@ pub struct Rows {
     pub start_us: i64,
     /// The machine.
     pub node: String,
+    /// Tells the run apart from all others of the machine; the same whoever writes it, and with which version.
+    pub run: u32,
+}
+
+/// FNV-1a over what a run is known by, folded to half.
+fn identity(header: &Header) -> u32 {
+    let first = header.processes.first().map_or(0, |process| process.id);
+    let numbers = [header.clocks.realtime_ns, header.clocks.boottime_ns, header.wall_ns, first];
+    let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
+    let words = header.command.iter().flat_map(|word| word.bytes().chain([0]));
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = numbers.chain(words).fold(0xcbf2_9ce4_8422_2325, mix);
+    (hash ^ hash >> 32) as u32
 }
 
 /// What a row has of its own; all else is the run's.
@@ -140,15 +153,15 @@ impl Row {
 
     fn used(header: &Header) -> Self {
         let mut row = Self::of(Kind::Use);
-        let sum = |of: fn(&gpuos_runs::run::Process) -> u64| header.processes.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&Process) -> u64| header.processes.iter().map(of).fold(0, u64::saturating_add);
         for (column, number) in [
-            (Number::CpuNs, sum(|process| process.usage.user_ns + process.usage.system_ns)),
+            (Number::CpuNs, sum(|process| process.usage.user_ns.saturating_add(process.usage.system_ns))),
             (Number::VoluntarySwitches, sum(|process| process.usage.voluntary_switches)),
             (Number::InvoluntarySwitches, sum(|process| process.usage.involuntary_switches)),
             (Number::MinorFaults, sum(|process| process.usage.minor_faults)),
             (Number::MajorFaults, sum(|process| process.usage.major_faults)),
             (Number::Processes, sum(|process| process.stands_for)),
-            (Number::Lost, header.losses.all().iter().map(|loss| loss.number).sum()),
+            (Number::Lost, header.losses.all().iter().map(|loss| loss.number).fold(0, u64::saturating_add)),
         ] {
             row.number(column, number);
         }
@@ -177,7 +190,13 @@ pub fn of_run(run: &Run, owner: &Owner) -> PolarsResult<Rows> {
     let around = marked_around(&header.phases);
     let classes = header.phases.iter().filter_map(|phase| Some((phase.path.as_str(), phase.job.as_deref()?))).collect();
     rows.extend(group::group(&run.calls, &by)?.iter().map(|group| Row::calls(group, &around, &classes)));
-    let program = header.command.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word));
+    // What was attached to has the names of its processes, and no command line.
+    let attached = header.processes.iter().find(|process| process.parent == 0).or(header.processes.first());
+    let is_attached = header.command.first().is_some_and(|word| word == "attach") && header.end == End::Detached;
+    let program = match attached {
+        Some(process) if is_attached => process.command.as_str(),
+        _ => header.command.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word)),
+    };
     for row in &mut rows {
         for (column, word) in [
             (Text::Tool, header.tool_version.as_str()),
@@ -196,7 +215,12 @@ pub fn of_run(run: &Run, owner: &Owner) -> PolarsResult<Rows> {
     let start_us = signed(header.clocks.realtime_ns / 1000);
     let booted_us = signed(header.clocks.realtime_ns.saturating_sub(header.clocks.boottime_ns) / 1000);
     let seconds = header.wall_ns as f64 / 1e9;
-    Ok(Rows { frame: frame(&rows, start_us, booted_us, seconds)?, start_us, node: header.host.name.clone() })
+    Ok(Rows {
+        frame: frame(&rows, start_us, booted_us, seconds)?,
+        start_us,
+        node: header.host.name.clone(),
+        run: identity(header),
+    })
 }
 
 fn frame(rows: &[Row], start_us: i64, booted_us: i64, seconds: f64) -> PolarsResult<DataFrame> {

@@ -5,7 +5,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The key of the metadata that says so.
 pub const METADATA: &str = "gpuos-fleet";
 
-/// What a row is about: each number is in rows of one kind, so that sums count nothing twice.
+/// What a row is about. A number is in rows of one kind, but for what threads used, which is in those of classes of jobs, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// System calls that are alike in phase, class of jobs, role and name.

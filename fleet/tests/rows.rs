@@ -88,6 +88,27 @@ fn every_number_is_in_rows_of_one_kind() {
 }
 
 #[test]
+fn what_is_too_much_is_as_much_as_there_is_room_for() {
+    let mut run = run();
+    (run.header.losses.events, run.header.losses.calls) = (u64::MAX, 2);
+    run.header.processes[0].usage.system_ns = u64::MAX;
+    let frame = rows::of_run(&run, &Owner::default()).unwrap().frame;
+    assert_eq!(
+        [numbers(&frame, "use", "lost"), numbers(&frame, "use", "cpu_ns")],
+        [[Some(i64::MAX)], [Some(i64::MAX)]]
+    );
+}
+
+#[test]
+fn what_was_attached_to_has_the_name_of_its_process() {
+    let mut run = run();
+    run.header.command = ["attach", "-p", "17"].map(str::to_owned).to_vec();
+    run.header.processes[0].command = "server".to_owned();
+    let frame = rows::of_run(&run, &Owner::default()).unwrap().frame;
+    assert_eq!(frame.column("workload").unwrap().str().unwrap().get(0), Some("server"));
+}
+
+#[test]
 fn words_that_are_absent_are_null_and_arguments_are_left_out() {
     let frame = frame();
     let words = |column: &str| {
@@ -111,10 +132,16 @@ fn files_are_in_folders_of_date_cluster_and_node_and_the_same_run_is_the_same_fi
     let path = partition::write(folder.path(), "west", &rows).unwrap();
     let relative = path.strip_prefix(folder.path()).unwrap().to_str().unwrap().to_owned();
     assert!(relative.starts_with("date=2026-11-30/cluster=west/node=node-1/155004-"), "{relative}");
-    assert_eq!(partition::write(folder.path(), "west", &rows).unwrap(), path);
+    // Also with another owner than before.
+    let owner = Owner { pod: Some("other".to_owned()), ..Owner::default() };
+    assert_eq!(partition::write(folder.path(), "west", &rows::of_run(&run(), &owner).unwrap()).unwrap(), path);
+    let mut other = run();
+    other.header.processes[0].id += 1;
+    let other = rows::of_run(&other, &Owner::default()).unwrap();
+    assert_ne!(partition::write(folder.path(), "east", &other).unwrap().file_name(), path.file_name());
     let table = TableFile::open(std::fs::File::open(&path).unwrap()).unwrap();
     assert_eq!((table.rows(), table.metadata("gpuos-fleet")), (6, Some("{\"schema_version\":1}")));
-    for name in ["../west", "", ".hidden", "a/b", "a=b", "wést"] {
+    for name in ["../west", "", ".hidden", "a/b", "a=b", "wést", "__HIVE_DEFAULT_PARTITION__"] {
         let error = partition::write(folder.path(), name, &rows).unwrap_err().to_string();
         assert!(error.contains("cannot be the name of a cluster"), "{error}");
     }

@@ -31,8 +31,15 @@ struct Falsifier {
     /// Words that `{}` stands for, one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     each: Vec<String>,
-    /// A cell, and which figure of it.
-    value: (String, String),
+    /// A cell, and which figure of it; absent where other data decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<(String, String)>,
+    /// What those say, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<Outcome>,
+    /// See `found`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
     /// Cells whose largest figure it is divided by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     of: Vec<String>,
@@ -51,7 +58,7 @@ struct Rules {
 }
 
 /// What became of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {
     Holds,
@@ -98,7 +105,7 @@ impl Falsifier {
     }
 
     fn case(&self, runs: &Runs, word: &str) -> Result<Case> {
-        let (cell, figure) = &self.value;
+        let (cell, figure) = self.value.as_ref().with_context(|| format!("{}: no `value`", self.says))?;
         let of_cell = |name: &String| {
             let name = name.replace("{}", word);
             runs.get(&name).with_context(|| format!("{}: no cell `{name}` was run", self.says))
@@ -119,6 +126,14 @@ impl Falsifier {
     }
 
     fn judged(self, runs: &Runs) -> Result<Judged> {
+        if let Some(outcome) = self.found {
+            ensure!(
+                self.value.is_none() && self.because.is_some(),
+                "{}: `found` says `because`, and has no value",
+                self.says
+            );
+            return Ok(Judged { rule: self, outcome, is_pilot: false, cases: Vec::new() });
+        }
         let words = if self.each.is_empty() { vec![String::new()] } else { self.each.clone() };
         let cases = words.iter().map(|word| self.case(runs, word)).collect::<Result<Vec<_>>>()?;
         let outcome = cases.iter().map(|case| case.outcome).max().unwrap_or(Outcome::Undecided);
@@ -196,7 +211,9 @@ fn points(runs: &Runs, way: &str, figure: &str) -> Result<Vec<Point>> {
         let known = runs.get(&cell).map(medians).with_context(|| format!("no cell `{cell}` was run"))?;
         let of = |figure: &str| known.get(figure).copied().with_context(|| format!("no `{figure}` of `{cell}`"));
         let name = if us < 1000 { format!("{us} µs") } else { format!("{} ms", us / 1000) };
-        Ok(Point { along: of("cpu_us")?, up: of(figure)? - f64::from(us), name })
+        let up = of(figure)? - f64::from(us);
+        ensure!(up > 0.0, "`{cell}` is known before it ends: it has no place on the axis");
+        Ok(Point { along: of("cpu_us")?, up, name })
     };
     [50, 100, 300, 1000, 5000].into_iter().map(point).collect()
 }
@@ -267,6 +284,9 @@ mod tests {
         let below = rule("value = [\"a 1\", \"us\"]\nat_least = 1.1").judged(&runs).unwrap().outcome;
         assert_eq!(below, Outcome::Falsified);
         assert!(rule("value = [\"b\", \"us\"]\nat_most = 1").judged(&runs).is_err());
+        let found = rule("found = \"falsified\"\nbecause = \"elsewhere\"").judged(&runs).unwrap();
+        assert_eq!((found.outcome, found.cases.len()), (Outcome::Falsified, 0));
+        assert!(rule("found = \"holds\"").judged(&runs).is_err() && rule("at_most = 1").judged(&runs).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     backend::{Backend, BackendError, Description, Kernel},
     measure::Latencies,
     model::ModelError,
-    workload::{Memory, Workload},
+    workload::{Memory, Via, Workload},
 };
 
 /// What every step came to.
@@ -108,6 +108,11 @@ fn copy_out<B: Backend>(backend: &mut B, from: &B::Buffer, into: &mut [u32]) -> 
 }
 
 pub(crate) fn run<B: Backend>(backend: B, workload: &Workload) -> Result<Calls, ModelError> {
+    if !matches!(workload.via, Via::Native | Via::Spin | Via::Block) {
+        return Err(ModelError::Senseless(
+            "`api` times each call of a runtime alone, and none belongs to a job or a pool\nhint: leave out `--via`",
+        ));
+    }
     let description = backend.describe();
     let bytes = workload.bytes;
     let words = u32::try_from(bytes / 4).map_err(|_| ModelError::TooManyWords(bytes))?;

@@ -451,7 +451,10 @@ impl Command {
             Self::Copy(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
             Self::Sync(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
             Self::Launch(options) => (of_model(options.workload(), &options.runtime), options.repetition.json),
-            Self::Api(options) => (Task::Api(options.workload(), options.runtime.backend), options.repetition.json),
+            Self::Api(options) => (
+                Task::Api(options.runtime.via.applied(options.workload()), options.runtime.backend),
+                options.repetition.json,
+            ),
             #[cfg(not(feature = "infer"))]
             Self::Infer { .. } => (Task::NotBuiltIn, false),
             #[cfg(feature = "infer")]

@@ -407,7 +407,7 @@ pub(crate) unsafe extern "C" fn cuPointerGetAttribute(
 /// Into pageable memory it waits; into pinned memory this fake copies at once, which nobody looks at before a wait.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: Handle, from: Address, bytes: usize, stream: Handle) -> c_int {
-    let code = if PINNED.load(SeqCst) == to as Address { 0 } else { cuStreamSynchronize(stream) };
+    let code = if PINNED.load(SeqCst) == to as Address || bytes == 0 { 0 } else { cuStreamSynchronize(stream) };
     // SAFETY: as many bytes as both have, as in CUDA.
     unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.cast(), bytes) };
     code

@@ -186,6 +186,7 @@ impl Arena {
             Region { last: job, ..region }
         } else {
             kept.stats.growths += 1;
+            self.release_outgrown(backend, &mut kept)?;
             let bytes = needed.checked_next_multiple_of(PAGES);
             let bytes = bytes.ok_or_else(|| Error::new(Status::Memory, format!("{needed} bytes")))?;
             match backend.allocate(bytes) {
@@ -252,17 +253,33 @@ impl Arena {
         Ok(())
     }
 
+    /// Gives back to the runtime what is smaller than jobs of the class are: it would be kept beside what they get.
+    fn release_outgrown(&self, backend: &dyn Backend, kept: &mut Kept) -> Result<()> {
+        let size = kept.size;
+        let (outgrown, free) = std::mem::take(&mut kept.free).into_iter().partition(|region| region.bytes < size);
+        kept.free = free;
+        for region in outgrown {
+            self.release(backend, kept, &region)?;
+        }
+        Ok(())
+    }
+
+    fn release(&self, backend: &dyn Backend, kept: &mut Kept, region: &Region) -> Result<()> {
+        if self.debug && !backend.unpoison(region.address, region.bytes)? {
+            kept.stats.used_after_end += 1;
+        }
+        backend.release(region.address, region.bytes);
+        kept.stats.trims += 1;
+        Ok(())
+    }
+
     /// Gives back to the runtime what is kept beyond `regions`, taken ones counted; the smallest first.
     fn keep(&self, backend: &dyn Backend, kept: &mut Kept, regions: usize) -> Result<()> {
         kept.free.sort_by_key(|region| std::cmp::Reverse(region.bytes));
         while kept.taken + kept.free.len() > regions
             && let Some(region) = kept.free.pop()
         {
-            if self.debug && !backend.unpoison(region.address, region.bytes)? {
-                kept.stats.used_after_end += 1;
-            }
-            backend.release(region.address, region.bytes);
-            kept.stats.trims += 1;
+            self.release(backend, kept, &region)?;
         }
         Ok(())
     }
@@ -317,6 +334,27 @@ mod tests {
         for bytes in [usize::MAX, usize::MAX - 8, usize::MAX - 300, usize::MAX - 70_000] {
             assert_eq!(arena.alloc(&Host, &mut memory, 2, bytes, 0).unwrap_err().status, Status::Memory, "{bytes}");
         }
+    }
+
+    #[test]
+    fn what_jobs_have_outgrown_is_not_kept_beside_what_they_get() {
+        let arena = Arena::new(1 << 16, false);
+        let mut memory = Memory::default();
+        let held = || {
+            let kept = arena.kept();
+            kept.taken_bytes + kept.free.iter().map(|region| region.bytes as u64).sum::<u64>()
+        };
+        let mut most = 0;
+        for job in 0..5 {
+            for _ in 0..16 {
+                arena.alloc(&Host, &mut memory, job, 1 << 20, 0).unwrap();
+                most = most.max(held());
+            }
+            arena.give_back(&Host, &mut memory).unwrap();
+        }
+        // Sixteen regions, then one; never both.
+        assert!(most <= 18 << 20, "{most}");
+        assert_eq!(arena.stats().trims, 16);
     }
 
     #[test]

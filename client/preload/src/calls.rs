@@ -277,7 +277,12 @@ pub(crate) unsafe extern "C" fn copy_out<const PLACE: usize>(
     bytes: usize,
     stream: Handle,
 ) -> Code {
-    let waited = program::waits_in_copy(COPY_OUT.stream(PLACE, stream), to as u64);
+    // A copy of nothing may return at once.
+    let waited = if bytes == 0 {
+        waits::Waited::default()
+    } else {
+        program::waits_in_copy(COPY_OUT.stream(PLACE, stream), to as u64)
+    };
     // SAFETY: the type is that of `cuda.h`.
     let original: CopyOut = unsafe { original(&COPY_OUT, PLACE) };
     // SAFETY: as the program calls it.

@@ -157,6 +157,7 @@ int main(int count, char **words)
             check((copy(pageable, memory, 64, one), begun += 1));
             wait_stream(one);
             run((handle)500, one);
+            copy(pageable, memory, 0, one);
             copy(pinned, memory, 64, one);
             check((wait_stream(one), begun += 1));
         }

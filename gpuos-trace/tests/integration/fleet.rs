@@ -67,9 +67,12 @@ fn engines_give_the_same_answers_to_the_questions_of_the_document() {
 fn what_cannot_be_a_row_is_refused_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("other.csv"), "a,b\n1,2\n").unwrap();
-    let refused = run(&["fleet", "-o", "table", "other.csv"], folder.path());
-    assert_eq!(refused.status.code(), Some(125), "{}", text(&refused));
     traced(&["true"], &folder.path().join("run.parquet"));
+    let refused = run(&["fleet", "-o", "other", "other.csv", "run.parquet"], folder.path());
+    assert_eq!(refused.status.code(), Some(125), "{}", text(&refused));
+    let said = text(&refused);
+    assert!(said.contains("`other.csv` is not added") && said.contains("1 of 2 files were not added"), "{said}");
+    assert!(said.contains("rows: other/date="), "{said}");
     let refused = run(&["fleet", "-o", "table", "--cluster", "../up", "run.parquet"], folder.path());
     assert!(text(&refused).contains("`../up` cannot be the name of a cluster"), "{}", text(&refused));
     assert!(!folder.path().join("table").exists() && !folder.path().join("up").exists());

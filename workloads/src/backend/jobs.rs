@@ -28,6 +28,8 @@ pub(crate) struct Jobs<B> {
     parts: Parts,
     /// Memory of an iteration is the job's.
     lends: bool,
+    /// Iterations allocate.
+    allocates: bool,
     context: Arc<Context>,
     class: Arc<Class>,
     streams: Vec<Stream>,
@@ -60,8 +62,21 @@ impl<B: Backend> Jobs<B> {
         let label = workload.model.name().to_owned();
         let class = context.class(ClassOptions { label, unknown: Unknown::Spin, ..ClassOptions::default() });
         let open = vec![None; streams.len()];
-        let lends = parts.arena && workload.lifetime == Lifetime::PerIter && workload.memory == Memory::Device;
-        Ok(Self { backend, parts, lends, context, class, streams, open, is_inside: false, held: 0, is_busy: false })
+        let allocates = workload.lifetime == Lifetime::PerIter;
+        let lends = parts.arena && allocates && workload.memory == Memory::Device;
+        Ok(Self {
+            backend,
+            parts,
+            lends,
+            allocates,
+            context,
+            class,
+            streams,
+            open,
+            is_inside: false,
+            held: 0,
+            is_busy: false,
+        })
     }
 
     /// The job of what is issued in a stream next; with identity alone, the thread says what it works for.
@@ -127,7 +142,10 @@ impl<B: Backend> Backend for Jobs<B> {
 
     fn allocate(&mut self, memory: Memory, bytes: usize) -> Result<Self::Buffer, BackendError> {
         if !self.lends {
-            self.enter();
+            // What lives longer than an iteration is of none.
+            if self.allocates {
+                self.enter();
+            }
             return Ok(Buffer { memory: self.backend.allocate(memory, bytes)?, is_lent: false });
         }
         let job = self.job(0)?;
@@ -155,7 +173,8 @@ impl<B: Backend> Backend for Jobs<B> {
     }
 
     fn wait(&mut self) -> Result<(), BackendError> {
-        if !self.parts.completion || self.open.iter().all(Option::is_none) {
+        // A job whose memory the workload holds goes on: what it has issued is waited for by the runtime.
+        if !self.parts.completion || self.held > 0 || self.open.iter().all(Option::is_none) {
             self.backend.wait()?;
         }
         if self.is_inside {
@@ -163,7 +182,11 @@ impl<B: Backend> Backend for Jobs<B> {
             self.is_inside = false;
         }
         // Memory that the workload holds is its job's until it is freed.
-        if self.held == 0 { self.end() } else { Ok(()) }
+        if self.held == 0 {
+            return self.end();
+        }
+        self.is_busy = false;
+        Ok(())
     }
 
     unsafe fn copy_in(&mut self, stream: usize, from: &[u32], to: &Self::Buffer) -> Result<(), BackendError> {

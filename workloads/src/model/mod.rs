@@ -104,6 +104,30 @@ fn make_sense(workload: &Workload) -> Result<(), ModelError> {
     if wait != workload.setup.wait {
         return senseless("`--via spin` and `--via block` are ways to wait\nhint: leave out `--wait`");
     }
+    let memory = match workload.via {
+        Via::Pool => Memory::AsyncPool,
+        Via::Arena => Memory::Device,
+        Via::Native | Via::Spin | Via::Block | Via::Identity | Via::Completion | Via::All | Via::AllBatch => {
+            workload.memory
+        }
+    };
+    if memory != workload.memory {
+        return senseless("`--via pool` and `--via arena` are kinds of memory\nhint: leave out `--memory`");
+    }
+    if workload.via == Via::Completion && workload.model == Model::Alloc {
+        return senseless(
+            "an allocation is done when its call returns, and is waited for by no job\nhint: choose `--via arena`",
+        );
+    }
+    if workload.via == Via::AllBatch && workload.model == Model::Copy {
+        return senseless("copies are recorded in no graph here\nhint: choose `--via all`");
+    }
+    let takes = matches!(workload.via, Via::Arena | Via::All | Via::AllBatch) && workload.lifetime == Lifetime::PerIter;
+    if takes && workload.model != Model::Alloc && workload.sync_every == 0 {
+        return senseless(
+            "memory of a job is its own until a wait, and here is one at the end alone\nhint: choose `--sync-every`",
+        );
+    }
     if matches!(workload.via, Via::Pool | Via::Arena) && workload.lifetime != Lifetime::PerIter {
         return senseless(
             "`--via pool` and `--via arena` are for memory of an iteration\nhint: choose `alloc`, or `kernel --lifetime per-iter`",
@@ -273,5 +297,19 @@ mod tests {
             })
             .contains("one stream")
         );
+        // Arms that would silently be the runtime's own, or take memory without end.
+        assert!(refused(|workload| workload.via = Via::Spin).contains("ways to wait"));
+        assert!(refused(|workload| workload.via = Via::Arena).contains("memory of an iteration"));
+        let of = |model, via, change: fn(&mut Workload)| {
+            let mut workload = Workload::new(model, 4096, 1, 0);
+            (workload.via, workload.lifetime) = (via, Lifetime::PerIter);
+            change(&mut workload);
+            make_sense(&workload).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert!(of(Model::Alloc, Via::Arena, |workload| workload.memory = Memory::Pinned).contains("kinds of memory"));
+        assert!(of(Model::Alloc, Via::Completion, |_| {}).contains("waited for by no job"));
+        assert!(of(Model::Copy, Via::AllBatch, |_| {}).contains("recorded in no graph"));
+        assert!(of(Model::Kernel, Via::All, |workload| workload.sync_every = 0).contains("at the end alone"));
+        assert_eq!(of(Model::Kernel, Via::All, |_| {}), "");
     }
 }
