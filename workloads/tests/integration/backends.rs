@@ -357,3 +357,27 @@ fn a_process_that_fails_is_a_failure_of_all() {
     let output = bench("launch --backend host --device 7 --iters 1 --processes 2").output().unwrap();
     assert!(complaint(&output).contains("no device 7"), "{}", complaint(&output));
 }
+
+#[test]
+fn through_every_arm_the_work_is_the_same() {
+    for via in ["native", "identity", "completion", "arena", "all"] {
+        for line in [
+            "alloc --bytes 64K --iters 20",
+            "alloc --bytes 64K --iters 9 --free-every 3 --sync-every 1",
+            "kernel --bytes 64K --iters 20 --lifetime per-iter",
+            "kernel --bytes 64K --iters 20 --sync-every 3",
+            "sync --iters 20 --duration-us 50",
+            "copy --bytes 64K --iters 20 --direction d2h",
+        ] {
+            let has_arena = line.starts_with("alloc") || line.contains("per-iter");
+            if (via == "arena" && !has_arena) || (via == "completion" && line.starts_with("alloc")) {
+                continue;
+            }
+            // `bench` checks what was computed.
+            let report = json(&bench(&format!("{line} --backend host --via {via} --json")).output().unwrap());
+            assert_eq!(report["via"], via, "{line}");
+        }
+    }
+    let many = complaint(&bench("launch --backend vulkan --via all").output().unwrap());
+    assert!(many.contains("vulkan"), "{many}");
+}
