@@ -1,4 +1,4 @@
-//! Every command of the README and the recipes runs. Those that build the project run in `.ci/run`, by the same words.
+//! Every command of the README, the guide and the recipes runs. Those that build the project run in `.ci/run`, by the same words.
 
 use std::{fs, path::Path, process::Command};
 
@@ -66,7 +66,8 @@ fn every_other_command_runs() {
         r#"{{"baseTimeNanoseconds": {now}, "traceEvents": [{{"ph": "X", "name": "theirs", "ts": 1e6, "dur": 1, "pid": 1, "tid": 1}}]}}"#
     );
     fs::write(folder.path().join("pytorch.json"), kineto).unwrap();
-    let all = ["README.md", "docs/recipes.md"].into_iter().flat_map(commands);
+    let files = ["README.md", "docs/recipes.md", "docs/guide/using.md", "docs/guide/workloads.md", "docs/guide/gpu.md"];
+    let all = files.into_iter().flat_map(commands);
     for command in all.filter(|command| !command.starts_with("cargo ")) {
         let output = Command::new("sh")
             .args(["-c", &command])
