@@ -7,7 +7,7 @@ mod study;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ContextKind};
 use gpuos_tracer::{
     cli::TracerCommand,
     cmd::{self, TRACER_FAILED},
@@ -52,7 +52,9 @@ fn run(command: Command) -> Result<ExitCode> {
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => run(cli.command).unwrap_or_else(|error| cmd::report_failure(&error)),
-        Err(error) => {
+        Err(mut error) => {
+            // An option that is unknown is none of the command's: behind `--` it would be its name.
+            error.remove(ContextKind::Suggested);
             // clap's own status for bad options is 2, which a traced command may return as well.
             let status = if error.use_stderr() { TRACER_FAILED } else { 0 };
             let _ = error.print();

@@ -68,12 +68,14 @@ pub fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Text from a traced program without characters that a terminal would obey: controls, and those that change the
-/// direction of what follows.
+/// Text from a traced program without characters that a terminal would obey: controls, those that change the direction of
+/// what follows, and those that are not seen, by which two names look alike.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let is_obeyed = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        let is_unseen = matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+        let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+        c.is_control() || is_unseen || turns
     };
     text.chars().flat_map(|c| if is_obeyed(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
@@ -98,5 +100,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(printable("a\x1b[31mb\r\n\u{9b}é\u{202e}"), "a\\u{1b}[31mb\\r\\n\\u{9b}é\\u{202e}");
+        // Two names that would look like one.
+        assert_eq!(printable("py\u{200b}thon\u{e0061}\u{feff}"), "py\\u{200b}thon\\u{e0061}\\u{feff}");
     }
 }

@@ -211,8 +211,33 @@ pub struct RunArgs {
     pub launch: LaunchArgs,
 
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Numbers of processes, as people and `pidof` write them: with commas or blanks between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pids(Vec<u32>);
+
+impl std::str::FromStr for Pids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = text.split([',', ' ', '\t', '\n']).filter(|word| !word.is_empty());
+        let number = |word: &str| match word.parse() {
+            Ok(number @ 1..) => Ok(number),
+            _ => Err(format!("`{word}` is no number of a process")),
+        };
+        let pids = words.map(number).collect::<Result<Vec<u32>, String>>()?;
+        if pids.is_empty() { Err("no process is named".to_owned()) } else { Ok(Self(pids)) }
+    }
+}
+
+impl Pids {
+    /// All numbers of all words.
+    pub fn all(lists: &[Self]) -> Vec<u32> {
+        lists.iter().flat_map(|list| list.0.iter().copied()).collect()
+    }
 }
 
 /// Arguments of `attach`.
@@ -223,9 +248,10 @@ pub struct AttachArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
 
-    /// Processes, by number (comma-separated); all their threads and later children are counted
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u32).range(1..))]
-    pub pids: Vec<u32>,
+    /// Processes, by number, with commas or blanks between, as `"$(pidof NAME)"` gives them; all their threads and later children
+    /// are counted
+    #[arg(short, long = "pid", value_name = "PID", required = true)]
+    pub pids: Vec<Pids>,
 }
 
 /// Arguments of `record`.
@@ -244,9 +270,9 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
 
-    /// Record running processes in place of a command (comma-separated), until Ctrl-C or their end
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["user", "nvtx", "roctx", "jobs", "wait_all", "pane"])]
-    pub pids: Vec<u32>,
+    /// Record running processes in place of a command (with commas or blanks between), until Ctrl-C or their end
+    #[arg(short, long = "pid", value_name = "PID", conflicts_with_all = ["user", "nvtx", "roctx", "jobs", "wait_all", "pane"])]
+    pub pids: Vec<Pids>,
 
     /// Record also when threads do not run, and why
     #[arg(long)]
@@ -300,7 +326,7 @@ pub struct RecordArgs {
     pub launch: LaunchArgs,
 
     /// The command and its arguments
-    #[arg(last = true, required_unless_present = "pids", conflicts_with = "pids", value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(trailing_var_arg = true, required_unless_present = "pids", conflicts_with = "pids", value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
 
@@ -606,9 +632,9 @@ pub struct ShowArgs {
     #[arg(short = 'e', long = "only", value_name = "WORD", value_delimiter = ',', help_heading = "Lines")]
     pub words: Vec<String>,
 
-    /// Print only events of these processes or threads (comma-separated)
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', help_heading = "Lines")]
-    pub pids: Vec<u32>,
+    /// Print only events of these processes or threads (with commas or blanks between)
+    #[arg(short, long = "pid", value_name = "PID", help_heading = "Lines")]
+    pub pids: Vec<Pids>,
 
     /// Which events are printed.
     #[command(flatten)]
@@ -621,4 +647,18 @@ pub struct ShowArgs {
     /// How the tables are printed
     #[command(flatten)]
     pub tables: TableArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_named_as_people_and_pidof_write_them() {
+        let all = |text: &str| text.parse().map(|one: Pids| one.0);
+        assert_eq!(all("17"), Ok(vec![17]));
+        assert_eq!(all("17,18, 19 20\n"), Ok(vec![17, 18, 19, 20]));
+        assert_eq!(all("17 x"), Err("`x` is no number of a process".to_owned()));
+        assert!(all("0").is_err() && all("-1").is_err() && all("").is_err() && all(" , ").is_err());
+    }
 }

@@ -265,3 +265,17 @@ fn nobody_attaches_to_what_makes_no_calls() {
     let is_thread = std::fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n");
     assert!(!is_thread || text.contains("is a thread of the kernel"), "{text}");
 }
+
+#[privileged]
+fn a_command_needs_no_dashes_before_it() {
+    let run = |words: &[&str]| Command::new(TRACER).args(["run", "-q"]).args(words).output().unwrap();
+    for words in [&["echo", "-n", "-q", "--top"][..], &["--", "echo", "-n", "-q", "--top"]] {
+        let output = run(words);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "-q --top", "{output:?}");
+    }
+    // What is no option of the tracer is not taken for the command, nor advised to be.
+    let output = run(&["-f", "echo"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("unexpected argument '-f'") && !said.contains("as a value"), "{said}");
+}

@@ -4,12 +4,12 @@ use anyhow::{Result, anyhow};
 
 use super::{STRICT, options};
 use crate::{
-    cli::AttachArgs,
+    cli::{AttachArgs, Pids},
     session::{self, Target},
 };
 
 pub(super) fn attach(args: AttachArgs) -> Result<()> {
-    attached(args.pids, options::trace(args.trace)?, None)
+    attached(Pids::all(&args.pids), options::trace(args.trace)?, None)
 }
 
 /// Traces processes that run already, and publishes what came of it.

@@ -14,7 +14,7 @@ use gpuos_runs::files::FileFormat;
 
 use super::{attach, options, run};
 use crate::{
-    cli::{ChoiceArgs, FormatArg, RecordArgs, TraceArgs},
+    cli::{ChoiceArgs, FormatArg, Pids, RecordArgs, TraceArgs},
     output::OutputFormat,
     probe::RecordingSettings,
     session::recording::RecordingPlan,
@@ -37,6 +37,7 @@ pub(super) fn record(args: RecordArgs) -> Result<()> {
         command,
         ..
     } = args;
+    let pids = Pids::all(&pids);
     let settings = RecordingSettings { ring_bytes: ring, switches: sched, faults, paths: paths || print };
     if !print
         && (choice.json

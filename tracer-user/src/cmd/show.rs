@@ -22,7 +22,7 @@ use gpuos_runs::{
 
 use super::options;
 use crate::{
-    cli::ShowArgs,
+    cli::{Pids, ShowArgs},
     output::{layout::style_of, summary},
 };
 
@@ -61,7 +61,7 @@ fn lines_of(args: &ShowArgs) -> Result<(Source, Printer, Choice)> {
     let names = numbers.into_iter().filter_map(syscalls::by_number).map(|call| call.name.to_owned()).collect();
     let first = if source.has_every_call() { FirstDescriptors::NotKnown } else { FirstDescriptors::NotFollowed };
     let printer = Printer::new(source.clocks().monotonic_ns, args.choice.json, first);
-    Ok((source, printer, options::choice(&args.choice, names, args.pids.clone())))
+    Ok((source, printer, options::choice(&args.choice, names, Pids::all(&args.pids))))
 }
 
 /// Each event as a line.

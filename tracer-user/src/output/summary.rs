@@ -64,7 +64,6 @@ pub fn render(run: &Run, view: View, style: TerminalStyle) -> Result<String, Cod
 }
 
 fn headline(header: &Header, total: &Group) -> String {
-    let words: Vec<String> = header.command.iter().map(|word| printable(word)).collect();
     let end = match header.end {
         End::Exited(status) => format!("exit status {status}"),
         End::Killed(signal) => match nix::sys::signal::Signal::try_from(signal) {
@@ -92,7 +91,26 @@ fn headline(header: &Header, total: &Group) -> String {
     if total.refused != 0 {
         parts.push(format!("{} refused by a driver's status", plural(total.refused, "call", "calls")));
     }
-    format!("{}\n{}", words.join(" "), parts.join(" · "))
+    format!("{}\n{}", command_line(&header.command), parts.join(" · "))
+}
+
+/// The command in as many characters as a headline has room for; files have all of it.
+fn command_line(command: &[String]) -> String {
+    const ROOM: usize = 400;
+    let mut line = String::new();
+    for (place, word) in command.iter().enumerate() {
+        let word = printable(word);
+        if line.chars().count() + word.chars().count() > ROOM {
+            let cut: String = word.chars().take(ROOM.saturating_sub(line.chars().count())).collect();
+            let left = plural((command.len() - place) as u64, "word", "words");
+            return format!("{line} {cut}… ({left} cut or left out)").trim_start().to_owned();
+        }
+        if place > 0 {
+            line.push(' ');
+        }
+        line += &word;
+    }
+    line
 }
 
 fn role_table(run: &Run, view: View, style: TerminalStyle, total: &Group) -> Result<String, CodecError> {
@@ -215,4 +233,20 @@ fn remarks(header: &Header, total: &Group) -> Vec<String> {
     }
     lines.extend(notes(header));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_cut_and_says_so() {
+        let words = |count: usize, word: &str| vec![word.to_owned(); count];
+        assert_eq!(command_line(&words(3, "ls")), "ls ls ls");
+        assert_eq!(command_line(&[]), "");
+        let many = command_line(&words(20_000, "word"));
+        assert!(many.chars().count() < 460 && many.ends_with("words cut or left out)"), "{many}");
+        let long = command_line(&["x".repeat(9000)]);
+        assert!(long.ends_with("x… (1 word cut or left out)") && long.chars().count() < 460, "{long}");
+    }
 }
