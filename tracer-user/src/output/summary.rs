@@ -56,7 +56,7 @@ pub fn render(run: &Run, view: View, style: TerminalStyle) -> Result<String, Cod
             sections.push(process_table(run, view, style)?);
         }
     }
-    let remarks = remarks(header, &total);
+    let remarks = remarks(header, &total, &running(run)?);
     if !remarks.is_empty() {
         sections.push(remarks.join("\n"));
     }
@@ -211,12 +211,29 @@ pub fn news(header: &Header) -> String {
     losses(header).into_iter().chain(notes(header)).collect::<Vec<_>>().join("\n")
 }
 
-fn remarks(header: &Header, total: &Group) -> Vec<String> {
+/// Calls that did not return, by their names, the most first; those that never do are no news.
+fn running(run: &Run) -> Result<Vec<(String, u64)>, CodecError> {
+    const NEVER: [&str; 2] = ["exit", "exit_group"];
+    let groups = group::group(&run.calls, &[column::SYSCALL])?;
+    let named = groups.into_iter().map(|group| (group.key.concat(), group.unfinished));
+    let mut running: Vec<(String, u64)> =
+        named.filter(|(name, count)| *count > 0 && !NEVER.contains(&name.as_str())).collect();
+    running.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    Ok(running)
+}
+
+fn remarks(header: &Header, total: &Group, running: &[(String, u64)]) -> Vec<String> {
     let mut lines = losses(header);
-    if total.unfinished != 0 {
+    if !running.is_empty() {
+        const MOST: usize = 5;
+        let calls = running.iter().map(|(_, count)| *count).fold(0, u64::saturating_add);
+        let names: Vec<String> =
+            running.iter().take(MOST).map(|(name, number)| format!("{} {}", count(*number), printable(name))).collect();
+        let more = if running.len() > MOST { ", …" } else { "" };
         lines.push(format!(
-            "note: {} did not return (`exit_group`, or still running at the end)",
-            plural(total.unfinished, "call", "calls")
+            "note: {} still running when tracing ended: {}{more}",
+            plural(calls, "call was", "calls were"),
+            names.join(", ")
         ));
     }
     if total.restarted != 0 {
