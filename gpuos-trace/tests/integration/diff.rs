@@ -1,17 +1,13 @@
 //! Two runs side by side: what a program asks for more, and a budget that a test can hold.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use crate::{
+    fleet::traced,
     support::{TRACER, known_calls},
     sweep::{run, text},
 };
 use gpuos_test_macros::privileged;
-
-fn traced(words: &[&str], file: &Path) {
-    let output = Command::new(TRACER).args(["run", "-q", "-o"]).arg(file).arg("--").args(words).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-}
 
 #[privileged]
 fn what_is_asked_for_more_is_shown_and_rules_fail() {

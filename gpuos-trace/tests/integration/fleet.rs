@@ -27,7 +27,8 @@ for statement in statements:
     print(one)
 ";
 
-fn traced(words: &[&str], file: &Path) {
+/// Traces a command into a file.
+pub(crate) fn traced(words: &[&str], file: &Path) {
     let output = Command::new(TRACER).args(["run", "-q", "-o"]).arg(file).arg("--").args(words).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
 }
