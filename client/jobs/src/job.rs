@@ -241,12 +241,23 @@ pub fn cancel(handle: u64) -> Result<()> {
 /// # Errors
 /// [`Status::State`] before.
 pub fn end(handle: u64) -> Result<()> {
-    let mut job = table::remove(handle, |job| job.moved(Event::End))?;
-    let (context, class) = (Arc::clone(&job.context), Arc::clone(&job.class));
-    context.forget(handle);
-    if !job.memory.is_empty() {
-        identity::has_had(class.number, class.arena.stats().high_water);
+    let job = table::remove(handle, |job| job.moved(Event::End))?;
+    job.context.forget(handle);
+    if job.memory.is_empty() {
+        return settle(job);
     }
+    let class = Arc::clone(&job.class);
+    identity::has_had(class.number, class.arena.stats().high_water);
+    // What the runtime is asked for the sake of its memory is for its class.
+    class.enter();
+    let settled = settle(job);
+    identity::leave();
+    settled
+}
+
+/// Gives token and memory of an ended job back, as soon as the device is done with them.
+fn settle(mut job: Job) -> Result<()> {
+    let (context, class) = (Arc::clone(&job.context), Arc::clone(&job.class));
     // What it issued before it failed may still use its memory: a token says when that is over.
     if job.token.is_none() && job.submitted == 0 && !job.memory.is_empty() {
         let queued = context.token().and_then(|token| context.backend.queue_token(job.stream, &token).map(|()| token));
