@@ -1,10 +1,11 @@
-//! Generated files, committed: tables from the CSV files under `decode/data`, the C header of `libgpuos_job`, the reference of
-//! commands, and kernels for AMD's GPUs; `--check` guards drift.
+//! Generated files, committed: tables from the CSV files under `decode/data`, the C header of `libgpuos_job`, the references of
+//! roles and commands, and kernels for AMD's GPUs; `--check` guards drift.
 
 mod code_objects;
 mod commands;
 mod ioctls;
 mod job_header;
+mod roles;
 mod syscalls;
 
 use std::{fs, process::Stdio};
@@ -27,6 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ("decode/src/tables/ioctls.rs", ioctls::tables()?),
         ("decode/src/tables/fields.rs", ioctls::fields()?),
         ("client/jobs/include/gpuos_job.h", job_header::header()?),
+        ("docs/reference/roles.md", roles::reference()?),
         ("docs/reference/commands.md", commands::reference()?),
     ];
     for (file, text) in tables {
