@@ -66,8 +66,14 @@ fn every_other_command_runs() {
         r#"{{"baseTimeNanoseconds": {now}, "traceEvents": [{{"ph": "X", "name": "theirs", "ts": 1e6, "dur": 1, "pid": 1, "tid": 1}}]}}"#
     );
     fs::write(folder.path().join("pytorch.json"), kineto).unwrap();
-    let files = ["README.md", "docs/recipes.md", "docs/guide/using.md", "docs/guide/workloads.md", "docs/guide/gpu.md"];
-    let all = files.into_iter().flat_map(commands);
+    let mut guides: Vec<String> = fs::read_dir(Path::new(ROOT).join("docs/guide"))
+        .unwrap()
+        .map(|entry| format!("docs/guide/{}", entry.unwrap().file_name().into_string().unwrap()))
+        .collect();
+    guides.sort();
+    assert!(guides.len() >= 5, "{guides:?}");
+    let files = ["README.md", "docs/recipes.md"].map(str::to_owned).into_iter().chain(guides);
+    let all = files.flat_map(|file| commands(&file));
     for command in all.filter(|command| !command.starts_with("cargo ")) {
         let output = Command::new("sh")
             .args(["-c", &command])
