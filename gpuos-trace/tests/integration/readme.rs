@@ -1,6 +1,10 @@
 //! Every command of the README, the guide and the recipes runs. Those that build the project run in `.ci/run`, by the same words.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::support::TRACER;
 use gpuos_test_macros::privileged;
@@ -94,4 +98,59 @@ fn every_other_command_runs() {
     let first = events.iter().filter(|event| event["ph"] == "X").map(at).fold(f64::INFINITY, f64::min);
     // Ours began within the minutes of this test, before or after it.
     assert!((theirs - first).abs() < 600e6 && theirs.is_finite(), "{theirs} {first}");
+}
+
+/// Every file of this ending below a folder; what is built is left out.
+fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+            texts(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "md") {
+            found.push(path);
+        }
+    }
+}
+
+/// Places of headings, as links name them.
+fn places(text: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut places = vec![];
+    for line in text.lines() {
+        inside ^= line.starts_with("```");
+        if !inside && line.starts_with('#') {
+            let words = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            places.push(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+        }
+    }
+    places
+}
+
+#[test]
+fn links_between_texts_lead_somewhere() {
+    let mut files = vec![];
+    texts(Path::new(ROOT), &mut files);
+    let (mut wrong, mut links) = (vec![], 0);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let Some((link, _)) = text[at + 2..].split_once(')') else { continue };
+            let (path, place) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") || link.contains(char::is_whitespace) || link.starts_with("mailto:") {
+                continue;
+            }
+            links += 1;
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            let is_there = target.exists()
+                && (place.is_empty()
+                    || fs::read_to_string(&target).is_ok_and(|text| places(&text).iter().any(|one| one == place)));
+            if !is_there {
+                wrong.push(format!("{}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(links > 100, "{links}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
