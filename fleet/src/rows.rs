@@ -190,13 +190,7 @@ pub fn of_run(run: &Run, owner: &Owner) -> PolarsResult<Rows> {
     let around = marked_around(&header.phases);
     let classes = header.phases.iter().filter_map(|phase| Some((phase.path.as_str(), phase.job.as_deref()?))).collect();
     rows.extend(group::group(&run.calls, &by)?.iter().map(|group| Row::calls(group, &around, &classes)));
-    // What was attached to has the names of its processes, and no command line.
-    let attached = header.processes.iter().find(|process| process.parent == 0).or(header.processes.first());
-    let is_attached = header.command.first().is_some_and(|word| word == "attach") && header.end == End::Detached;
-    let program = match attached {
-        Some(process) if is_attached => process.command.as_str(),
-        _ => header.command.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word)),
-    };
+    let program = workload(header);
     for row in &mut rows {
         for (column, word) in [
             (Text::Tool, header.tool_version.as_str()),
@@ -221,6 +215,16 @@ pub fn of_run(run: &Run, owner: &Owner) -> PolarsResult<Rows> {
         node: header.host.name.clone(),
         run: identity(header),
     })
+}
+
+/// The program. What was attached to has no command line, but its processes have names: theirs, where all have the same.
+fn workload(header: &Header) -> &str {
+    let mut names =
+        header.processes.iter().filter(|process| process.parent == 0).map(|process| process.command.as_str());
+    match (header.end, names.next()) {
+        (End::Detached, Some(name)) if names.all(|other| other == name) => name,
+        _ => header.command.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word)),
+    }
 }
 
 fn frame(rows: &[Row], start_us: i64, booted_us: i64, seconds: f64) -> PolarsResult<DataFrame> {

@@ -65,7 +65,7 @@ columns! {
     Kernel, "kernel", "`uname -r`";
     Driver, "driver", "version of NVIDIA's driver";
     User, "user", "who ran the program";
-    Workload, "workload", "the program, without its folder and arguments";
+    Workload, "workload", "the program, without its folder and arguments; of processes that were attached to their name, where all have the same";
     Namespace, "namespace", "Kubernetes namespace";
     Pod, "pod", "Kubernetes pod";
     Container, "container", "its container";

@@ -8,7 +8,7 @@ use gpuos_fleet::{
 use gpuos_runs::{
     jobs::JobClass,
     phases::{Phase, Scope},
-    run::{Header, Process, Run},
+    run::{End, Header, Process, Run},
 };
 use gpuos_tables::TableFile;
 use polars_core::prelude::*;
@@ -34,6 +34,7 @@ fn run() -> Run {
     header.clocks.realtime_ns = 1_796_053_804_387_213_583;
     header.clocks.boottime_ns = 3_600_000_000_000;
     header.host.name = "node-1".to_owned();
+    header.end = End::Exited(0);
     let mut process = Process { stands_for: 1, ..Process::default() };
     process.usage.user_ns = 7;
     header.processes = vec![process];
@@ -102,10 +103,15 @@ fn what_is_too_much_is_as_much_as_there_is_room_for() {
 #[test]
 fn what_was_attached_to_has_the_name_of_its_process() {
     let mut run = run();
+    run.header.end = End::Detached;
     run.header.command = ["attach", "-p", "17"].map(str::to_owned).to_vec();
     run.header.processes[0].command = "server".to_owned();
     let frame = rows::of_run(&run, &Owner::default()).unwrap().frame;
     assert_eq!(frame.column("workload").unwrap().str().unwrap().get(0), Some("server"));
+    // Of several programs none is all of it.
+    run.header.processes.push(Process { id: 9, command: "other".to_owned(), ..Process::default() });
+    let frame = rows::of_run(&run, &Owner::default()).unwrap().frame;
+    assert_eq!(frame.column("workload").unwrap().str().unwrap().get(0), Some("attach"));
 }
 
 #[test]
@@ -168,7 +174,7 @@ fn the_table_is_as_it_is_described() {
     let columns: Vec<(&str, &str)> =
         frame.columns().iter().map(|column| (column.name().as_str(), types(column.dtype()))).collect();
     assert_eq!(described, columns);
-    // And in the words of the list.
+    // What the list of columns says of each stands in the document.
     for says in Text::ALL.iter().map(|one| one.says()).chain(Number::ALL.iter().map(|one| one.says())) {
         assert!(text.contains(&format!("| {says} |")), "{says}");
     }

@@ -117,7 +117,7 @@ enum Bound {
     Above(f64),
     /// More than the first run has and this.
     More(f64),
-    /// More than so many hundredths beyond the first run.
+    /// More than this many percent beyond the first run.
     MorePercent(f64),
 }
 
@@ -176,8 +176,9 @@ fn bound(text: &str, measure: Measure) -> Option<Bound> {
             .then_some(Bound::MorePercent(percent.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?));
     }
     let units: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
-    let unit = units.iter().find(|(unit, _)| measure == Measure::Time && number.ends_with(unit));
-    let (number, factor) = unit.map_or((number, 1.0), |(unit, factor)| (number.trim_end_matches(unit), *factor));
+    let in_unit = |(unit, factor): (&str, f64)| Some((number.strip_suffix(unit)?, factor));
+    let has_unit = if measure == Measure::Time { units.into_iter().find_map(in_unit) } else { None };
+    let (number, factor) = has_unit.unwrap_or((number, 1.0));
     let number: f64 = number.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
     Some(if is_more { Bound::More(number * factor) } else { Bound::Above(number * factor) })
 }
@@ -204,16 +205,30 @@ impl Rule {
         sum
     }
 
+    /// Values that no call of either run has: a rule with one of them asks for nothing, which a slip of the pen does, too.
+    #[must_use]
+    pub fn unknown(&self, pairs: &[Pair]) -> Vec<String> {
+        let is_there = |place: usize, value: &String| pairs.iter().any(|pair| pair.key[place] == *value);
+        let named = |(place, values): &(usize, Vec<String>)| {
+            let place = *place;
+            let absent = values.iter().filter(move |value| !is_there(place, value));
+            absent.map(move |value| format!("{}={value}", BY[place].0)).collect::<Vec<_>>()
+        };
+        self.wanted.iter().flat_map(named).collect()
+    }
+
     /// Whether the second run is beyond the bound.
     #[must_use]
     pub fn is_broken(&self, pairs: &[Pair]) -> bool {
         let sum = self.sum(pairs);
         let (first, second) = (sum.first[self.measure as usize], sum.second[self.measure as usize]);
-        match self.bound {
-            Bound::Above(most) => second > most,
-            Bound::More(most) => second > first + most,
-            Bound::MorePercent(most) => second > first * (1.0 + most / 100.0),
-        }
+        let most = match self.bound {
+            Bound::Above(most) => most,
+            Bound::More(most) => first + most,
+            Bound::MorePercent(most) => first * (1.0 + most / 100.0),
+        };
+        // Sums of numbers by unit are exact to some digits.
+        second > most + most * 1e-9
     }
 }
 
@@ -240,6 +255,12 @@ mod tests {
         assert!(is_broken("phase=work role=memory calls>+19%") && !is_broken("phase=work role=memory calls>+20%"));
         assert!(is_broken("phase=work role=memory,io calls>15") && !is_broken("phase=work role=memory,io calls>16"));
         assert!(is_broken("errors>2") && !is_broken("errors>3") && !is_broken("phase=none calls>0"));
+        let unknown = |text: &str| text.parse::<Rule>().unwrap().unknown(&pairs());
+        assert_eq!(unknown("phase=wrok role=memory,paging calls>+0"), ["phase=wrok", "role=paging"]);
+        assert!(unknown("phase=work role=io calls>+0").is_empty());
+        // A third and two thirds are one.
+        let thirds = vec![pair("work", "io", 1.0, 1.0 / 3.0), pair("work", "memory", 0.0, 2.0 / 3.0 + 1e-15)];
+        assert!(!"calls>+0".parse::<Rule>().unwrap().is_broken(&thirds));
         // 120 ns, where 100 were.
         assert!(is_broken("phase=work role=memory time>0.1us") && !is_broken("phase=work role=memory time>+20ns"));
     }
@@ -253,6 +274,7 @@ mod tests {
         assert!(why("thread=1 calls>1").contains("no column `thread`"));
         assert!(why("calls>+x").contains("`+x` is no number") && why("calls>NaN").contains("no number"));
         assert!(why("calls>5%").contains("no number") && why("calls>5ms").contains("no number"));
+        assert!(why("time>5ss").contains("no number") && why("time>msms").contains("no number"));
         assert!(why("work calls>1").contains("neither") && why("").contains("no bound"));
         assert!(why("calls>-1").contains("no number"));
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use gpuos_analysis::{
     resample::{Interval, median, median_interval},
@@ -43,9 +43,6 @@ struct Falsifier {
     /// Cells whose largest figure it is divided by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     of: Vec<String>,
-    /// A number that it is divided by.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    divided_by: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     at_most: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +111,7 @@ impl Falsifier {
         let others = self.of.iter().map(of_cell).collect::<Result<Vec<_>>>()?;
         let in_block = |(block, run): (&u64, &Value)| {
             let values = others.iter().map(|other| other.get(block).and_then(number)).collect::<Option<Vec<f64>>>()?;
-            let below = values.into_iter().reduce(f64::max).or(self.divided_by).unwrap_or(1.0);
+            let below = values.into_iter().reduce(f64::max).unwrap_or(1.0);
             Some(number(run)? / below)
         };
         // The first block is not used, as everywhere.
@@ -134,6 +131,7 @@ impl Falsifier {
             );
             return Ok(Judged { rule: self, outcome, is_pilot: false, cases: Vec::new() });
         }
+        ensure!(self.at_most.is_some() || self.at_least.is_some(), "{}: a value needs a bound", self.says);
         let words = if self.each.is_empty() { vec![String::new()] } else { self.each.clone() };
         let cases = words.iter().map(|word| self.case(runs, word)).collect::<Result<Vec<_>>>()?;
         let outcome = cases.iter().map(|case| case.outcome).max().unwrap_or(Outcome::Undecided);
@@ -142,7 +140,8 @@ impl Falsifier {
     }
 }
 
-/// Whole blocks of a file of runs: of the last one, which may be cut off, only if it has as many cells as the first.
+/// Whole blocks of a file of runs: of the last one, which may be cut off, only if it has as many cells as the first. A run that failed
+/// is a finding that no rule here has: it is for a person to say what it means.
 fn runs(text: &str) -> Result<Runs> {
     let mut runs = Runs::new();
     let mut sizes: BTreeMap<u64, usize> = BTreeMap::new();
@@ -155,7 +154,12 @@ fn runs(text: &str) -> Result<Runs> {
     }
     let whole = sizes.values().max().copied().unwrap_or_default();
     let is_whole = |block: &u64| sizes.get(block) == Some(&whole);
-    runs.values_mut().for_each(|blocks| blocks.retain(|block, run| is_whole(block) && run.get("failed").is_none()));
+    runs.values_mut().for_each(|blocks| blocks.retain(|block, _| is_whole(block)));
+    for (cell, blocks) in &runs {
+        if let Some((block, run)) = blocks.iter().find(|(_, run)| run.get("failed").is_some()) {
+            bail!("`{cell}` failed in block {block}: {}", run["failed"]);
+        }
+    }
     Ok(runs)
 }
 
@@ -287,6 +291,7 @@ mod tests {
         let found = rule("found = \"falsified\"\nbecause = \"elsewhere\"").judged(&runs).unwrap();
         assert_eq!((found.outcome, found.cases.len()), (Outcome::Falsified, 0));
         assert!(rule("found = \"holds\"").judged(&runs).is_err() && rule("at_most = 1").judged(&runs).is_err());
+        assert!(rule("value = [\"a 1\", \"us\"]").judged(&runs).is_err(), "no bound would always hold");
     }
 
     #[test]
@@ -295,5 +300,7 @@ mod tests {
         let judged =
             rule("value = [\"a\", \"us\"]\nof = [\"b\", \"c\"]\nat_most = 1").judged(&runs(&text).unwrap()).unwrap();
         assert_eq!((judged.cases[0].blocks, judged.cases[0].median), (1, 0.5));
+        let failed = "{\"block\": 1, \"cell\": \"a\", \"failed\": \"no device\"}";
+        assert!(runs(failed).unwrap_err().to_string().contains("`a` failed in block 1: \"no device\""));
     }
 }

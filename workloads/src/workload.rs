@@ -136,7 +136,7 @@ impl Via {
         }
     }
 
-    /// The workload through this, where it is an option of the runtime that nobody has set.
+    /// The workload through this, where that option of the runtime is not given already.
     pub(crate) fn applied(self, mut workload: Workload) -> Workload {
         workload.via = self;
         match self {

@@ -404,7 +404,7 @@ pub(crate) unsafe extern "C" fn cuPointerGetAttribute(
     result(Ok(()))
 }
 
-/// Into pageable memory it waits; into pinned memory this fake copies at once, which nobody looks at before a wait.
+/// Into pageable memory it waits; into pinned memory it copies at once, which a program may not look at before a wait.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: Handle, from: Address, bytes: usize, stream: Handle) -> c_int {
     let code = if PINNED.load(SeqCst) == to as Address || bytes == 0 { 0 } else { cuStreamSynchronize(stream) };

@@ -31,6 +31,10 @@ fn what_is_asked_for_more_is_shown_and_rules_fail() {
     assert!(said.contains("`syscall=getppid calls>+0` does not hold: calls 150 in A, 180 in B"), "{said}");
     assert_eq!(fails("syscall=getppid calls>+20%").0, Some(0));
     assert_eq!(fails("syscall=getppid calls>180").0, Some(0));
+    // A rule that asks for nothing holds, and says so.
+    let (status, said) = fails("syscall=getpppid calls>0");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("no call of either run has syscall=getpppid"), "{said}");
     let (status, said) = fails("syscall calls>1");
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("`syscall` has neither `=` nor `>`"), "{said}");

@@ -8,13 +8,18 @@ use gpuos_test_macros::privileged;
 
 /// Traces `bench`, which lies where the tracer does.
 fn bench(line: &str) -> Option<Trace> {
+    bench_with(&["--strict"], line)
+}
+
+/// The same with these options of the tracer.
+fn bench_with(options: &[&str], line: &str) -> Option<Trace> {
     let program = Path::new(TRACER).with_file_name("bench");
     if !program.exists() {
         skip(line, "no bench; `cargo build --workspace` builds it");
         return None;
     }
     let words = std::iter::once(program.to_str().unwrap()).chain(line.split(' '));
-    Some(trace(&["--strict"], &words.collect::<Vec<_>>()))
+    Some(trace(options, &words.collect::<Vec<_>>()))
 }
 
 /// Calls in a phase.
@@ -76,4 +81,19 @@ fn a_runtime_without_a_device_is_traced_to_its_end() {
         assert!(trace.stderr().contains("hipErrorNoDevice"), "{}", trace.stderr());
         assert!(calls(&trace, "init")["openat"] > 10, "{:?}", calls(&trace, "init"));
     }
+}
+
+#[privileged]
+fn what_memory_of_jobs_asks_for_is_charged_to_its_class() {
+    let line = "alloc --backend host --bytes 4M --batch 16 --warmup 0 --iters 5000 --via arena";
+    // It may end before its table of jobs is read, which is a loss, and none of calls.
+    let Some(trace) = bench_with(&[], line) else { return };
+    let groups = group::group(&trace.run.calls, &[column::ROLE, column::PHASE]).unwrap();
+    let of = |phase: &str| {
+        let of_phase = groups.iter().filter(|group| group.key[0] == "memory" && group.key[1] == phase);
+        of_phase.map(|group| group.calls).sum::<u64>()
+    };
+    // Sixteen regions of the first job, then one for all that follow.
+    let (charged, other) = (of("work/alloc"), of("work"));
+    assert!((17..60).contains(&charged) && other * 9 <= charged, "{charged} {other}");
 }

@@ -20,9 +20,7 @@ const DIFFERENT: u8 = 1;
 
 pub(super) fn diff(args: &DiffArgs) -> Result<ExitCode> {
     let places = args.by.iter().map(|name| place(name)).collect::<Result<Vec<usize>>>()?;
-    let runs = [&args.first, &args.second].map(|file| show::read(file));
-    let [first, second] = runs;
-    let (first, second) = (first?, second?);
+    let (first, second) = (show::read(&args.first)?, show::read(&args.second)?);
     can_be_compared(&first, &args.first, &second, &args.second)?;
     let pairs = diff::compare(&first, &second, args.per_unit).context("comparing the runs")?;
     if args.per_unit && pairs.is_empty() {
@@ -41,6 +39,12 @@ pub(super) fn diff(args: &DiffArgs) -> Result<ExitCode> {
         text += &diff_table::table(&pairs, table, view, is_timed, style);
     }
     screen::print(&text)?;
+    for rule in &args.fail_on {
+        let unknown = rule.unknown(&pairs);
+        if !unknown.is_empty() {
+            diagnostics::report(&format!("`{}`: no call of either run has {}", rule.text(), unknown.join(", ")));
+        }
+    }
     let broken: Vec<&diff::Rule> = args.fail_on.iter().filter(|rule| rule.is_broken(&pairs)).collect();
     for rule in &broken {
         let sum: Pair = rule.sum(&pairs);

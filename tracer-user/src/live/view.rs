@@ -14,7 +14,7 @@ use ratatui::{
 
 use super::{
     columns::{self, Names, Numbers, Picture},
-    state::{HISTORY, Line, State},
+    state::{HISTORY, Line, PhaseLine, ProcessLine, State},
 };
 
 /// What the user has chosen to see.
@@ -236,12 +236,11 @@ fn side_table(
 }
 
 fn draw_phases(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let name = |phase: &super::state::PhaseLine| {
+    let name = |phase: &PhaseLine| {
         let sign = if phase.is_current { "▶" } else { " " };
         (format!("{sign} {}", phase.path), if phase.is_current { bold() } else { Style::default() })
     };
-    let of =
-        |number: fn(&super::state::PhaseLine) -> u64| state.phases.iter().map(|phase| count(number(phase))).collect();
+    let of = |number: fn(&PhaseLine) -> u64| state.phases.iter().map(|phase| count(number(phase))).collect();
     let columns = vec![("calls", of(|phase| phase.calls)), ("entered", of(|phase| phase.entered))];
     let table = side_table("  phase", state.phases.iter().map(name).collect(), columns, area);
     frame.render_widget(table, area);
@@ -263,7 +262,7 @@ fn side() -> Block<'static> {
 }
 
 fn draw_processes(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &Shown) {
-    let name = |process: &super::state::ProcessLine| {
+    let name = |process: &ProcessLine| {
         let sign = if state.process == Some(process.id) { "●" } else { " " };
         (format!("{sign} {} {}", process.pid, process.command), Style::default())
     };
